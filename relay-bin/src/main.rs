@@ -1,0 +1,2 @@
+//! The program `relay`.
+fn main() {}

@@ -1,0 +1,99 @@
+//! What a connection point is told at start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use rustls::ClientConfig;
+
+use crate::policy::Endpoint;
+use crate::transport::Instance;
+
+/// Everything one connection point needs.
+#[derive(Clone, Debug)]
+pub struct ConnectionPointConfig {
+    /// This connection point's name, unique in the site; at most 64 octets.
+    pub name: String,
+    /// Every gateway instance to dial.
+    pub gateways: Vec<GatewayAddress>,
+    /// TLS towards gateway instances, usually from
+    /// [`link_client_config`](crate::transport::link_client_config).
+    pub link_tls: Arc<ClientConfig>,
+    /// What is published, and where each endpoint leads. Judged here again for each request: the
+    /// two ends of a link do not trust each other.
+    pub endpoints: Vec<SiteEndpoint>,
+    /// Limits; the defaults suit production.
+    pub limits: ConnectionPointLimits,
+}
+
+/// One gateway instance as seen from the site.
+#[derive(Clone, Debug)]
+pub struct GatewayAddress {
+    /// Which instance it is.
+    pub instance: Instance,
+    /// Host name or address literal, resolved anew at each dial.
+    pub host: String,
+    /// TCP-TLS link port of the instance.
+    pub port: u16,
+    /// The name that the instance's link certificate must carry.
+    pub server_name: String,
+}
+
+/// A published endpoint and the backend behind it.
+#[derive(Clone, Debug)]
+pub struct SiteEndpoint {
+    /// What is published.
+    pub endpoint: Endpoint,
+    /// Where it leads.
+    pub backend: BackendConfig,
+}
+
+/// A site role's HTTP service.
+#[derive(Clone, Debug)]
+pub struct BackendConfig {
+    /// `http://host[:port]` or `https://host[:port]`, without path.
+    pub url: Uri,
+    /// TLS towards an `https://` backend, usually from
+    /// [`backend_client_config`](crate::transport::backend_client_config); unused for `http://`.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+/// Limits of one connection point.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ConnectionPointLimits {
+    /// First delay after a failed dial; each failure doubles the ceiling, the delay is drawn evenly
+    /// below it (full jitter). Default 250 ms.
+    pub redial_first: Duration,
+    /// Ceiling of the delay between dials. Default 30 s.
+    pub redial_max: Duration,
+    /// Time for TCP connect and TLS handshake of a link. Default 10 s.
+    pub dial: Duration,
+    /// Time to connect to a backend. Default 5 s.
+    pub backend_connect: Duration,
+    /// Time from a forwarded request to the head of the backend's answer. Default 62 s: above the
+    /// original's 60 s message timeout and below the gateway's 65 s, so that the hop that knows
+    /// why is the hop that answers.
+    pub backend_answer: Duration,
+    /// Idle connections kept per backend. Default 64.
+    pub backend_idle_max: usize,
+    /// How long an idle backend connection is kept. Default 60 s.
+    pub backend_idle: Duration,
+    /// Time that requests in flight have to end when the connection point stops. Default 30 s.
+    pub drain: Duration,
+}
+
+impl Default for ConnectionPointLimits {
+    fn default() -> Self {
+        Self {
+            redial_first: Duration::from_millis(250),
+            redial_max: Duration::from_secs(30),
+            dial: Duration::from_secs(10),
+            backend_connect: Duration::from_secs(5),
+            backend_answer: Duration::from_secs(62),
+            backend_idle_max: 64,
+            backend_idle: Duration::from_secs(60),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

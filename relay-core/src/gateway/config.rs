@@ -1,0 +1,62 @@
+//! What a gateway instance is told at start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+
+use crate::policy::EndpointMap;
+use crate::transport::Instance;
+
+/// Everything one gateway instance needs besides its sockets.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// The service's name, as in the client's URL and the server certificate.
+    pub service: String,
+    /// Which instance this is.
+    pub instance: Instance,
+    /// What is published.
+    pub endpoints: Arc<EndpointMap>,
+    /// TLS towards clients, usually from [`client_edge_config`](crate::transport::client_edge_config).
+    pub client_tls: Arc<ServerConfig>,
+    /// TLS towards connection points, usually from
+    /// [`link_server_config`](crate::transport::link_server_config).
+    pub link_tls: Arc<ServerConfig>,
+    /// Limits; the defaults suit production.
+    pub limits: GatewayLimits,
+}
+
+/// Limits of one gateway instance. Each bounds something a client or a link peer could use up.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GatewayLimits {
+    /// Client connections open at once. Default 20,000.
+    pub client_connections_max: usize,
+    /// Links open at once. Default 256: 16 connection points with several links each.
+    pub links_max: usize,
+    /// Time a peer has for the TLS handshake. Default 10 s.
+    pub tls_handshake: Duration,
+    /// Time a client has to send a request head. Default 10 s.
+    pub request_head: Duration,
+    /// Time from a request's head to its answer's head. Default 65 s, above the 60 s that the
+    /// original's message timeout allows.
+    pub answer_head: Duration,
+    /// Time a request waits for a stream on a link before it is answered 503. Default 5 s.
+    pub link_credit: Duration,
+    /// Time that requests in flight have to end when the instance stops. Default 30 s.
+    pub drain: Duration,
+}
+
+impl Default for GatewayLimits {
+    fn default() -> Self {
+        Self {
+            client_connections_max: 20_000,
+            links_max: 256,
+            tls_handshake: Duration::from_secs(10),
+            request_head: Duration::from_secs(10),
+            answer_head: Duration::from_secs(65),
+            link_credit: Duration::from_secs(5),
+            drain: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! A multiplexed channel, and the gateway and connection point built on it.
+//!
+//! A client on the internet speaks HTTPS to a [gateway](gateway) instance. A
+//! [connection point](connection_point) inside the site has dialled out to that instance, so the
+//! site needs no inbound port; each request travels over that [link](link) as one stream of the
+//! [mux].
+//!
+//! The rooms and the rule of who may import whom are in `ARCHITECTURE.md` beside this crate's
+//! manifest. Read [`mux`] first if you came for the protocol, [`gateway`] if you came for the relay.
+//!
+//! # Features
+//!
+//! `net` (default) adds everything that touches a socket, a task or a clock. Without it [`mux`],
+//! [`exchange`] and [`policy`] build alone, with no runtime in their dependency tree.
+
+pub mod exchange;
+pub mod mux;
+pub mod policy;
+
+#[cfg(feature = "net")]
+pub mod config;
+#[cfg(feature = "net")]
+pub mod connection_point;
+#[cfg(feature = "net")]
+pub mod gateway;
+#[cfg(feature = "net")]
+pub mod link;
+#[cfg(feature = "net")]
+pub mod transport;

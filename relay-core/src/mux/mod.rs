@@ -1,0 +1,1 @@
+//! Many streams over one ordered byte pipe, with credit.

@@ -1,0 +1,199 @@
+//! TLS set-up: identities, trust anchors, and the four configurations a site needs.
+//!
+//! A product may bring its own `rustls` configurations instead; nothing here is global.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+/// The ALPN name of a link, so that a link can never be taken for HTTP or the reverse.
+pub const LINK_ALPN: &[u8] = b"relay-link/1";
+
+/// A certificate chain, leaf first, and the private key of the leaf.
+#[derive(Debug)]
+pub struct Identity {
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self { chain: self.chain.clone(), key: self.key.clone_key() }
+    }
+}
+
+/// The certificates that a peer's chain must end in.
+#[derive(Clone, Debug)]
+pub struct TrustAnchors(Arc<RootCertStore>);
+
+/// Why TLS could not be set up. Always the configuration's fault, never a peer's.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsSetupError {
+    /// The file is absent, unreadable, or holds no PEM of the kind needed.
+    #[error("cannot read {what} from {path}: {source}", path = path.display())]
+    Pem {
+        /// "certificate" or "private key".
+        what: &'static str,
+        /// The file as configured.
+        path: PathBuf,
+        /// What the PEM reader said.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// The file is readable PEM but holds no certificate.
+    #[error("{path} holds no certificate; it must hold at least one `BEGIN CERTIFICATE` block", path = path.display())]
+    NoCertificate {
+        /// The file as configured.
+        path: PathBuf,
+    },
+    /// The key does not belong to the certificate, or an algorithm is not supported.
+    #[error("certificate and key do not make an identity: {0}")]
+    Identity(rustls::Error),
+    /// A trust anchor is not a usable certificate.
+    #[error("certificate is not usable as a trust anchor: {0}")]
+    Anchor(rustls::Error),
+    /// The verifier could not be built from the trust anchors.
+    #[error("client verifier: {0}")]
+    Verifier(#[from] rustls::server::VerifierBuilderError),
+}
+
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+    let pem = |source| TlsSetupError::Pem { what: "certificate", path: path.to_owned(), source };
+    let chain: Vec<_> =
+        CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
+    if chain.is_empty() {
+        return Err(TlsSetupError::NoCertificate { path: path.to_owned() });
+    }
+    Ok(chain)
+}
+
+impl Identity {
+    /// An identity from values already in memory.
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
+        Self { chain, key }
+    }
+
+    /// Reads a PEM certificate chain (leaf first) and a PEM private key.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsSetupError::Pem`] or [`TlsSetupError::NoCertificate`], naming the file.
+    pub fn from_pem_files(certificate: &Path, key: &Path) -> Result<Self, TlsSetupError> {
+        let chain = read_certificates(certificate)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsSetupError::Pem {
+            what: "private key",
+            path: key.to_owned(),
+            source,
+        })?;
+        Ok(Self { chain, key })
+    }
+}
+
+impl TrustAnchors {
+    /// Trust anchors from certificates already in memory.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsSetupError::Anchor`] if one of them is not a certificate.
+    pub fn new(
+        certificates: impl IntoIterator<Item = CertificateDer<'static>>,
+    ) -> Result<Self, TlsSetupError> {
+        let mut store = RootCertStore::empty();
+        for certificate in certificates {
+            store.add(certificate).map_err(TlsSetupError::Anchor)?;
+        }
+        Ok(Self(Arc::new(store)))
+    }
+
+    /// Reads every certificate of a PEM file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Identity::from_pem_files`] and [`TrustAnchors::new`].
+    pub fn from_pem_file(path: &Path) -> Result<Self, TlsSetupError> {
+        Self::new(read_certificates(path)?)
+    }
+}
+
+/// The gateway's side of a link: TLS 1.3 only, a client certificate of the site is required, and
+/// only [`LINK_ALPN`] is spoken.
+///
+/// # Errors
+///
+/// [`TlsSetupError::Identity`] or [`TlsSetupError::Verifier`].
+pub fn link_server_config(
+    identity: &Identity,
+    site: &TrustAnchors,
+) -> Result<Arc<ServerConfig>, TlsSetupError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::clone(&site.0), Arc::clone(&provider))
+            .build()?;
+    let Identity { chain, key } = identity.clone();
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsSetupError::Identity)?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(chain, key)
+        .map_err(TlsSetupError::Identity)?;
+    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The connection point's side of a link: TLS 1.3 only, presents the site's link certificate.
+///
+/// # Errors
+///
+/// [`TlsSetupError::Identity`].
+pub fn link_client_config(
+    identity: &Identity,
+    site: &TrustAnchors,
+) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    let Identity { chain, key } = identity.clone();
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(TlsSetupError::Identity)?
+        .with_root_certificates(Arc::clone(&site.0))
+        .with_client_auth_cert(chain, key)
+        .map_err(TlsSetupError::Identity)?;
+    config.alpn_protocols = vec![LINK_ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The gateway's client edge: TLS 1.2 or 1.3, HTTP/2 or HTTP/1.1, no client certificate asked for.
+///
+/// # Errors
+///
+/// [`TlsSetupError::Identity`].
+pub fn client_edge_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsSetupError> {
+    let Identity { chain, key } = identity.clone();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsSetupError::Identity)?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .map_err(TlsSetupError::Identity)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+/// The connection point's side towards an `https://` backend: trusts exactly `anchors`, HTTP/1.1.
+///
+/// # Errors
+///
+/// [`TlsSetupError::Identity`] if the provider supports no common protocol version.
+pub fn backend_client_config(anchors: &TrustAnchors) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsSetupError::Identity)?
+        .with_root_certificates(Arc::clone(&anchors.0))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
