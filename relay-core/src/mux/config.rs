@@ -1,0 +1,185 @@
+//! What one side of a link is configured with.
+
+use std::time::Duration;
+
+use super::frame::FrameLimits;
+
+/// Settings of one side of a link. The defaults suit a gateway link.
+///
+/// Worst-case receive memory of a link is [`Config::receive_memory_max`] for payload, plus one
+/// head of `head_max` per stream, plus one read buffer of 64 KiB.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    /// Octets reserved for each stream, and granted to it from its first octet on: its floor.
+    /// Default 32 KiB, range 1 KiB to 16 MiB.
+    pub stream_window: u32,
+    /// Payload octets that all streams of the link may hold together. Default 64 MiB. What the
+    /// floors leave over is the pool that busy windows grow into.
+    pub receive_memory_max: u64,
+    /// Streams that the peer may have open at once. Default 1,024, range 0 to 16,384.
+    pub accept_streams_max: u32,
+    /// Streams that this side has open at once, whatever the peer would allow. Default 16.
+    pub open_streams_max: u32,
+    /// Longest DATA payload taken, in octets. Default 16,376, so that header and payload make
+    /// exactly one TLS record. Range 256 to 65,528.
+    pub payload_max: u32,
+    /// Longest head block taken, in octets. Default 16,376, range 256 to 65,528.
+    pub head_max: u32,
+    /// Octets that may wait in one stream's send queue. Default 64 KiB.
+    pub send_queue_max: u32,
+    /// A PING is sent when nothing arrived for this long while streams are open. Default 5 s.
+    pub keep_alive_busy: Duration,
+    /// The same while no stream is open. Default 15 s.
+    pub keep_alive_idle: Duration,
+    /// The peer is given up when nothing arrived for this long after a PING. Default 10 s, so that
+    /// a dead peer is noticed within 15 s while streams are open.
+    pub ping_timeout: Duration,
+    /// The peer must have sent its hello within this time. Default 5 s.
+    pub hello_timeout: Duration,
+    /// This side's name in the hello; at most 128 octets. Default empty.
+    pub name: String,
+    /// Gateway instance number, 0 if this side is none. Default 0.
+    pub instance: u16,
+    /// Rises with each start of this side. Default 0.
+    pub epoch: u64,
+    /// A random number for this link. Default 0.
+    pub link: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            stream_window: 32 << 10,
+            receive_memory_max: 64 << 20,
+            accept_streams_max: 1024,
+            open_streams_max: 16,
+            payload_max: 16_376,
+            head_max: 16_376,
+            send_queue_max: 64 << 10,
+            keep_alive_busy: Duration::from_secs(5),
+            keep_alive_idle: Duration::from_secs(15),
+            ping_timeout: Duration::from_secs(10),
+            hello_timeout: Duration::from_secs(5),
+            name: String::new(),
+            instance: 0,
+            epoch: 0,
+            link: 0,
+        }
+    }
+}
+
+/// A setting outside its range. The caller's mistake.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A number outside its range.
+    #[error("{setting} is {value}, outside {min} to {max}")]
+    OutOfRange {
+        /// Which setting.
+        setting: &'static str,
+        /// Its value.
+        value: u64,
+        /// Lowest allowed.
+        min: u64,
+        /// Highest allowed.
+        max: u64,
+    },
+    /// The floors alone exceed the memory of the link.
+    #[error(
+        "{streams} streams of {stream_window} octets need more than receive_memory_max, {memory}; \
+         allow fewer streams, a smaller window or more memory"
+    )]
+    FloorsExceedMemory {
+        /// Streams of both sides together.
+        streams: u64,
+        /// Octets reserved for each.
+        stream_window: u32,
+        /// Octets there are.
+        memory: u64,
+    },
+}
+
+impl Config {
+    /// Checks every range, and that all floors fit the memory: this is what makes sure that the
+    /// reader never has to wait for a consumer.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first setting that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        range("stream_window", self.stream_window.into(), 1 << 10, 1 << 24)?;
+        range("accept_streams_max", self.accept_streams_max.into(), 0, 16_384)?;
+        range("open_streams_max", self.open_streams_max.into(), 0, 16_384)?;
+        range("payload_max", self.payload_max.into(), 256, 65_528)?;
+        range("head_max", self.head_max.into(), 256, 65_528)?;
+        range("send_queue_max", self.send_queue_max.into(), 1, 1 << 24)?;
+        range("name", self.name.len() as u64, 0, super::hello::HELLO_TEXT_MAX as u64)?;
+        if self.floors() > self.receive_memory_max {
+            return Err(ConfigError::FloorsExceedMemory {
+                streams: u64::from(self.accept_streams_max) + u64::from(self.open_streams_max),
+                stream_window: self.stream_window,
+                memory: self.receive_memory_max,
+            });
+        }
+        Ok(())
+    }
+
+    /// Octets reserved for the floors of all streams both sides may have open.
+    pub(super) fn floors(&self) -> u64 {
+        let streams = u64::from(self.accept_streams_max) + u64::from(self.open_streams_max);
+        streams * u64::from(self.stream_window)
+    }
+
+    pub(super) fn frame_limits(&self) -> FrameLimits {
+        FrameLimits { payload_max: self.payload_max, head_max: self.head_max }
+    }
+}
+
+fn range(setting: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::OutOfRange { setting, value, min, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(Config::default().validate(), Ok(()));
+    }
+
+    #[test]
+    fn floors_may_fill_the_memory_and_not_exceed_it() {
+        let streams = 1024 + 16;
+        let exact = Config { receive_memory_max: streams * (32 << 10), ..Config::default() };
+        assert_eq!(exact.validate(), Ok(()));
+        let short = Config { receive_memory_max: streams * (32 << 10) - 1, ..Config::default() };
+        assert!(matches!(short.validate(), Err(ConfigError::FloorsExceedMemory { .. })));
+    }
+
+    #[test]
+    fn each_setting_is_held_to_its_range_on_both_sides() {
+        type Set = fn(&mut Config, u32);
+        let settings: [(Set, u32, u32); 5] = [
+            (|c, v| c.stream_window = v, 1 << 10, 1 << 24),
+            (|c, v| c.accept_streams_max = v, 0, 16_384),
+            (|c, v| c.open_streams_max = v, 0, 16_384),
+            (|c, v| c.payload_max = v, 256, 65_528),
+            (|c, v| c.head_max = v, 256, 65_528),
+        ];
+        for (set, min, max) in settings {
+            let verdict = |value| {
+                let mut config = Config { receive_memory_max: u64::MAX, ..Config::default() };
+                set(&mut config, value);
+                config.validate()
+            };
+            assert_eq!(verdict(min), Ok(()));
+            assert_eq!(verdict(max), Ok(()));
+            assert!(min == 0 || verdict(min - 1).is_err());
+            assert!(verdict(max + 1).is_err());
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What the owner of a link may do with it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::{Drain, GoAway, Mux, Phase};
+use crate::mux::error::{LinkError, OpenError, SendError, StreamCode};
+use crate::mux::frame::StreamId;
+use crate::mux::half::{Abort, RecvEvent, SendEvent, SendHalf};
+use crate::mux::stream::{Queued, Stream};
+
+/// Which head is sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HeadKind {
+    /// An interim (1xx) head; another follows.
+    Interim,
+    /// The final head; payload may follow.
+    Final,
+    /// The final head of a half without payload.
+    FinalAndEnd,
+}
+
+impl Mux {
+    /// Opens a stream with `head` as its head block; `end` if no payload follows.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; nothing was sent.
+    pub fn open(&mut self, head: Bytes, end: bool) -> Result<StreamId, OpenError> {
+        let (Phase::Open, Some(peer)) = (&self.phase, &self.peer) else {
+            return Err(OpenError::NotUp);
+        };
+        if self.peer_serves.is_some() || self.drain != Drain::No {
+            return Err(OpenError::GoingAway);
+        }
+        if head.len() > peer.head_max as usize {
+            return Err(OpenError::HeadTooLong { len: head.len(), limit: peer.head_max });
+        }
+        if u64::from(self.opened) >= self.openable_total() {
+            return Err(OpenError::NoStreamFree);
+        }
+        let id = StreamId::nth(self.side, self.opened).ok_or(OpenError::NoStreamFree)?;
+        let (floor, credit) = (self.config.stream_window, peer.stream_window);
+        let mut queue = self.streams.queue();
+        if end {
+            queue.push_back(Queued::End);
+        }
+        let mut stream = Stream::new(id, Some(head), floor.into(), credit.into(), queue);
+        if end {
+            stream.send = SendHalf::Finishing;
+        }
+        self.opened += 1;
+        self.streams.insert(stream);
+        self.openings.push_back(id);
+        self.check_invariants();
+        Ok(id)
+    }
+
+    /// Queues a head on a stream that the peer opened.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing was queued.
+    pub fn send_head(
+        &mut self,
+        id: StreamId,
+        block: Bytes,
+        kind: HeadKind,
+    ) -> Result<(), SendError> {
+        self.check_block(&block)?;
+        let stream = self.streams.get_mut(id).ok_or(SendError::NoSuchStream)?;
+        let event = match kind {
+            HeadKind::Interim => SendEvent::Interim,
+            HeadKind::Final | HeadKind::FinalAndEnd => SendEvent::Head,
+        };
+        stream.send = stream.send.on(event).map_err(|_| refusal(stream.send))?;
+        stream.queue.push_back(match kind {
+            HeadKind::Interim => Queued::Interim(block),
+            HeadKind::Final | HeadKind::FinalAndEnd => Queued::Head(block),
+        });
+        if kind == HeadKind::FinalAndEnd {
+            stream.send = SendHalf::Finishing;
+            stream.queue.push_back(Queued::End);
+        }
+        self.mark_ready(id);
+        self.check_invariants();
+        Ok(())
+    }
+
+    fn check_block(&self, block: &Bytes) -> Result<(), SendError> {
+        let limit = self.peer.as_ref().map_or(0, |peer| peer.head_max);
+        if block.len() > limit as usize {
+            return Err(SendError::HeadTooLong { len: block.len(), limit });
+        }
+        Ok(())
+    }
+
+    /// Octets that [`Mux::write`] would take now.
+    pub fn room(&self, id: StreamId) -> usize {
+        let queue_max = u64::from(self.config.send_queue_max);
+        let room = self.streams.get(id).map_or(0, |stream| stream.credit.room(queue_max));
+        usize::try_from(room).unwrap_or(usize::MAX)
+    }
+
+    /// Queues the front of `payload`, as much as credit and queue have room for, and leaves the rest
+    /// in it. If anything is left, [`Event::Writable`](crate::mux::Event::Writable) tells when there
+    /// is room again. The octets are not copied (but see [`COPY_IN_MAX`](crate::mux::COPY_IN_MAX)).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing was queued.
+    pub fn write(&mut self, id: StreamId, payload: &mut Bytes) -> Result<(), SendError> {
+        let queue_max = u64::from(self.config.send_queue_max);
+        let stream = self.streams.get_mut(id).ok_or(SendError::NoSuchStream)?;
+        if stream.send != SendHalf::Sending {
+            return Err(refusal(stream.send));
+        }
+        let room = usize::try_from(stream.credit.room(queue_max)).unwrap_or(usize::MAX);
+        let part = payload.split_to(room.min(payload.len()));
+        stream.wants_room = !payload.is_empty();
+        if !part.is_empty() {
+            stream.credit.queue(part.len() as u64);
+            stream.queue.push_back(Queued::Data(part));
+            self.mark_ready(id);
+        }
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// Asks for [`Event::Writable`](crate::mux::Event::Writable) once the stream has room.
+    pub fn want_room(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(id) {
+            stream.wants_room = true;
+        }
+    }
+
+    /// Ends this side's half; what is queued is sent first.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing changed.
+    pub fn finish(&mut self, id: StreamId) -> Result<(), SendError> {
+        self.end_with(id, Queued::End)
+    }
+
+    /// Ends this side's half with a field block.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing changed.
+    pub fn send_trailers(&mut self, id: StreamId, block: Bytes) -> Result<(), SendError> {
+        self.check_block(&block)?;
+        self.end_with(id, Queued::Trailers(block))
+    }
+
+    fn end_with(&mut self, id: StreamId, last: Queued) -> Result<(), SendError> {
+        let stream = self.streams.get_mut(id).ok_or(SendError::NoSuchStream)?;
+        stream.send = stream.send.on(SendEvent::Finish).map_err(|_| refusal(stream.send))?;
+        stream.queue.push_back(last);
+        self.mark_ready(id);
+        self.check_invariants();
+        Ok(())
+    }
+
+    /// Aborts both halves of the stream and tells the peer. Does nothing if both have ended.
+    pub fn reset(&mut self, id: StreamId, code: StreamCode) {
+        if self.abort(id, code) {
+            if let Some(stream) = self.streams.get_mut(id) {
+                stream.slots.reset = Some(code);
+            }
+            self.mark_control(id);
+        }
+        self.remove_if_over(id);
+        self.check_invariants();
+    }
+
+    /// Tells the peer that this side wants no more of its half. What arrives from now on is thrown
+    /// away. Does nothing if the half has ended.
+    pub fn stop(&mut self, id: StreamId, code: StreamCode) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let Ok(after) = stream.recv.on(RecvEvent::Stop) else { return };
+        stream.recv = after;
+        stream.slots.stop = Some(code);
+        stream.slots.window = false;
+        self.mark_control(id);
+        self.check_invariants();
+    }
+
+    /// Counts `octets` of payload that the owner has passed on; their credit returns to the peer.
+    pub fn take(&mut self, id: StreamId, octets: usize) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.window.take(octets as u64);
+        if stream.recv == crate::mux::half::RecvHalf::Receiving && stream.window.grant_is_due() {
+            stream.slots.window = true;
+            self.mark_control(id);
+        }
+        self.check_invariants();
+    }
+
+    /// Lets go of the stream: the work behind it has ended and its payload is freed.
+    ///
+    /// A half that has not ended is ended first: an unfinished send half resets the stream, an
+    /// unread receive half is stopped. Only now may the peer open another stream in its place.
+    pub fn release(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        stream.released = true;
+        let unread = stream.window.held();
+        stream.window.take(unread);
+        if matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {
+            self.reset(id, StreamCode::DROPPED);
+        } else {
+            self.stop(id, StreamCode::DROPPED);
+        }
+        self.remove_if_over(id);
+        self.check_invariants();
+    }
+
+    /// Stops taking streams, in two phases: the peer is told that no more are wanted; once it has
+    /// certainly heard, it is told which was the last. Streams that are open go on.
+    /// [`Event::Drained`](crate::mux::Event::Drained) follows when the last of them has ended.
+    pub fn drain(&mut self, now: Instant) {
+        if self.drain != Drain::No || !matches!(self.phase, Phase::Open) {
+            return;
+        }
+        let last = StreamId::from_wire(u32::MAX);
+        let text = "draining".to_owned();
+        self.slots.goaway = Some(GoAway { last, code: LinkError::CODE_DONE, text });
+        let barrier = self.liveness.new_ping(now);
+        self.slots.ping = Some(barrier);
+        self.drain = Drain::Announced { barrier };
+        self.check_invariants();
+    }
+
+    /// Whether [`Mux::drain`] was called.
+    pub fn is_draining(&self) -> bool {
+        self.drain != Drain::No
+    }
+
+    /// Ends the link at once, telling the peer.
+    pub fn close(&mut self) {
+        self.fail(LinkError::ClosedHere);
+    }
+
+    /// The pipe has ended or failed: nothing more can be received or sent.
+    pub fn handle_lost(&mut self) {
+        self.fail(LinkError::Lost);
+        self.slots.goaway = None;
+    }
+}
+
+fn refusal(half: SendHalf) -> SendError {
+    match half {
+        SendHalf::AwaitHead | SendHalf::Sending => SendError::OutOfOrder,
+        SendHalf::Finishing | SendHalf::Finished => SendError::Finished,
+        SendHalf::Aborted(Abort::Reset(code)) => SendError::Reset(code),
+        SendHalf::Aborted(Abort::Stopped(code)) => SendError::Stopped(code),
+    }
+}

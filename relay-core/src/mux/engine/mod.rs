@@ -1,0 +1,354 @@
+//! The engine: one side of a link as a value, with no socket, clock or task.
+//!
+//! Octets from the peer go in by [`Mux::handle_input`], octets for the peer come out by
+//! [`Mux::poll_transmit`], what happened comes out by [`Mux::poll_event`], and time goes in as an
+//! argument. `receive` judges what the peer sent, `transmit` decides what is sent next, `commands`
+//! is what the owner may do, `liveness` is time.
+
+mod commands;
+mod liveness;
+mod receive;
+mod transmit;
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::config::{Config, ConfigError};
+use super::decode::Decoder;
+use super::error::{LinkError, StreamCode};
+use super::event::Event;
+use super::frame::{Side, StreamId};
+use super::half::{RecvEvent, SendEvent};
+use super::hello::Hello;
+use super::table::Table;
+use super::window::GrowthPool;
+use liveness::Liveness;
+
+pub use commands::HeadKind;
+
+/// Counters of one link since it began.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Payload octets received.
+    pub payload_received: u64,
+    /// Payload octets handed to the pipe.
+    pub payload_sent: u64,
+    /// Streams this side opened.
+    pub streams_opened: u64,
+    /// Streams the peer opened.
+    pub streams_accepted: u64,
+    /// Streams open now.
+    pub streams_open: usize,
+    /// Frames that arrived for streams that had ended.
+    pub late_frames: u64,
+    /// Octets of receive memory that windows have grown by, of the shared pool.
+    pub window_growth: u64,
+}
+
+/// Where the link is in its life.
+#[derive(Debug)]
+enum Phase {
+    /// The peer's preface has not arrived.
+    Preface,
+    /// The peer's preface arrived, its hello not yet.
+    Hello {
+        /// Octets of hello.
+        len: usize,
+    },
+    /// Both hellos are there.
+    Open,
+    /// It ended, and why.
+    Closed(LinkError),
+}
+
+/// How far a drain has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Drain {
+    /// Not draining.
+    No,
+    /// GOAWAY(all) is sent; the PONG to this PING proves that the peer has seen it.
+    Announced {
+        /// The PING's number.
+        barrier: u64,
+    },
+    /// GOAWAY(last) is sent: streams of the peer above `last` are refused.
+    Final {
+        /// Highest stream of the peer that is served.
+        last: StreamId,
+        /// Whether [`Event::Drained`] was told.
+        told: bool,
+    },
+}
+
+/// A GOAWAY to send.
+#[derive(Debug)]
+struct GoAway {
+    last: StreamId,
+    code: u32,
+    text: String,
+}
+
+/// Control output of the link itself. Each slot holds at most one frame.
+#[derive(Debug, Default)]
+struct LinkSlots {
+    preface: Option<Vec<u8>>,
+    goaway: Option<GoAway>,
+    pong: Option<[u8; 8]>,
+    ping: Option<u64>,
+    streams: bool,
+}
+
+/// One side of a link. See the [module](super) for how its parts work together.
+#[derive(Debug)]
+pub struct Mux {
+    side: Side,
+    config: Config,
+    phase: Phase,
+    decoder: Decoder,
+    peer: Option<Box<Hello>>,
+    streams: Table,
+    pool: GrowthPool,
+    events: VecDeque<Event>,
+    /// Streams this side opened whose opening is not yet sent, in the order of their ids.
+    openings: VecDeque<StreamId>,
+    /// Streams with a control slot to write.
+    control: VecDeque<StreamId>,
+    /// Streams with a queue to write, in turn.
+    ready: VecDeque<StreamId>,
+    slots: LinkSlots,
+    /// Streams this side has opened.
+    opened: u32,
+    /// Of those, how many are over.
+    opened_over: u64,
+    /// Streams the peer lets this side open, since the beginning.
+    openable_by_peer: u64,
+    /// Streams the peer has opened.
+    accepted: u32,
+    /// Of those, how many are over, with the work behind them.
+    accepted_over: u64,
+    /// Streams this side has let the peer open, since the beginning, as announced.
+    granted: u64,
+    /// The peer's last GOAWAY: it serves streams of this side up to here.
+    peer_serves: Option<StreamId>,
+    liveness: Liveness,
+    drain: Drain,
+    stats: Stats,
+}
+
+impl Mux {
+    /// A link that begins at `now`. Its preface is ready to be sent at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] as [`Config::validate`].
+    pub fn new(side: Side, config: Config, now: Instant) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let hello = Hello {
+            stream_window: config.stream_window,
+            payload_max: config.payload_max,
+            head_max: config.head_max,
+            streams: config.accept_streams_max,
+            keep_alive: config.keep_alive_idle,
+            link: config.link,
+            instance: config.instance,
+            name: config.name.clone(),
+            epoch: config.epoch,
+            software: concat!("relay/", env!("CARGO_PKG_VERSION")).to_owned(),
+        };
+        let slots = LinkSlots { preface: Some(hello.encode(side)), ..LinkSlots::default() };
+        Ok(Self {
+            side,
+            phase: Phase::Preface,
+            decoder: Decoder::new(config.frame_limits()),
+            peer: None,
+            streams: Table::default(),
+            pool: GrowthPool::new(config.receive_memory_max - config.floors()),
+            events: VecDeque::new(),
+            openings: VecDeque::new(),
+            control: VecDeque::new(),
+            ready: VecDeque::new(),
+            slots,
+            opened: 0,
+            opened_over: 0,
+            openable_by_peer: 0,
+            accepted: 0,
+            accepted_over: 0,
+            granted: u64::from(config.accept_streams_max),
+            peer_serves: None,
+            liveness: Liveness::new(now, now + config.hello_timeout),
+            drain: Drain::No,
+            stats: Stats::default(),
+            config,
+        })
+    }
+
+    /// Which side this is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// What the peer said about itself, once it has.
+    pub fn peer(&self) -> Option<&Hello> {
+        self.peer.as_deref()
+    }
+
+    /// Why the link ended, once it has.
+    pub fn closed(&self) -> Option<&LinkError> {
+        match &self.phase {
+            Phase::Closed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            streams_opened: u64::from(self.opened),
+            streams_accepted: u64::from(self.accepted),
+            streams_open: self.streams.len(),
+            window_growth: self.pool.lent(),
+            ..self.stats
+        }
+    }
+
+    /// The next thing that happened, oldest first.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Streams this side may have opened by now, counted from the beginning. Only ever rises.
+    pub fn openable_total(&self) -> u64 {
+        let local = self.opened_over + u64::from(self.config.open_streams_max);
+        self.openable_by_peer.min(local)
+    }
+
+    /// Ends the link because of `error`, telling the peer. Nothing else is sent or received.
+    fn fail(&mut self, error: LinkError) {
+        if matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        let mut text = error.to_string();
+        text.truncate(text.floor_char_boundary(super::frame::GOAWAY_TEXT_MAX as usize));
+        let last = self.last_accepted();
+        self.slots.goaway = Some(GoAway { last, code: error.code(), text });
+        self.phase = Phase::Closed(error);
+        self.openings.clear();
+        self.control.clear();
+        self.ready.clear();
+        self.slots.ping = None;
+        self.slots.pong = None;
+        self.slots.streams = false;
+    }
+
+    /// The highest stream the peer has opened, or [`StreamId::LINK`].
+    fn last_accepted(&self) -> StreamId {
+        let newest = self.accepted.checked_sub(1);
+        newest.and_then(|index| StreamId::nth(self.side.peer(), index)).unwrap_or(StreamId::LINK)
+    }
+
+    /// Puts the stream in line to have its slots written.
+    fn mark_control(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !stream.in_control && stream.opening.is_none() && !stream.slots.is_empty() {
+            stream.in_control = true;
+            self.control.push_back(id);
+        }
+    }
+
+    /// Puts the stream in line to have its queue written.
+    fn mark_ready(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !stream.in_ready && stream.opening.is_none() && !stream.queue.is_empty() {
+            stream.in_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Aborts both halves. Returns whether either had not ended.
+    fn abort(&mut self, id: StreamId, code: StreamCode) -> bool {
+        let Some(stream) = self.streams.get_mut(id) else { return false };
+        let send = stream.send.on(SendEvent::Reset(code));
+        let recv = stream.recv.on(RecvEvent::Reset);
+        stream.send = send.unwrap_or(stream.send);
+        stream.recv = recv.unwrap_or(stream.recv);
+        stream.clear_queue();
+        stream.slots.window = false;
+        stream.slots.stop = None;
+        stream.slots.end = false;
+        send.is_ok() || recv.is_ok()
+    }
+
+    /// Drops the stream if nothing can happen on it any more, and returns what it held.
+    fn remove_if_over(&mut self, id: StreamId) {
+        if !self.streams.get(id).is_some_and(super::stream::Stream::is_over) {
+            return;
+        }
+        let Some(mut stream) = self.streams.remove(id) else { return };
+        stream.window.retire(&mut self.pool);
+        if stream.is_ours(self.side) {
+            let before = self.openable_total();
+            self.opened_over += 1;
+            if self.openable_total() > before {
+                self.events.push_back(Event::Openable);
+            }
+        } else {
+            self.accepted_over += 1;
+            self.announce_streams();
+        }
+        self.note_drained();
+    }
+
+    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left: rare
+    /// while it has plenty, at once when it has none.
+    fn announce_streams(&mut self) {
+        let total = self.accepted_over + u64::from(self.config.accept_streams_max);
+        let left = self.granted - u64::from(self.accepted);
+        if (total - self.granted) * 4 >= left {
+            self.slots.streams = total > self.granted;
+        }
+    }
+
+    fn note_drained(&mut self) {
+        if let Drain::Final { told: told @ false, .. } = &mut self.drain
+            && self.streams.is_empty()
+        {
+            *told = true;
+            self.events.push_back(Event::Drained);
+        }
+    }
+
+    /// Holds in debug builds at the end of every public method that changes something.
+    fn check_invariants(&self) {
+        if !cfg!(debug_assertions) || matches!(self.phase, Phase::Closed(_)) {
+            return;
+        }
+        debug_assert!(u64::from(self.accepted) <= self.granted);
+        debug_assert!(u64::from(self.opened) <= self.openable_total() || self.opened == 0);
+        let open = u64::from(self.opened) - self.opened_over + u64::from(self.accepted)
+            - self.accepted_over;
+        debug_assert_eq!(open, self.streams.len() as u64, "every stream is counted once");
+        // Linear in the streams: a link with thousands of them would make tests quadratic.
+        if self.streams.len() > 64 {
+            return;
+        }
+        let mut growth = 0;
+        for stream in self.streams.iter() {
+            stream.check();
+            growth += stream.window.size() - u64::from(self.config.stream_window);
+        }
+        debug_assert_eq!(growth, self.pool.lent(), "what windows grew by was taken from the pool");
+    }
+}
+
+/// The payload of a frame that carries one number.
+fn number(payload: &Bytes) -> u64 {
+    payload.first_chunk::<8>().map_or(0, |raw| u64::from_be_bytes(*raw))
+}
+
+/// The payload of a RESET or STOP.
+fn code(payload: &Bytes) -> StreamCode {
+    StreamCode(payload.first_chunk::<4>().map_or(0, |raw| u32::from_be_bytes(*raw)))
+}

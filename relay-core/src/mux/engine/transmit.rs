@@ -1,0 +1,214 @@
+//! What is sent next: link slots, openings, stream slots, then queues in turn.
+//!
+//! Everything ready is put into batches until nothing is left or the batch is full; the driver
+//! sleeps only after an empty one. So a frame made ready is on its way before the driver sleeps,
+//! and no timer is needed on the write path.
+
+use std::time::Instant;
+
+use super::{Mux, Phase};
+use crate::mux::batch::Batch;
+use crate::mux::event::Event;
+use crate::mux::frame::{Flags, Header, Kind, StreamId};
+use crate::mux::half::{RecvHalf, SendEvent};
+use crate::mux::stream::{Queued, Stream};
+
+impl Mux {
+    /// Adds to `batch` what is ready to be sent, until it is full. An unchanged empty `batch` means
+    /// that nothing is ready.
+    pub fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
+        self.link_slots(batch);
+        if matches!(self.phase, Phase::Open) {
+            self.send_openings(batch);
+            self.send_control(now, batch);
+            self.send_queues(batch);
+            // Control that became ready by what was just sent, e.g. the RESET behind an opening.
+            self.send_control(now, batch);
+        }
+        self.check_invariants();
+    }
+
+    fn link_slots(&mut self, batch: &mut Batch) {
+        if let Some(preface) = self.slots.preface.take() {
+            batch.copy(&preface);
+        }
+        if let Some(goaway) = self.slots.goaway.take() {
+            let mut payload = Vec::with_capacity(8 + goaway.text.len());
+            payload.extend_from_slice(&goaway.last.number().to_be_bytes());
+            payload.extend_from_slice(&goaway.code.to_be_bytes());
+            payload.extend_from_slice(goaway.text.as_bytes());
+            control(batch, Kind::GoAway, StreamId::LINK, &payload);
+        }
+        if let Some(octets) = self.slots.pong.take() {
+            control(batch, Kind::Pong, StreamId::LINK, &octets);
+        }
+        if let Some(number) = self.slots.ping.take() {
+            control(batch, Kind::Ping, StreamId::LINK, &number.to_be_bytes());
+        }
+        if std::mem::take(&mut self.slots.streams) {
+            self.granted = self.accepted_over + u64::from(self.config.accept_streams_max);
+            control(batch, Kind::Streams, StreamId::LINK, &self.granted.to_be_bytes());
+        }
+    }
+
+    fn send_openings(&mut self, batch: &mut Batch) {
+        while !batch.is_full() {
+            let Some(id) = self.openings.pop_front() else { return };
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            let Some(head) = stream.opening.take() else { continue };
+            let end = take_end(stream);
+            let flags = Flags::OPEN.with(Flags::end_if(end));
+            frame(batch, Kind::Head, flags, id, head);
+            self.mark_control(id);
+            self.mark_ready(id);
+            self.remove_if_over(id);
+        }
+    }
+
+    fn send_control(&mut self, now: Instant, batch: &mut Batch) {
+        while !batch.is_full() {
+            let Some(id) = self.control.pop_front() else { return };
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            stream.in_control = false;
+            if let Some(code) = stream.slots.reset.take() {
+                control(batch, Kind::Reset, id, &code.0.to_be_bytes());
+            }
+            if let Some(code) = stream.slots.stop.take() {
+                control(batch, Kind::Stop, id, &code.0.to_be_bytes());
+            }
+            if std::mem::take(&mut stream.slots.end) {
+                batch.copy(&Header::encode(Kind::Data, Flags::END, id, 0));
+            }
+            if std::mem::take(&mut stream.slots.window) && stream.recv == RecvHalf::Receiving {
+                let round_trip = self.liveness.round_trip();
+                let limit = stream.window.grant(now, round_trip, &mut self.pool);
+                control(batch, Kind::Window, id, &limit.to_be_bytes());
+                self.refresh_round_trip(now);
+            }
+            self.remove_if_over(id);
+        }
+    }
+
+    fn send_queues(&mut self, batch: &mut Batch) {
+        let payload_max = self.peer.as_ref().map_or(0, |peer| peer.payload_max as usize);
+        let queue_max = u64::from(self.config.send_queue_max);
+        while !batch.is_full() {
+            let Some(id) = self.ready.pop_front() else { return };
+            let Some(stream) = self.streams.get_mut(id) else { continue };
+            stream.in_ready = false;
+            let sent = send_one(stream, payload_max, batch);
+            self.stats.payload_sent += sent;
+            if stream.wants_room && has_worthwhile_room(stream, queue_max) {
+                stream.wants_room = false;
+                self.events.push_back(Event::Writable { id });
+            }
+            self.mark_ready(id);
+            self.remove_if_over(id);
+        }
+    }
+}
+
+/// Whether a waiting writer should be woken: not for every few octets, but always when its queue
+/// has run empty.
+fn has_worthwhile_room(stream: &Stream, queue_max: u64) -> bool {
+    let room = stream.credit.room(queue_max);
+    room > 0 && (stream.credit.queued() == 0 || room >= queue_max / 2)
+}
+
+/// Sends one frame from the front of the stream's queue. Returns the payload octets sent.
+fn send_one(stream: &mut Stream, payload_max: usize, batch: &mut Batch) -> u64 {
+    let id = stream.id;
+    match stream.queue.pop_front() {
+        None => 0,
+        Some(Queued::Interim(block)) => {
+            frame(batch, Kind::Head, Flags::INFORMATIONAL, id, block);
+            0
+        }
+        Some(Queued::Head(block)) => {
+            let end = take_end(stream);
+            frame(batch, Kind::Head, Flags::end_if(end), id, block);
+            0
+        }
+        Some(Queued::Trailers(block)) => {
+            end_was_sent(stream);
+            frame(batch, Kind::Trailers, Flags::NONE, id, block);
+            0
+        }
+        Some(Queued::End) => {
+            end_was_sent(stream);
+            batch.copy(&Header::encode(Kind::Data, Flags::END, id, 0));
+            0
+        }
+        Some(Queued::Data(data)) => {
+            stream.queue.push_front(Queued::Data(data));
+            send_data(stream, payload_max, batch)
+        }
+    }
+}
+
+/// Sends one DATA frame gathered from as many queued payloads as fit in it.
+fn send_data(stream: &mut Stream, payload_max: usize, batch: &mut Batch) -> u64 {
+    let mut len = 0;
+    let mut whole = 0;
+    let slices = batch.slices_left().saturating_sub(1).max(1);
+    for queued in stream.queue.iter().take(slices) {
+        let Queued::Data(data) = queued else { break };
+        len += data.len();
+        whole += 1;
+        if len >= payload_max {
+            break;
+        }
+    }
+    let excess = len.saturating_sub(payload_max);
+    let len = len - excess;
+    let end = excess == 0 && matches!(stream.queue.get(whole), Some(Queued::End));
+    // At most 65,528, which the peer's hello was judged by.
+    let wire_len = u32::try_from(len).unwrap_or(u32::MAX);
+    batch.copy(&Header::encode(Kind::Data, Flags::end_if(end), stream.id, wire_len));
+
+    let mut left = len;
+    while left > 0 {
+        let Some(Queued::Data(mut data)) = stream.queue.pop_front() else { break };
+        if data.len() > left {
+            let part = data.split_to(left);
+            stream.queue.push_front(Queued::Data(data));
+            data = part;
+        }
+        left -= data.len();
+        batch.payload(data);
+    }
+    stream.credit.send(len as u64);
+    if end {
+        stream.queue.pop_front();
+        end_was_sent(stream);
+    }
+    len as u64
+}
+
+/// Folds a queued end into the frame about to be sent.
+fn take_end(stream: &mut Stream) -> bool {
+    if !matches!(stream.queue.front(), Some(Queued::End)) {
+        return false;
+    }
+    stream.queue.pop_front();
+    end_was_sent(stream);
+    true
+}
+
+fn end_was_sent(stream: &mut Stream) {
+    stream.send = stream.send.on(SendEvent::EndSent).unwrap_or(stream.send);
+}
+
+fn control(batch: &mut Batch, kind: Kind, id: StreamId, payload: &[u8]) {
+    // Control payloads have fixed lengths of at most 136 octets.
+    let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    batch.copy(&Header::encode(kind, Flags::NONE, id, len));
+    batch.copy(payload);
+}
+
+fn frame(batch: &mut Batch, kind: Kind, flags: Flags, id: StreamId, block: bytes::Bytes) {
+    // A head block was checked against the peer's limit, at most 65,528, when it was queued.
+    let len = u32::try_from(block.len()).unwrap_or(u32::MAX);
+    batch.copy(&Header::encode(kind, flags, id, len));
+    batch.payload(block);
+}

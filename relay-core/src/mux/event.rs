@@ -1,0 +1,84 @@
+//! What the engine tells its owner.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error::StreamCode;
+use super::frame::StreamId;
+use super::hello::Hello;
+
+/// Something that happened on the link, in order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The peer's hello arrived: streams can be opened.
+    Established(Box<Hello>),
+    /// The peer opened a stream. Its owner must end in [`Mux::release`](super::Mux::release).
+    Opened {
+        /// The stream.
+        id: StreamId,
+        /// Its head block.
+        head: Bytes,
+        /// Whether the peer's half has ended already.
+        end: bool,
+    },
+    /// A head arrived on a stream that this side opened.
+    Head {
+        /// The stream.
+        id: StreamId,
+        /// The head block.
+        block: Bytes,
+        /// Whether it is an interim head; another follows.
+        interim: bool,
+        /// Whether the peer's half has ended.
+        end: bool,
+    },
+    /// Payload arrived. Its credit returns with [`Mux::take`](super::Mux::take).
+    Data {
+        /// The stream.
+        id: StreamId,
+        /// The octets; empty only with `end`.
+        payload: Bytes,
+        /// Whether the peer's half has ended.
+        end: bool,
+    },
+    /// Trailers arrived, and the peer's half has ended.
+    Trailers {
+        /// The stream.
+        id: StreamId,
+        /// The field block.
+        block: Bytes,
+    },
+    /// The peer reset the stream. With [`StreamCode::REFUSED`] it never looked at it.
+    Reset {
+        /// The stream.
+        id: StreamId,
+        /// Why.
+        code: StreamCode,
+    },
+    /// The peer wants no more of this side's half.
+    Stopped {
+        /// The stream.
+        id: StreamId,
+        /// Why.
+        code: StreamCode,
+    },
+    /// A stream whose owner waited for room has some again.
+    Writable {
+        /// The stream.
+        id: StreamId,
+    },
+    /// More streams can be opened than before, see
+    /// [`Mux::openable_total`](super::Mux::openable_total).
+    Openable,
+    /// The peer takes no new streams.
+    GoingAway {
+        /// See [`LinkError::code`](super::LinkError::code).
+        code: u32,
+    },
+    /// A round trip was measured.
+    RoundTrip(Duration),
+    /// After [`Mux::drain`](super::Mux::drain): every stream has ended.
+    Drained,
+}

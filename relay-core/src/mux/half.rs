@@ -1,0 +1,231 @@
+//! The two halves of a stream, each one state machine with one transition table.
+
+use super::error::StreamCode;
+
+/// The sending half of a stream, as its owner sees it.
+///
+/// ```text
+///          Interim
+///          +----+
+///          |    v    Head               Finish              EndSent
+///   ---> AwaitHead ------> Sending -------------> Finishing -------> Finished
+///            |                |                      |
+///            |  Reset/Stop    |  Reset/Stop          |  Reset/Stop
+///            +----------------+------> Aborted <-----+
+/// ```
+///
+/// The opener's half starts in `Sending`: its head travels with the opening. `Finish` in
+/// `AwaitHead` is refused: an answer has a head. Every event not drawn is refused and leaves the
+/// state as it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SendHalf {
+    /// No final head was queued yet.
+    AwaitHead,
+    /// Payload may be queued.
+    Sending,
+    /// The end is queued.
+    Finishing,
+    /// The end was handed to the pipe.
+    Finished,
+    /// Given up; the code says why.
+    Aborted(Abort),
+}
+
+/// How a half was given up.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Abort {
+    /// The stream was reset, by either side.
+    Reset(StreamCode),
+    /// The peer asked for no more.
+    Stopped(StreamCode),
+}
+
+/// What can happen to a sending half.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum SendEvent {
+    /// An interim head was queued.
+    Interim,
+    /// The head was queued.
+    Head,
+    /// The end was queued, with or after the last payload.
+    Finish,
+    /// The end was handed to the pipe.
+    EndSent,
+    /// Either side reset the stream.
+    Reset(StreamCode),
+    /// The peer wants no more.
+    Stop(StreamCode),
+}
+
+/// An event that the half's state does not allow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct NotNow;
+
+impl SendHalf {
+    /// The state after `event`.
+    pub(super) fn on(self, event: SendEvent) -> Result<Self, NotNow> {
+        Ok(match (self, event) {
+            (Self::AwaitHead, SendEvent::Interim) => Self::AwaitHead,
+            (Self::AwaitHead, SendEvent::Head) => Self::Sending,
+            (Self::Sending, SendEvent::Finish) => Self::Finishing,
+            (Self::Finishing, SendEvent::EndSent) => Self::Finished,
+            (Self::AwaitHead | Self::Sending | Self::Finishing, SendEvent::Reset(code)) => {
+                Self::Aborted(Abort::Reset(code))
+            }
+            (Self::AwaitHead | Self::Sending | Self::Finishing, SendEvent::Stop(code)) => {
+                Self::Aborted(Abort::Stopped(code))
+            }
+            _ => return Err(NotNow),
+        })
+    }
+
+    /// Whether nothing more will be sent.
+    pub(super) fn is_ended(self) -> bool {
+        matches!(self, Self::Finished | Self::Aborted(_))
+    }
+}
+
+/// The receiving half of a stream, as its owner sees it.
+///
+/// ```text
+///          Interim                Data
+///          +----+                +----+
+///          |    v     Head       |    v     End
+///   ---> AwaitHead ----------> Receiving --------> Ended
+///          |  |                  |  |                ^
+///          |  | Stop             |  | Stop           |  End
+///          |  +----> Stopping <--+--|----------------+-- (from Stopping)
+///          |          | ^ Head/Interim/Data          |
+///          |  Reset   | +-+                          |
+///          +----------+-----> Reset <----------------+ (not from Ended)
+/// ```
+///
+/// The acceptor's half starts in `Receiving`: the head came with the opening. In `Stopping` the
+/// peer's frames are taken and thrown away until its end arrives. Every event not drawn is refused
+/// and leaves the state as it was; from the peer it is a protocol error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RecvHalf {
+    /// The final head has not arrived.
+    AwaitHead,
+    /// Payload may arrive.
+    Receiving,
+    /// We asked for no more; the peer's end has not arrived.
+    Stopping,
+    /// The end arrived.
+    Ended,
+    /// The stream was reset, by either side.
+    Reset,
+}
+
+/// What can happen to a receiving half.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum RecvEvent {
+    /// An interim head arrived.
+    Interim,
+    /// The head arrived.
+    Head,
+    /// Payload arrived.
+    Data,
+    /// The end arrived, in the last DATA, in a head without body or as TRAILERS.
+    End,
+    /// We ask for no more.
+    Stop,
+    /// Either side reset the stream.
+    Reset,
+}
+
+impl RecvHalf {
+    /// The state after `event`.
+    pub(super) fn on(self, event: RecvEvent) -> Result<Self, NotNow> {
+        Ok(match (self, event) {
+            (Self::AwaitHead, RecvEvent::Interim) => Self::AwaitHead,
+            (Self::AwaitHead, RecvEvent::Head) | (Self::Receiving, RecvEvent::Data) => {
+                Self::Receiving
+            }
+            (Self::Receiving | Self::Stopping, RecvEvent::End) => Self::Ended,
+            (Self::AwaitHead | Self::Receiving, RecvEvent::Stop)
+            | (Self::Stopping, RecvEvent::Interim | RecvEvent::Head | RecvEvent::Data) => {
+                Self::Stopping
+            }
+            (Self::AwaitHead | Self::Receiving | Self::Stopping, RecvEvent::Reset) => Self::Reset,
+            _ => return Err(NotNow),
+        })
+    }
+
+    /// Whether the peer will send nothing more on this half.
+    pub(super) fn is_ended(self) -> bool {
+        matches!(self, Self::Ended | Self::Reset)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: StreamCode = StreamCode(0x42);
+
+    #[test]
+    fn send_half_transitions_match_the_figure() {
+        use SendEvent as E;
+        use SendHalf as S;
+        let states = [
+            S::AwaitHead,
+            S::Sending,
+            S::Finishing,
+            S::Finished,
+            S::Aborted(Abort::Reset(CODE)),
+            S::Aborted(Abort::Stopped(CODE)),
+        ];
+        let events = [E::Interim, E::Head, E::Finish, E::EndSent, E::Reset(CODE), E::Stop(CODE)];
+        let (reset, stopped) = (S::Aborted(Abort::Reset(CODE)), S::Aborted(Abort::Stopped(CODE)));
+        let table: [[Option<S>; 6]; 6] = [
+            [Some(S::AwaitHead), Some(S::Sending), None, None, Some(reset), Some(stopped)],
+            [None, None, Some(S::Finishing), None, Some(reset), Some(stopped)],
+            [None, None, None, Some(S::Finished), Some(reset), Some(stopped)],
+            [None; 6],
+            [None; 6],
+            [None; 6],
+        ];
+        for (state, row) in states.into_iter().zip(table) {
+            for (event, expected) in events.into_iter().zip(row) {
+                assert_eq!(state.on(event).ok(), expected, "{state:?} on {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn recv_half_transitions_match_the_figure() {
+        use RecvEvent as E;
+        use RecvHalf as R;
+        let states = [R::AwaitHead, R::Receiving, R::Stopping, R::Ended, R::Reset];
+        let events = [E::Interim, E::Head, E::Data, E::End, E::Stop, E::Reset];
+        let table: [[Option<R>; 6]; 5] = [
+            [Some(R::AwaitHead), Some(R::Receiving), None, None, Some(R::Stopping), Some(R::Reset)],
+            [None, None, Some(R::Receiving), Some(R::Ended), Some(R::Stopping), Some(R::Reset)],
+            [
+                Some(R::Stopping),
+                Some(R::Stopping),
+                Some(R::Stopping),
+                Some(R::Ended),
+                None,
+                Some(R::Reset),
+            ],
+            [None; 6],
+            [None; 6],
+        ];
+        for (state, row) in states.into_iter().zip(table) {
+            for (event, expected) in events.into_iter().zip(row) {
+                assert_eq!(state.on(event).ok(), expected, "{state:?} on {event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn only_the_final_states_are_ended() {
+        assert!(SendHalf::Finished.is_ended());
+        assert!(SendHalf::Aborted(Abort::Reset(CODE)).is_ended());
+        assert!(!SendHalf::Finishing.is_ended());
+        assert!(RecvHalf::Ended.is_ended() && RecvHalf::Reset.is_ended());
+        assert!(!RecvHalf::Stopping.is_ended());
+    }
+}

@@ -1,0 +1,141 @@
+//! One stream: two halves, their credit, what waits to be sent, and its control slots.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::error::StreamCode;
+use super::frame::{Side, StreamId};
+use super::half::{RecvHalf, SendHalf};
+use super::window::{ReceiveWindow, SendCredit};
+
+/// Something in a stream's send queue.
+#[derive(Debug)]
+pub(super) enum Queued {
+    /// An interim head.
+    Interim(Bytes),
+    /// The final head.
+    Head(Bytes),
+    /// Payload, for which credit was taken when it was queued.
+    Data(Bytes),
+    /// Trailers, which end the half.
+    Trailers(Bytes),
+    /// The end, folded into the frame before it where there is one.
+    End,
+}
+
+/// Control output of one stream. Each slot holds at most one frame, whatever the peer does.
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    /// A WINDOW is due; its value is taken from the window when it is written.
+    pub(super) window: bool,
+    /// A RESET is due.
+    pub(super) reset: Option<StreamCode>,
+    /// A STOP is due.
+    pub(super) stop: Option<StreamCode>,
+    /// The bare END that answers a STOP is due.
+    pub(super) end: bool,
+}
+
+impl Slots {
+    pub(super) fn is_empty(&self) -> bool {
+        !self.window && self.reset.is_none() && self.stop.is_none() && !self.end
+    }
+}
+
+/// A stream of which at least one half, or the owner's work, has not ended.
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) id: StreamId,
+    pub(super) send: SendHalf,
+    pub(super) recv: RecvHalf,
+    pub(super) window: ReceiveWindow,
+    pub(super) credit: SendCredit,
+    /// The head that opens the stream, until it is on its way. Nothing of a stream may overtake it.
+    pub(super) opening: Option<Bytes>,
+    pub(super) queue: VecDeque<Queued>,
+    pub(super) slots: Slots,
+    /// Whether it stands in the engine's list of streams with slots.
+    pub(super) in_control: bool,
+    /// Whether it stands in the engine's list of streams with a queue.
+    pub(super) in_ready: bool,
+    /// Whether the owner waits for room in the queue.
+    pub(super) wants_room: bool,
+    /// Whether the owner has let go of it.
+    pub(super) released: bool,
+    /// Interim heads received.
+    pub(super) interim_heads: u8,
+}
+
+impl Stream {
+    /// A stream opened by this side (`opening` holds its head) or by the peer (`None`).
+    pub(super) fn new(
+        id: StreamId,
+        opening: Option<Bytes>,
+        window_floor: u64,
+        send_credit: u64,
+        queue: VecDeque<Queued>,
+    ) -> Self {
+        let (send, recv) = match opening {
+            Some(_) => (SendHalf::Sending, RecvHalf::AwaitHead),
+            None => (SendHalf::AwaitHead, RecvHalf::Receiving),
+        };
+        Self {
+            id,
+            send,
+            recv,
+            window: ReceiveWindow::new(window_floor),
+            credit: SendCredit::new(send_credit),
+            opening,
+            queue,
+            slots: Slots::default(),
+            in_control: false,
+            in_ready: false,
+            wants_room: false,
+            released: false,
+            interim_heads: 0,
+        }
+    }
+
+    /// Whether nothing can happen on it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.released
+            && self.send.is_ended()
+            && self.recv.is_ended()
+            && self.opening.is_none()
+            && self.slots.is_empty()
+    }
+
+    /// Forgets everything queued except the opening, which the peer must see before a RESET.
+    pub(super) fn clear_queue(&mut self) {
+        self.queue.clear();
+        self.credit.clear_queue();
+        self.wants_room = false;
+    }
+
+    /// Whether this side opened it.
+    pub(super) fn is_ours(&self, side: Side) -> bool {
+        self.id.opener() == side
+    }
+
+    pub(super) fn check(&self) {
+        self.window.check();
+        self.credit.check();
+        let queued: usize = self
+            .queue
+            .iter()
+            .map(|q| if let Queued::Data(data) = q { data.len() } else { 0 })
+            .sum();
+        debug_assert_eq!(queued as u64, self.credit.queued(), "stream {}", self.id);
+        debug_assert!(
+            self.slots.is_empty() || self.in_control || self.opening.is_some(),
+            "stream {} has a slot that nobody will write",
+            self.id
+        );
+        debug_assert!(
+            self.queue.is_empty() || self.in_ready || self.opening.is_some(),
+            "stream {} has a queue that nobody will write",
+            self.id
+        );
+    }
+}

@@ -1,0 +1,282 @@
+//! Credit: what a receiver has promised to take, and what a sender may still send.
+//!
+//! All offsets are absolute, counted in payload octets from the start of the half-stream. A grant
+//! can therefore be repeated, coalesced or lost behind a newer one without the two sides drifting.
+
+use std::time::{Duration, Instant};
+
+/// The widest a window grows, in octets.
+pub const WINDOW_MAX: u64 = 16 << 20;
+
+/// Receive memory of one link that is not reserved as floors and that windows may grow into.
+#[derive(Debug)]
+pub(super) struct GrowthPool {
+    free: u64,
+    total: u64,
+}
+
+impl GrowthPool {
+    pub(super) fn new(total: u64) -> Self {
+        Self { free: total, total }
+    }
+
+    fn take(&mut self, octets: u64) -> bool {
+        let Some(left) = self.free.checked_sub(octets) else { return false };
+        self.free = left;
+        true
+    }
+
+    fn give_back(&mut self, octets: u64) {
+        self.free += octets;
+        debug_assert!(self.free <= self.total, "more was given back than was taken");
+    }
+
+    /// Octets lent out now.
+    pub(super) fn lent(&self) -> u64 {
+        self.total - self.free
+    }
+}
+
+/// The receiver's account of one half-stream.
+///
+/// `taken <= received <= granted <= taken + size` at all times.
+#[derive(Debug)]
+pub(super) struct ReceiveWindow {
+    size: u64,
+    floor: u64,
+    received: u64,
+    taken: u64,
+    granted: u64,
+    granted_at: Option<Instant>,
+}
+
+impl ReceiveWindow {
+    /// A window of `floor` octets, which the hello has granted already.
+    pub(super) fn new(floor: u64) -> Self {
+        Self { size: floor, floor, received: 0, taken: 0, granted: floor, granted_at: None }
+    }
+
+    /// Counts payload that arrived. `false`: it was not granted, the peer broke the protocol.
+    #[must_use]
+    pub(super) fn receive(&mut self, octets: u64) -> bool {
+        if octets > self.granted - self.received {
+            return false;
+        }
+        self.received += octets;
+        true
+    }
+
+    /// Counts payload that the consumer took; at most what arrived counts.
+    pub(super) fn take(&mut self, octets: u64) {
+        self.taken += octets.min(self.received - self.taken);
+    }
+
+    /// Octets that arrived and were not taken.
+    pub(super) fn held(&self) -> u64 {
+        self.received - self.taken
+    }
+
+    /// Octets of memory this window may come to need: its size.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Whether a quarter of the window can be granted anew.
+    ///
+    /// A quarter, not half: on a long path half would double the time it takes to ramp up.
+    pub(super) fn grant_is_due(&self) -> bool {
+        self.taken + self.size - self.granted >= self.size / 4
+    }
+
+    /// The new absolute offset to announce. Doubles the window first when the last quarter was
+    /// consumed in less than half a round trip, which shows that the window, not the sender or the
+    /// consumer, is what limits the rate.
+    pub(super) fn grant(
+        &mut self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        pool: &mut GrowthPool,
+    ) -> u64 {
+        if let (Some(before), Some(round_trip)) = (self.granted_at, round_trip) {
+            let limited = now.saturating_duration_since(before) < round_trip / 2;
+            let grown = (self.size * 2).min(WINDOW_MAX);
+            if limited && grown > self.size && pool.take(grown - self.size) {
+                self.size = grown;
+            }
+        }
+        self.granted_at = Some(now);
+        self.granted = self.taken + self.size;
+        self.granted
+    }
+
+    /// Returns what the window had grown by to the pool. The window must not be used again.
+    pub(super) fn retire(&mut self, pool: &mut GrowthPool) {
+        pool.give_back(self.size - self.floor);
+        self.size = self.floor;
+    }
+
+    pub(super) fn check(&self) {
+        debug_assert!(self.taken <= self.received, "{self:?}");
+        debug_assert!(self.received <= self.granted, "{self:?}");
+        debug_assert!(self.granted <= self.taken + self.size, "{self:?}");
+    }
+}
+
+/// The sender's account of one half-stream.
+///
+/// `sent + queued <= limit`: nothing is queued that has no credit.
+#[derive(Debug)]
+pub(super) struct SendCredit {
+    limit: u64,
+    sent: u64,
+    queued: u64,
+}
+
+impl SendCredit {
+    /// Credit for the `initial` octets of the peer's hello.
+    pub(super) fn new(initial: u64) -> Self {
+        Self { limit: initial, sent: 0, queued: 0 }
+    }
+
+    /// Takes the peer's grant. `false`: it goes back, the peer broke the protocol.
+    #[must_use]
+    pub(super) fn raise(&mut self, limit: u64) -> bool {
+        if limit < self.limit {
+            return false;
+        }
+        self.limit = limit;
+        true
+    }
+
+    /// Octets that may be queued now: bounded by credit and by `queue_max` for the queue.
+    pub(super) fn room(&self, queue_max: u64) -> u64 {
+        (self.limit - self.sent - self.queued).min(queue_max.saturating_sub(self.queued))
+    }
+
+    /// Counts payload put in the queue; the caller has checked [`SendCredit::room`].
+    pub(super) fn queue(&mut self, octets: u64) {
+        self.queued += octets;
+    }
+
+    /// Counts payload moved from the queue to the pipe.
+    pub(super) fn send(&mut self, octets: u64) {
+        self.queued -= octets;
+        self.sent += octets;
+    }
+
+    /// Forgets what is queued.
+    pub(super) fn clear_queue(&mut self) {
+        self.queued = 0;
+    }
+
+    /// Octets queued and not yet handed to the pipe.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued
+    }
+
+    pub(super) fn check(&self) {
+        debug_assert!(self.sent + self.queued <= self.limit, "{self:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RTT: Duration = Duration::from_millis(10);
+
+    #[test]
+    fn payload_is_taken_up_to_the_grant_and_not_one_octet_more() {
+        let mut window = ReceiveWindow::new(100);
+        assert!(window.receive(99));
+        assert!(!window.receive(2));
+        assert!(window.receive(1));
+        assert!(!window.receive(1));
+    }
+
+    #[test]
+    fn a_grant_is_due_at_a_quarter_and_not_one_octet_sooner() {
+        let mut window = ReceiveWindow::new(100);
+        assert!(window.receive(100));
+        window.take(24);
+        assert!(!window.grant_is_due());
+        window.take(1);
+        assert!(window.grant_is_due());
+        let mut pool = GrowthPool::new(0);
+        assert_eq!(window.grant(Instant::now(), None, &mut pool), 125);
+        assert!(!window.grant_is_due());
+    }
+
+    #[test]
+    fn taking_more_than_arrived_grants_nothing_extra() {
+        let mut window = ReceiveWindow::new(100);
+        assert!(window.receive(50));
+        window.take(u64::MAX);
+        let mut pool = GrowthPool::new(0);
+        assert_eq!(window.grant(Instant::now(), None, &mut pool), 150);
+    }
+
+    fn consume_quarter(window: &mut ReceiveWindow) {
+        let quarter = window.size / 4;
+        assert!(window.receive(quarter));
+        window.take(quarter);
+    }
+
+    #[test]
+    fn a_window_doubles_only_when_a_quarter_went_in_under_half_a_round_trip() {
+        let start = Instant::now();
+        let mut pool = GrowthPool::new(1 << 20);
+        let mut window = ReceiveWindow::new(1024);
+        consume_quarter(&mut window);
+        window.grant(start, Some(RTT), &mut pool);
+        assert_eq!(window.size(), 1024, "the first grant has nothing to compare with");
+
+        consume_quarter(&mut window);
+        window.grant(start + RTT / 2, Some(RTT), &mut pool);
+        assert_eq!(window.size(), 1024, "exactly half a round trip is not faster than it");
+
+        consume_quarter(&mut window);
+        let almost = RTT - Duration::from_nanos(1);
+        window.grant(start + almost, Some(RTT), &mut pool);
+        assert_eq!(window.size(), 2048);
+        assert_eq!(pool.lent(), 1024);
+
+        consume_quarter(&mut window);
+        window.grant(start + almost, None, &mut pool);
+        assert_eq!(window.size(), 2048, "no growth without a round-trip sample");
+        window.retire(&mut pool);
+        assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn growth_stops_at_the_pool_and_at_the_widest_window() {
+        let now = Instant::now();
+        let mut window = ReceiveWindow::new(1024);
+        let mut pool = GrowthPool::new(1023);
+        for _ in 0..4 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(RTT), &mut pool);
+        }
+        assert_eq!((window.size(), pool.lent()), (1024, 0));
+
+        let mut pool = GrowthPool::new(u64::MAX);
+        for _ in 0..40 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(RTT), &mut pool);
+        }
+        assert_eq!(window.size(), WINDOW_MAX);
+    }
+
+    #[test]
+    fn a_sender_queues_no_more_than_credit_and_queue_allow() {
+        let mut credit = SendCredit::new(100);
+        assert_eq!(credit.room(64), 64);
+        credit.queue(64);
+        assert_eq!(credit.room(64), 0);
+        credit.send(64);
+        assert_eq!(credit.room(64), 36, "credit is the tighter bound now");
+        assert!(!credit.raise(99));
+        assert!(credit.raise(100) && credit.raise(1000));
+        assert_eq!(credit.room(64), 64);
+    }
+}
