@@ -185,6 +185,11 @@ impl Mux {
         })
     }
 
+    /// Octets that every stream is granted from its first octet on.
+    pub fn stream_window(&self) -> usize {
+        self.config.stream_window as usize
+    }
+
     /// Which side this is.
     pub fn side(&self) -> Side {
         self.side
