@@ -110,8 +110,8 @@ pub enum EndpointMapError {
     },
     /// A path that cannot be published.
     #[error(
-        "endpoint `{endpoint}` cannot publish `{path}`; give plain ASCII segments such as `SMS_MP`, \
-         without escapes or dot segments, and not an alternate-authentication path"
+        "endpoint `{endpoint}` cannot publish `{path}`; give plain ASCII segments such as \
+         `SMS_MP`, without escapes or dot segments, and not an alternate-authentication path"
     )]
     UnusablePath {
         /// Name of the endpoint.

@@ -87,8 +87,8 @@ const NOT_FROM_CLIENTS_PREFIXES: [&str; 13] = [
 const NOT_TO_CLIENTS_PREFIXES: [&str; 4] = ["alt-svc", "bits-host-id", "relay-", "x-relay-"];
 
 /// Headers that `Connection` may not name, besides [`NAMED_HEADERS`] and `BITS-*`.
-// RFC 9110, section 7.6.1: a sender must not name a header that is meant for all recipients. Without
-// this check a client could have its own framing or identity removed behind the gateway's judgement.
+// RFC 9110, section 7.6.1: a sender must not name a header that is meant for all recipients.
+// Without this check a client could have its framing or identity removed after it was judged.
 const END_TO_END: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CONTENT_ENCODING,
@@ -158,8 +158,8 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
 ///
 /// # Errors
 ///
-/// [`Refusal::BadHeader`] unless `Content-Length` is one number of 1 to 19 digits: two parsers could
-/// otherwise disagree where the message ends.
+/// [`Refusal::BadHeader`] unless `Content-Length` is one number of 1 to 19 digits: otherwise two
+/// parsers could disagree where the message ends.
 pub fn declared_body_length(headers: &HeaderMap) -> Result<Option<u64>, Refusal> {
     let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(value) = values.next() else {
