@@ -45,6 +45,10 @@ impl Slots {
 
 /// A stream of which at least one half, or the owner's work, has not ended.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two list memberships and two wishes of the owner, each independent of the others"
+)]
 pub(super) struct Stream {
     pub(super) id: StreamId,
     pub(super) send: SendHalf,

@@ -19,9 +19,9 @@ use super::config::{Config, ConfigError};
 use super::decode::Decoder;
 use super::error::{LinkError, StreamCode};
 use super::event::Event;
-use super::frame::{Side, StreamId};
+use super::frame::{GOAWAY_TEXT_MAX, Side, StreamId};
 use super::half::{RecvEvent, SendEvent};
-use super::hello::Hello;
+use super::hello::{Hello, cut_to};
 use super::table::Table;
 use super::window::GrowthPool;
 use liveness::Liveness;
@@ -235,8 +235,7 @@ impl Mux {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        let mut text = error.to_string();
-        text.truncate(text.floor_char_boundary(super::frame::GOAWAY_TEXT_MAX as usize));
+        let text = cut_to(&error.to_string(), GOAWAY_TEXT_MAX as usize).to_owned();
         let last = self.last_accepted();
         self.slots.goaway = Some(GoAway { last, code: error.code(), text });
         self.phase = Phase::Closed(error);
