@@ -122,6 +122,11 @@ impl Stream {
         self.id.opener() == side
     }
 
+    /// Whether anything of the peer's half was seen, so that the peer has certainly looked at it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.interim_heads > 0 || matches!(self.recv, RecvHalf::Receiving | RecvHalf::Ended)
+    }
+
     pub(super) fn check(&self) {
         self.window.check();
         self.credit.check();
