@@ -71,6 +71,8 @@ enum Phase {
 enum Drain {
     /// Not draining.
     No,
+    /// Asked for before the peer's hello arrived: it begins with it.
+    Wanted,
     /// GOAWAY(all) is sent; the PONG to this PING proves that the peer has seen it.
     Announced {
         /// The PING's number.
@@ -264,7 +266,7 @@ impl Mux {
     fn last_served(&self) -> StreamId {
         match self.drain {
             Drain::Final { last, .. } => last,
-            Drain::No | Drain::Announced { .. } => self.last_accepted(),
+            Drain::No | Drain::Wanted | Drain::Announced { .. } => self.last_accepted(),
         }
     }
 

@@ -87,6 +87,9 @@ impl Mux {
             self.phase = Phase::Open;
             self.events.push_back(Event::Established(hello));
             self.slots.ping = Some(self.liveness.new_ping(now));
+            if self.drain == Drain::Wanted {
+                self.announce_drain(now);
+            }
         }
         Ok(true)
     }

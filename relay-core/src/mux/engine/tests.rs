@@ -3,7 +3,7 @@
 //! Each test was written for a fault that this engine or another had.
 
 use std::io::IoSlice;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 
@@ -11,7 +11,7 @@ use super::{HeadKind, Mux};
 use crate::mux::batch::{BATCH_SLICES, Batch};
 use crate::mux::config::Config;
 use crate::mux::decode::{Decoder, Item};
-use crate::mux::error::{LinkError, StreamCode};
+use crate::mux::error::{LinkError, OpenError, StreamCode};
 use crate::mux::event::Event;
 use crate::mux::frame::{Flags, Header, Kind, Side, StreamId};
 
@@ -227,4 +227,76 @@ fn goaway_is_taken_eight_times_and_not_nine() {
     }
     let verdict = pair.forge_to_gateway(&goaway(0, LinkError::CODE_DONE));
     assert_eq!(verdict, Err(LinkError::Abuse { what: "GOAWAY frames" }));
+}
+
+#[test]
+fn a_drain_refuses_nothing_that_was_opened_before_it_was_heard() {
+    let mut pair = Pair::new(8);
+    let opened: Vec<_> =
+        (0..8).map(|_| pair.gateway.open(Bytes::from(vec![7; 16_000]), true).unwrap()).collect();
+    // GOAWAY and its barrier arrive while the openings wait for the pipe.
+    pair.site.drain(pair.now);
+    let announced = sent(&mut pair.site, pair.now);
+    receive(&mut pair.gateway, pair.now, &announced).unwrap();
+    pair.settle();
+    let accepted = events(&mut pair.site);
+    let served = accepted.iter().filter(|event| matches!(event, Event::Opened { .. })).count();
+    assert_eq!(served, opened.len());
+    let refused = |event: &Event| matches!(event, Event::Reset { .. });
+    assert!(!events(&mut pair.gateway).iter().any(refused));
+}
+
+#[test]
+fn a_drain_asked_for_before_the_hellos_begins_with_them() {
+    let mut pair = Pair::before_hello(Config::default(), Config::default());
+    pair.site.drain(pair.now);
+    assert!(pair.site.is_draining());
+    pair.settle();
+    assert!(events(&mut pair.site).contains(&Event::Drained));
+    assert!(events(&mut pair.gateway).contains(&Event::GoingAway { code: LinkError::CODE_DONE }));
+    assert_eq!(pair.gateway.open(head(), true), Err(OpenError::GoingAway));
+}
+
+#[test]
+fn a_drain_does_not_give_a_silent_peer_more_time() {
+    let mut pair = Pair::new(8);
+    let config = Config::default();
+    pair.now += config.keep_alive_idle;
+    assert_eq!(pair.gateway.handle_timeout(pair.now), Ok(()));
+    let due = pair.gateway.poll_timeout();
+    assert_eq!(due, Some(pair.now + config.ping_timeout));
+    pair.now += config.ping_timeout / 2;
+    pair.gateway.drain(pair.now);
+    assert_eq!(pair.gateway.poll_timeout(), due);
+}
+
+#[test]
+fn a_silent_peer_is_given_up_on_the_tick_and_not_before() {
+    let mut pair = Pair::new(8);
+    let config = Config::default();
+    let tick = Duration::from_nanos(1);
+    pair.gateway.open(head(), true).unwrap();
+    let ping_due = pair.now + config.keep_alive_busy;
+    pair.gateway.handle_timeout(ping_due - tick).unwrap();
+    assert_eq!(kinds(&sent(&mut pair.gateway, pair.now)), [Kind::Head]);
+    pair.gateway.handle_timeout(ping_due).unwrap();
+    assert_eq!(kinds(&sent(&mut pair.gateway, ping_due)), [Kind::Ping]);
+    let lost_at = ping_due + config.ping_timeout;
+    assert_eq!(pair.gateway.handle_timeout(lost_at - tick), Ok(()));
+    assert_eq!(pair.gateway.handle_timeout(lost_at), Err(LinkError::Silent));
+    assert_eq!(pair.gateway.poll_timeout(), None);
+}
+
+#[test]
+fn a_peer_without_hello_is_given_up_on_the_tick_whatever_it_sends() {
+    let now = Instant::now();
+    let config = Config::default();
+    let due = now + config.hello_timeout;
+    let mut site = Mux::new(Side::Dialer, config.clone(), now).unwrap();
+    let mut gateway = Mux::new(Side::Listener, config, now).unwrap();
+    let preface = sent(&mut gateway, now);
+    let almost = due - Duration::from_nanos(1);
+    receive(&mut site, almost, &preface[..preface.len() - 1]).unwrap();
+    assert_eq!(site.handle_timeout(almost), Ok(()));
+    assert_eq!(site.handle_timeout(due), Err(LinkError::HelloTimeout));
 }
