@@ -184,7 +184,7 @@ pub enum LinkError {
     ClosedByPeer {
         /// The GOAWAY's code, see [`LinkError::code`].
         code: u32,
-        /// The GOAWAY's text, at most 128 octets, control characters replaced.
+        /// The GOAWAY's text: at most 128 characters, control characters replaced.
         text: Box<str>,
     },
     /// The pipe ended without a GOAWAY.

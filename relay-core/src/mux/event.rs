@@ -50,7 +50,8 @@ pub enum Event {
         /// The field block.
         block: Bytes,
     },
-    /// The peer reset the stream. With [`StreamCode::REFUSED`] it never looked at it.
+    /// The peer reset the stream. With [`StreamCode::REFUSED`] it never looked at it; the engine
+    /// says so too of openings that had not left when the link ended.
     Reset {
         /// The stream.
         id: StreamId,

@@ -45,6 +45,10 @@ impl Slots {
 
 /// A stream of which at least one half, or the owner's work, has not ended.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two list memberships and two wishes of the owner, each independent of the others"
+)]
 pub(super) struct Stream {
     pub(super) id: StreamId,
     pub(super) send: SendHalf,
@@ -116,6 +120,11 @@ impl Stream {
     /// Whether this side opened it.
     pub(super) fn is_ours(&self, side: Side) -> bool {
         self.id.opener() == side
+    }
+
+    /// Whether anything of the peer's half was seen, so that the peer has certainly looked at it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.interim_heads > 0 || matches!(self.recv, RecvHalf::Receiving | RecvHalf::Ended)
     }
 
     pub(super) fn check(&self) {

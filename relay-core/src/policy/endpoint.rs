@@ -1,5 +1,9 @@
 //! What is published: endpoints and the map of them.
 
+use std::collections::HashMap;
+
+use super::route;
+
 /// What kind of site role an endpoint leads to; decides its verbs and its default paths.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 #[non_exhaustive]
@@ -8,6 +12,41 @@ pub enum EndpointKind {
     ManagementPoint,
     /// A software update point.
     SoftwareUpdatePoint,
+}
+
+impl EndpointKind {
+    /// Returns the verbs that may pass, exact and case-sensitive.
+    ///
+    /// Source: Microsoft Learn, "CMG data flow", HTTP verbs that the gateway relays; a software
+    /// update point adds POST for its SOAP services.
+    pub fn verbs(self) -> &'static [&'static str] {
+        match self {
+            Self::ManagementPoint => &["HEAD", "CCM_POST", "BITS_POST", "GET", "PROPFIND"],
+            Self::SoftwareUpdatePoint => {
+                &["HEAD", "CCM_POST", "BITS_POST", "GET", "PROPFIND", "POST"]
+            }
+        }
+    }
+
+    /// Returns the path prefixes below the role id that are published unless an endpoint names its
+    /// own. Matched in any ASCII case, on a segment boundary.
+    pub fn default_paths(self) -> &'static [&'static str] {
+        match self {
+            Self::ManagementPoint => &[
+                "SMS_MP",
+                "ccm_system",
+                "ccm_system_tokenauth",
+                "ccm_incoming",
+                "CCM_STS",
+                "CCM_Client",
+                "BGB",
+            ],
+            // Not `Content`: clients take update content from the cloud, never through the relay.
+            Self::SoftwareUpdatePoint => {
+                &["ClientWebService", "SimpleAuthWebService", "ReportingWebService"]
+            }
+        }
+    }
 }
 
 /// Who may use an endpoint.
@@ -27,7 +66,8 @@ pub struct Endpoint {
     pub kind: EndpointKind,
     /// The decimal number in the URL; unique in the map.
     pub role_id: u64,
-    /// Path prefixes below the role id that are published; `None` means the kind's defaults.
+    /// Path prefixes below the role id that are published, such as `SMS_MP` or `/a/b/`; `None`
+    /// means the kind's defaults, and an empty list publishes nothing.
     pub paths: Option<Vec<String>>,
     /// Largest request body in octets; `None` means no limit.
     pub request_body_bytes_max: Option<u64>,
@@ -36,9 +76,16 @@ pub struct Endpoint {
 }
 
 /// Every published endpoint, keyed by role id.
+///
+/// Lookups cost one hash; memory is that of the endpoints and two small indexes. It never changes
+/// after it is built: publish a new map instead.
 #[derive(Clone, Debug, Default)]
 pub struct EndpointMap {
     endpoints: Vec<Endpoint>,
+    /// Places in `endpoints`.
+    by_role_id: HashMap<u64, usize>,
+    /// Places in `endpoints`.
+    by_name: HashMap<String, usize>,
 }
 
 /// Why a set of endpoints is not a map.
@@ -61,6 +108,17 @@ pub enum EndpointMapError {
         /// The name used twice.
         name: String,
     },
+    /// A path that cannot be published.
+    #[error(
+        "endpoint `{endpoint}` cannot publish `{path}`; give plain ASCII segments such as \
+         `SMS_MP`, without escapes or dot segments, and not an alternate-authentication path"
+    )]
+    UnusablePath {
+        /// Name of the endpoint.
+        endpoint: String,
+        /// The path as configured.
+        path: String,
+    },
 }
 
 impl EndpointMap {
@@ -68,13 +126,105 @@ impl EndpointMap {
     ///
     /// # Errors
     ///
-    /// [`EndpointMapError`] when two endpoints share a name or a role id.
+    /// [`EndpointMapError`] when two endpoints share a name or a role id, or when an endpoint names
+    /// a path that is empty, ambiguous or an alternate-authentication path.
     pub fn new(endpoints: Vec<Endpoint>) -> Result<Self, EndpointMapError> {
-        Ok(Self { endpoints })
+        let mut map = Self::default();
+        for endpoint in endpoints {
+            map.add(endpoint)?;
+        }
+        Ok(map)
+    }
+
+    fn add(&mut self, endpoint: Endpoint) -> Result<(), EndpointMapError> {
+        for path in endpoint.paths.iter().flatten() {
+            if !route::is_publishable(path) {
+                let path = path.clone();
+                return Err(EndpointMapError::UnusablePath { endpoint: endpoint.name, path });
+            }
+        }
+        if self.by_name(&endpoint.name).is_some() {
+            return Err(EndpointMapError::DuplicateName { name: endpoint.name });
+        }
+        if let Some(first) = self.by_role_id(endpoint.role_id) {
+            return Err(EndpointMapError::DuplicateRoleId {
+                role_id: endpoint.role_id,
+                first: first.name.clone(),
+                second: endpoint.name,
+            });
+        }
+        let place = self.endpoints.len();
+        self.by_role_id.insert(endpoint.role_id, place);
+        self.by_name.insert(endpoint.name.clone(), place);
+        self.endpoints.push(endpoint);
+        Ok(())
     }
 
     /// The endpoints in the order given.
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints
+    }
+
+    /// Finds the endpoint with this role id.
+    pub fn by_role_id(&self, role_id: u64) -> Option<&Endpoint> {
+        self.endpoints.get(*self.by_role_id.get(&role_id)?)
+    }
+
+    /// Finds the endpoint with this name; case-sensitive.
+    pub fn by_name(&self, name: &str) -> Option<&Endpoint> {
+        self.endpoints.get(*self.by_name.get(name)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(name: &str, role_id: u64) -> Endpoint {
+        Endpoint {
+            name: name.to_owned(),
+            kind: EndpointKind::ManagementPoint,
+            role_id,
+            paths: None,
+            request_body_bytes_max: None,
+            access: Access::Anonymous,
+        }
+    }
+
+    #[test]
+    fn endpoints_are_found_by_role_id_and_by_exact_name() {
+        let map = EndpointMap::new(vec![endpoint("a", 1), endpoint("A", 2)]).unwrap();
+        assert_eq!(map.by_role_id(2).unwrap().name, "A");
+        assert_eq!(map.by_name("a").unwrap().role_id, 1);
+        assert!(map.by_role_id(3).is_none());
+        assert!(map.by_name("b").is_none());
+        assert_eq!(map.endpoints().len(), 2);
+    }
+
+    #[test]
+    fn a_shared_role_id_or_name_is_refused() {
+        assert_eq!(
+            EndpointMap::new(vec![endpoint("a", 1), endpoint("b", 1)]).unwrap_err(),
+            EndpointMapError::DuplicateRoleId {
+                role_id: 1,
+                first: "a".to_owned(),
+                second: "b".to_owned()
+            }
+        );
+        assert_eq!(
+            EndpointMap::new(vec![endpoint("a", 1), endpoint("a", 2)]).unwrap_err(),
+            EndpointMapError::DuplicateName { name: "a".to_owned() }
+        );
+    }
+
+    #[test]
+    fn a_path_that_could_publish_too_much_is_refused() {
+        for path in ["", "/", "//", "a//b", "..", "a/../b", "a%62", "a?b", "ccm_system_altauth"] {
+            let published = Endpoint { paths: Some(vec![path.to_owned()]), ..endpoint("a", 1) };
+            assert_eq!(
+                EndpointMap::new(vec![published]).unwrap_err(),
+                EndpointMapError::UnusablePath { endpoint: "a".to_owned(), path: path.to_owned() }
+            );
+        }
     }
 }

@@ -218,18 +218,27 @@ impl Mux {
 
     /// Stops taking streams, in two phases: the peer is told that no more are wanted; once it has
     /// certainly heard, it is told which was the last. Streams that are open go on.
-    /// [`Event::Drained`](crate::mux::Event::Drained) follows when the last of them has ended.
+    /// [`Event::Drained`](crate::mux::Event::Drained) follows when the last of them has ended. That
+    /// takes the peer's help, so an owner bounds the wait and then closes.
+    ///
+    /// Before the peer's hello it is remembered and begins with it.
     pub fn drain(&mut self, now: Instant) {
-        if self.drain != Drain::No || !matches!(self.phase, Phase::Open) {
-            return;
+        match (&self.phase, self.drain) {
+            (Phase::Open, Drain::No) => self.announce_drain(now),
+            (Phase::Preface | Phase::Hello { .. }, Drain::No) => self.drain = Drain::Wanted,
+            _ => {}
         }
+        self.check_invariants();
+    }
+
+    /// First phase of a drain: GOAWAY for no stream in particular, and the barrier behind it.
+    pub(super) fn announce_drain(&mut self, now: Instant) {
         let last = StreamId::from_wire(u32::MAX);
         let text = "draining".to_owned();
         self.slots.goaway = Some(GoAway { last, code: LinkError::CODE_DONE, text });
         let barrier = self.liveness.new_ping(now);
         self.slots.ping = Some(barrier);
         self.drain = Drain::Announced { barrier };
-        self.check_invariants();
     }
 
     /// Whether [`Mux::drain`] was called.

@@ -24,6 +24,9 @@ impl Mux {
             self.send_queues(batch);
             // Control that became ready by what was just sent, e.g. the RESET behind an opening.
             self.send_control(now, batch);
+            // Link slots that became due by it, e.g. STREAMS behind a stream's last frame: the batch
+            // may be empty otherwise, and the driver would sleep on them.
+            self.link_slots(batch);
         }
         self.check_invariants();
     }
@@ -39,7 +42,10 @@ impl Mux {
             payload.extend_from_slice(goaway.text.as_bytes());
             control(batch, Kind::GoAway, StreamId::LINK, &payload);
         }
-        if let Some(octets) = self.slots.pong.take() {
+        // After a GOAWAY the PING is a barrier: every stream opened before the GOAWAY was heard must
+        // arrive before its PONG, or it would be refused. None is opened any more, so this ends.
+        let is_held = self.peer_serves.is_some() && !self.openings.is_empty();
+        if let Some(octets) = self.slots.pong.take_if(|_| !is_held) {
             control(batch, Kind::Pong, StreamId::LINK, &octets);
         }
         if let Some(number) = self.slots.ping.take() {

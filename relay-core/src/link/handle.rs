@@ -1,0 +1,299 @@
+//! The handle of a link.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+
+use crate::mux::{Config, ConfigError, Hello, LinkError, Mux, Side, Stats, StreamId};
+
+use super::cell::{Cell, State};
+use super::driver::Driver;
+use super::recv::RecvStream;
+use super::send::SendStream;
+use super::shared::{Shared, Stage};
+
+/// Begins a link over `pipe`, which is connected and, where it matters, authenticated.
+///
+/// Returns the handle and the driver. Nothing happens until the driver is polled: spawn it, or await
+/// it beside the work, and it ends when the link does.
+///
+/// # Errors
+///
+/// [`ConfigError`] as [`Config::validate`].
+pub fn new<P>(pipe: P, side: Side, config: Config) -> Result<(Link, Driver<P>), ConfigError>
+where
+    P: AsyncRead + AsyncWrite + Unpin,
+{
+    let accept_max = usize::try_from(config.accept_streams_max.max(1)).unwrap_or(usize::MAX);
+    let mux = Mux::new(side, config, std::time::Instant::now())?;
+    // The engine never has more streams of the peer open than this, so the queue never overflows.
+    let (incoming, accepted) = mpsc::channel(accept_max);
+    let shared = Shared::new(accepted);
+    let driver = Driver::new(pipe, mux, Arc::clone(&shared), incoming);
+    Ok((Link { shared: Arc::new(Owner(shared)) }, driver))
+}
+
+/// One live connection to a peer. Clones share it.
+///
+/// When the last clone is dropped and every stream has ended, the link closes.
+#[derive(Clone, Debug)]
+pub struct Link {
+    shared: Arc<Owner>,
+}
+
+/// Notices when the last [`Link`] is gone; streams alone do not keep a link from closing.
+#[derive(Debug)]
+struct Owner(Arc<Shared>);
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.order(|orders| orders.abandoned = true);
+    }
+}
+
+/// Whether payload follows a head.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// The head is all there is.
+    NoPayload,
+    /// Payload follows.
+    More,
+}
+
+/// A stream that the peer opened.
+#[derive(Debug)]
+pub struct Incoming {
+    /// Its id, for logs.
+    pub id: StreamId,
+    /// Its head block.
+    pub head: Bytes,
+    /// Where the answer goes. Until both handles are dropped the stream counts against what the
+    /// peer may open: keep one of them until the work has ended.
+    pub send: SendStream,
+    /// Where the payload comes from.
+    pub recv: RecvStream,
+}
+
+/// Why a stream could not be opened. Nothing was sent: another link may be tried.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenFailed {
+    /// The link takes no new streams.
+    #[error("the link takes no new streams")]
+    GoingAway,
+    /// The link has ended.
+    #[error("the link has ended: {0}")]
+    Closed(LinkError),
+}
+
+/// Counters and gauges of a link.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct LinkStats {
+    /// The engine's counters.
+    pub mux: Stats,
+    /// Smoothed round trip, once measured.
+    pub round_trip: Option<Duration>,
+    /// Vectored writes handed to the pipe.
+    pub write_calls: u64,
+    /// Reads that brought octets.
+    pub read_calls: u64,
+}
+
+/// What a drain did to the streams that were open.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct DrainReport {
+    /// Streams that ended by themselves.
+    pub finished: u64,
+    /// Streams that were cut at the deadline.
+    pub reset: u64,
+}
+
+impl std::fmt::Display for DrainReport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} requests finished, {} cut", self.finished, self.reset)
+    }
+}
+
+impl std::ops::AddAssign for DrainReport {
+    fn add_assign(&mut self, other: Self) {
+        self.finished += other.finished;
+        self.reset += other.reset;
+    }
+}
+
+impl Link {
+    fn shared(&self) -> &Arc<Shared> {
+        &self.shared.0
+    }
+
+    /// Waits for the peer's hello.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`] if the link ended first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn established(&self) -> Result<Arc<Hello>, LinkError> {
+        let mut stage = self.shared().stage.subscribe();
+        let reached = stage.wait_for(|stage| !matches!(stage, Stage::Connecting)).await;
+        // The sender lives in `self`, so the channel cannot be closed while this waits.
+        match reached.as_deref() {
+            Ok(Stage::Up(hello) | Stage::Draining(hello) | Stage::Drained(hello)) => {
+                Ok(Arc::clone(hello))
+            }
+            Ok(Stage::Closed(error)) => Err(error.clone()),
+            Ok(Stage::Connecting) | Err(_) => Err(LinkError::Lost),
+        }
+    }
+
+    /// What the peer said about itself, once it has and while the link lives.
+    pub fn peer(&self) -> Option<Arc<Hello>> {
+        match &*self.shared().stage.borrow() {
+            Stage::Up(hello) | Stage::Draining(hello) | Stage::Drained(hello) => {
+                Some(Arc::clone(hello))
+            }
+            Stage::Connecting | Stage::Closed(_) => None,
+        }
+    }
+
+    /// Whether streams can be opened: the link is up and neither side drains.
+    pub fn is_open(&self) -> bool {
+        matches!(&*self.shared().stage.borrow(), Stage::Up(_))
+    }
+
+    /// Why the link ended, once it has.
+    pub fn close_reason(&self) -> Option<LinkError> {
+        match &*self.shared().stage.borrow() {
+            Stage::Closed(error) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
+    /// Opens a stream whose head block is `head`, waiting while none is free.
+    ///
+    /// Waiters are served in the order they came. There is no deadline here: the caller has one.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenFailed`]; nothing was sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe. If the future is dropped before it is ready, nothing was sent and no stream is
+    /// held.
+    pub async fn open(
+        &self,
+        head: Bytes,
+        end: End,
+    ) -> Result<(SendStream, RecvStream), OpenFailed> {
+        let Ok(permit) = self.shared().openable.acquire().await else {
+            return Err(self.refusal());
+        };
+        permit.forget();
+        Ok(self.open_with_permit(head, end))
+    }
+
+    /// As [`Link::open`], without waiting: `Ok(None)` while no stream is free.
+    ///
+    /// # Errors
+    ///
+    /// As [`Link::open`].
+    pub fn try_open(
+        &self,
+        head: Bytes,
+        end: End,
+    ) -> Result<Option<(SendStream, RecvStream)>, OpenFailed> {
+        match self.shared().openable.try_acquire() {
+            Ok(permit) => permit.forget(),
+            Err(tokio::sync::TryAcquireError::NoPermits) => return Ok(None),
+            Err(tokio::sync::TryAcquireError::Closed) => return Err(self.refusal()),
+        }
+        Ok(Some(self.open_with_permit(head, end)))
+    }
+
+    fn open_with_permit(&self, head: Bytes, end: End) -> (SendStream, RecvStream) {
+        let ended = end == End::NoPayload;
+        let state = State { opening: Some((head, ended)), dirty: true, ..State::default() };
+        let cell = Cell::new(state);
+        self.shared().sweep(Arc::clone(&cell));
+        let send = SendStream::new(Arc::clone(&cell), Arc::clone(self.shared()), ended);
+        (send, RecvStream::new(cell, Arc::clone(self.shared())))
+    }
+
+    fn refusal(&self) -> OpenFailed {
+        match self.close_reason() {
+            Some(error) => OpenFailed::Closed(error),
+            None => OpenFailed::GoingAway,
+        }
+    }
+
+    /// Waits for the next stream that the peer opens.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`] once the link has ended and every stream opened before was accepted.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn accept(&self) -> Result<Incoming, LinkError> {
+        let next = self.shared().accepted.lock().await.recv().await;
+        next.ok_or_else(|| self.close_reason().unwrap_or(LinkError::Lost))
+    }
+
+    /// Stops taking and opening streams, waits at most `deadline` for those that are open, cuts the
+    /// rest and closes the link.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe in that nothing is lost; but once begun, a drain goes on.
+    pub async fn drain(&self, deadline: Duration) -> DrainReport {
+        let open = self.stats().mux.streams_open as u64;
+        self.shared().refuse_opening();
+        self.shared().order(|orders| orders.drain = true);
+        let mut stage = self.shared().stage.subscribe();
+        let ended = stage.wait_for(|stage| matches!(stage, Stage::Drained(_) | Stage::Closed(_)));
+        let in_time = tokio::time::timeout(deadline, ended).await.is_ok();
+        let reset = if in_time { 0 } else { self.stats().mux.streams_open as u64 };
+        self.close();
+        self.closed().await;
+        DrainReport { finished: open.saturating_sub(reset), reset }
+    }
+
+    /// Whether [`Link::drain`] was called here, or the peer drains.
+    pub fn is_going_away(&self) -> bool {
+        self.shared().going_away.load(Ordering::Acquire)
+    }
+
+    /// Closes the link at once. Streams that are open are cut.
+    pub fn close(&self) {
+        self.shared().refuse_opening();
+        self.shared().order(|orders| orders.close = true);
+    }
+
+    /// Waits until the link has ended, and says why.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn closed(&self) -> LinkError {
+        let mut stage = self.shared().stage.subscribe();
+        match stage.wait_for(|stage| matches!(stage, Stage::Closed(_))).await.as_deref() {
+            Ok(Stage::Closed(error)) => error.clone(),
+            // The sender lives in `self`.
+            _ => LinkError::Lost,
+        }
+    }
+
+    /// Counters and gauges, as of the driver's last turn.
+    pub fn stats(&self) -> LinkStats {
+        self.shared().stats()
+    }
+}

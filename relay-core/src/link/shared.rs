@@ -1,0 +1,113 @@
+//! What all handles of a link and its driver share.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use crate::mux::{Hello, LinkError};
+
+use super::cell::Cell;
+use super::handle::{Incoming, LinkStats};
+
+/// Where a link is in its life, as its handles see it.
+#[derive(Clone, Debug)]
+pub(super) enum Stage {
+    Connecting,
+    Up(Arc<Hello>),
+    /// The peer, or this side, takes no new streams.
+    Draining(Arc<Hello>),
+    /// As `Draining`, and every stream has ended.
+    Drained(Arc<Hello>),
+    Closed(LinkError),
+}
+
+/// What the whole link is asked to do.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Orders {
+    pub(super) drain: bool,
+    pub(super) close: bool,
+    /// Every handle of the link is gone: close once the streams are.
+    pub(super) abandoned: bool,
+}
+
+/// What the driver is to look at.
+#[derive(Debug, Default)]
+pub(super) struct Agenda {
+    pub(super) dirty: Vec<Arc<Cell>>,
+    pub(super) orders: Orders,
+    pub(super) ordered: bool,
+    pub(super) driver: Option<Waker>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
+    agenda: Mutex<Agenda>,
+    /// One permit per stream that may be opened. Only ever added to by the driver, and forgotten by
+    /// whoever opens.
+    pub(super) openable: Semaphore,
+    pub(super) accepted: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
+    pub(super) stage: watch::Sender<Stage>,
+    pub(super) stats: Mutex<LinkStats>,
+    pub(super) going_away: AtomicBool,
+}
+
+impl Shared {
+    pub(super) fn new(accepted: mpsc::Receiver<Incoming>) -> Arc<Self> {
+        Arc::new(Self {
+            agenda: Mutex::default(),
+            openable: Semaphore::new(0),
+            accepted: tokio::sync::Mutex::new(accepted),
+            stage: watch::Sender::new(Stage::Connecting),
+            stats: Mutex::default(),
+            going_away: AtomicBool::new(false),
+        })
+    }
+
+    pub(super) fn agenda(&self) -> MutexGuard<'_, Agenda> {
+        // Nothing that runs under the lock panics half-way through a change.
+        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a cell, which its caller has just marked dirty, before the driver.
+    pub(super) fn sweep(&self, cell: Arc<Cell>) {
+        let driver = {
+            let mut agenda = self.agenda();
+            agenda.dirty.push(cell);
+            agenda.driver.take()
+        };
+        wake(driver);
+    }
+
+    /// Changes the orders and wakes the driver.
+    pub(super) fn order(&self, change: impl FnOnce(&mut Orders)) {
+        let driver = {
+            let mut agenda = self.agenda();
+            change(&mut agenda.orders);
+            agenda.ordered = true;
+            agenda.driver.take()
+        };
+        wake(driver);
+    }
+
+    /// No stream is opened any more: waiting openers fail.
+    pub(super) fn refuse_opening(&self) {
+        self.going_away.store(true, Ordering::Release);
+        self.openable.close();
+    }
+
+    pub(super) fn stats(&self) -> LinkStats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn publish_stats(&self, stats: LinkStats) {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
