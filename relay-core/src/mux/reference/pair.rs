@@ -518,11 +518,19 @@ impl End {
         }
     }
 
+    /// Whether `peer` was heard to reset a stream whose owner here hears nothing of it any more.
+    fn is_reset_unheard(peer: &Self, view: &View) -> bool {
+        view.released && peer.heard.half(view.id.number()).is_some_and(|half| half.reset)
+    }
+
     /// Whether nothing more will be sent on the half this side sends.
-    pub(super) fn send_is_over(&self, view: &View) -> bool {
+    pub(super) fn send_is_over(&self, peer: &Self, view: &View) -> bool {
         match view.send {
             Sending::AwaitHead | Sending::Open => false,
-            Sending::Finishing => self.sent.half(view.id.number()).is_some_and(|half| half.ended),
+            Sending::Finishing => {
+                let ended = self.sent.half(view.id.number()).is_some_and(|half| half.ended);
+                ended || Self::is_reset_unheard(peer, view)
+            }
             Sending::Stopped(_) | Sending::Reset(_) => true,
         }
     }
@@ -531,7 +539,10 @@ impl End {
     pub(super) fn recv_is_over(peer: &Self, view: &View) -> bool {
         match view.recv {
             Receiving::AwaitHead | Receiving::Open => false,
-            Receiving::Stopping => peer.heard.half(view.id.number()).is_some_and(|half| half.ended),
+            Receiving::Stopping => {
+                let ended = peer.heard.half(view.id.number()).is_some_and(|half| half.ended);
+                ended || Self::is_reset_unheard(peer, view)
+            }
             Receiving::Ended | Receiving::Reset => true,
         }
     }
@@ -539,7 +550,7 @@ impl End {
     /// Both halves end where they have not ended. Returns whether any had not.
     pub(super) fn abort(&mut self, peer: &Self, id: StreamId, code: StreamCode) -> bool {
         let Some(view) = self.views.get(&id) else { return false };
-        let (send, recv) = (self.send_is_over(view), Self::recv_is_over(peer, view));
+        let (send, recv) = (self.send_is_over(peer, view), Self::recv_is_over(peer, view));
         let Some(view) = self.views.get_mut(&id) else { return false };
         if !send {
             view.send = Sending::Reset(code);
