@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::{HeadKind, Mux};
-use crate::mux::batch::{BATCH_SLICES, Batch};
+use crate::mux::batch::{BATCH_OCTETS, BATCH_SLICES, Batch};
 use crate::mux::config::Config;
 use crate::mux::decode::{Decoder, Item};
 use crate::mux::error::{LinkError, OpenError, StreamCode};
@@ -386,4 +386,24 @@ fn an_owner_hears_nothing_more_of_a_stream_it_has_released() {
     pair.forge_to_gateway(&reset).unwrap();
     let about_it = |event: &Event| !matches!(event, Event::Openable | Event::RoundTrip(_));
     assert!(!events(&mut pair.gateway).iter().any(about_it));
+}
+
+#[test]
+fn a_full_batch_is_not_added_to_however_often_the_peer_asks() {
+    let mut pair = Pair::new(8);
+    for _ in 0..8 {
+        pair.gateway.open(Bytes::from(vec![7; 16_000]), true).unwrap();
+    }
+    let mut batch = Batch::new();
+    pair.gateway.poll_transmit(pair.now, &mut batch);
+    assert!(batch.len() >= BATCH_OCTETS);
+    let full = batch.len();
+    let ping = forged(Kind::Ping, Flags::NONE, StreamId::LINK, &[7; 8]);
+    for _ in 0..100 {
+        pair.forge_to_gateway(&ping).unwrap();
+        pair.gateway.poll_transmit(pair.now, &mut batch);
+    }
+    assert_eq!(batch.len(), full);
+    let kinds = kinds(&sent(&mut pair.gateway, pair.now));
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Pong).count(), 1);
 }
