@@ -22,7 +22,8 @@ pub enum HeadKind {
 }
 
 impl Mux {
-    /// Opens a stream with `head` as its head block; `end` if no payload follows.
+    /// Opens a stream with `head` as its head block; `end` if no payload follows. Its owner must end
+    /// in [`Mux::release`], whatever becomes of it.
     ///
     /// # Errors
     ///
@@ -157,6 +158,7 @@ impl Mux {
     fn end_with(&mut self, id: StreamId, last: Queued) -> Result<(), SendError> {
         let stream = self.streams.get_mut(id).ok_or(SendError::NoSuchStream)?;
         stream.send = stream.send.on(SendEvent::Finish).map_err(|_| refusal(stream.send))?;
+        stream.wants_room = false;
         stream.queue.push_back(last);
         self.mark_ready(id);
         self.check_invariants();
@@ -201,10 +203,13 @@ impl Mux {
     /// Lets go of the stream: the work behind it has ended and its payload is freed.
     ///
     /// A half that has not ended is ended first: an unfinished send half resets the stream, an
-    /// unread receive half is stopped. Only now may the peer open another stream in its place.
+    /// unread receive half is stopped; a finished send half is still sent. No event names the stream
+    /// any more, except those that wait for [`Mux::poll_event`] already. Only once both halves have
+    /// ended may another stream be opened in its place.
     pub fn release(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.released = true;
+        stream.wants_room = false;
         let unread = stream.window.held();
         stream.window.take(unread);
         if matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {

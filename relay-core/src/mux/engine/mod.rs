@@ -305,13 +305,17 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let send = stream.send.on(SendEvent::Reset(code));
         let recv = stream.recv.on(RecvEvent::Reset);
+        if send.is_err() && recv.is_err() {
+            // No RESET will be sent, so the END that a STOP waits for must still leave.
+            return false;
+        }
         stream.send = send.unwrap_or(stream.send);
         stream.recv = recv.unwrap_or(stream.recv);
         stream.clear_queue();
         stream.slots.window = false;
         stream.slots.stop = None;
         stream.slots.end = false;
-        send.is_ok() || recv.is_ok()
+        true
     }
 
     /// Drops the stream if nothing can happen on it any more, and returns what it held.

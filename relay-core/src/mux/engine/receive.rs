@@ -161,6 +161,8 @@ impl Mux {
         }
         self.accepted += 1;
         self.streams.insert(stream);
+        // What was held back while the peer had plenty may be worth announcing now.
+        self.announce_streams();
         if matches!(self.drain, Drain::Final { last, .. } if id > last) {
             self.abort(id, StreamCode::REFUSED);
             if let Some(stream) = self.streams.get_mut(id) {
@@ -261,9 +263,11 @@ impl Mux {
 
     fn on_reset(&mut self, id: StreamId, code: StreamCode) -> Result<(), LinkError> {
         let Some(stream) = self.stream(Kind::Reset, id)? else { return Ok(()) };
-        // A RESET of ours that has not left yet would tell the peer what it has told us.
+        // A RESET or END of ours that has not left yet would tell the peer what it has told us.
         stream.slots.reset = None;
-        if self.abort(id, code) {
+        stream.slots.end = false;
+        let is_heard = !stream.released;
+        if self.abort(id, code) && is_heard {
             self.events.push_back(Event::Reset { id, code });
         }
         self.remove_if_over(id);
@@ -276,8 +280,11 @@ impl Mux {
         stream.send = after;
         stream.clear_queue();
         stream.slots.end = true;
+        let is_heard = !stream.released;
         self.mark_control(id);
-        self.events.push_back(Event::Stopped { id, code });
+        if is_heard {
+            self.events.push_back(Event::Stopped { id, code });
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 
 use super::{HeadKind, Mux};
-use crate::mux::batch::{BATCH_SLICES, Batch};
+use crate::mux::batch::{BATCH_OCTETS, BATCH_SLICES, Batch};
 use crate::mux::config::Config;
 use crate::mux::decode::{Decoder, Item};
 use crate::mux::error::{LinkError, OpenError, StreamCode};
@@ -299,4 +299,111 @@ fn a_peer_without_hello_is_given_up_on_the_tick_whatever_it_sends() {
     receive(&mut site, almost, &preface[..preface.len() - 1]).unwrap();
     assert_eq!(site.handle_timeout(almost), Ok(()));
     assert_eq!(site.handle_timeout(due), Err(LinkError::HelloTimeout));
+}
+
+#[test]
+fn a_reset_after_both_halves_have_ended_does_not_swallow_the_end_a_stop_waits_for() {
+    let mut pair = Pair::new(1);
+    let id = pair.gateway.open(head(), true).unwrap();
+    pair.settle();
+    pair.gateway.stop(id, CODE);
+    pair.carry_to_site();
+    pair.site.reset(id, CODE);
+    pair.site.release(id);
+    pair.gateway.release(id);
+    pair.settle();
+    assert_eq!(pair.site.stats().streams_open, 0);
+    assert_eq!(pair.gateway.stats().streams_open, 0);
+    assert!(pair.gateway.open(head(), true).is_ok(), "the stream's credit has returned");
+}
+
+#[test]
+fn a_reset_that_crosses_an_end_owed_leaves_nothing_to_send() {
+    let mut pair = Pair::new(1);
+    let id = pair.gateway.open(head(), true).unwrap();
+    pair.settle();
+    pair.gateway.stop(id, CODE);
+    pair.gateway.reset(id, CODE);
+    let mut octets = forged(Kind::Stop, Flags::NONE, id, &CODE.0.to_be_bytes());
+    octets.extend_from_slice(&sent(&mut pair.gateway, pair.now));
+    receive(&mut pair.site, pair.now, &octets).unwrap();
+    assert_eq!(kinds(&sent(&mut pair.site, pair.now)), []);
+}
+
+#[test]
+fn stream_credit_that_returns_without_another_frame_is_announced_at_once() {
+    let mut pair = Pair::new(1);
+    let id = pair.gateway.open(head(), false).unwrap();
+    let floor = pair.site.stream_window();
+    pair.gateway.write(id, &mut Bytes::from(vec![7; floor])).unwrap();
+    pair.settle();
+    pair.site.send_head(id, head(), HeadKind::FinalAndEnd).unwrap();
+    pair.settle();
+    // A WINDOW becomes due, and then pointless: the half ends before it is written.
+    pair.site.take(id, floor);
+    pair.gateway.finish(id).unwrap();
+    pair.carry_to_site();
+    pair.site.release(id);
+    assert_eq!(kinds(&sent(&mut pair.site, pair.now)), [Kind::Streams]);
+    assert_eq!(pair.site.stats().streams_open, 0);
+}
+
+#[test]
+fn held_back_stream_credit_is_announced_when_the_peer_runs_low() {
+    let mut pair = Pair::new(16);
+    let first = pair.gateway.open(head(), true).unwrap();
+    pair.settle();
+    pair.site.send_head(first, head(), HeadKind::FinalAndEnd).unwrap();
+    pair.site.release(first);
+    pair.gateway.release(first);
+    pair.settle();
+    pair.gateway.release(first);
+    // One stream is over, 15 are left: too little to announce. The others are open for hours.
+    for _ in 0..15 {
+        pair.gateway.open(head(), true).unwrap();
+    }
+    pair.settle();
+    assert!(pair.gateway.open(head(), true).is_ok(), "the sixteenth place is free");
+}
+
+#[test]
+fn an_owner_hears_nothing_more_of_a_stream_it_has_released() {
+    let mut pair = Pair::new(8);
+    let id = pair.gateway.open(head(), false).unwrap();
+    pair.settle();
+    pair.site.send_head(id, head(), HeadKind::Final).unwrap();
+    let room = pair.gateway.room(id);
+    pair.gateway.write(id, &mut Bytes::from(vec![7; room + 1])).unwrap();
+    pair.gateway.finish(id).unwrap();
+    pair.settle();
+    events(&mut pair.gateway);
+    pair.gateway.release(id);
+    let stop = forged(Kind::Stop, Flags::NONE, id, &CODE.0.to_be_bytes());
+    pair.forge_to_gateway(&stop).unwrap();
+    let data = forged(Kind::Data, Flags::NONE, id, b"late");
+    pair.forge_to_gateway(&data).unwrap();
+    let reset = forged(Kind::Reset, Flags::NONE, id, &CODE.0.to_be_bytes());
+    pair.forge_to_gateway(&reset).unwrap();
+    let about_it = |event: &Event| !matches!(event, Event::Openable | Event::RoundTrip(_));
+    assert!(!events(&mut pair.gateway).iter().any(about_it));
+}
+
+#[test]
+fn a_full_batch_is_not_added_to_however_often_the_peer_asks() {
+    let mut pair = Pair::new(8);
+    for _ in 0..8 {
+        pair.gateway.open(Bytes::from(vec![7; 16_000]), true).unwrap();
+    }
+    let mut batch = Batch::new();
+    pair.gateway.poll_transmit(pair.now, &mut batch);
+    assert!(batch.len() >= BATCH_OCTETS);
+    let full = batch.len();
+    let ping = forged(Kind::Ping, Flags::NONE, StreamId::LINK, &[7; 8]);
+    for _ in 0..100 {
+        pair.forge_to_gateway(&ping).unwrap();
+        pair.gateway.poll_transmit(pair.now, &mut batch);
+    }
+    assert_eq!(batch.len(), full);
+    let kinds = kinds(&sent(&mut pair.gateway, pair.now));
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Pong).count(), 1);
 }

@@ -14,8 +14,8 @@ use crate::mux::half::{RecvHalf, SendEvent};
 use crate::mux::stream::{Queued, Stream};
 
 impl Mux {
-    /// Adds to `batch` what is ready to be sent, until it is full. An unchanged empty `batch` means
-    /// that nothing is ready.
+    /// Adds to `batch` what is ready to be sent, until it is full. A `batch` that is empty behind it
+    /// means that nothing is ready. [`Mux::poll_event`] may have events afterwards.
     pub fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         self.link_slots(batch);
         if matches!(self.phase, Phase::Open) {
@@ -32,6 +32,10 @@ impl Mux {
     }
 
     fn link_slots(&mut self, batch: &mut Batch) {
+        // Else a peer that asks and does not read would lengthen a batch that waits for the pipe.
+        if batch.is_full() {
+            return;
+        }
         if let Some(preface) = self.slots.preface.take() {
             batch.copy(&preface);
         }
