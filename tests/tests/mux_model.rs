@@ -43,7 +43,7 @@ fn scripts(ops_max: usize, hostile: bool) -> impl Strategy<Value = Script> {
 
 /// A failure is replayed by the octets it prints, so no file is kept of it.
 fn config() -> ProptestConfig {
-    ProptestConfig { cases: 768, failure_persistence: None, ..ProptestConfig::default() }
+    ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
 proptest! {

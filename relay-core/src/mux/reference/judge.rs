@@ -32,6 +32,8 @@ impl End {
     }
 
     fn judge(&mut self, peer: &Self, event: Event) {
+        let released = named(&event).and_then(|id| self.views.get(&id)).is_some_and(|v| v.released);
+        assert!(!released, "{:?} hears {event:?} of a stream it let go of", self.side);
         match event {
             Event::Established(hello) => {
                 assert_eq!(hello.stream_window, peer.config.stream_window);
@@ -55,8 +57,8 @@ impl End {
                 let view = self.views.get_mut(&id).expect("only known streams become writable");
                 assert!(view.wants_room, "nobody waits to write on {id}");
                 view.wants_room = false;
-                let useful = view.send == Sending::Open;
-                assert!(!useful || self.mux.room(id) > 0, "{id} is called writable and is not");
+                assert_eq!(view.send, Sending::Open, "{id} is called writable");
+                assert!(self.mux.room(id) > 0, "{id} is called writable and is not");
             }
             Event::Openable => {
                 self.openable_told += 1;
@@ -64,7 +66,10 @@ impl End {
                 assert!(total >= self.openable_told, "each says that there is one more");
             }
             Event::GoingAway { code } => {
-                assert!(peer.draining && !self.told_to_go && code == 0);
+                assert!(
+                    peer.draining && !self.told_to_go && code == 0,
+                    "told to go once, by a drain"
+                );
                 self.told_to_go = true;
             }
             Event::RoundTrip(_) => {}
@@ -127,8 +132,7 @@ impl End {
         let unserved = peer.heard.serves().is_some_and(|last| id.number() > last);
         let refused = code == StreamCode::REFUSED && id.opener() == self.side && unserved;
         assert!(by_peer || refused, "{id} is reset by nobody");
-        let released = self.views.get(&id).is_some_and(|view| view.released);
-        assert!(self.abort(peer, id, code) || released, "{id} is reset, and it was over");
+        assert!(self.abort(peer, id, code), "{id} is reset, and it was over");
     }
 
     fn on_stopped(&mut self, peer: &Self, id: StreamId, code: StreamCode) {
@@ -221,6 +225,20 @@ impl End {
         let ours = self.config.open_streams_max.min(peer.config.accept_streams_max);
         let free = self.mux.openable_total() - u64::from(self.opened);
         assert!(free > 0 || ours == 0 || peer.draining, "{side:?} can open no stream any more");
+    }
+}
+
+/// The stream an event is about.
+fn named(event: &Event) -> Option<StreamId> {
+    match event {
+        Event::Opened { id, .. }
+        | Event::Head { id, .. }
+        | Event::Data { id, .. }
+        | Event::Trailers { id, .. }
+        | Event::Reset { id, .. }
+        | Event::Stopped { id, .. }
+        | Event::Writable { id } => Some(*id),
+        _ => None,
     }
 }
 

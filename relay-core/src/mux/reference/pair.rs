@@ -410,13 +410,14 @@ impl End {
     }
 
     /// Whether `answer` is what the view predicts for a command that needs the sending half to be
-    /// `needs`. A stream that was let go of may also be gone.
+    /// `needs`. Nothing is taken on a stream that was let go of.
     fn is_taken(&self, id: StreamId, needs: Sending, answer: Result<(), SendError>) -> bool {
         let Some(view) = self.views.get(&id) else { return false };
         if !self.predicted {
             return answer.is_ok();
         }
-        if view.released && answer == Err(SendError::NoSuchStream) {
+        if view.released {
+            assert!(answer.is_err(), "stream {} was let go of", view.id);
             return false;
         }
         assert_eq!(answer.err(), view.refusal(needs), "stream {} in {:?}", view.id, view.send);
@@ -496,6 +497,7 @@ impl End {
             && let Some(view) = self.views.get_mut(&id)
         {
             view.send = Sending::Finishing;
+            view.wants_room = false;
             view.trailers = trailers;
         }
     }
@@ -510,6 +512,7 @@ impl End {
         self.mux.release(id);
         let Some(view) = self.views.get_mut(&id) else { return };
         view.released = true;
+        view.wants_room = false;
         view.taken = view.read;
         if matches!(view.send, Sending::AwaitHead | Sending::Open) {
             self.was_reset_here(peer, id, StreamCode::DROPPED);
