@@ -244,8 +244,18 @@ impl Mux {
 
     /// The pipe has ended or failed: nothing more can be received or sent.
     pub fn handle_lost(&mut self) {
-        self.fail(LinkError::Lost);
+        // A peer that said goodbye first has closed; any other is lost.
+        self.fail(match self.peer_serves {
+            Some(_) => LinkError::ClosedByPeer { code: LinkError::CODE_DONE, text: "".into() },
+            None => LinkError::Lost,
+        });
         self.slots.goaway = None;
+        self.is_lost = true;
+    }
+
+    /// Whether [`Mux::handle_lost`] was called: there is no pipe to write to.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
     }
 }
 

@@ -135,6 +135,7 @@ pub struct Mux {
     peer_serves: Option<StreamId>,
     liveness: Liveness,
     drain: Drain,
+    is_lost: bool,
     stats: Stats,
 }
 
@@ -180,6 +181,7 @@ impl Mux {
             peer_serves: None,
             liveness: Liveness::new(now, now + config.hello_timeout),
             drain: Drain::No,
+            is_lost: false,
             stats: Stats::default(),
             config,
         })
