@@ -38,6 +38,10 @@ pub enum BackendUrlError {
 /// assert_eq!(parse_backend_url("ftp://mp.site"), Err(BackendUrlError::Scheme));
 /// ```
 pub fn parse_backend_url(text: &str) -> Result<Uri, BackendUrlError> {
+    // First of all, so that a password never gets into another error's message.
+    if text.contains('@') {
+        return Err(BackendUrlError::Credentials);
+    }
     // `Uri` drops a fragment silently, so it is looked for in the text.
     if text.contains('#') {
         return Err(BackendUrlError::PathOrQuery);
@@ -47,9 +51,6 @@ pub fn parse_backend_url(text: &str) -> Result<Uri, BackendUrlError> {
         return Err(BackendUrlError::Scheme);
     }
     let authority = url.authority().ok_or(BackendUrlError::Authority)?;
-    if authority.as_str().contains('@') {
-        return Err(BackendUrlError::Credentials);
-    }
     let port = authority.as_str().strip_prefix(authority.host());
     let port_is_valid = match port.map(|port| port.strip_prefix(':').ok_or(port)) {
         Some(Ok(digits)) => digits.parse::<u16>().is_ok_and(|port| port != 0),
@@ -99,6 +100,7 @@ mod tests {
             ("http://mp.site:", Authority),
             ("http://:8080", Authority),
             ("http://user:secret@mp.site", Credentials),
+            ("user:secret@mp.site/#part", Credentials),
             ("http://mp.site/SMS_MP", PathOrQuery),
             ("http://mp.site/?a=b", PathOrQuery),
             ("http://mp.site/#part", PathOrQuery),

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::backend_url::parse_backend_url;
+use super::backend_url::{BackendUrlError, parse_backend_url};
 use super::endpoint::{self, RawEndpoint};
-use super::error::ConfigError;
+use super::error::{ConfigError, Invalid};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
 use super::pem::{IdentityFiles, certificate_error, trust_anchors};
@@ -120,8 +120,13 @@ fn backend(source: &Source, raw: &RawEndpoint) -> Result<BackendConfig, ConfigEr
         ));
     };
     let url = parse_backend_url(backend.get_ref()).map_err(|error| {
-        let problem = format!("`{}` is not the URL of a backend", backend.get_ref());
-        source.invalid(backend.span(), problem, error.to_string())
+        let place = source.place(backend.span());
+        let place = match error {
+            BackendUrlError::Credentials => place.redacted(),
+            _ => place,
+        };
+        let problem = "this is not the URL of a backend".to_owned();
+        ConfigError::Invalid(Box::new(Invalid { problem, place, help: error.to_string() }))
     })?;
     match (url.scheme_str(), &raw.backend_ca) {
         (Some("https"), Some(file)) => {
@@ -184,11 +189,26 @@ mod tests {
         let text = message(site.connection_point_with(|text| {
             text.replace("http://127.0.0.1:8080", "127.0.0.1:8080/SMS_MP")
         }));
-        assert!(
-            text.starts_with("`127.0.0.1:8080/SMS_MP` is not the URL of a backend\n"),
-            "{text}"
-        );
+        assert!(text.starts_with("this is not the URL of a backend\n"), "{text}");
         assert!(text.contains(":20:11\n"), "{text}");
+    }
+
+    #[test]
+    fn a_password_in_a_backend_url_is_not_repeated() {
+        let site = Site::new();
+        let text = message(
+            site.connection_point_with(|text| text.replace("http://", "http://user:secret@")),
+        );
+        let expected = format!(
+            "this is not the URL of a backend
+  --> {}:20:11
+   |
+20 | backend = [redacted]
+   |           ^^^^^^^^^^
+  = help: it carries a user name; remove everything up to and including `@`",
+            site.path("connection-point.toml").display()
+        );
+        assert_eq!(text, expected);
     }
 
     #[test]

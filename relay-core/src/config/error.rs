@@ -123,6 +123,19 @@ impl Place {
         }
     }
 
+    /// The same place with what is marked made unreadable: it may hold a secret.
+    pub(super) fn redacted(mut self) -> Self {
+        const SHOWN: &str = "[redacted]";
+        let marked = self.before..self.before + self.marked;
+        let kept = |(at, character)| (!marked.contains(&at)).then_some(character);
+        let rest: Vec<char> = self.shown.chars().enumerate().filter_map(kept).collect();
+        let (head, tail) = rest.split_at(self.before.min(rest.len()));
+        self.shown =
+            head.iter().copied().chain(SHOWN.chars()).chain(tail.iter().copied()).collect();
+        self.marked = SHOWN.len();
+        self
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
