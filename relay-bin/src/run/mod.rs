@@ -83,7 +83,7 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
 }
 
 async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
-    let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let (clients, clients_address) = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let (links, links_address) = bind(&loaded, Listener::Links, loaded.link_listen).await?;
     say(&format!(
@@ -91,20 +91,25 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
         loaded.config.instance, loaded.config.service
     ));
     let gateway = Gateway::new(loaded.config);
-    let report =
-        signals::until_stopped(signals, |stop| gateway.serve(clients, links, stop)).await?;
+    let report = signals::until_stopped(
+        async || signals.next().await,
+        |stop| gateway.serve(clients, links, stop),
+    )
+    .await?;
     say(&format!("stopped: {report}"));
     Ok(())
 }
 
 async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failure> {
-    let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
     let connection_point = ConnectionPoint::new(loaded.config)
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!("ready: connection point `{name}`, dialling {gateways} gateway instance(s)"));
-    let report = signals::until_stopped(signals, |stop| connection_point.run(stop)).await?;
+    let report =
+        signals::until_stopped(async || signals.next().await, |stop| connection_point.run(stop))
+            .await?;
     say(&format!("stopped: {report}"));
     Ok(())
 }
