@@ -68,7 +68,9 @@ impl Front {
     ) -> Self {
         let identity = ca.issue_server(&["localhost"]).unwrap();
         let acceptor = TlsAcceptor::from(client_edge_config(&identity).unwrap());
-        let backends = Client::builder(TokioExecutor::new()).build_http();
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let backends = Client::builder(TokioExecutor::new()).build(connector);
         let relay = Arc::new(Relay { mp, sup, fault, backends, answered: AtomicU64::new(0) });
         let mut tasks = JoinSet::new();
         let mut instances = Vec::new();
@@ -89,6 +91,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, relay: Arc<Relay>)
 }
 
 async fn connection(stream: TcpStream, acceptor: TlsAcceptor, relay: Arc<Relay>) {
+    stream.set_nodelay(true).unwrap();
     let Ok(stream) = acceptor.accept(stream).await else { return };
     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
     let service = service_fn(move |request| {
@@ -128,7 +131,7 @@ impl Relay {
         let (role, path) = below.split_once('/').ok_or(unpublished)?;
         let (published, verbs, backend): (&[&str], &[&str], _) = match role.parse::<u64>() {
             Ok(role) if role == self.mp.0 => (
-                &["SMS_MP/", "ccm_system/", "ccm_incoming/", "CCM_Client/"],
+                &["SMS_MP/", "ccm_system/", "ccm_incoming/", "CCM_Client/", "BGB"],
                 &["GET", "HEAD", "PROPFIND", "CCM_POST", "BITS_POST"],
                 self.mp.1,
             ),

@@ -4,6 +4,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use http::Uri;
@@ -29,6 +30,9 @@ pub(crate) const MP_ROLE: u64 = 72_057_594_037_927_939;
 
 /// Role id of the software update point.
 pub(crate) const SUP_ROLE: u64 = 72_057_594_037_927_941;
+
+/// How long requests in flight have to end when the demonstration stops; nobody waits for them.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
 /// The running relay. Dropping it ends its tasks at once; [`RunningRelay::stop`] drains.
 #[derive(Debug)]
@@ -80,25 +84,29 @@ pub(crate) async fn start_relay(
             port: links.local_addr()?.port(),
             server_name: HOST.to_owned(),
         });
+        let mut limits = GatewayLimits::default();
+        limits.drain = DRAIN_WITHIN;
         let gateway = Gateway::new(GatewayConfig {
             service: HOST.to_owned(),
             instance,
             endpoints: Arc::clone(&published),
             client_tls: Arc::clone(&edge),
             link_tls: link_server_config(&ca.issue_server(&[HOST])?, &anchors)?,
-            limits: GatewayLimits::default(),
+            limits,
         });
         let stopped = until(stopped.clone());
         relay.roles.spawn(async move { _ = gateway.serve(clients, links, stopped).await });
     }
 
     let name = "demo-cp";
+    let mut limits = ConnectionPointLimits::default();
+    limits.drain = DRAIN_WITHIN;
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
         name: name.to_owned(),
         gateways,
         link_tls: link_client_config(&ca.issue_link_client(name)?, &anchors)?,
         endpoints: site_endpoints(site)?,
-        limits: ConnectionPointLimits::default(),
+        limits,
     })?;
     relay.roles.spawn(async move { _ = connection_point.run(until(stopped)).await });
     Ok(relay)

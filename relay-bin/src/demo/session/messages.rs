@@ -13,7 +13,7 @@ use crate::demo::material;
 use crate::demo::message::{self, Message};
 use crate::demo::site;
 
-/// Octets of the message's payload; the encoded message is then of the usual size of a few kB.
+/// Octets of the payload that do not deflate; the message is then of the usual size of a few kB.
 const PAYLOAD_BYTES: u64 = 4_500;
 
 pub(super) async fn run(client: &Client, log: &mut Log<'_>) {
@@ -34,7 +34,7 @@ async fn client_message(client: &Client, lane: Lane) -> anyhow::Result<Proof> {
             "<Msg SchemaVersion=\"1.1\"><Body Type=\"ByteRange\" Note=\"\u{fc} \u{20ac} \u{1d11e} \
               \u{a0d}\"/></Msg>\0"
                 .into(),
-        payload: material::octets(0, PAYLOAD_BYTES).to_vec(),
+        payload: [material::octets(0, PAYLOAD_BYTES).as_ref(), &[b'='; 1_000]].concat(),
     };
     let body = sent.encode(Compression::fast());
     let octets = body.len();

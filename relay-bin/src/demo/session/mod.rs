@@ -86,6 +86,11 @@ pub(crate) async fn run(
 ) -> anyhow::Result<Report> {
     let client = Client::new(target)?;
     let mut log = Log::new(show);
+    reads::wait_until_connected(&client, &mut log).await;
+    if log.has_failed() {
+        // Every further step would fail at its deadline, for the same reason.
+        return Ok(log.finish());
+    }
     reads::run(&client, &mut log).await;
     messages::run(&client, &mut log).await;
     upload::run(&client, &mut log).await;

@@ -37,12 +37,16 @@ const HOP_BY_HOP: [(&str, &[u8]); 5] = [
     ("proxy-authorization", b"Basic bXVzdDpub3Q="),
 ];
 
-pub(super) async fn run(client: &Client, log: &mut Log<'_>) {
+/// Waits for a connection point at every instance.
+pub(super) async fn wait_until_connected(client: &Client, log: &mut Log<'_>) {
     for instance in 0..client.instances() {
         let lane = Lane { instance, version: Version::Http11 };
         let asked = Asked::on(lane, "connected", "GET SMS_MP/.sms_aut?MPLIST");
         log.step(asked, STEP_WITHIN, connected(client, lane)).await;
     }
+}
+
+pub(super) async fn run(client: &Client, log: &mut Log<'_>) {
     for lane in client.lanes() {
         let asked = Asked::on(lane, "policy", "GET SMS_MP/.sms_pol");
         log.step(asked, STEP_WITHIN, policy(client, lane)).await;

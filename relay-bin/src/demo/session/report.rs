@@ -107,6 +107,11 @@ impl<'a> Log<'a> {
         self.rows.push(row);
     }
 
+    /// Whether any step so far has failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.rows.iter().any(|row| !row.passed)
+    }
+
     pub(super) fn finish(self) -> Report {
         let failed = self.rows.iter().filter(|row| !row.passed).count();
         Report { passed: failed == 0 && !self.rows.is_empty(), failed, steps: self.rows }

@@ -5,6 +5,7 @@ use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
 use super::uploads::Uploads;
 use super::{SiteBody, download, empty, full};
@@ -12,6 +13,8 @@ use crate::demo::message::{self, Message};
 
 /// Location and identity of the management point, and the header echo.
 pub(crate) const LOCATION: &str = "/SMS_MP/.sms_aut";
+/// Client notification: an answer that is held back, as the real one is for hours.
+pub(crate) const NOTIFICATION: &str = "/BGB";
 /// Policy.
 pub(crate) const POLICY: &str = "/SMS_MP/.sms_pol";
 /// Client messages.
@@ -27,6 +30,8 @@ pub(crate) const SITE_HOP_HEADER: &str = "x-site-hop";
 #[derive(Debug, Default)]
 pub(super) struct ManagementPoint {
     uploads: Uploads,
+    /// Notification requests that have arrived so far.
+    waiting: watch::Sender<u64>,
 }
 
 impl ManagementPoint {
@@ -45,10 +50,27 @@ impl ManagementPoint {
             (_, LOCATION) if reading && query == Some("ECHO") => echo(&head.headers),
             (_, LOCATION) if reading => xml(StatusCode::OK, location()),
             (_, POLICY) if reading => xml(StatusCode::OK, policy(query)),
+            ("GET", NOTIFICATION) => self.notification(query).await,
             (_, LARGE_FILE) if reading => download::answer(query, &head.headers),
             (_, _) if reading && path.starts_with(INCOMING) => self.upload_status(path),
             _ => empty(StatusCode::NOT_FOUND),
         }
+    }
+
+    /// Holds the answer back until as many requests are here as the query `meet=` says, in groups
+    /// of that size. The server's deadline for answers ends a wait that comes to nothing.
+    async fn notification(&self, query: Option<&str>) -> Response<SiteBody> {
+        let meet = query.and_then(|query| query.strip_prefix("meet="));
+        let group: u64 = meet.and_then(|number| number.parse().ok()).unwrap_or(1).max(1);
+        let mut arrivals = self.waiting.subscribe();
+        let mut arrival = 0;
+        self.waiting.send_modify(|arrived| {
+            *arrived += 1;
+            arrival = *arrived;
+        });
+        let complete = arrival.div_ceil(group).saturating_mul(group);
+        let all_here = arrivals.wait_for(|arrived| complete <= *arrived).await.is_ok();
+        if all_here { full(arrival.to_string()) } else { empty(StatusCode::SERVICE_UNAVAILABLE) }
     }
 
     fn upload_status(&self, path: &str) -> Response<SiteBody> {
