@@ -36,7 +36,8 @@ use table::Colour;
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     /// Gateway instances to start
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=16))]
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=16))]
     instances: u8,
 
     /// Keep everything running after the session, and print curl commands to try
@@ -76,8 +77,8 @@ impl From<Verdict> for ExitCode {
 ///
 /// # Errors
 ///
-/// When something could not be started at all, or standard output is closed. A step that fails is no
-/// error but [`Verdict::Failed`].
+/// When something could not be started at all, or standard output is closed. A step that fails is
+/// no error but [`Verdict::Failed`].
 ///
 /// # Cancel safety
 ///

@@ -1,5 +1,5 @@
-//! Steps that send a message and compare the answer: `CCM_POST` to the management point, SOAP to the
-//! software update point.
+//! Steps that send a message and compare the answer: `CCM_POST` to the management point, SOAP to
+//! the software update point.
 
 use anyhow::ensure;
 use flate2::Compression;

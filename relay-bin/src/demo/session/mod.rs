@@ -1,8 +1,8 @@
 //! The client session: every verb through the relay, and the proof that each came through whole.
 //!
 //! It behaves as managed devices do, over real TLS, and believes nothing: what comes back is
-//! compared with what was sent, and what must be refused is looked for at the site. It knows nothing
-//! of how the relay works. Read [`Target`] first, then [`run`].
+//! compared with what was sent, and what must be refused is looked for at the site. It knows
+//! nothing of how the relay works. Read [`Target`] first, then [`run`].
 
 mod client;
 mod crowd;
@@ -34,7 +34,7 @@ pub(crate) const REASON: &str = "relay-reason";
 /// How long a step may take.
 const STEP_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a step that moves much may take; generous, because a build without optimisation is slow.
+/// How long a step that moves much may take; a build without optimisation is slow.
 const LONG_STEP_WITHIN: Duration = Duration::from_secs(120);
 
 /// What the session runs against.
@@ -61,7 +61,8 @@ pub(crate) struct Target {
 pub(crate) struct Extent {
     /// Size of the large download, in octets. Default 64 MiB, at most 16 GiB.
     pub download_bytes: u64,
-    /// Requests sent at once. Default 200; half over HTTP/1.1 on a connection each, half over HTTP/2.
+    /// Requests sent at once, half over HTTP/1.1 on a connection each, half over HTTP/2.
+    /// Default 200.
     pub crowd: usize,
 }
 

@@ -124,7 +124,8 @@ fn properties(path: &str) -> Response<SiteBody> {
 }
 
 /// The request's header fields in their order as JSON pairs; each octet of a value becomes the
-/// character of the same number, so that no octet is lost. Its own hop-by-hop fields test the relay.
+/// character of the same number, so that no octet is lost. Its own hop-by-hop fields test the
+/// relay.
 fn echo(headers: &HeaderMap) -> Response<SiteBody> {
     let value = |value: &HeaderValue| value.as_bytes().iter().copied().map(char::from).collect();
     let fields: Vec<(&str, String)> = headers.iter().map(|(n, v)| (n.as_str(), value(v))).collect();
