@@ -1,6 +1,6 @@
 //! A stand-in for the relay in this crate's tests: the site over TLS under the two virtual roots.
 //!
-//! It has just enough of the relay's manners for the session to pass, so that a session's failing
+//! It judges by the relay's own policy and has just enough of its manners for the session to pass, so that a session's failing
 //! steps can be told from the relay's. It is no model of it: one process, no link, no limits.
 
 use std::convert::Infallible;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, HOST};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http::header::{HOST, HeaderValue};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -20,13 +20,16 @@ use hyper::service::service_fn;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use relay_core::policy::{EndpointMap, Refusal, strip_answer_headers, strip_request_headers};
 use relay_core::transport::client_edge_config;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::pki::SiteCa;
+use super::relay::{MP_ROLE, SUP_ROLE, endpoints};
 use super::session::{MESSAGE_ID, REASON};
+use super::site::Site;
 
 /// How the stand-in misbehaves, so that the session can be seen to notice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,8 +52,9 @@ pub(super) struct Front {
 }
 
 struct Relay {
-    mp: (u64, SocketAddr),
-    sup: (u64, SocketAddr),
+    mp: SocketAddr,
+    sup: SocketAddr,
+    published: EndpointMap,
     fault: Fault,
     backends: Client<HttpConnector, Incoming>,
     answered: AtomicU64,
@@ -59,19 +63,20 @@ struct Relay {
 type Body = BoxBody<Bytes, hyper::Error>;
 
 impl Front {
-    pub(super) async fn start(
-        ca: &SiteCa,
-        count: usize,
-        mp: (u64, SocketAddr),
-        sup: (u64, SocketAddr),
-        fault: Fault,
-    ) -> Self {
+    pub(super) async fn start(ca: &SiteCa, count: usize, site: &Site, fault: Fault) -> Self {
         let identity = ca.issue_server(&["localhost"]).unwrap();
         let acceptor = TlsAcceptor::from(client_edge_config(&identity).unwrap());
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
         let backends = Client::builder(TokioExecutor::new()).build(connector);
-        let relay = Arc::new(Relay { mp, sup, fault, backends, answered: AtomicU64::new(0) });
+        let relay = Arc::new(Relay {
+            mp: site.mp,
+            sup: site.sup,
+            published: EndpointMap::new(endpoints().to_vec()).unwrap(),
+            fault,
+            backends,
+            answered: AtomicU64::new(0),
+        });
         let mut tasks = JoinSet::new();
         let mut instances = Vec::new();
         for _ in 0..count {
@@ -110,7 +115,7 @@ impl Relay {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
         let mut answer = match self.route(&request) {
             Ok(backend) => self.forward(request, backend).await,
-            Err((status, reason)) => refusal(status, reason),
+            Err(refusal) => refused("CMGService", &refusal),
         };
         let n = match self.fault {
             Fault::RepeatsMessageId => 1,
@@ -121,80 +126,51 @@ impl Relay {
         answer
     }
 
-    fn route(&self, request: &Request<Incoming>) -> Result<Uri, (StatusCode, &'static str)> {
-        let unpublished = (StatusCode::NOT_FOUND, "CMGService_Not_Published");
-        let target = request.uri().path_and_query().ok_or(unpublished)?.as_str();
-        let below = target
-            .strip_prefix("/CCM_Proxy_MutualAuth/")
-            .or_else(|| target.strip_prefix("/CCM_Proxy_ServerAuth/"))
-            .ok_or(unpublished)?;
-        let (role, path) = below.split_once('/').ok_or(unpublished)?;
-        let (published, verbs, backend): (&[&str], &[&str], _) = match role.parse::<u64>() {
-            Ok(role) if role == self.mp.0 => (
-                &["SMS_MP/", "ccm_system/", "ccm_incoming/", "CCM_Client/", "BGB"],
-                &["GET", "HEAD", "PROPFIND", "CCM_POST", "BITS_POST"],
-                self.mp.1,
-            ),
-            Ok(role) if role == self.sup.0 => (&["ClientWebService/"], &["POST"], self.sup.1),
-            _ => return Err(unpublished),
-        };
-        let backend = format!("http://{backend}/{path}").parse().map_err(|_| unpublished)?;
+    fn route(&self, request: &Request<Incoming>) -> Result<Uri, Refusal> {
+        let target = request.uri().path_and_query().ok_or(Refusal::NotPublished)?;
         if self.fault == Fault::LetsAllPass {
-            return Ok(backend);
+            let mut segments = target.as_str().splitn(4, '/').skip(2);
+            let to_sup = segments.next() == Some(&SUP_ROLE.to_string());
+            let (backend, below) = (if to_sup { self.sup } else { self.mp }, segments.next());
+            return Ok(format!("http://{backend}/{}", below.unwrap_or_default()).parse().unwrap());
         }
-        let plain_path = path.split('?').next().unwrap_or_default();
-        if plain_path.contains("..") || plain_path.contains('%') {
-            return Err((StatusCode::BAD_REQUEST, "CMGService_Unsafe_Path"));
-        }
-        if !published.iter().any(|prefix| path.starts_with(prefix)) {
-            return Err(unpublished);
-        }
-        if !verbs.contains(&request.method().as_str()) {
-            return Err((StatusCode::METHOD_NOT_ALLOWED, "CMGService_Method_Not_Allowed"));
-        }
-        Ok(backend)
+        let route = self.published.route(request.method(), target)?;
+        let backend = if route.endpoint.role_id == MP_ROLE { self.mp } else { self.sup };
+        Ok(format!("http://{backend}{}", route.site_target).parse().unwrap())
     }
 
     async fn forward(&self, mut request: Request<Incoming>, backend: Uri) -> Response<Body> {
         *request.uri_mut() = backend;
         *request.version_mut() = http::Version::HTTP_11;
-        strip(request.headers_mut());
+        if let Err(refusal) = strip_request_headers(request.headers_mut()) {
+            return refused("CMGService", &refusal);
+        }
         request.headers_mut().remove(HOST);
         if self.fault == Fault::ChangesAHeader {
             request.headers_mut().insert("ccmclientid", HeaderValue::from_static("GUID:other"));
         }
         let Ok(mut answer) = self.backends.request(request).await else {
-            return refusal(StatusCode::BAD_GATEWAY, "CMGConnector_Bad_Gateway");
+            return broken_off(StatusCode::BAD_GATEWAY, "CMGConnector_Bad_Gateway");
         };
-        strip(answer.headers_mut());
-        if self.fault != Fault::KeepsHostId {
-            answer.headers_mut().remove("bits-host-id");
+        let host_id = answer.headers().get("bits-host-id").cloned();
+        strip_answer_headers(answer.headers_mut());
+        if let (Fault::KeepsHostId, Some(id)) = (self.fault, host_id) {
+            answer.headers_mut().insert("bits-host-id", id);
         }
         answer.map(BodyExt::boxed)
     }
 }
 
-fn refusal(status: StatusCode, reason: &'static str) -> Response<Body> {
-    let mut answer = Response::new(Empty::new().map_err(|never| match never {}).boxed());
-    *answer.status_mut() = status;
-    answer.headers_mut().insert(REASON, HeaderValue::from_static(reason));
-    answer.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
-    answer.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
+fn refused(hop: &str, refusal: &Refusal) -> Response<Body> {
+    let mut answer = broken_off(refusal.status(), &format!("{hop}_{}", refusal.reason()));
+    refusal.add_answer_headers(answer.headers_mut());
     answer
 }
 
-fn strip(headers: &mut HeaderMap) {
-    let connection = headers.get(CONNECTION).and_then(|value| value.to_str().ok());
-    let named: Vec<HeaderName> = connection
-        .unwrap_or_default()
-        .split(',')
-        .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    let hops = ["connection", "keep-alive", "te", "transfer-encoding", "proxy-authorization"];
-    for name in hops {
-        headers.remove(name);
-    }
+fn broken_off(status: StatusCode, reason: &str) -> Response<Body> {
+    let mut answer = Response::new(Empty::new().map_err(|never| match never {}).boxed());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(REASON, reason.parse().unwrap());
+    answer.extensions_mut().insert(ReasonPhrase::try_from(reason.to_owned()).unwrap());
+    answer
 }

@@ -134,7 +134,7 @@ fn site_endpoints(site: &Site) -> anyhow::Result<Vec<SiteEndpoint>> {
 }
 
 /// The management point and the software update point, with their kinds' own paths.
-fn endpoints() -> [Endpoint; 2] {
+pub(super) fn endpoints() -> [Endpoint; 2] {
     let endpoint = |name: &str, kind, role_id| Endpoint {
         name: name.to_owned(),
         kind,

@@ -14,7 +14,7 @@ const EXTENT: Extent = Extent { download_bytes: 3 * 1024 * 1024 + 5, crowd: 40 }
 async fn session(instances: usize, fault: Fault) -> Report {
     let ca = SiteCa::new("Demonstration site").unwrap();
     let site = Site::start().await.unwrap();
-    let front = Front::start(&ca, instances, (MP_ROLE, site.mp), (SUP_ROLE, site.sup), fault).await;
+    let front = Front::start(&ca, instances, &site, fault).await;
     let target = Target {
         instances: front.instances.clone(),
         host: HOST.into(),
@@ -52,7 +52,15 @@ async fn every_step_passes_through_a_relay_that_does_its_work() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_that_lets_all_pass_fails_at_every_refusal() {
     let report = session(2, Fault::LetsAllPass).await;
-    let expected = ["wrong verb", "verb's case", "unpublished", "alternate auth", "traversal"];
+    let expected = [
+        "wrong verb",
+        "verb's case",
+        "unpublished",
+        "alternate auth",
+        "traversal",
+        "unknown role",
+        "no virtual root",
+    ];
     assert_eq!(failed(&report), expected, "{}", table(&report, Colour::Off));
 }
 

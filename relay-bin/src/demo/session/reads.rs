@@ -46,6 +46,13 @@ pub(super) async fn wait_until_connected(client: &Client, log: &mut Log<'_>) {
     }
 }
 
+/// What a client could claim to be somebody by; only the relay may say such things.
+const FORGED: [(&str, &[u8]); 3] = [
+    ("x-arr-clientcert", b"MIIforged"),
+    ("x-forwarded-for", b"192.0.2.1"),
+    ("relay-message-id", b"forged"),
+];
+
 pub(super) async fn run(client: &Client, log: &mut Log<'_>) {
     for lane in client.lanes() {
         let asked = Asked::on(lane, "policy", "GET SMS_MP/.sms_pol");
@@ -170,20 +177,16 @@ async fn headers(client: &Client, lane: Lane) -> anyhow::Result<Proof> {
             arrived.iter().map(|value| value.escape_ascii().to_string()).collect::<Vec<_>>()
         );
     }
-    // The relay may have a `Connection` of its own towards the site; ours must be gone from it.
-    for (name, sent) in HOP_BY_HOP {
-        ensure!(
-            !values(name).contains(&sent.to_vec()),
-            "hop-by-hop header {name} reached the site"
-        );
+    // The relay may send such headers of its own towards the site; the client's must be gone.
+    for (name, sent) in HOP_BY_HOP.iter().chain(&FORGED) {
+        ensure!(!values(name).contains(&sent.to_vec()), "the client's {name} reached the site");
     }
     let hop = HeaderName::from_static(site::SITE_HOP_HEADER);
     ensure!(!reply.headers.contains_key(&hop), "the site's hop-by-hop header {hop} came through");
-    let named = NAMED.len();
-    let evidence = if hops.is_empty() {
-        format!("{named} named headers equal, the site's hop-by-hop stripped")
-    } else {
-        format!("{named} named headers equal, hop-by-hop stripped both ways")
-    };
+    let dropped = hops.len() + FORGED.len();
+    let evidence = format!(
+        "{} named headers equal, {dropped} hop-by-hop or forged dropped, the site's too",
+        NAMED.len()
+    );
     Ok(Proof { answer: reply.line(), evidence })
 }
