@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{init, run};
+use crate::{demo, init, run};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -18,6 +18,8 @@ pub(crate) struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  See everything work, with no set-up:
+    relay demo
   Write a site for this machine, with a server on port 8080 behind it:
     relay init site --backend http://127.0.0.1:8080
   Run it, each in its own terminal:
@@ -33,6 +35,9 @@ Exit status:
 /// What the program can do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Run a whole site on loopback and prove it with a client session.
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::Args),
     /// Write a ready-to-run site: certificates and commented configurations.
     Init(init::Args),
     /// Run one gateway instance.

@@ -6,6 +6,7 @@
 
 mod cli;
 mod console;
+mod demo;
 mod exit;
 mod init;
 mod logs;
@@ -17,6 +18,7 @@ use clap::Parser as _;
 
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
+        cli::Command::Demo(args) => return demo::main(args),
         cli::Command::Init(args) => init::run(&args),
         cli::Command::Gateway(args) => run::gateway(&args),
         cli::Command::ConnectionPoint(args) => run::connection_point(&args),

@@ -49,6 +49,16 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// What `relay demo --help` ends with.
+pub(crate) const EXAMPLES: &str = "\
+Examples:
+  Prove everything, as a table; the exit status is the verdict:
+    relay demo
+  Keep it up afterwards and paste the curl commands it prints:
+    relay demo --stay
+  For a script:
+    relay demo --json";
+
 /// How the demonstration ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
@@ -68,6 +78,21 @@ impl From<Verdict> for ExitCode {
             Verdict::Failed => 1,
             Verdict::Interrupted => 130,
         })
+    }
+}
+
+/// Runs the demonstration as a program: prints what went wrong, and turns the verdict into the exit
+/// status.
+pub(crate) fn main(args: Args) -> ExitCode {
+    let outcome = tokio::runtime::Runtime::new()
+        .context("cannot start the runtime")
+        .and_then(|runtime| runtime.block_on(run(args)));
+    match outcome {
+        Ok(verdict) => verdict.into(),
+        Err(error) => {
+            crate::console::complain(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
     }
 }
 

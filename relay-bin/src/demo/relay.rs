@@ -14,8 +14,9 @@ use relay_core::connection_point::{
 };
 use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
-use relay_core::transport::{Instance, client_edge_config, link_client_config, link_server_config};
-use tokio::net::TcpListener;
+use relay_core::transport::{
+    Instance, Listener, client_edge_config, link_client_config, link_server_config,
+};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -77,11 +78,11 @@ pub(crate) async fn start_relay(
     for instance in Instance::first(instances) {
         let clients = listener().await?;
         let links = listener().await?;
-        relay.clients.push(clients.local_addr()?);
+        relay.clients.push(clients.local_addr());
         gateways.push(GatewayAddress {
             instance,
             host: Ipv4Addr::LOCALHOST.to_string(),
-            port: links.local_addr()?.port(),
+            port: links.local_addr().port(),
             server_name: HOST.to_owned(),
         });
         let mut limits = GatewayLimits::default();
@@ -113,8 +114,8 @@ pub(crate) async fn start_relay(
 }
 
 /// A loopback port of the system's choosing.
-async fn listener() -> anyhow::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("cannot listen on 127.0.0.1")
+async fn listener() -> anyhow::Result<Listener> {
+    Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.context("cannot listen on 127.0.0.1")
 }
 
 /// Waits until the relay stops, or its handle is gone.

@@ -15,7 +15,7 @@ use relay_core::config::{
 };
 use relay_core::connection_point::ConnectionPoint;
 use relay_core::gateway::Gateway;
-use tokio::net::TcpListener;
+use relay_core::transport;
 use tokio::runtime::Runtime;
 
 use crate::console::{complain, say};
@@ -84,11 +84,14 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
 
 async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
     let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
-    let (clients, clients_address) = bind(&loaded, Listener::Clients, loaded.listen).await?;
-    let (links, links_address) = bind(&loaded, Listener::Links, loaded.link_listen).await?;
+    let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
+    let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
     say(&format!(
-        "ready: instance {} of {}, clients on https://{clients_address}, links on {links_address}",
-        loaded.config.instance, loaded.config.service
+        "ready: instance {} of {}, clients on https://{}, links on {}",
+        loaded.config.instance,
+        loaded.config.service,
+        clients.local_addr(),
+        links.local_addr()
     ));
     let gateway = Gateway::new(loaded.config);
     let report = signals::until_stopped(
@@ -119,13 +122,9 @@ async fn bind(
     loaded: &LoadedGateway,
     which: Listener,
     address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), Failure> {
-    let bound = async {
-        let listener = TcpListener::bind(address).await?;
-        let address = listener.local_addr()?;
-        Ok((listener, address))
-    };
-    bound.await.map_err(|error| loaded.bind_failed(which, &error).into())
+) -> Result<transport::Listener, Failure> {
+    let bound = transport::Listener::bind(address).await;
+    bound.map_err(|error| loaded.bind_failed(which, &error).into())
 }
 
 /// Runs `role` on a runtime of its own. Tasks that outlive it, such as a name look-up after a second
