@@ -343,8 +343,8 @@ impl Mux {
         }
     }
 
-    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left: rare
-    /// while it has plenty, at once when it has none.
+    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left:
+    /// rare while it has plenty, at once when it has none.
     fn announce_streams(&mut self) {
         let total = self.accepted_over + u64::from(self.config.accept_streams_max);
         let left = self.granted - u64::from(self.accepted);
