@@ -11,8 +11,9 @@ pub const BATCH_OCTETS: usize = 64 << 10;
 /// A batch is full at this many slices.
 pub const BATCH_SLICES: usize = 64;
 
-/// Payloads up to this many octets are copied beside their header; one slice then serves many
-/// small frames. Longer payloads are written from the memory they came in.
+/// Payloads up to this many octets are copied beside their header; one slice then serves many small
+/// frames. Neighbours that fit in it together are joined while they wait. Longer payloads are
+/// written from the memory they came in.
 pub const COPY_IN_MAX: usize = 1024;
 
 /// Frames on their way to the pipe.
@@ -131,8 +132,27 @@ impl Batch {
                 self.segments.pop_front();
             }
         }
+        self.reclaim();
+    }
+
+    /// Forgets scratch that has been written: all of it when nothing is left, else whenever that
+    /// moves fewer octets than it frees. A batch that is topped up and never empties stays small.
+    fn reclaim(&mut self) {
+        let first = self.segments.iter().find_map(|segment| match segment {
+            Segment::Scratch { start, .. } => Some(*start),
+            Segment::Shared(_) => None,
+        });
+        let written = first.unwrap_or(self.scratch.len());
         if self.segments.is_empty() {
             self.scratch.clear();
+        } else if written >= BATCH_OCTETS && written >= self.scratch.len() / 2 {
+            self.scratch.drain(..written);
+            for segment in &mut self.segments {
+                if let Segment::Scratch { start, end } = segment {
+                    *start -= written;
+                    *end -= written;
+                }
+            }
         }
     }
 }
@@ -152,6 +172,12 @@ mod tests {
             batch.advance(step.len());
         }
         out
+    }
+
+    fn written_front(batch: &Batch, octets: usize) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+        let used = batch.io_slices(&mut slices);
+        slices[..used].iter().flat_map(|s| s.iter().copied()).take(octets).collect()
     }
 
     fn sample() -> (Batch, Vec<u8>) {
@@ -190,6 +216,29 @@ mod tests {
         let (mut batch, expected) = sample();
         batch.advance(expected.len());
         assert!(batch.is_empty() && batch.scratch.is_empty() && batch.scratch.capacity() > 0);
+    }
+
+    #[test]
+    fn a_batch_that_is_topped_up_before_it_is_written_keeps_its_memory_bounded() {
+        let mut batch = Batch::new();
+        let mut expected = VecDeque::new();
+        for round in 0..20_000u32 {
+            let octets = round.to_be_bytes().repeat(16);
+            batch.copy(&octets);
+            expected.extend(octets);
+            if round % 64 == 0 {
+                let large = vec![9; COPY_IN_MAX + 1];
+                batch.payload(Bytes::from(large.clone()));
+                expected.extend(large);
+            }
+            // The pipe never takes all of it.
+            let step = batch.len().saturating_sub(100);
+            let written = written_front(&batch, step);
+            assert!(expected.drain(..step).eq(written), "round {round}");
+            batch.advance(step);
+        }
+        assert!(batch.scratch.capacity() <= 4 * BATCH_OCTETS);
+        assert_eq!(written_by(&mut batch, usize::MAX), Vec::from(expected));
     }
 
     #[test]

@@ -184,7 +184,7 @@ pub enum LinkError {
     ClosedByPeer {
         /// The GOAWAY's code, see [`LinkError::code`].
         code: u32,
-        /// The GOAWAY's text, at most 128 octets, control characters replaced.
+        /// The GOAWAY's text: at most 128 characters, control characters replaced.
         text: Box<str>,
     },
     /// The pipe ended without a GOAWAY.
@@ -277,6 +277,9 @@ pub enum SendError {
     /// A head is due first, or was sent already. The caller's mistake.
     #[error("head and payload in the wrong order")]
     OutOfOrder,
+    /// More interim heads than a peer takes; the final head may still follow. The caller's mistake.
+    #[error("too many interim heads")]
+    TooManyInterimHeads,
     /// The head is longer than the peer takes. The caller's mistake.
     #[error("a head of {len} octets exceeds the peer's limit of {limit}")]
     HeadTooLong {

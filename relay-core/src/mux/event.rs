@@ -50,7 +50,8 @@ pub enum Event {
         /// The field block.
         block: Bytes,
     },
-    /// The peer reset the stream. With [`StreamCode::REFUSED`] it never looked at it.
+    /// The peer reset the stream. With [`StreamCode::REFUSED`] it never looked at it; the engine
+    /// says so too of openings that had not left when the link ended.
     Reset {
         /// The stream.
         id: StreamId,
@@ -72,7 +73,7 @@ pub enum Event {
     /// More streams can be opened than before, see
     /// [`Mux::openable_total`](super::Mux::openable_total).
     Openable,
-    /// The peer takes no new streams.
+    /// The peer takes no new streams, or this side has used up its stream numbers.
     GoingAway {
         /// See [`LinkError::code`](super::LinkError::code).
         code: u32,

@@ -18,7 +18,7 @@ use super::error::FrameError;
 pub const HEADER_LEN: usize = 8;
 
 /// Octets of GOAWAY before its text: last stream id and code.
-pub const GOAWAY_FIXED_LEN: u32 = 8;
+pub(super) const GOAWAY_FIXED_LEN: u32 = 8;
 
 /// Longest text in a GOAWAY, in octets.
 pub const GOAWAY_TEXT_MAX: u32 = 128;
@@ -76,6 +76,7 @@ pub enum Side {
 
 impl Side {
     /// The other end.
+    #[must_use]
     pub const fn peer(self) -> Self {
         match self {
             Self::Dialer => Self::Listener,
@@ -164,7 +165,7 @@ impl Kind {
     }
 
     /// Shortest and longest payload under `limits`.
-    const fn payload_range(self, limits: &FrameLimits) -> (u32, u32) {
+    const fn payload_range(self, limits: FrameLimits) -> (u32, u32) {
         match self {
             Self::Data | Self::Pad => (0, limits.payload_max),
             Self::Head | Self::Trailers => (0, limits.head_max),
@@ -285,7 +286,7 @@ impl Header {
         if kind.names_a_stream() == (stream == StreamId::LINK) {
             return Err(FrameError::BadStreamId { kind, stream });
         }
-        let (shortest, longest) = kind.payload_range(limits);
+        let (shortest, longest) = kind.payload_range(*limits);
         if payload_len > longest {
             return Err(FrameError::TooLong { payload_len, limit: longest });
         }
@@ -334,7 +335,7 @@ mod tests {
     fn every_kind_survives_a_round_trip_at_both_ends_of_its_length() {
         for kind in Kind::ALL {
             let stream = if kind.names_a_stream() { StreamId(9) } else { StreamId::LINK };
-            let (shortest, longest) = kind.payload_range(&LIMITS);
+            let (shortest, longest) = kind.payload_range(LIMITS);
             for len in [shortest, longest] {
                 let flags = Flags::end_if(kind == Kind::Data);
                 let raw = Header::encode(kind, flags, stream, len);
@@ -352,9 +353,9 @@ mod tests {
     fn a_frame_for_a_stream_must_name_one_and_a_link_frame_must_not() {
         for kind in Kind::ALL {
             let (wrong, len) = if kind.names_a_stream() {
-                (0, kind.payload_range(&LIMITS).0)
+                (0, kind.payload_range(LIMITS).0)
             } else {
-                (3, kind.payload_range(&LIMITS).0)
+                (3, kind.payload_range(LIMITS).0)
             };
             let flags = u8::from(kind == Kind::Data);
             assert_eq!(
@@ -378,7 +379,7 @@ mod tests {
         for kind in Kind::ALL {
             for bits in 0..16u8 {
                 let stream = u32::from(kind.names_a_stream());
-                let len = kind.payload_range(&LIMITS).0.max(1);
+                let len = kind.payload_range(LIMITS).0.max(1);
                 let allowed = bits & !kind.flags_allowed() == 0
                     && !(kind == Kind::Head && bits & 4 != 0 && bits != 4);
                 let verdict = decode(kind as u8, bits, stream, len);

@@ -125,6 +125,10 @@ impl Hello {
     /// Writes preface and hello, as `side`.
     ///
     /// Texts longer than [`HELLO_TEXT_MAX`] are cut at a character boundary.
+    ///
+    /// # Panics
+    ///
+    /// Never: no field is longer than its text limit, and there are ten.
     pub fn encode(&self, side: Side) -> Vec<u8> {
         let mut fields = Vec::with_capacity(256);
         put(&mut fields, field::STREAM_WINDOW, &self.stream_window.to_be_bytes());
@@ -184,7 +188,16 @@ fn take(fields: &[u8]) -> Result<(u16, &[u8], &[u8]), HelloError> {
 }
 
 fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(HELLO_TEXT_MAX)]
+    cut_to(text, HELLO_TEXT_MAX)
+}
+
+/// The longest front of `text` that has at most `octets_max` octets and whole characters.
+pub(super) fn cut_to(text: &str, octets_max: usize) -> &str {
+    let mut end = octets_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// The fields seen so far.
@@ -296,7 +309,7 @@ mod tests {
     #[test]
     fn the_frozen_preface_and_hello_of_version_1() {
         let octets = sample().encode(Side::Dialer);
-        let hex: String = octets.iter().map(|o| format!("{o:02x}")).collect();
+        let hex = octets.iter().fold(String::new(), |hex, octet| format!("{hex}{octet:02x}"));
         let expected = concat!(
             "f2524c4e4b0d0a1a01010000",
             "0000005b",
@@ -332,8 +345,8 @@ mod tests {
             bad[index] = octet;
             Preface::decode(&bad, Side::Dialer)
         };
-        for index in 0..8 {
-            assert_eq!(verdict(index, good[index] ^ 1), Err(HelloError::BadMagic));
+        for (index, octet) in MAGIC.into_iter().enumerate() {
+            assert_eq!(verdict(index, octet ^ 1), Err(HelloError::BadMagic));
         }
         assert_eq!(verdict(8, 2), Err(HelloError::Version { min: 2, max: 1 }));
         assert_eq!(verdict(9, 0), Err(HelloError::Version { min: 1, max: 0 }));

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::batch::COPY_IN_MAX;
 use super::error::StreamCode;
 use super::frame::{Side, StreamId};
 use super::half::{RecvHalf, SendHalf};
@@ -45,6 +46,10 @@ impl Slots {
 
 /// A stream of which at least one half, or the owner's work, has not ended.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "two list memberships and two wishes of the owner, each independent of the others"
+)]
 pub(super) struct Stream {
     pub(super) id: StreamId,
     pub(super) send: SendHalf,
@@ -65,6 +70,8 @@ pub(super) struct Stream {
     pub(super) released: bool,
     /// Interim heads received.
     pub(super) interim_heads: u8,
+    /// Interim heads queued.
+    pub(super) interim_sent: u8,
 }
 
 impl Stream {
@@ -94,6 +101,7 @@ impl Stream {
             wants_room: false,
             released: false,
             interim_heads: 0,
+            interim_sent: 0,
         }
     }
 
@@ -106,6 +114,18 @@ impl Stream {
             && self.slots.is_empty()
     }
 
+    /// Queues payload. A short one joins a short one before it, so that a writer of single octets
+    /// costs no entry each, and pins no buffer for each.
+    pub(super) fn queue_data(&mut self, payload: Bytes) {
+        if let Some(Queued::Data(last)) = self.queue.back_mut()
+            && last.len() + payload.len() <= COPY_IN_MAX
+        {
+            *last = joined(std::mem::take(last), &payload);
+            return;
+        }
+        self.queue.push_back(Queued::Data(payload));
+    }
+
     /// Forgets everything queued except the opening, which the peer must see before a RESET.
     pub(super) fn clear_queue(&mut self) {
         self.queue.clear();
@@ -116,6 +136,11 @@ impl Stream {
     /// Whether this side opened it.
     pub(super) fn is_ours(&self, side: Side) -> bool {
         self.id.opener() == side
+    }
+
+    /// Whether anything of the peer's half was seen, so that the peer has certainly looked at it.
+    pub(super) fn is_answered(&self) -> bool {
+        self.interim_heads > 0 || matches!(self.recv, RecvHalf::Receiving | RecvHalf::Ended)
     }
 
     pub(super) fn check(&self) {
@@ -138,4 +163,22 @@ impl Stream {
             self.id
         );
     }
+}
+
+/// Both payloads, in memory of at most twice [`COPY_IN_MAX`].
+fn joined(front: Bytes, back: &[u8]) -> Bytes {
+    let room = front.len() + back.len()..=2 * COPY_IN_MAX;
+    let mut whole = match front.try_into_mut() {
+        Ok(own) if room.contains(&own.capacity()) => own,
+        Ok(own) => own_copy(&own),
+        Err(shared) => own_copy(&shared),
+    };
+    whole.extend_from_slice(back);
+    whole.freeze()
+}
+
+fn own_copy(octets: &[u8]) -> BytesMut {
+    let mut copy = BytesMut::with_capacity(COPY_IN_MAX);
+    copy.extend_from_slice(octets);
+    copy
 }

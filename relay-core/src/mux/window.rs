@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(window.size(), 1024, "exactly half a round trip is not faster than it");
 
         consume_quarter(&mut window);
-        let almost = RTT - Duration::from_nanos(1);
+        let almost = Duration::from_nanos(9_999_999);
         window.grant(start + almost, Some(RTT), &mut pool);
         assert_eq!(window.size(), 2048);
         assert_eq!(pool.lent(), 1024);

@@ -15,6 +15,9 @@ const SAMPLE_AGE_MAX: Duration = Duration::from_secs(2);
 struct Outstanding {
     number: u64,
     sent_at: Instant,
+    /// When the first PING was sent of those without an answer: one that replaces another gives a
+    /// silent peer no more time.
+    asked_at: Instant,
 }
 
 /// When something was last heard, and how long a round trip takes.
@@ -52,7 +55,8 @@ impl Liveness {
     /// Numbers a new PING, which replaces the outstanding one.
     pub(super) fn new_ping(&mut self, now: Instant) -> u64 {
         self.pings += 1;
-        self.outstanding = Some(Outstanding { number: self.pings, sent_at: now });
+        let asked_at = self.outstanding.map_or(now, |earlier| earlier.asked_at);
+        self.outstanding = Some(Outstanding { number: self.pings, sent_at: now, asked_at });
         self.pings
     }
 
@@ -80,7 +84,7 @@ impl Mux {
             Phase::Closed(_) => None,
             Phase::Preface | Phase::Hello { .. } => Some(self.liveness.hello_due),
             Phase::Open => Some(match self.liveness.outstanding {
-                Some(ping) => ping.sent_at.max(self.liveness.heard_at) + self.config.ping_timeout,
+                Some(ping) => ping.asked_at.max(self.liveness.heard_at) + self.config.ping_timeout,
                 None => self.liveness.heard_at + self.keep_alive(),
             }),
         }

@@ -8,6 +8,8 @@
 mod commands;
 mod liveness;
 mod receive;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 use std::collections::VecDeque;
@@ -19,9 +21,9 @@ use super::config::{Config, ConfigError};
 use super::decode::Decoder;
 use super::error::{LinkError, StreamCode};
 use super::event::Event;
-use super::frame::{Side, StreamId};
+use super::frame::{GOAWAY_TEXT_MAX, Side, StreamId};
 use super::half::{RecvEvent, SendEvent};
-use super::hello::Hello;
+use super::hello::{Hello, cut_to};
 use super::table::Table;
 use super::window::GrowthPool;
 use liveness::Liveness;
@@ -69,6 +71,8 @@ enum Phase {
 enum Drain {
     /// Not draining.
     No,
+    /// Asked for before the peer's hello arrived: it begins with it.
+    Wanted,
     /// GOAWAY(all) is sent; the PONG to this PING proves that the peer has seen it.
     Announced {
         /// The PING's number.
@@ -133,6 +137,8 @@ pub struct Mux {
     granted: u64,
     /// The peer's last GOAWAY: it serves streams of this side up to here.
     peer_serves: Option<StreamId>,
+    /// GOAWAYs that the peer has sent.
+    goaways: u8,
     liveness: Liveness,
     drain: Drain,
     is_lost: bool,
@@ -179,6 +185,7 @@ impl Mux {
             accepted_over: 0,
             granted: u64::from(config.accept_streams_max),
             peer_serves: None,
+            goaways: 0,
             liveness: Liveness::new(now, now + config.hello_timeout),
             drain: Drain::No,
             is_lost: false,
@@ -237,12 +244,13 @@ impl Mux {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        let mut text = error.to_string();
-        text.truncate(text.floor_char_boundary(super::frame::GOAWAY_TEXT_MAX as usize));
-        let last = self.last_accepted();
+        let text = cut_to(&error.to_string(), GOAWAY_TEXT_MAX as usize).to_owned();
+        let last = self.last_served();
         self.slots.goaway = Some(GoAway { last, code: error.code(), text });
         self.phase = Phase::Closed(error);
-        self.openings.clear();
+        for id in std::mem::take(&mut self.openings) {
+            self.refuse(id);
+        }
         self.control.clear();
         self.ready.clear();
         self.slots.ping = None;
@@ -254,6 +262,26 @@ impl Mux {
     fn last_accepted(&self) -> StreamId {
         let newest = self.accepted.checked_sub(1);
         newest.and_then(|index| StreamId::nth(self.side.peer(), index)).unwrap_or(StreamId::LINK)
+    }
+
+    /// The highest stream of the peer that this side serves. Never rises once it was announced.
+    fn last_served(&self) -> StreamId {
+        match self.drain {
+            Drain::Final { last, .. } => last,
+            Drain::No | Drain::Wanted | Drain::Announced { .. } => self.last_accepted(),
+        }
+    }
+
+    /// Ends a stream of this side that the peer never looked at, so that it may be sent again.
+    fn refuse(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        let is_heard = !stream.released;
+        stream.opening = None;
+        stream.slots.reset = None;
+        if self.abort(id, StreamCode::REFUSED) && is_heard {
+            self.events.push_back(Event::Reset { id, code: StreamCode::REFUSED });
+        }
+        self.remove_if_over(id);
     }
 
     /// Puts the stream in line to have its slots written.
@@ -279,13 +307,17 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let send = stream.send.on(SendEvent::Reset(code));
         let recv = stream.recv.on(RecvEvent::Reset);
+        if send.is_err() && recv.is_err() {
+            // No RESET will be sent, so the END that a STOP waits for must still leave.
+            return false;
+        }
         stream.send = send.unwrap_or(stream.send);
         stream.recv = recv.unwrap_or(stream.recv);
         stream.clear_queue();
         stream.slots.window = false;
         stream.slots.stop = None;
         stream.slots.end = false;
-        send.is_ok() || recv.is_ok()
+        true
     }
 
     /// Drops the stream if nothing can happen on it any more, and returns what it held.
@@ -295,21 +327,26 @@ impl Mux {
         }
         let Some(mut stream) = self.streams.remove(id) else { return };
         stream.window.retire(&mut self.pool);
+        let is_open = matches!(self.phase, Phase::Open);
         if stream.is_ours(self.side) {
             let before = self.openable_total();
             self.opened_over += 1;
-            if self.openable_total() > before {
+            if is_open && self.openable_total() > before {
                 self.events.push_back(Event::Openable);
             }
         } else {
             self.accepted_over += 1;
-            self.announce_streams();
+            if is_open {
+                self.announce_streams();
+            }
         }
-        self.note_drained();
+        if is_open {
+            self.note_drained();
+        }
     }
 
-    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left: rare
-    /// while it has plenty, at once when it has none.
+    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left:
+    /// rare while it has plenty, at once when it has none.
     fn announce_streams(&mut self) {
         let total = self.accepted_over + u64::from(self.config.accept_streams_max);
         let left = self.granted - u64::from(self.accepted);

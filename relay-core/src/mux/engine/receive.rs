@@ -16,6 +16,9 @@ use crate::mux::stream::Stream;
 /// Interim heads before the final one. More than any real answer has.
 pub(super) const INTERIM_HEADS_MAX: u8 = 8;
 
+/// GOAWAYs on one link. A drain and a close need three; each costs a look at every stream.
+const GOAWAYS_MAX: u8 = 8;
+
 impl Mux {
     /// Takes every whole frame, and every part of a DATA frame, from the front of `input`.
     ///
@@ -84,6 +87,9 @@ impl Mux {
             self.phase = Phase::Open;
             self.events.push_back(Event::Established(hello));
             self.slots.ping = Some(self.liveness.new_ping(now));
+            if self.drain == Drain::Wanted {
+                self.announce_drain(now);
+            }
         }
         Ok(true)
     }
@@ -122,7 +128,11 @@ impl Mux {
     /// crossed on the way.
     fn stream(&mut self, kind: Kind, id: StreamId) -> Result<Option<&mut Stream>, LinkError> {
         // The second look-up is what the borrow checker needs to see.
-        if self.streams.get(id).is_some() {
+        if let Some(stream) = self.streams.get(id) {
+            if stream.opening.is_some() {
+                // The peer cannot know of it yet: taken for an answer, this would be a forgery.
+                return Err(LinkError::NotOpen { kind, stream: id });
+            }
             return Ok(self.streams.get_mut(id));
         }
         let known = if id.opener() == self.side { self.opened } else { self.accepted };
@@ -151,6 +161,8 @@ impl Mux {
         }
         self.accepted += 1;
         self.streams.insert(stream);
+        // What was held back while the peer had plenty may be worth announcing now.
+        self.announce_streams();
         if matches!(self.drain, Drain::Final { last, .. } if id > last) {
             self.abort(id, StreamCode::REFUSED);
             if let Some(stream) = self.streams.get_mut(id) {
@@ -251,9 +263,11 @@ impl Mux {
 
     fn on_reset(&mut self, id: StreamId, code: StreamCode) -> Result<(), LinkError> {
         let Some(stream) = self.stream(Kind::Reset, id)? else { return Ok(()) };
-        // A RESET of ours that has not left yet would tell the peer what it has told us.
+        // A RESET or END of ours that has not left yet would tell the peer what it has told us.
         stream.slots.reset = None;
-        if self.abort(id, code) {
+        stream.slots.end = false;
+        let is_heard = !stream.released;
+        if self.abort(id, code) && is_heard {
             self.events.push_back(Event::Reset { id, code });
         }
         self.remove_if_over(id);
@@ -266,8 +280,11 @@ impl Mux {
         stream.send = after;
         stream.clear_queue();
         stream.slots.end = true;
+        let is_heard = !stream.released;
         self.mark_control(id);
-        self.events.push_back(Event::Stopped { id, code });
+        if is_heard {
+            self.events.push_back(Event::Stopped { id, code });
+        }
         Ok(())
     }
 
@@ -298,13 +315,23 @@ impl Mux {
     }
 
     fn on_goaway(&mut self, mut payload: Bytes) -> Result<(), LinkError> {
+        self.goaways += 1;
+        if self.goaways > GOAWAYS_MAX {
+            return Err(LinkError::Abuse { what: "GOAWAY frames" });
+        }
         let (last, code) = (StreamId::from_wire(payload.get_u32()), payload.get_u32());
         if code != LinkError::CODE_DONE {
+            self.refuse_streams_above(last);
             let text = String::from_utf8_lossy(&payload).replace(char::is_control, "?");
             return Err(LinkError::ClosedByPeer { code, text: text.into() });
         }
         if self.peer_serves.is_some_and(|before| last > before) {
             return Err(LinkError::StreamState { kind: Kind::GoAway, stream: StreamId::LINK });
+        }
+        // A peer that disowns a stream it has answered would have a request sent twice.
+        let disowned = self.streams_above(last).find(|stream| stream.is_answered());
+        if let Some(stream) = disowned {
+            return Err(LinkError::StreamState { kind: Kind::GoAway, stream: stream.id });
         }
         if self.peer_serves.is_none() {
             self.events.push_back(Event::GoingAway { code });
@@ -314,24 +341,18 @@ impl Mux {
         Ok(())
     }
 
+    /// Streams of this side above `last`.
+    fn streams_above(&self, last: StreamId) -> impl Iterator<Item = &Stream> {
+        self.streams.iter().filter(move |stream| stream.is_ours(self.side) && stream.id > last)
+    }
+
     /// The peer will never look at streams of this side above `last`.
     fn refuse_streams_above(&mut self, last: StreamId) {
-        let above: Vec<StreamId> = self
-            .streams
-            .iter()
-            .filter(|stream| stream.is_ours(self.side) && stream.id > last)
-            .map(|stream| stream.id)
-            .collect();
+        let unseen = self.streams_above(last).filter(|stream| !stream.is_answered());
+        let unseen: Vec<StreamId> = unseen.map(|stream| stream.id).collect();
         self.openings.retain(|id| *id <= last);
-        for id in above {
-            if let Some(stream) = self.streams.get_mut(id) {
-                stream.opening = None;
-                stream.slots.reset = None;
-            }
-            if self.abort(id, StreamCode::REFUSED) {
-                self.events.push_back(Event::Reset { id, code: StreamCode::REFUSED });
-            }
-            self.remove_if_over(id);
+        for id in unseen {
+            self.refuse(id);
         }
     }
 }

@@ -14,8 +14,8 @@ use crate::mux::half::{RecvHalf, SendEvent};
 use crate::mux::stream::{Queued, Stream};
 
 impl Mux {
-    /// Adds to `batch` what is ready to be sent, until it is full. An unchanged empty `batch` means
-    /// that nothing is ready.
+    /// Adds to `batch` what is ready to be sent, until it is full. A `batch` that is empty behind
+    /// it means that nothing is ready. [`Mux::poll_event`] may have events afterwards.
     pub fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         self.link_slots(batch);
         if matches!(self.phase, Phase::Open) {
@@ -24,11 +24,18 @@ impl Mux {
             self.send_queues(batch);
             // Control that became ready by what was just sent, e.g. the RESET behind an opening.
             self.send_control(now, batch);
+            // Link slots that became due by it, e.g. STREAMS behind a stream's last frame: the
+            // batch may be empty otherwise, and the driver would sleep on them.
+            self.link_slots(batch);
         }
         self.check_invariants();
     }
 
     fn link_slots(&mut self, batch: &mut Batch) {
+        // Else a peer that asks and does not read would lengthen a batch that waits for the pipe.
+        if batch.is_full() {
+            return;
+        }
         if let Some(preface) = self.slots.preface.take() {
             batch.copy(&preface);
         }
@@ -39,7 +46,11 @@ impl Mux {
             payload.extend_from_slice(goaway.text.as_bytes());
             control(batch, Kind::GoAway, StreamId::LINK, &payload);
         }
-        if let Some(octets) = self.slots.pong.take() {
+        // After a GOAWAY the PING is a barrier: every stream opened before the GOAWAY was heard
+        // must arrive before its PONG, or it would be refused. None is opened any more, so this
+        // ends.
+        let is_held = self.peer_serves.is_some() && !self.openings.is_empty();
+        if let Some(octets) = self.slots.pong.take_if(|_| !is_held) {
             control(batch, Kind::Pong, StreamId::LINK, &octets);
         }
         if let Some(number) = self.slots.ping.take() {
