@@ -18,6 +18,8 @@ pub mod mux;
 pub mod policy;
 
 #[cfg(feature = "net")]
+pub mod body;
+#[cfg(feature = "net")]
 pub mod config;
 #[cfg(feature = "net")]
 pub mod connection_point;

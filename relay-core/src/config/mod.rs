@@ -1,1 +1,34 @@
 //! From configuration text to validated configurations.
+//!
+//! [`load_gateway`] and [`load_connection_point`] read one TOML file each and yield what the role
+//! is told at start, or one [`ConfigError`] that shows the line at fault and says what to do. It is
+//! the only room that derives `Deserialize` for files; the roles know nothing of files or TOML.
+//!
+//! It deliberately does not watch files, merge several of them, read the environment or fill a
+//! value that an administrator must decide. Nothing here logs: what deserves attention without
+//! being wrong is returned as [`Warning`]s. Read [`LoadedGateway`] and [`ConfigError`] first.
+//!
+//! Relative paths in a file are relative to the folder of that file, so that a folder can be
+//! copied to another machine as it is. The files' shape, key by key, is in the comments of what
+//! `relay init` writes and in [`load_gateway`] and [`load_connection_point`].
+
+mod backend_url;
+mod connection_point;
+mod endpoint;
+mod error;
+mod explain;
+mod gateway;
+mod gateway_addresses;
+mod limits;
+mod pem;
+mod source;
+#[cfg(test)]
+mod testing;
+mod warning;
+
+pub use backend_url::{BackendUrlError, parse_backend_url};
+pub use connection_point::{LoadedConnectionPoint, load_connection_point};
+pub use error::{ConfigError, Invalid, Place};
+pub use gateway::{Listener, LoadedGateway, load_gateway};
+pub use source::TEXT_BYTES_MAX;
+pub use warning::Warning;

@@ -1,6 +1,128 @@
-//! The role inside the site: dials out, keeps links up, forwards to site roles.
+//! The role inside the site: it dials out to every gateway instance, keeps the links up, and
+//! forwards what arrives to the site's management points and software update points.
+//!
+//! It listens on no port. It judges every request again: the two ends of a link do not trust each
+//! other, and it connects to no host that is not configured. Read [`ConnectionPoint`] first, then
+//! `forward.rs`, the life of one request here.
+
+mod backend;
+mod backoff;
 mod config;
+mod forward;
+mod supervise;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::link::DrainReport;
+use crate::mux::LinkError;
+use crate::policy::{EndpointMap, EndpointMapError};
+use crate::transport::{ConnectError, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
 };
+
+use forward::Forwarder;
+
+/// A connection point. Clones share it.
+#[derive(Clone, Debug)]
+pub struct ConnectionPoint {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: ConnectionPointConfig,
+    forwarder: Arc<Forwarder>,
+    /// Rises with each start, so that a gateway can tell a new link from a stale one.
+    epoch: u64,
+    /// Turns true when the connection point stops.
+    stopping: watch::Sender<bool>,
+}
+
+/// Why a link did not come up, or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkEnded {
+    /// It could not be dialled.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The link ended.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
+impl ConnectionPoint {
+    /// A connection point that is ready to run.
+    ///
+    /// # Errors
+    ///
+    /// [`EndpointMapError`] when two endpoints share a name or a role id, or a path is unusable.
+    pub fn new(config: ConnectionPointConfig) -> Result<Self, EndpointMapError> {
+        let endpoints = config.endpoints.iter().map(|site| site.endpoint.clone()).collect();
+        let backends = config
+            .endpoints
+            .iter()
+            .map(|site| (site.endpoint.role_id, backend::Pool::new(&site.backend, &config.limits)))
+            .collect();
+        let forwarder = Forwarder::new(EndpointMap::new(endpoints)?, backends, &config.limits);
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let inner = Inner {
+            forwarder: Arc::new(forwarder),
+            epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            stopping: watch::Sender::new(false),
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Keeps a link to every gateway instance until `shutdown` is ready, then drains them: requests
+    /// in flight have [`ConnectionPointLimits::drain`] to end.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts every link.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> DrainReport {
+        let mut supervisors = JoinSet::new();
+        for number in 0..self.inner.config.gateways.len() {
+            let connection_point = self.clone();
+            supervisors.spawn(async move { connection_point.supervise(number).await });
+        }
+        shutdown.await;
+        self.inner.stopping.send_replace(true);
+        let mut report = DrainReport::default();
+        while let Some(ended) = supervisors.join_next().await {
+            report += ended.unwrap_or_default();
+        }
+        report
+    }
+
+    /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux, until
+    /// it ends or the connection point stops. For a transport of the product's own.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkEnded`] unless this side stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts the link and cancels its requests at the backends.
+    pub async fn serve_link<P>(
+        &self,
+        pipe: P,
+        gateway: &GatewayAddress,
+    ) -> Result<DrainReport, LinkEnded>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let tls = Arc::clone(&self.inner.config.link_tls);
+        let stream = secure_link(pipe, &gateway.server_name, tls).await?;
+        let mut was_up = false;
+        self.serve_secure_link(stream, gateway, &mut was_up).await
+    }
+}

@@ -1,4 +1,29 @@
-//! The role in the cloud: client edge, link listener, registry, balance.
-mod config;
+//! The role in the cloud: it serves clients over HTTPS and relays what policy lets pass over a link.
+//!
+//! This room terminates clients' TLS, judges each request, picks a live link, and moves bodies both
+//! ways. It keeps no client data. It never dials: connection points do. Read [`Gateway`] first, then
+//! `relay.rs`, the life of one request.
+//!
+//! Every failure is mapped to an answer in one place, `failure.rs`.
 
+mod answer;
+mod config;
+mod failure;
+mod registry;
+mod relay;
+mod serve;
+
+pub use answer::AnswerBody;
 pub use config::{GatewayConfig, GatewayLimits};
+pub use serve::{Gateway, LinkRefused};
+
+/// Names of the headers that the gateway adds to every answer.
+pub mod header {
+    use http::HeaderName;
+
+    /// The message id: a GUID that goes through every hop, log line and answer of one request.
+    pub const MESSAGE_ID: HeaderName = HeaderName::from_static("relay-message-id");
+
+    /// Which hop decided and why; the same text as the reason phrase, which HTTP/2 does not have.
+    pub const REASON: HeaderName = HeaderName::from_static("relay-reason");
+}

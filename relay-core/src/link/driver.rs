@@ -120,7 +120,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         self.sweeping = swept;
         if let Some(orders) = orders {
             if orders.drain && !self.mux.is_draining() {
-                self.mux.drain(Instant::now());
+                self.mux.drain(now());
                 self.set_draining();
             }
             if orders.close {
@@ -243,7 +243,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             Poll::Ready(Ok(_)) => {
                 self.read_calls += 1;
                 // An error is kept by the engine, and ends the link once its GOAWAY has left.
-                let _ = self.mux.handle_input(Instant::now(), &mut self.input);
+                let _ = self.mux.handle_input(now(), &mut self.input);
                 true
             }
         }
@@ -251,11 +251,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
 
     /// Writes until nothing is ready, the pipe is full, or one batch is through.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Progress {
-        if matches!(self.mux.closed(), Some(LinkError::Lost)) {
+        if self.mux.is_lost() {
             return false;
         }
         if self.batch.is_empty() {
-            self.mux.poll_transmit(Instant::now(), &mut self.batch);
+            self.mux.poll_transmit(now(), &mut self.batch);
         }
         let mut progress = false;
         while !self.batch.is_empty() {
@@ -419,7 +419,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             self.batch.advance(self.batch.len());
             self.flush_due = false;
         } else {
-            let _ = self.mux.handle_timeout(Instant::now());
+            let _ = self.mux.handle_timeout(now());
         }
         true
     }
@@ -431,14 +431,15 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         }
         let Some(error) = self.mux.closed().cloned() else { return };
         self.incoming = None;
-        self.shared.refuse_opening();
         for cell in std::mem::take(&mut self.cells).into_values() {
             cut(&mut cell.lock(), &mut self.wakers);
         }
+        // The reason first: an opener that is turned away looks for it.
         self.shared.stage.send_replace(Stage::Closed(error.clone()));
+        self.shared.refuse_opening();
         self.wake_all();
         self.ending = Some(error);
-        self.timer_at = Some(Instant::now() + GOODBYE);
+        self.timer_at = Some(now() + GOODBYE);
         self.timer = self.timer_at.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
     }
 
@@ -460,6 +461,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         State::park(&mut agenda.driver, cx.waker());
         true
     }
+}
+
+/// The runtime's clock, so that tests can pause it.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// An opening that the engine refused although there was a permit: the link has begun to end.
@@ -518,7 +524,6 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
 
 impl<P> Drop for Driver<P> {
     fn drop(&mut self) {
-        self.shared.refuse_opening();
         for cell in std::mem::take(&mut self.cells).into_values() {
             cut(&mut cell.lock(), &mut self.wakers);
         }
@@ -533,6 +538,7 @@ impl<P> Drop for Driver<P> {
             }
             open
         });
+        self.shared.refuse_opening();
         for waker in self.wakers.drain(..) {
             waker.wake();
         }

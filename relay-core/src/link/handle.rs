@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use crate::mux::{Config, ConfigError, Hello, LinkError, Mux, Side, Stats, StreamId};
 
 use super::cell::{Cell, State};
-use super::driver::Driver;
+use super::driver::{Driver, now};
 use super::recv::RecvStream;
 use super::send::SendStream;
 use super::shared::{Shared, Stage};
@@ -24,12 +24,16 @@ use super::shared::{Shared, Stage};
 /// # Errors
 ///
 /// [`ConfigError`] as [`Config::validate`].
+///
+/// # Panics
+///
+/// Polling the driver panics outside a tokio runtime with its timer enabled.
 pub fn new<P>(pipe: P, side: Side, config: Config) -> Result<(Link, Driver<P>), ConfigError>
 where
     P: AsyncRead + AsyncWrite + Unpin,
 {
     let accept_max = usize::try_from(config.accept_streams_max.max(1)).unwrap_or(usize::MAX);
-    let mux = Mux::new(side, config, std::time::Instant::now())?;
+    let mux = Mux::new(side, config, now())?;
     // The engine never has more streams of the peer open than this, so the queue never overflows.
     let (incoming, accepted) = mpsc::channel(accept_max);
     let shared = Shared::new(accepted);

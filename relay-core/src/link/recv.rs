@@ -66,7 +66,12 @@ impl RecvStream {
         poll_fn(|cx| self.poll_head(cx)).await
     }
 
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, RecvError>> {
+    /// As [`RecvStream::head`], for a hand-written future.
+    ///
+    /// # Errors
+    ///
+    /// As [`RecvStream::head`].
+    pub fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<Head, RecvError>> {
         let mut state = self.cell.lock();
         match state.inbox.pop_front() {
             Some(In::Head(head)) => return Poll::Ready(Ok(head)),

@@ -179,15 +179,18 @@ impl SendStream {
     ///
     /// Cancel safe.
     pub async fn stopped(&mut self) -> SendError {
-        poll_fn(|cx| {
-            let mut state = self.cell.lock();
-            if let Some(error) = state.send_end {
-                return Poll::Ready(error);
-            }
-            State::park(&mut state.send_waker, cx.waker());
-            Poll::Pending
-        })
-        .await
+        poll_fn(|cx| self.poll_stopped(cx)).await
+    }
+
+    /// As [`SendStream::stopped`], for a hand-written future. Shares its waker with
+    /// [`SendStream::poll_room`]: poll both from the same task.
+    pub fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<SendError> {
+        let mut state = self.cell.lock();
+        if let Some(error) = state.send_end {
+            return Poll::Ready(error);
+        }
+        State::park(&mut state.send_waker, cx.waker());
+        Poll::Pending
     }
 }
 

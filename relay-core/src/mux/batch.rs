@@ -11,8 +11,9 @@ pub const BATCH_OCTETS: usize = 64 << 10;
 /// A batch is full at this many slices.
 pub const BATCH_SLICES: usize = 64;
 
-/// Payloads up to this many octets are copied beside their header; one slice then serves many
-/// small frames. Longer payloads are written from the memory they came in.
+/// Payloads up to this many octets are copied beside their header; one slice then serves many small
+/// frames. Neighbours that fit in it together are joined while they wait. Longer payloads are
+/// written from the memory they came in.
 pub const COPY_IN_MAX: usize = 1024;
 
 /// Frames on their way to the pipe.

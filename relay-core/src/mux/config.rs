@@ -8,6 +8,8 @@ use super::frame::FrameLimits;
 ///
 /// Worst-case receive memory of a link is [`Config::receive_memory_max`] for payload, plus one
 /// head of `head_max` per stream, plus one read buffer of 64 KiB.
+///
+/// Times range from 1 ms to 24 h.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// Octets reserved for each stream, and granted to it from its first octet on: its floor.
@@ -84,6 +86,9 @@ pub enum ConfigError {
         /// Highest allowed.
         max: u64,
     },
+    /// The name holds a control character, which a peer refuses.
+    #[error("name holds a control character")]
+    NameHasControl,
     /// The floors alone exceed the memory of the link.
     #[error(
         "{streams} streams of {stream_window} octets need more than receive_memory_max, {memory}; \
@@ -113,7 +118,14 @@ impl Config {
         range("payload_max", self.payload_max.into(), 256, 65_528)?;
         range("head_max", self.head_max.into(), 256, 65_528)?;
         range("send_queue_max", self.send_queue_max.into(), 1, 1 << 24)?;
+        time("keep_alive_busy in ms", self.keep_alive_busy)?;
+        time("keep_alive_idle in ms", self.keep_alive_idle)?;
+        time("ping_timeout in ms", self.ping_timeout)?;
+        time("hello_timeout in ms", self.hello_timeout)?;
         range("name", self.name.len() as u64, 0, super::hello::HELLO_TEXT_MAX as u64)?;
+        if self.name.chars().any(char::is_control) {
+            return Err(ConfigError::NameHasControl);
+        }
         if self.floors() > self.receive_memory_max {
             return Err(ConfigError::FloorsExceedMemory {
                 streams: u64::from(self.accept_streams_max) + u64::from(self.open_streams_max),
@@ -133,6 +145,17 @@ impl Config {
     pub(super) fn frame_limits(&self) -> FrameLimits {
         FrameLimits { payload_max: self.payload_max, head_max: self.head_max }
     }
+}
+
+/// A day at most: a deadline beyond what the clock can hold would panic.
+fn time(setting: &'static str, value: Duration) -> Result<(), ConfigError> {
+    let (min, max) = (Duration::from_millis(1), Duration::from_secs(86_400));
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let (value, min, max) = (millis(value), millis(min), millis(max));
+    Err(ConfigError::OutOfRange { setting, value, min, max })
 }
 
 fn range(setting: &'static str, value: u64, min: u64, max: u64) -> Result<(), ConfigError> {
@@ -181,5 +204,36 @@ mod tests {
             assert!(min == 0 || verdict(min - 1).is_err());
             assert!(verdict(max + 1).is_err());
         }
+    }
+
+    #[test]
+    fn times_are_held_to_their_range_on_both_sides() {
+        type Set = fn(&mut Config, Duration);
+        let settings: [Set; 4] = [
+            |c, v| c.keep_alive_busy = v,
+            |c, v| c.keep_alive_idle = v,
+            |c, v| c.ping_timeout = v,
+            |c, v| c.hello_timeout = v,
+        ];
+        let (min, max) = (Duration::from_millis(1), Duration::from_secs(86_400));
+        for set in settings {
+            let verdict = |value| {
+                let mut config = Config::default();
+                set(&mut config, value);
+                config.validate()
+            };
+            assert_eq!(verdict(min), Ok(()));
+            assert_eq!(verdict(max), Ok(()));
+            assert!(verdict(Duration::from_micros(999)).is_err());
+            assert!(verdict(max + min).is_err());
+            assert!(verdict(Duration::MAX).is_err(), "a deadline that no clock can hold");
+        }
+    }
+
+    #[test]
+    fn a_name_that_the_peer_would_refuse_is_refused_here() {
+        let named = |name: &str| Config { name: name.to_owned(), ..Config::default() }.validate();
+        assert_eq!(named("cp-1 (Zürich)"), Ok(()));
+        assert_eq!(named("cp-1\n"), Err(ConfigError::NameHasControl));
     }
 }

@@ -81,7 +81,8 @@ impl Decoder {
     /// Takes the next item from the front of `input`; `None` means that more octets are needed.
     ///
     /// A frame that is not yet whole stays in `input`, except DATA and skipped frames, whose parts
-    /// are taken as they come. `input` must therefore be able to hold a header and the longest head.
+    /// are taken as they come. `input` must therefore be able to hold a header and the longest
+    /// head.
     ///
     /// # Errors
     ///

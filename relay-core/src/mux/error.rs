@@ -277,6 +277,9 @@ pub enum SendError {
     /// A head is due first, or was sent already. The caller's mistake.
     #[error("head and payload in the wrong order")]
     OutOfOrder,
+    /// More interim heads than a peer takes; the final head may still follow. The caller's mistake.
+    #[error("too many interim heads")]
+    TooManyInterimHeads,
     /// The head is longer than the peer takes. The caller's mistake.
     #[error("a head of {len} octets exceeds the peer's limit of {limit}")]
     HeadTooLong {

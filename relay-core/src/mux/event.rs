@@ -73,7 +73,7 @@ pub enum Event {
     /// More streams can be opened than before, see
     /// [`Mux::openable_total`](super::Mux::openable_total).
     Openable,
-    /// The peer takes no new streams.
+    /// The peer takes no new streams, or this side has used up its stream numbers.
     GoingAway {
         /// See [`LinkError::code`](super::LinkError::code).
         code: u32,

@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
+use super::batch::COPY_IN_MAX;
 use super::error::StreamCode;
 use super::frame::{Side, StreamId};
 use super::half::{RecvHalf, SendHalf};
@@ -69,6 +70,8 @@ pub(super) struct Stream {
     pub(super) released: bool,
     /// Interim heads received.
     pub(super) interim_heads: u8,
+    /// Interim heads queued.
+    pub(super) interim_sent: u8,
 }
 
 impl Stream {
@@ -98,6 +101,7 @@ impl Stream {
             wants_room: false,
             released: false,
             interim_heads: 0,
+            interim_sent: 0,
         }
     }
 
@@ -108,6 +112,18 @@ impl Stream {
             && self.recv.is_ended()
             && self.opening.is_none()
             && self.slots.is_empty()
+    }
+
+    /// Queues payload. A short one joins a short one before it, so that a writer of single octets
+    /// costs no entry each, and pins no buffer for each.
+    pub(super) fn queue_data(&mut self, payload: Bytes) {
+        if let Some(Queued::Data(last)) = self.queue.back_mut()
+            && last.len() + payload.len() <= COPY_IN_MAX
+        {
+            *last = joined(std::mem::take(last), &payload);
+            return;
+        }
+        self.queue.push_back(Queued::Data(payload));
     }
 
     /// Forgets everything queued except the opening, which the peer must see before a RESET.
@@ -147,4 +163,22 @@ impl Stream {
             self.id
         );
     }
+}
+
+/// Both payloads, in memory of at most twice [`COPY_IN_MAX`].
+fn joined(front: Bytes, back: &[u8]) -> Bytes {
+    let room = front.len() + back.len()..=2 * COPY_IN_MAX;
+    let mut whole = match front.try_into_mut() {
+        Ok(own) if room.contains(&own.capacity()) => own,
+        Ok(own) => own_copy(&own),
+        Err(shared) => own_copy(&shared),
+    };
+    whole.extend_from_slice(back);
+    whole.freeze()
+}
+
+fn own_copy(octets: &[u8]) -> BytesMut {
+    let mut copy = BytesMut::with_capacity(COPY_IN_MAX);
+    copy.extend_from_slice(octets);
+    copy
 }

@@ -45,6 +45,21 @@ pub struct Route<'a> {
     pub site_target: PathAndQuery,
 }
 
+/// The path of client notification, whose exchanges are held open for hours.
+///
+/// Source: Microsoft Learn, "Client notification": clients keep a connection open and wait.
+const NOTIFICATION_PATH: &str = "BGB";
+
+impl Route<'_> {
+    /// Whether the site answers only when it has something to say, so that no deadline for the
+    /// answer's head makes sense.
+    pub fn is_held(&self) -> bool {
+        let path = self.site_target.path().trim_start_matches('/');
+        let first = path.split('/').next().unwrap_or_default();
+        first.eq_ignore_ascii_case(NOTIFICATION_PATH)
+    }
+}
+
 impl EndpointMap {
     /// Judges a request by its verb and target and finds the endpoint it is for.
     ///

@@ -4,12 +4,14 @@
 //! frames or HTTP. Read [`PortPlan`] and [`Identity`] first.
 //!
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
-//! streams from here.
+//! streams from [`Listener`], [`accept_tls`], [`accept_link`] and [`dial_link`].
 
 mod ports;
+mod tcp;
 mod tls;
 
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
+pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, dial_link, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,
     link_client_config, link_server_config,

@@ -4,8 +4,10 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::receive::INTERIM_HEADS_MAX;
 use super::{Drain, GoAway, Mux, Phase};
 use crate::mux::error::{LinkError, OpenError, SendError, StreamCode};
+use crate::mux::event::Event;
 use crate::mux::frame::StreamId;
 use crate::mux::half::{Abort, RecvEvent, SendEvent, SendHalf};
 use crate::mux::stream::{Queued, Stream};
@@ -22,8 +24,8 @@ pub enum HeadKind {
 }
 
 impl Mux {
-    /// Opens a stream with `head` as its head block; `end` if no payload follows. Its owner must end
-    /// in [`Mux::release`], whatever becomes of it.
+    /// Opens a stream with `head` as its head block; `end` if no payload follows. Its owner must
+    /// end in [`Mux::release`], whatever becomes of it.
     ///
     /// # Errors
     ///
@@ -38,10 +40,11 @@ impl Mux {
         if head.len() > peer.head_max as usize {
             return Err(OpenError::HeadTooLong { len: head.len(), limit: peer.head_max });
         }
+        // Numbers are never reused, so a link that has used them up is as good as going away.
+        let id = StreamId::nth(self.side, self.opened).ok_or(OpenError::GoingAway)?;
         if u64::from(self.opened) >= self.openable_total() {
             return Err(OpenError::NoStreamFree);
         }
-        let id = StreamId::nth(self.side, self.opened).ok_or(OpenError::NoStreamFree)?;
         let (floor, credit) = (self.config.stream_window, peer.stream_window);
         let mut queue = self.streams.queue();
         if end {
@@ -54,6 +57,9 @@ impl Mux {
         self.opened += 1;
         self.streams.insert(stream);
         self.openings.push_back(id);
+        if StreamId::nth(self.side, self.opened).is_none() {
+            self.events.push_back(Event::GoingAway { code: LinkError::CODE_DONE });
+        }
         self.check_invariants();
         Ok(id)
     }
@@ -75,7 +81,15 @@ impl Mux {
             HeadKind::Interim => SendEvent::Interim,
             HeadKind::Final | HeadKind::FinalAndEnd => SendEvent::Head,
         };
-        stream.send = stream.send.on(event).map_err(|_| refusal(stream.send))?;
+        let after = stream.send.on(event).map_err(|_| refusal(stream.send))?;
+        if kind == HeadKind::Interim {
+            // The peer would end the whole link for one stream's mistake.
+            if stream.interim_sent == INTERIM_HEADS_MAX {
+                return Err(SendError::TooManyInterimHeads);
+            }
+            stream.interim_sent += 1;
+        }
+        stream.send = after;
         stream.queue.push_back(match kind {
             HeadKind::Interim => Queued::Interim(block),
             HeadKind::Final | HeadKind::FinalAndEnd => Queued::Head(block),
@@ -104,9 +118,9 @@ impl Mux {
         usize::try_from(room).unwrap_or(usize::MAX)
     }
 
-    /// Queues the front of `payload`, as much as credit and queue have room for, and leaves the rest
-    /// in it. If anything is left, [`Event::Writable`](crate::mux::Event::Writable) tells when there
-    /// is room again. The octets are not copied (but see [`COPY_IN_MAX`](crate::mux::COPY_IN_MAX)).
+    /// Queues the front of `payload`, as much as credit and queue have room for, and leaves the
+    /// rest in it. If anything is left, [`Event::Writable`] tells when there is room again. The
+    /// octets are not copied (but see [`COPY_IN_MAX`](crate::mux::COPY_IN_MAX)).
     ///
     /// # Errors
     ///
@@ -122,17 +136,24 @@ impl Mux {
         stream.wants_room = !payload.is_empty();
         if !part.is_empty() {
             stream.credit.queue(part.len() as u64);
-            stream.queue.push_back(Queued::Data(part));
+            stream.queue_data(part);
             self.mark_ready(id);
         }
         self.check_invariants();
         Ok(())
     }
 
-    /// Asks for [`Event::Writable`](crate::mux::Event::Writable) once the stream has room.
+    /// Asks for [`Event::Writable`] once the stream has room: now, if
+    /// it has some. Does nothing on a half that takes no more payload.
     pub fn want_room(&mut self, id: StreamId) {
-        if let Some(stream) = self.streams.get_mut(id) {
-            stream.wants_room = true;
+        let queue_max = u64::from(self.config.send_queue_max);
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if !matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {
+            return;
+        }
+        stream.wants_room = stream.credit.room(queue_max) == 0;
+        if !stream.wants_room {
+            self.events.push_back(Event::Writable { id });
         }
     }
 
@@ -203,9 +224,9 @@ impl Mux {
     /// Lets go of the stream: the work behind it has ended and its payload is freed.
     ///
     /// A half that has not ended is ended first: an unfinished send half resets the stream, an
-    /// unread receive half is stopped; a finished send half is still sent. No event names the stream
-    /// any more, except those that wait for [`Mux::poll_event`] already. Only once both halves have
-    /// ended may another stream be opened in its place.
+    /// unread receive half is stopped; a finished send half is still sent. No event names the
+    /// stream any more, except those that wait for [`Mux::poll_event`] already. Only once both
+    /// halves have ended may another stream be opened in its place.
     pub fn release(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.released = true;
@@ -223,7 +244,7 @@ impl Mux {
 
     /// Stops taking streams, in two phases: the peer is told that no more are wanted; once it has
     /// certainly heard, it is told which was the last. Streams that are open go on.
-    /// [`Event::Drained`](crate::mux::Event::Drained) follows when the last of them has ended. That
+    /// [`Event::Drained`] follows when the last of them has ended. That
     /// takes the peer's help, so an owner bounds the wait and then closes.
     ///
     /// Before the peer's hello it is remembered and begins with it.
@@ -258,8 +279,18 @@ impl Mux {
 
     /// The pipe has ended or failed: nothing more can be received or sent.
     pub fn handle_lost(&mut self) {
-        self.fail(LinkError::Lost);
+        // A peer that said goodbye first has closed; any other is lost.
+        self.fail(match self.peer_serves {
+            Some(_) => LinkError::ClosedByPeer { code: LinkError::CODE_DONE, text: "".into() },
+            None => LinkError::Lost,
+        });
         self.slots.goaway = None;
+        self.is_lost = true;
+    }
+
+    /// Whether [`Mux::handle_lost`] was called: there is no pipe to write to.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
     }
 }
 

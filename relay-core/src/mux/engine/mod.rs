@@ -141,6 +141,7 @@ pub struct Mux {
     goaways: u8,
     liveness: Liveness,
     drain: Drain,
+    is_lost: bool,
     stats: Stats,
 }
 
@@ -187,6 +188,7 @@ impl Mux {
             goaways: 0,
             liveness: Liveness::new(now, now + config.hello_timeout),
             drain: Drain::No,
+            is_lost: false,
             stats: Stats::default(),
             config,
         })
@@ -343,8 +345,8 @@ impl Mux {
         }
     }
 
-    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left: rare
-    /// while it has plenty, at once when it has none.
+    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left:
+    /// rare while it has plenty, at once when it has none.
     fn announce_streams(&mut self) {
         let total = self.accepted_over + u64::from(self.config.accept_streams_max);
         let left = self.granted - u64::from(self.accepted);

@@ -11,7 +11,7 @@ use super::{HeadKind, Mux};
 use crate::mux::batch::{BATCH_OCTETS, BATCH_SLICES, Batch};
 use crate::mux::config::Config;
 use crate::mux::decode::{Decoder, Item};
-use crate::mux::error::{LinkError, OpenError, StreamCode};
+use crate::mux::error::{LinkError, OpenError, SendError, StreamCode};
 use crate::mux::event::Event;
 use crate::mux::frame::{Flags, Header, Kind, Side, StreamId};
 
@@ -119,6 +119,10 @@ fn kinds(octets: &[u8]) -> Vec<Kind> {
 
 fn events(mux: &mut Mux) -> Vec<Event> {
     std::iter::from_fn(|| mux.poll_event()).collect()
+}
+
+fn tick_before(at: Instant) -> Instant {
+    at.checked_sub(Duration::from_nanos(1)).unwrap()
 }
 
 fn head() -> Bytes {
@@ -274,15 +278,14 @@ fn a_drain_does_not_give_a_silent_peer_more_time() {
 fn a_silent_peer_is_given_up_on_the_tick_and_not_before() {
     let mut pair = Pair::new(8);
     let config = Config::default();
-    let tick = Duration::from_nanos(1);
     pair.gateway.open(head(), true).unwrap();
     let ping_due = pair.now + config.keep_alive_busy;
-    pair.gateway.handle_timeout(ping_due - tick).unwrap();
+    pair.gateway.handle_timeout(tick_before(ping_due)).unwrap();
     assert_eq!(kinds(&sent(&mut pair.gateway, pair.now)), [Kind::Head]);
     pair.gateway.handle_timeout(ping_due).unwrap();
     assert_eq!(kinds(&sent(&mut pair.gateway, ping_due)), [Kind::Ping]);
     let lost_at = ping_due + config.ping_timeout;
-    assert_eq!(pair.gateway.handle_timeout(lost_at - tick), Ok(()));
+    assert_eq!(pair.gateway.handle_timeout(tick_before(lost_at)), Ok(()));
     assert_eq!(pair.gateway.handle_timeout(lost_at), Err(LinkError::Silent));
     assert_eq!(pair.gateway.poll_timeout(), None);
 }
@@ -295,7 +298,7 @@ fn a_peer_without_hello_is_given_up_on_the_tick_whatever_it_sends() {
     let mut site = Mux::new(Side::Dialer, config.clone(), now).unwrap();
     let mut gateway = Mux::new(Side::Listener, config, now).unwrap();
     let preface = sent(&mut gateway, now);
-    let almost = due - Duration::from_nanos(1);
+    let almost = tick_before(due);
     receive(&mut site, almost, &preface[..preface.len() - 1]).unwrap();
     assert_eq!(site.handle_timeout(almost), Ok(()));
     assert_eq!(site.handle_timeout(due), Err(LinkError::HelloTimeout));
@@ -406,4 +409,90 @@ fn a_full_batch_is_not_added_to_however_often_the_peer_asks() {
     assert_eq!(batch.len(), full);
     let kinds = kinds(&sent(&mut pair.gateway, pair.now));
     assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Pong).count(), 1);
+}
+
+#[test]
+fn a_writer_of_single_octets_costs_no_more_than_it_writes() {
+    let mut pair = Pair::new(1);
+    let id = pair.gateway.open(head(), false).unwrap();
+    let chunk = Bytes::from(vec![7; 4096]);
+    while pair.gateway.room(id) > 0 {
+        pair.gateway.write(id, &mut chunk.slice(..1)).unwrap();
+    }
+    let stream = pair.gateway.streams.get(id).unwrap();
+    let entries = stream.queue.len();
+    assert!(entries <= 32, "32 KiB of credit in entries of 1 KiB, not {entries}");
+    let octets = sent(&mut pair.gateway, pair.now);
+    assert_eq!(kinds(&octets), [Kind::Head, Kind::Data, Kind::Data, Kind::Data]);
+}
+
+#[test]
+fn small_writes_arrive_in_order_whatever_they_are_merged_with() {
+    let mut pair = Pair::new(1);
+    let id = pair.gateway.open(head(), false).unwrap();
+    let mut expected = Vec::new();
+    for (len, octet) in [3, 1100, 1, 1000, 20, 1, 1, 2000, 24].into_iter().zip(1u8..) {
+        let payload = vec![octet; len];
+        expected.extend_from_slice(&payload);
+        pair.gateway.write(id, &mut Bytes::from(payload)).unwrap();
+    }
+    pair.settle();
+    let arrived = events(&mut pair.site).into_iter().filter_map(|event| match event {
+        Event::Data { payload, .. } => Some(payload),
+        _ => None,
+    });
+    assert_eq!(arrived.collect::<Vec<_>>().concat(), expected);
+}
+
+#[test]
+fn an_owner_that_asks_for_room_there_is_is_told_at_once() {
+    let mut pair = Pair::new(1);
+    let id = pair.gateway.open(head(), false).unwrap();
+    pair.gateway.want_room(id);
+    assert_eq!(events(&mut pair.gateway), [Event::Writable { id }]);
+    // Not twice, and not for a half that takes no more.
+    pair.settle();
+    pair.gateway.finish(id).unwrap();
+    pair.gateway.want_room(id);
+    pair.settle();
+    let writable = |event: &Event| matches!(event, Event::Writable { .. });
+    assert!(!events(&mut pair.gateway).iter().any(writable));
+}
+
+#[test]
+fn the_ninth_interim_head_is_refused_here_before_it_costs_the_link() {
+    let mut pair = Pair::new(1);
+    let id = pair.gateway.open(head(), true).unwrap();
+    pair.settle();
+    for _ in 0..8 {
+        pair.site.send_head(id, head(), HeadKind::Interim).unwrap();
+    }
+    let ninth = pair.site.send_head(id, head(), HeadKind::Interim);
+    assert_eq!(ninth, Err(SendError::TooManyInterimHeads));
+    pair.site.send_head(id, head(), HeadKind::FinalAndEnd).unwrap();
+    pair.settle();
+    assert_eq!(pair.gateway.closed(), None);
+}
+
+#[test]
+fn a_link_whose_stream_numbers_are_used_up_says_so() {
+    let mut pair = Pair::new(8);
+    let before_last = u32::MAX / 2;
+    for mux in [&mut pair.gateway, &mut pair.site] {
+        (mux.opened_over, mux.accepted_over) = (before_last.into(), 0);
+        mux.openable_by_peer = u64::MAX;
+    }
+    pair.gateway.opened = before_last;
+    (pair.site.accepted, pair.site.accepted_over) = (before_last, before_last.into());
+    (pair.site.granted, pair.site.opened_over) = (u64::from(before_last) + 8, 0);
+
+    let last = pair.gateway.open(head(), true).unwrap();
+    assert_eq!(last.number(), u32::MAX);
+    assert_eq!(events(&mut pair.gateway), [Event::GoingAway { code: LinkError::CODE_DONE }]);
+    assert_eq!(pair.gateway.open(head(), true), Err(OpenError::GoingAway));
+    pair.settle();
+    assert!(matches!(events(&mut pair.site)[..], [Event::Opened { .. }]));
+    let again = forged(Kind::Head, Flags::OPEN, last, b"again");
+    let verdict = receive(&mut pair.site, pair.now, &again);
+    assert_eq!(verdict, Err(LinkError::NotOpen { kind: Kind::Head, stream: last }));
 }

@@ -14,8 +14,8 @@ use crate::mux::half::{RecvHalf, SendEvent};
 use crate::mux::stream::{Queued, Stream};
 
 impl Mux {
-    /// Adds to `batch` what is ready to be sent, until it is full. A `batch` that is empty behind it
-    /// means that nothing is ready. [`Mux::poll_event`] may have events afterwards.
+    /// Adds to `batch` what is ready to be sent, until it is full. A `batch` that is empty behind
+    /// it means that nothing is ready. [`Mux::poll_event`] may have events afterwards.
     pub fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
         self.link_slots(batch);
         if matches!(self.phase, Phase::Open) {
@@ -24,8 +24,8 @@ impl Mux {
             self.send_queues(batch);
             // Control that became ready by what was just sent, e.g. the RESET behind an opening.
             self.send_control(now, batch);
-            // Link slots that became due by it, e.g. STREAMS behind a stream's last frame: the batch
-            // may be empty otherwise, and the driver would sleep on them.
+            // Link slots that became due by it, e.g. STREAMS behind a stream's last frame: the
+            // batch may be empty otherwise, and the driver would sleep on them.
             self.link_slots(batch);
         }
         self.check_invariants();
@@ -46,8 +46,9 @@ impl Mux {
             payload.extend_from_slice(goaway.text.as_bytes());
             control(batch, Kind::GoAway, StreamId::LINK, &payload);
         }
-        // After a GOAWAY the PING is a barrier: every stream opened before the GOAWAY was heard must
-        // arrive before its PONG, or it would be refused. None is opened any more, so this ends.
+        // After a GOAWAY the PING is a barrier: every stream opened before the GOAWAY was heard
+        // must arrive before its PONG, or it would be refused. None is opened any more, so this
+        // ends.
         let is_held = self.peer_serves.is_some() && !self.openings.is_empty();
         if let Some(octets) = self.slots.pong.take_if(|_| !is_held) {
             control(batch, Kind::Pong, StreamId::LINK, &octets);

@@ -1,0 +1,61 @@
+//! The command line. Arguments of a command stand beside the command.
+
+use clap::{Parser, Subcommand};
+
+use crate::{demo, init, run};
+
+/// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
+///
+/// A gateway instance in the cloud takes the clients' requests; a connection point inside the site
+/// has dialled out to it and forwards each request to a management point or software update point.
+#[derive(Parser)]
+#[command(name = "relay", version, propagate_version = true, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  See everything work, with no set-up:
+    relay demo
+  Write a site for this machine, with a server on port 8080 behind it:
+    relay init site --backend http://127.0.0.1:8080
+  Run it, each in its own terminal:
+    relay gateway --config site/gateway-1/gateway.toml
+    relay connection-point --config site/connection-point/connection-point.toml
+
+Exit status:
+  0   done, or stopped cleanly
+  1   failed while running
+  2   the command line is wrong
+  78  the configuration is wrong, or asks for an address that cannot be had";
+
+/// What the program can do.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Run a whole site on loopback and prove it with a client session.
+    #[command(after_help = demo::EXAMPLES)]
+    Demo(demo::Args),
+    /// Write a ready-to-run site: certificates and commented configurations.
+    Init(init::Args),
+    /// Run one gateway instance.
+    #[command(after_help = run::GATEWAY_EXAMPLES)]
+    Gateway(run::Args),
+    /// Run a connection point.
+    #[command(after_help = run::CONNECTION_POINT_EXAMPLES)]
+    ConnectionPoint(run::Args),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

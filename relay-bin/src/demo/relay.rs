@@ -1,0 +1,152 @@
+//! The relay inside the demonstration: gateway instances and a connection point in this process.
+//!
+//! [`start_relay`] is the one place where the demonstration touches the two roles.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::Uri;
+use relay_core::connection_point::{
+    BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
+    SiteEndpoint,
+};
+use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits};
+use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use relay_core::transport::{
+    Instance, Listener, client_edge_config, link_client_config, link_server_config,
+};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::pki::SiteCa;
+use super::site::Site;
+
+/// The service's name: in the client's URL and in every server certificate.
+pub(crate) const HOST: &str = "localhost";
+
+/// Role id of the management point; the size of number that real sites have.
+pub(crate) const MP_ROLE: u64 = 72_057_594_037_927_939;
+
+/// Role id of the software update point.
+pub(crate) const SUP_ROLE: u64 = 72_057_594_037_927_941;
+
+/// How long requests in flight have to end when the demonstration stops; nobody waits for them.
+const DRAIN_WITHIN: Duration = Duration::from_secs(2);
+
+/// The running relay. Dropping it ends its tasks at once; [`RunningRelay::stop`] drains.
+#[derive(Debug)]
+pub(crate) struct RunningRelay {
+    /// Where each instance listens for clients, instance 1 first.
+    pub clients: Vec<SocketAddr>,
+    stop: watch::Sender<bool>,
+    roles: JoinSet<()>,
+}
+
+impl RunningRelay {
+    /// Stops both roles and waits for them.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends what is left of the relay at once.
+    pub(crate) async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.roles.join_next().await.is_some() {}
+    }
+}
+
+/// Starts `instances` gateway instances and one connection point in front of `site`.
+///
+/// Returns as soon as every listener is bound; a link may still be on its way.
+///
+/// # Errors
+///
+/// When a loopback port cannot be bound, or the certificates do not serve their purpose.
+pub(crate) async fn start_relay(
+    instances: u8,
+    site: &Site,
+    ca: &SiteCa,
+) -> anyhow::Result<RunningRelay> {
+    let anchors = ca.anchors()?;
+    let edge = client_edge_config(&ca.issue_server(&[HOST])?)?;
+    let published = Arc::new(EndpointMap::new(endpoints().to_vec())?);
+    let (stop, stopped) = watch::channel(false);
+    let mut relay = RunningRelay { clients: Vec::new(), stop, roles: JoinSet::new() };
+    let mut gateways = Vec::new();
+
+    for instance in Instance::first(instances) {
+        let clients = listener().await?;
+        let links = listener().await?;
+        relay.clients.push(clients.local_addr());
+        gateways.push(GatewayAddress {
+            instance,
+            host: Ipv4Addr::LOCALHOST.to_string(),
+            port: links.local_addr().port(),
+            server_name: HOST.to_owned(),
+        });
+        let mut limits = GatewayLimits::default();
+        limits.drain = DRAIN_WITHIN;
+        let gateway = Gateway::new(GatewayConfig {
+            service: HOST.to_owned(),
+            instance,
+            endpoints: Arc::clone(&published),
+            client_tls: Arc::clone(&edge),
+            link_tls: link_server_config(&ca.issue_server(&[HOST])?, &anchors)?,
+            limits,
+        });
+        let stopped = until(stopped.clone());
+        relay.roles.spawn(async move { _ = gateway.serve(clients, links, stopped).await });
+    }
+
+    let name = "demo-cp";
+    let mut limits = ConnectionPointLimits::default();
+    limits.drain = DRAIN_WITHIN;
+    let connection_point = ConnectionPoint::new(ConnectionPointConfig {
+        name: name.to_owned(),
+        gateways,
+        link_tls: link_client_config(&ca.issue_link_client(name)?, &anchors)?,
+        endpoints: site_endpoints(site)?,
+        limits,
+    })?;
+    relay.roles.spawn(async move { _ = connection_point.run(until(stopped)).await });
+    Ok(relay)
+}
+
+/// A loopback port of the system's choosing.
+async fn listener() -> anyhow::Result<Listener> {
+    Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.context("cannot listen on 127.0.0.1")
+}
+
+/// Waits until the relay stops, or its handle is gone.
+async fn until(mut stopped: watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+fn site_endpoints(site: &Site) -> anyhow::Result<Vec<SiteEndpoint>> {
+    let [mp, sup] = endpoints();
+    [(mp, site.mp), (sup, site.sup)]
+        .into_iter()
+        .map(|(endpoint, backend)| {
+            let url = Uri::try_from(format!("http://{backend}"))?;
+            Ok(SiteEndpoint { endpoint, backend: BackendConfig { url, tls: None } })
+        })
+        .collect()
+}
+
+/// The management point and the software update point, with their kinds' own paths.
+pub(super) fn endpoints() -> [Endpoint; 2] {
+    let endpoint = |name: &str, kind, role_id| Endpoint {
+        name: name.to_owned(),
+        kind,
+        role_id,
+        paths: None,
+        request_body_bytes_max: None,
+        // The demonstration listens on loopback alone, and its clients have no credentials.
+        access: Access::Anonymous,
+    };
+    [
+        endpoint("demo-mp", EndpointKind::ManagementPoint, MP_ROLE),
+        endpoint("demo-sup", EndpointKind::SoftwareUpdatePoint, SUP_ROLE),
+    ]
+}

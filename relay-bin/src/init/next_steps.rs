@@ -1,0 +1,84 @@
+//! What `relay init` says when it is done.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::pki::LEAF_LIFE;
+use super::plan::{CONNECTION_POINT_HOME, Plan, gateway_home};
+
+/// The clients' URL and the commands that come next, ready to be pasted into a shell.
+pub(super) fn text(dir: &Path, plan: &Plan) -> String {
+    let mut text = String::new();
+    build(&mut text, dir, plan).expect("writing to a String does not fail");
+    text
+}
+
+fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
+    let program = std::env::args_os().next().unwrap_or_else(|| "relay".into());
+    let program = quoted(Path::new(&program));
+    let ca = dir.join("site-ca").join("site-ca.pem");
+
+    writeln!(text, "Wrote the site of {} to {}.\n", plan.service(), dir.display())?;
+    writeln!(text, "Clients reach endpoint `{}` at", plan.endpoint_name())?;
+    let mut urls: Vec<String> =
+        plan.instances().map(|instance| plan.client_url(instance)).collect();
+    urls.dedup();
+    for url in &urls {
+        writeln!(text, "  {url}")?;
+    }
+
+    if plan.is_local() {
+        writeln!(text, "\nNext, each in a terminal of its own:")?;
+    } else {
+        writeln!(
+            text,
+            "\nCopy each gateway-N folder to the machine of that instance and {CONNECTION_POINT_HOME} \
+             to one\ninside the site; site-ca stays here. Next, each on its machine:"
+        )?;
+    }
+    for instance in plan.instances() {
+        let config = dir.join(gateway_home(instance)).join("gateway.toml");
+        writeln!(text, "  {program} gateway --config {}", quoted(&config))?;
+    }
+    let config = dir.join(CONNECTION_POINT_HOME).join("connection-point.toml");
+    writeln!(text, "  {program} connection-point --config {}", quoted(&config))?;
+
+    writeln!(text, "\nThen ask for something:")?;
+    for url in &urls {
+        writeln!(text, "  curl --cacert {} '{url}{}'", quoted(&ca), plan.sample_path())?;
+    }
+    write!(
+        text,
+        "\nThe endpoint lets anybody in until client authentication exists: for trials only. The \
+         certificates\nexpire in {} days.",
+        LEAF_LIFE.whole_days()
+    )
+}
+
+/// `path` as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:@%,".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text;
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_shell_would_take_apart_is_quoted() {
+        for (path, word) in [
+            ("site/gateway-1", "site/gateway-1"),
+            ("my site", "'my site'"),
+            ("it's", r"'it'\''s'"),
+            ("$HOME", "'$HOME'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(Path::new(path)), word);
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! The configuration files, with a comment on every key.
+
+use relay_core::connection_point::ConnectionPointLimits;
+use relay_core::gateway::GatewayLimits;
+use relay_core::transport::Instance;
+
+use super::plan::{BACKEND_CA_FILE, CONNECTION_POINT_NAME, Plan};
+
+/// `gateway.toml` of one instance.
+pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
+    let service = plan.service();
+    let clients = plan.client_listen(instance);
+    let links = plan.link_listen(instance);
+    let endpoint = endpoint(plan);
+    let limits = gateway_limits(&GatewayLimits::default());
+    format!(
+        r#"# Gateway instance {instance} of {service}. This folder can be copied to another machine as it is.
+#
+#     relay gateway --config gateway.toml --check
+#     relay gateway --config gateway.toml
+#
+# Relative paths start at the folder of this file. Unknown keys are refused.
+
+# The service's name, as in the clients' URL. The certificate in [clients] must carry it.
+service = "{service}"
+
+# Which instance this is, 1 to 16. Every instance of the service has its own number.
+instance = {instance}
+
+# Where clients connect, over HTTPS.
+[clients]
+# Address and port. Clients expect port 443: forward that port to this one, or listen on it here,
+# which needs the right to bind low ports.
+listen = "{clients}"
+# Certificate chain, leaf first, and private key. The site's own authority has signed this one;
+# put one in its place that your clients trust already.
+certificate = "clients.pem"
+key = "clients-key.pem"
+
+# Where connection points connect, over TLS 1.3 with certificates on both sides.
+[links]
+# Address and port; 10139 plus the instance's number is customary.
+listen = "{links}"
+# Certificate chain, leaf first, and private key that connection points verify.
+certificate = "links.pem"
+key = "links-key.pem"
+# Who may connect: holders of a certificate that this authority has signed for clients.
+site_ca = "site-ca.pem"
+
+{endpoint}
+{limits}"#
+    )
+}
+
+/// `connection-point.toml`.
+pub(super) fn connection_point(plan: &Plan) -> String {
+    let service = plan.service();
+    let host = plan.link_host();
+    let instances = plan.instance_count();
+    let link_port_base = plan.link_port_base();
+    let server_name = plan.link_name_pattern();
+    let endpoint = endpoint(plan);
+    let backend = plan.backend();
+    let backend_ca = if plan.backend_is_https() {
+        format!(
+            "# The authority that signed the backend's certificate.\nbackend_ca = \"{BACKEND_CA_FILE}\"\n"
+        )
+    } else {
+        "# An https backend also needs backend_ca, a PEM file with the authority to trust.\n"
+            .to_owned()
+    };
+    let limits = connection_point_limits(&ConnectionPointLimits::default());
+    format!(
+        r#"# Connection point of {service}. This folder can be copied to another machine as it is.
+#
+#     relay connection-point --config connection-point.toml --check
+#     relay connection-point --config connection-point.toml
+#
+# Relative paths start at the folder of this file. Unknown keys are refused.
+
+# This connection point's name, unique in the site; at most 64 octets.
+name = "{CONNECTION_POINT_NAME}"
+
+# The gateway instances to dial: all of them, from here outwards. No port is opened on this side.
+# {{instance}} in a name stands for the number of each instance. When no pattern fits, write one
+# [[gateway]] table per instance in place of this one, with instance, host, port and server_name.
+[gateway]
+# Host name or address, looked up anew at each dial.
+host = "{host}"
+# How many instances there are, 1 to 16.
+instances = {instances}
+# Link port of instance 1; each further instance has the next one.
+link_port_base = {link_port_base}
+# The name that the link certificate of each instance must carry; without this line, the host. It
+# need not exist in any name service.
+server_name = "{server_name}"
+
+# What this side of each link shows and trusts.
+[link]
+# Certificate chain, leaf first, and private key.
+certificate = "link.pem"
+key = "link-key.pem"
+# The authority that signed the gateways' link certificates.
+site_ca = "site-ca.pem"
+
+# Must agree with the gateways' files: each request is judged again here.
+{endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
+backend = "{backend}"
+{backend_ca}
+{limits}"#
+    )
+}
+
+/// The `[[endpoint]]` that both files have; the connection point's file goes on below it.
+fn endpoint(plan: &Plan) -> String {
+    let name = plan.endpoint_name();
+    let kind = plan.kind();
+    let role_id = plan.role_id_toml();
+    format!(
+        r#"# What is published: one [[endpoint]] for each site role. Anything else is answered 404.
+[[endpoint]]
+# A name for logs, unique in this file.
+name = "{name}"
+# "management-point" or "software-update-point": decides the verbs and paths that may pass.
+kind = "{kind}"
+# The decimal number in the clients' URL, unique in this file. Above 9223372036854775807 it stands
+# in quotes.
+role_id = {role_id}
+# Lets anybody on the internet use this endpoint. Client authentication is not available yet, so
+# an endpoint without this line is refused. For trials only; each start warns about it.
+unsafe_allow_anonymous = true
+# Path prefixes below the role id that are published; without this line, those of the kind.
+# paths = ["SMS_MP", "ccm_system"]
+# Largest request body, in octets; without this line, no limit.
+# request_body_bytes_max = 268435456
+"#
+    )
+}
+
+fn gateway_limits(limits: &GatewayLimits) -> String {
+    format!(
+        "\
+# Each line shows a default; remove its # to change it.
+[limits]
+# Client connections open at once.
+# client_connections_max = {}
+# Links open at once.
+# links_max = {}
+# Time for a TLS handshake.
+# tls_handshake_seconds = {}
+# Time for a client to send a request head.
+# request_head_seconds = {}
+# Time from a request head to the head of its answer.
+# answer_head_seconds = {}
+# Time a request waits for room on a link before it is answered 503.
+# link_credit_seconds = {}
+# Time for requests in flight to end when the instance stops.
+# drain_seconds = {}
+",
+        limits.client_connections_max,
+        limits.links_max,
+        limits.tls_handshake.as_secs(),
+        limits.request_head.as_secs(),
+        limits.answer_head.as_secs(),
+        limits.link_credit.as_secs(),
+        limits.drain.as_secs(),
+    )
+}
+
+fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
+    format!(
+        "\
+# Each line shows a default; remove its # to change it.
+[limits]
+# Ceiling of the first random delay after a failed dial; it doubles with each failure.
+# redial_first_milliseconds = {}
+# Where the doubling ends.
+# redial_max_seconds = {}
+# Time to connect to a gateway instance, TLS handshake included.
+# dial_seconds = {}
+# Time to connect to a backend.
+# backend_connect_seconds = {}
+# Time from a forwarded request to the head of the backend's answer; below the gateways'
+# answer_head_seconds, so that the side that knows why is the side that answers.
+# backend_answer_seconds = {}
+# Idle connections kept to each backend.
+# backend_idle_max = {}
+# Time an idle connection to a backend is kept.
+# backend_idle_seconds = {}
+# Time for requests in flight to end when the connection point stops.
+# drain_seconds = {}
+",
+        limits.redial_first.as_millis(),
+        limits.redial_max.as_secs(),
+        limits.dial.as_secs(),
+        limits.backend_connect.as_secs(),
+        limits.backend_answer.as_secs(),
+        limits.backend_idle_max,
+        limits.backend_idle.as_secs(),
+        limits.drain.as_secs(),
+    )
+}

@@ -1,0 +1,150 @@
+//! `relay gateway` and `relay connection-point`: load, check or run one role.
+//!
+//! A role runs until a signal asks it to stop; requests in flight then have the configured time to
+//! end. A second signal ends the process at once.
+
+mod signals;
+mod summary;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, anyhow};
+use relay_core::config::{
+    Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point, load_gateway,
+};
+use relay_core::connection_point::ConnectionPoint;
+use relay_core::gateway::Gateway;
+use relay_core::transport;
+use tokio::runtime::Runtime;
+
+use crate::console::{complain, say};
+use crate::exit::Failure;
+use crate::logs;
+
+/// Shown below the help of `relay gateway`.
+pub(crate) const GATEWAY_EXAMPLES: &str = "\
+Examples:
+  See whether a configuration can be used, without listening:
+    relay gateway --config gateway.toml --check
+  Run, with a log for machines:
+    relay gateway --config gateway.toml --log-format json
+
+SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
+`relay init` writes a commented configuration.";
+
+/// Shown below the help of `relay connection-point`.
+pub(crate) const CONNECTION_POINT_EXAMPLES: &str = "\
+Examples:
+  See whether a configuration can be used, without dialling:
+    relay connection-point --config connection-point.toml --check
+  Run, and log what each link does:
+    relay connection-point --config connection-point.toml --log info,relay_core::link=debug
+
+SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
+`relay init` writes a commented configuration.";
+
+/// Arguments of either role.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// The role's configuration file.
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+    /// Judge the configuration and every file it names, print a summary and end. Neither listens
+    /// nor dials, so it can be run beside the running role.
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    logs: logs::Args,
+}
+
+/// `relay gateway`.
+pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
+    let loaded = load_gateway(&args.config)?;
+    if args.check {
+        report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
+        return Ok(());
+    }
+    args.logs.start()?;
+    log_warnings(&loaded.warnings);
+    on_runtime(run_gateway(loaded))
+}
+
+/// `relay connection-point`.
+pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
+    let loaded = load_connection_point(&args.config)?;
+    if args.check {
+        report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
+        return Ok(());
+    }
+    args.logs.start()?;
+    log_warnings(&loaded.warnings);
+    on_runtime(run_connection_point(loaded))
+}
+
+async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
+    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
+    let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
+    say(&format!(
+        "ready: instance {} of {}, clients on https://{}, links on {}",
+        loaded.config.instance,
+        loaded.config.service,
+        clients.local_addr(),
+        links.local_addr()
+    ));
+    let gateway = Gateway::new(loaded.config);
+    let report = signals::until_stopped(
+        async || signals.next().await,
+        |stop| gateway.serve(clients, links, stop),
+    )
+    .await?;
+    say(&format!("stopped: {report}"));
+    Ok(())
+}
+
+async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failure> {
+    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let name = loaded.config.name.clone();
+    let gateways = loaded.config.gateways.len();
+    let connection_point = ConnectionPoint::new(loaded.config)
+        .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
+    say(&format!("ready: connection point `{name}`, dialling {gateways} gateway instance(s)"));
+    let report =
+        signals::until_stopped(async || signals.next().await, |stop| connection_point.run(stop))
+            .await?;
+    say(&format!("stopped: {report}"));
+    Ok(())
+}
+
+/// Binds one listener, and says which address it got: port 0 in a file means any.
+async fn bind(
+    loaded: &LoadedGateway,
+    which: Listener,
+    address: SocketAddr,
+) -> Result<transport::Listener, Failure> {
+    let bound = transport::Listener::bind(address).await;
+    bound.map_err(|error| loaded.bind_failed(which, &error).into())
+}
+
+/// Runs `role` on a runtime of its own. Tasks that outlive it, such as a name look-up after a second
+/// signal, do not hold the process up.
+fn on_runtime(role: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = Runtime::new().context("cannot start the runtime").map_err(Failure::Runtime)?;
+    let outcome = runtime.block_on(role);
+    runtime.shutdown_background();
+    outcome
+}
+
+fn report_check(summary: &str, warnings: &[Warning]) {
+    say(summary);
+    for warning in warnings {
+        complain(&format!("warning: {warning}"));
+    }
+}
+
+fn log_warnings(warnings: &[Warning]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}

@@ -1,0 +1,52 @@
+//! What `--check` prints about a configuration that can be used.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use relay_core::config::{LoadedConnectionPoint, LoadedGateway};
+use relay_core::policy::{Endpoint, EndpointKind};
+
+/// A gateway instance's configuration in a few lines.
+pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
+    let config = &loaded.config;
+    let mut text = format!("{} can be used\n", file.display());
+    row(&mut text, "service", &format!("{}, instance {}", config.service, config.instance));
+    row(&mut text, "clients", &format!("https://{}", loaded.listen));
+    row(&mut text, "links", &loaded.link_listen.to_string());
+    for endpoint in config.endpoints.endpoints() {
+        row(&mut text, "endpoint", &describe(endpoint));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// A connection point's configuration in a few lines.
+pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> String {
+    let config = &loaded.config;
+    let mut text = format!("{} can be used\n", file.display());
+    row(&mut text, "name", &config.name);
+    for gateway in &config.gateways {
+        let instance = gateway.instance;
+        let (host, port, name) = (&gateway.host, gateway.port, &gateway.server_name);
+        row(&mut text, "gateway", &format!("instance {instance} at {host} port {port} as {name}"));
+    }
+    for site in &config.endpoints {
+        let (what, url) = (describe(&site.endpoint), &site.backend.url);
+        row(&mut text, "endpoint", &format!("{what}, to {url}"));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+fn row(text: &mut String, label: &str, value: &str) {
+    writeln!(text, "  {label:<10}{value}").expect("writing to a String does not fail");
+}
+
+fn describe(endpoint: &Endpoint) -> String {
+    let kind = match endpoint.kind {
+        EndpointKind::ManagementPoint => "management point",
+        EndpointKind::SoftwareUpdatePoint => "software update point",
+        _ => "site role",
+    };
+    format!("{}: {kind}, role id {}", endpoint.name, endpoint.role_id)
+}

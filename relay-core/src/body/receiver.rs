@@ -1,0 +1,115 @@
+//! From a stream to an HTTP body.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::exchange::{DecodeError, HeadLimits, Trailers};
+use crate::link::{RecvError, RecvStream};
+use crate::policy;
+
+/// Why a body is incomplete. HTTP must show the reader that it is: close short, or reset.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// The stream was reset, or the link was lost.
+    #[error(transparent)]
+    Stream(#[from] RecvError),
+    /// The stream ended before, or went beyond, the declared length. The sender's fault.
+    #[error("the body has {octets} octets where {declared} were declared")]
+    Length {
+        /// Octets that came.
+        octets: u64,
+        /// Octets that were declared.
+        declared: u64,
+    },
+    /// The trailers could not be decoded. The peer's fault.
+    #[error("trailers: {0}")]
+    Trailers(#[from] DecodeError),
+}
+
+/// The rest of a stream's receive half as an HTTP body.
+#[derive(Debug)]
+pub struct BodyReceiver {
+    recv: RecvStream,
+    declared: Option<u64>,
+    octets: u64,
+    limits: HeadLimits,
+    ended: bool,
+}
+
+impl BodyReceiver {
+    /// The body that `recv` goes on to carry, of `declared` octets if that is known.
+    pub fn new(recv: RecvStream, declared: Option<u64>) -> Self {
+        Self { recv, declared, octets: 0, limits: HeadLimits::default(), ended: false }
+    }
+
+    /// Octets read so far.
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    fn wrong_length(&self) -> Option<ReceiveError> {
+        let declared = self.declared?;
+        let wrong = if self.ended { self.octets != declared } else { self.octets > declared };
+        wrong.then_some(ReceiveError::Length { octets: self.octets, declared })
+    }
+}
+
+impl Body for BodyReceiver {
+    type Data = Bytes;
+    type Error = ReceiveError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
+        let this = self.get_mut();
+        if this.ended {
+            return Poll::Ready(None);
+        }
+        match ready!(this.recv.poll_chunk(cx)) {
+            Ok(Some(chunk)) => {
+                this.octets = this.octets.saturating_add(chunk.len() as u64);
+                if let Some(error) = this.wrong_length() {
+                    this.ended = true;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                Poll::Ready(Some(Ok(Frame::data(chunk))))
+            }
+            Ok(None) => {
+                this.ended = true;
+                if let Some(error) = this.wrong_length() {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                let Some(block) = this.recv.take_trailers() else { return Poll::Ready(None) };
+                Poll::Ready(Some(match Trailers::decode(block, &this.limits) {
+                    Ok(Trailers(mut trailers)) => {
+                        policy::strip_trailers(&mut trailers);
+                        Ok(Frame::trailers(trailers))
+                    }
+                    Err(error) => Err(error.into()),
+                }))
+            }
+            Err(error) => {
+                this.ended = true;
+                Poll::Ready(Some(Err(error.into())))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // A body cut short of its declared length has to be polled once more to say so.
+        self.ended
+            || (self.recv.is_finished() && self.declared.is_none_or(|all| all == self.octets))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.declared {
+            Some(declared) => SizeHint::with_exact(declared.saturating_sub(self.octets)),
+            None => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! A connection point's configuration file.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::backend_url::{BackendUrlError, parse_backend_url};
+use super::endpoint::{self, RawEndpoint};
+use super::error::{ConfigError, Invalid};
+use super::gateway_addresses::RawGateways;
+use super::limits::RawConnectionPointLimits;
+use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::source::Source;
+use super::warning::Warning;
+use crate::connection_point::{
+    BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
+};
+use crate::transport::{backend_client_config, link_client_config};
+
+/// Longest name of a connection point, in octets.
+const NAME_BYTES_MAX: usize = 64;
+
+/// A connection point's configuration, read and judged.
+#[derive(Clone, Debug)]
+pub struct LoadedConnectionPoint {
+    /// What the role is told.
+    pub config: ConnectionPointConfig,
+    /// What deserves attention; to be logged at start.
+    pub warnings: Vec<Warning>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the configuration of a connection point")]
+struct RawConnectionPoint {
+    name: Spanned<String>,
+    gateway: RawGateways,
+    link: RawLink,
+    #[serde(default)]
+    endpoint: Vec<RawEndpoint>,
+    limits: Option<RawConnectionPointLimits>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[link]` table")]
+struct RawLink {
+    certificate: Spanned<PathBuf>,
+    key: Spanned<PathBuf>,
+    site_ca: Spanned<PathBuf>,
+}
+
+/// Reads a connection point's configuration file and everything it names.
+///
+/// Required: `name`; `[gateway]` with `host` and `instances` (optional: `link_port_base`,
+/// `server_name`; `{instance}` in either name stands for the number), or one `[[gateway]]` with
+/// `instance` and `host` (optional: `port`, `server_name`) for each instance; `[link]` with
+/// `certificate`, `key` and `site_ca`. Optional: any number of `[[endpoint]]` as in
+/// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`; and
+/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit.
+///
+/// Blocks on the file system; meant for start-up.
+///
+/// # Errors
+///
+/// [`ConfigError`] for the first fault found. Nothing of a faulty file takes effect.
+pub fn load_connection_point(path: &Path) -> Result<LoadedConnectionPoint, ConfigError> {
+    let source = Source::read(path)?;
+    let raw: RawConnectionPoint = source.parse()?;
+
+    let name = name(&source, &raw.name)?;
+    let gateways = raw.gateway.judge(&source)?;
+    let endpoints = endpoints(&source, &raw.endpoint)?;
+    let limits = match &raw.limits {
+        Some(limits) => limits.judge(&source)?,
+        None => ConnectionPointLimits::default(),
+    };
+    let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
+    let identity = files.read(&source)?;
+    let site = trust_anchors(&source, &raw.link.site_ca)?;
+    let link_tls =
+        link_client_config(&identity, &site).map_err(|error| files.error(&source, &error))?;
+
+    let mut warnings = endpoint::warnings(&source, &raw.endpoint);
+    warnings.extend(files.warning(&source));
+    let config = ConnectionPointConfig { name, gateways, link_tls, endpoints, limits };
+    Ok(LoadedConnectionPoint { config, warnings })
+}
+
+fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
+    let name = raw.get_ref();
+    if name.is_empty() || NAME_BYTES_MAX < name.len() || name.chars().any(char::is_control) {
+        return Err(source.invalid(
+            raw.span(),
+            format!("a connection point's name must have 1 to {NAME_BYTES_MAX} octets of text"),
+            "give a short name that no other connection point of the site has",
+        ));
+    }
+    Ok(name.clone())
+}
+
+fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<Vec<SiteEndpoint>, ConfigError> {
+    let endpoints: Vec<SiteEndpoint> = raw
+        .iter()
+        .map(|raw| {
+            let endpoint = raw.endpoint(source)?;
+            Ok(SiteEndpoint { endpoint, backend: backend(source, raw)? })
+        })
+        .collect::<Result<_, ConfigError>>()?;
+    let published = endpoints.iter().map(|site| site.endpoint.clone()).collect();
+    endpoint::endpoint_map(source, raw, published)?;
+    Ok(endpoints)
+}
+
+fn backend(source: &Source, raw: &RawEndpoint) -> Result<BackendConfig, ConfigError> {
+    let Some(backend) = &raw.backend else {
+        return Err(source.invalid(
+            raw.name.span(),
+            format!("endpoint `{}` leads nowhere", raw.name.get_ref()),
+            "add `backend = \"http://host:port\"`, the site role's own address",
+        ));
+    };
+    let url = parse_backend_url(backend.get_ref()).map_err(|error| {
+        let place = source.place(backend.span());
+        let place = match error {
+            BackendUrlError::Credentials => place.redacted(),
+            _ => place,
+        };
+        let problem = "this is not the URL of a backend".to_owned();
+        ConfigError::Invalid(Box::new(Invalid { problem, place, help: error.to_string() }))
+    })?;
+    match (url.scheme_str(), &raw.backend_ca) {
+        (Some("https"), Some(file)) => {
+            let anchors = trust_anchors(source, file)?;
+            let tls = backend_client_config(&anchors)
+                .map_err(|error| certificate_error(source, file, &error))?;
+            Ok(BackendConfig { url, tls: Some(tls) })
+        }
+        (Some("https"), None) => Err(source.invalid(
+            backend.span(),
+            "an https backend needs the certificate authority to trust",
+            "add `backend_ca = \"file.pem\"`, the authority that signed the backend's certificate",
+        )),
+        (_, Some(file)) => Err(source.invalid(
+            file.span(),
+            "an http backend shows no certificate to verify",
+            "remove `backend_ca`, or make the backend's URL begin with `https://`",
+        )),
+        (_, None) => Ok(BackendConfig { url, tls: None }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{Site, message};
+
+    const BACKEND: &str = "backend = \"http://127.0.0.1:8080\"";
+
+    #[test]
+    fn a_complete_file_yields_what_it_says() {
+        let loaded = Site::new().connection_point_with(str::to_owned).unwrap();
+        assert_eq!(loaded.config.name, "site-1");
+        assert_eq!(loaded.config.gateways.len(), 2);
+        let [endpoint] = &loaded.config.endpoints[..] else { panic!("one endpoint is written") };
+        assert_eq!(endpoint.backend.url, "http://127.0.0.1:8080/");
+        assert!(endpoint.backend.tls.is_none());
+        assert!(matches!(loaded.warnings[..], [Warning::AnonymousEndpoint { .. }]));
+    }
+
+    #[test]
+    fn an_https_backend_needs_its_authority_and_an_http_one_refuses_it() {
+        let with = |backend: &str| {
+            Site::new().connection_point_with(|text| text.replace(BACKEND, backend))
+        };
+        let https = "backend = \"https://mp.site\"";
+        let loaded = with(&format!("{https}\nbackend_ca = \"site-ca.pem\"")).unwrap();
+        assert!(loaded.config.endpoints[0].backend.tls.is_some());
+        let text = message(with(https));
+        assert!(text.starts_with("an https backend needs the certificate authority"), "{text}");
+        let text = message(with(&format!("{BACKEND}\nbackend_ca = \"site-ca.pem\"")));
+        assert!(text.starts_with("an http backend shows no certificate to verify"), "{text}");
+        let text = message(with(&format!("{https}\nbackend_ca = \"absent.pem\"")));
+        assert!(text.starts_with("cannot read the certificate `"), "{text}");
+    }
+
+    #[test]
+    fn a_bad_backend_url_is_shown_with_what_to_write() {
+        let site = Site::new();
+        let text = message(site.connection_point_with(|text| {
+            text.replace("http://127.0.0.1:8080", "127.0.0.1:8080/SMS_MP")
+        }));
+        assert!(text.starts_with("this is not the URL of a backend\n"), "{text}");
+        assert!(text.contains(":20:11\n"), "{text}");
+    }
+
+    #[test]
+    fn a_password_in_a_backend_url_is_not_repeated() {
+        let site = Site::new();
+        let text = message(
+            site.connection_point_with(|text| text.replace("http://", "http://user:secret@")),
+        );
+        let expected = format!(
+            "this is not the URL of a backend
+  --> {}:20:11
+   |
+20 | backend = [redacted]
+   |           ^^^^^^^^^^
+  = help: it carries a user name; remove everything up to and including `@`",
+            site.path("connection-point.toml").display()
+        );
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_endpoint_without_backend_is_refused() {
+        let text = message(Site::new().connection_point_with(|text| text.replace(BACKEND, "")));
+        assert!(text.starts_with("endpoint `mp` leads nowhere\n"), "{text}");
+    }
+
+    #[test]
+    fn names_have_1_to_64_octets() {
+        for (len, accepted) in [(0, false), (1, true), (64, true), (65, false)] {
+            let name = "n".repeat(len);
+            let loaded = Site::new().connection_point_with(|text| text.replace("site-1", &name));
+            assert_eq!(loaded.is_ok(), accepted, "{len} octets");
+        }
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused_at_the_key() {
+        let text = message(
+            Site::new().connection_point_with(|text| text.replace("link-key.pem", "links-key.pem")),
+        );
+        assert!(text.starts_with("private key `links-key.pem` does not belong"), "{text}");
+        assert!(text.contains(":10:7\n"), "{text}");
+    }
+}

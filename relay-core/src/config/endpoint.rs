@@ -1,0 +1,337 @@
+//! The `[[endpoint]]` tables, which both roles have.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, Visitor};
+use toml::Spanned;
+
+use super::error::ConfigError;
+use super::source::Source;
+use super::warning::Warning;
+use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap, EndpointMapError};
+
+/// Longest endpoint name, in octets.
+const NAME_BYTES_MAX: usize = 64;
+
+/// One `[[endpoint]]` as written. `backend` and `backend_ca` belong to a connection point only; they
+/// are known here so that a gateway's file that has them gets a better answer than "unknown key".
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an `[[endpoint]]` table")]
+pub(super) struct RawEndpoint {
+    pub(super) name: Spanned<String>,
+    kind: RawKind,
+    role_id: Spanned<RawRoleId>,
+    unsafe_allow_anonymous: Option<Spanned<bool>>,
+    paths: Option<Spanned<Vec<Spanned<String>>>>,
+    request_body_bytes_max: Option<Spanned<i64>>,
+    pub(super) backend: Option<Spanned<String>>,
+    pub(super) backend_ca: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawKind {
+    ManagementPoint,
+    SoftwareUpdatePoint,
+}
+
+/// A role id as written. TOML integers end at `i64::MAX` and role ids are unsigned, so the upper
+/// half needs quotes.
+enum RawRoleId {
+    Number(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for RawRoleId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RoleIdVisitor;
+
+        impl Visitor<'_> for RoleIdVisitor {
+            type Value = RawRoleId;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a role id: a whole number, bare or in quotes")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<RawRoleId, E> {
+                Ok(RawRoleId::Number(number))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<RawRoleId, E> {
+                Ok(RawRoleId::Text(text.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(RoleIdVisitor)
+    }
+}
+
+impl RawRoleId {
+    fn number(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => u64::try_from(*number).ok(),
+            // `parse` alone would let a leading `+` through.
+            Self::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => text.parse().ok(),
+            Self::Text(_) => None,
+        }
+    }
+}
+
+impl RawEndpoint {
+    /// Judges the keys that both roles have.
+    pub(super) fn endpoint(&self, source: &Source) -> Result<Endpoint, ConfigError> {
+        let name = self.name.get_ref();
+        if name.is_empty() || NAME_BYTES_MAX < name.len() || name.chars().any(char::is_control) {
+            return Err(source.invalid(
+                self.name.span(),
+                format!("an endpoint's name must have 1 to {NAME_BYTES_MAX} octets of text"),
+                "give a short name; it appears in logs only",
+            ));
+        }
+        let role_id = self.role_id.get_ref().number().ok_or_else(|| {
+            source.invalid(
+                self.role_id.span(),
+                "this is not a role id",
+                format!("give the decimal number in the site role's URL, 0 to {}", u64::MAX),
+            )
+        })?;
+        Ok(Endpoint {
+            name: name.clone(),
+            kind: match self.kind {
+                RawKind::ManagementPoint => EndpointKind::ManagementPoint,
+                RawKind::SoftwareUpdatePoint => EndpointKind::SoftwareUpdatePoint,
+            },
+            role_id,
+            paths: self.paths(source)?,
+            request_body_bytes_max: self.request_body_bytes_max(source)?,
+            access: self.access(source)?,
+        })
+    }
+
+    fn access(&self, source: &Source) -> Result<Access, ConfigError> {
+        let place = match &self.unsafe_allow_anonymous {
+            Some(allowed) if *allowed.get_ref() => return Ok(Access::Anonymous),
+            Some(refused) => refused.span(),
+            None => self.name.span(),
+        };
+        Err(source.invalid(
+            place,
+            format!("endpoint `{}` cannot authenticate its clients", self.name.get_ref()),
+            "client authentication is not available yet: add `unsafe_allow_anonymous = true` to \
+             let anybody in, for trials only, or remove the endpoint",
+        ))
+    }
+
+    fn paths(&self, source: &Source) -> Result<Option<Vec<String>>, ConfigError> {
+        let Some(paths) = &self.paths else {
+            return Ok(None);
+        };
+        if paths.get_ref().is_empty() {
+            return Err(source.invalid(
+                paths.span(),
+                "an empty list of paths publishes nothing",
+                "remove the line to publish the paths of this kind, or list the paths to publish",
+            ));
+        }
+        Ok(Some(paths.get_ref().iter().map(|path| path.get_ref().clone()).collect()))
+    }
+
+    fn request_body_bytes_max(&self, source: &Source) -> Result<Option<u64>, ConfigError> {
+        let Some(limit) = &self.request_body_bytes_max else {
+            return Ok(None);
+        };
+        u64::try_from(*limit.get_ref()).map(Some).map_err(|_| {
+            source.invalid(
+                limit.span(),
+                "a limit of octets cannot be negative",
+                "give 0 or more, or remove the line for no limit",
+            )
+        })
+    }
+
+    /// Where `path` is written, if it is one of this endpoint's paths.
+    fn place_of_path(&self, path: &str) -> Option<Range<usize>> {
+        let paths = self.paths.as_ref()?.get_ref();
+        paths.iter().find(|written| written.get_ref() == path).map(Spanned::span)
+    }
+
+    /// The warning that this endpoint lets anybody in, if it does.
+    pub(super) fn warning(&self, source: &Source) -> Option<Warning> {
+        let allowed = self.unsafe_allow_anonymous.as_ref().filter(|allowed| *allowed.get_ref())?;
+        Some(Warning::AnonymousEndpoint {
+            endpoint: self.name.get_ref().clone(),
+            file: source.path().to_owned(),
+            line: source.place(allowed.span()).line(),
+        })
+    }
+}
+
+/// What deserves attention about the endpoints of a file.
+pub(super) fn warnings(source: &Source, endpoints: &[RawEndpoint]) -> Vec<Warning> {
+    if endpoints.is_empty() {
+        return vec![Warning::NoEndpoints { file: source.path().to_owned() }];
+    }
+    endpoints.iter().filter_map(|endpoint| endpoint.warning(source)).collect()
+}
+
+/// The map of `endpoints`, or the error at what keeps them from being one: of two that collide, the
+/// later.
+pub(super) fn endpoint_map(
+    source: &Source,
+    raw: &[RawEndpoint],
+    endpoints: Vec<Endpoint>,
+) -> Result<EndpointMap, ConfigError> {
+    EndpointMap::new(endpoints).map_err(|error| {
+        let last = |name: &str| raw.iter().rev().find(|raw| raw.name.get_ref() == name);
+        let (place, help) = match &error {
+            EndpointMapError::DuplicateName { name } => (
+                last(name).map(|raw| raw.name.span()),
+                "names tell endpoints apart in logs, nothing else depends on them",
+            ),
+            EndpointMapError::DuplicateRoleId { second, .. } => (
+                last(second).map(|raw| raw.role_id.span()),
+                "it is the number in the URL of this endpoint's own site role",
+            ),
+            EndpointMapError::UnusablePath { path, .. } => (
+                raw.iter().find_map(|raw| raw.place_of_path(path)),
+                "write whole segments, as in `SMS_MP` or `ccm_system/request`",
+            ),
+        };
+        source.invalid(place.unwrap_or(0..0), error.to_string(), help)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::{Site, message};
+
+    /// The error at an `[[endpoint]]` that has `line` in place of the key it starts with.
+    fn refused(line: &str) -> String {
+        let key = line.split(' ').next().unwrap();
+        message(Site::new().gateway_with(|text| {
+            let old = text.lines().rfind(|old| old.starts_with(&format!("{key} ")));
+            match old {
+                Some(old) => text.replace(old, line),
+                None => format!("{text}{line}\n"),
+            }
+        }))
+    }
+
+    #[test]
+    fn role_ids_are_read_bare_up_to_i64_max_and_in_quotes_up_to_u64_max() {
+        for (written, expected) in [
+            ("0", 0),
+            ("\"0\"", 0),
+            ("9223372036854775807", 9_223_372_036_854_775_807),
+            ("\"9223372036854775808\"", 9_223_372_036_854_775_808),
+            ("\"18446744073709551615\"", u64::MAX),
+        ] {
+            let loaded = Site::new()
+                .gateway_with(|text| text.replace("72057594037927937", written))
+                .unwrap_or_else(|error| panic!("{written}: {error}"));
+            assert_eq!(loaded.config.endpoints.endpoints()[0].role_id, expected);
+        }
+    }
+
+    #[test]
+    fn role_ids_that_are_none_are_refused() {
+        for written in ["-1", "\"18446744073709551616\"", "\"+1\"", "\"\"", "\"0x10\"", "\" 1\""] {
+            let message = refused(&format!("role_id = {written}"));
+            assert!(message.starts_with("this is not a role id\n"), "{message}");
+        }
+        let message = refused("role_id = 1.5");
+        assert!(message.starts_with("wrong type: found floating point `1.5`"), "{message}");
+        let message = refused("role_id = 9223372036854775808");
+        assert!(message.contains("|           ^"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_kind_is_answered_with_the_kinds() {
+        let message = refused("kind = \"managment-point\"");
+        assert!(message.starts_with("unknown value `managment-point`"), "{message}");
+        assert!(message.contains("did you mean `management-point`?"), "{message}");
+    }
+
+    #[test]
+    fn an_endpoint_that_does_not_say_anonymous_is_refused() {
+        let message = refused("unsafe_allow_anonymous = false");
+        assert!(message.starts_with("endpoint `mp` cannot authenticate its clients"), "{message}");
+        assert!(message.contains("^^^^^\n"), "{message}");
+        let message = message_without_line("unsafe_allow_anonymous");
+        assert!(message.contains("name = \"mp\"\n"), "{message}");
+    }
+
+    fn message_without_line(key: &str) -> String {
+        message(Site::new().gateway_with(|text| {
+            text.lines()
+                .filter(|line| !line.starts_with(key))
+                .fold(String::new(), |all, line| all + line + "\n")
+        }))
+    }
+
+    #[test]
+    fn a_backend_in_a_gateways_file_is_explained() {
+        let message = refused("backend = \"http://127.0.0.1:8080\"");
+        assert!(message.starts_with("a gateway has no backends"), "{message}");
+    }
+
+    #[test]
+    fn names_have_1_to_64_octets() {
+        for (len, accepted) in [(0, false), (1, true), (64, true), (65, false)] {
+            let line = format!("name = \"{}\"", "n".repeat(len));
+            let loaded = Site::new().gateway_with(|text| text.replace("name = \"mp\"", &line));
+            assert_eq!(loaded.is_ok(), accepted, "{len} octets");
+        }
+        assert!(refused("name = \"a\\nb\"").starts_with("an endpoint's name must have"));
+    }
+
+    #[test]
+    fn paths_are_judged_by_the_policy_and_shown_where_they_are_written() {
+        for good in ["SMS_MP", "ccm_system/request", ".sms_aut"] {
+            let line = format!("paths = [\"{good}\"]");
+            let loaded = Site::new().gateway_with(|text| format!("{text}{line}\n")).unwrap();
+            let paths = loaded.config.endpoints.endpoints()[0].paths.clone();
+            assert_eq!(paths, Some(vec![good.to_owned()]));
+        }
+        for bad in ["", "a//b", "a/../b", "a%2f", "a?b", "ccm_system_altauth"] {
+            let message = refused(&format!("paths = [\"SMS_MP\", \"{bad}\"]"));
+            let problem = format!("endpoint `mp` cannot publish `{bad}`");
+            assert!(message.starts_with(&problem), "{message}");
+            assert!(message.contains("gateway.toml:21:20\n"), "{message}");
+        }
+        assert!(refused("paths = []").starts_with("an empty list of paths publishes nothing"));
+    }
+
+    #[test]
+    fn a_body_limit_is_zero_or_more() {
+        assert!(refused("request_body_bytes_max = -1").contains("cannot be negative"));
+        for limit in [0, 1] {
+            let loaded = Site::new()
+                .gateway_with(|text| format!("{text}request_body_bytes_max = {limit}\n"))
+                .unwrap();
+            let found = loaded.config.endpoints.endpoints()[0].request_body_bytes_max;
+            assert_eq!(found, Some(limit));
+        }
+    }
+
+    #[test]
+    fn two_endpoints_of_one_name_or_role_id_are_refused_at_the_later_one() {
+        let second = |name: &str, role_id: u64| {
+            message(Site::new().gateway_with(|text| {
+                format!(
+                    "{text}\n[[endpoint]]\nname = \"{name}\"\nkind = \"software-update-point\"\n\
+                     role_id = {role_id}\nunsafe_allow_anonymous = true\n"
+                )
+            }))
+        };
+        let message = second("mp", 2);
+        assert!(message.starts_with("two endpoints are named `mp`"), "{message}");
+        assert!(message.contains("gateway.toml:23:8"), "{message}");
+        let message = second("sup", 72_057_594_037_927_937);
+        assert!(message.contains("share role id 72057594037927937"), "{message}");
+        assert!(message.contains("gateway.toml:25:11"), "{message}");
+    }
+}

@@ -1,0 +1,467 @@
+//! A gateway instance's configuration file.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+use rustls::server::ParsedCertificate;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::endpoint::{self, RawEndpoint};
+use super::error::{ConfigError, Invalid, Place};
+use super::limits::RawGatewayLimits;
+use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::source::Source;
+use super::warning::Warning;
+use crate::gateway::{GatewayConfig, GatewayLimits};
+use crate::policy::EndpointMap;
+use crate::transport::{Instance, TlsSetupError, client_edge_config, link_server_config};
+
+/// A gateway instance's configuration, read and judged.
+#[derive(Clone, Debug)]
+pub struct LoadedGateway {
+    /// What the role is told.
+    pub config: GatewayConfig,
+    /// Where clients connect. Port 0 leaves the choice to the operating system.
+    pub listen: SocketAddr,
+    /// Where connection points connect. Port 0 leaves the choice to the operating system.
+    pub link_listen: SocketAddr,
+    /// What deserves attention; to be logged at start.
+    pub warnings: Vec<Warning>,
+    listen_place: Place,
+    link_listen_place: Place,
+}
+
+/// One of a gateway instance's two listeners.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Listener {
+    /// `[clients]`.
+    Clients,
+    /// `[links]`.
+    Links,
+}
+
+impl LoadedGateway {
+    /// The message that a listener could not be bound, at the line that asked for its address.
+    pub fn bind_failed(&self, listener: Listener, error: &io::Error) -> ConfigError {
+        let (address, place, whom) = match listener {
+            Listener::Clients => (self.listen, &self.listen_place, "clients"),
+            Listener::Links => (self.link_listen, &self.link_listen_place, "links"),
+        };
+        let help = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                "another program listens there: stop it, or choose another port here"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "this account may not listen there: choose a port above 1023, or grant the right \
+                 to bind low ports"
+            }
+            io::ErrorKind::AddrNotAvailable => {
+                "this machine does not have that address: choose one it has, or `0.0.0.0` for all"
+            }
+            _ => "choose an address and port of this machine that is free",
+        };
+        ConfigError::Invalid(Box::new(Invalid {
+            problem: format!("cannot listen for {whom} on {address}: {error}"),
+            place: place.clone(),
+            help: help.to_owned(),
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "the configuration of a gateway")]
+struct RawGateway {
+    service: Spanned<String>,
+    instance: Spanned<i64>,
+    clients: RawClients,
+    links: RawLinks,
+    #[serde(default)]
+    endpoint: Vec<RawEndpoint>,
+    limits: Option<RawGatewayLimits>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[clients]` table")]
+struct RawClients {
+    listen: Spanned<String>,
+    certificate: Spanned<PathBuf>,
+    key: Spanned<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[links]` table")]
+struct RawLinks {
+    listen: Spanned<String>,
+    certificate: Spanned<PathBuf>,
+    key: Spanned<PathBuf>,
+    site_ca: Spanned<PathBuf>,
+}
+
+/// Reads a gateway instance's configuration file and everything it names.
+///
+/// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
+/// `[links]` with the same and `site_ca`. Optional: any number of `[[endpoint]]` (`name`, `kind`,
+/// `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`) and `[limits]`, whose
+/// keys are the fields of [`GatewayLimits`] with their unit.
+///
+/// Blocks on the file system; meant for start-up.
+///
+/// # Errors
+///
+/// [`ConfigError`] for the first fault found. Nothing of a faulty file takes effect.
+pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
+    let source = Source::read(path)?;
+    let raw: RawGateway = source.parse()?;
+
+    let service = service_name(&source, &raw.service)?;
+    let instance = instance(&source, &raw.instance)?;
+    let listen = address(&source, &raw.clients.listen)?;
+    let link_listen = address(&source, &raw.links.listen)?;
+    if listen == link_listen && listen.port() != 0 {
+        return Err(source.invalid(
+            raw.links.listen.span(),
+            format!("clients and links cannot both connect to {listen}"),
+            "give links another port; 10139 plus the instance's number is customary",
+        ));
+    }
+    let endpoints = endpoints(&source, &raw.endpoint)?;
+    let limits = match &raw.limits {
+        Some(limits) => limits.judge(&source)?,
+        None => GatewayLimits::default(),
+    };
+
+    let client_files =
+        IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
+    let client_tls = client_edge_config(&client_files.read(&source)?)
+        .map_err(|error| client_files.error(&source, &error))?;
+    let link_files = IdentityFiles { certificate: &raw.links.certificate, key: &raw.links.key };
+    let link_identity = link_files.read(&source)?;
+    let site = trust_anchors(&source, &raw.links.site_ca)?;
+    let link_tls = link_server_config(&link_identity, &site).map_err(|error| match error {
+        TlsSetupError::Verifier(_) => certificate_error(&source, &raw.links.site_ca, &error),
+        other => link_files.error(&source, &other),
+    })?;
+
+    let mut warnings = endpoint::warnings(&source, &raw.endpoint);
+    warnings.extend(name_warning(&source, &service, &raw));
+    warnings.extend(client_files.warning(&source));
+    warnings.extend(link_files.warning(&source));
+    Ok(LoadedGateway {
+        config: GatewayConfig {
+            service: raw.service.get_ref().clone(),
+            instance,
+            endpoints: Arc::new(endpoints),
+            client_tls,
+            link_tls,
+            limits,
+        },
+        listen,
+        link_listen,
+        warnings,
+        listen_place: source.place(raw.clients.listen.span()),
+        link_listen_place: source.place(raw.links.listen.span()),
+    })
+}
+
+/// Judges a gateway instance's number.
+pub(super) fn instance(source: &Source, raw: &Spanned<i64>) -> Result<Instance, ConfigError> {
+    let number = u64::try_from(*raw.get_ref()).ok();
+    number.and_then(|number| Instance::new(number).ok()).ok_or_else(|| {
+        source.invalid(
+            raw.span(),
+            format!("instance {} does not exist", raw.get_ref()),
+            format!("give a number from 1 to {}", Instance::MAX),
+        )
+    })
+}
+
+fn service_name(
+    source: &Source,
+    raw: &Spanned<String>,
+) -> Result<ServerName<'static>, ConfigError> {
+    ServerName::try_from(raw.get_ref().clone()).map_err(|_| {
+        source.invalid(
+            raw.span(),
+            format!("`{}` is not a host name", raw.get_ref()),
+            "give the name in the clients' URL, as in `relay.example`: no scheme, port or path",
+        )
+    })
+}
+
+fn address(source: &Source, raw: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+    raw.get_ref().parse().map_err(|_| {
+        source.invalid(
+            raw.span(),
+            format!("`{}` is not an address to listen on", raw.get_ref()),
+            "give an IP address and a port, as in `0.0.0.0:8443` or `[::]:8443`; host names are \
+             not looked up",
+        )
+    })
+}
+
+fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<EndpointMap, ConfigError> {
+    let mut endpoints = Vec::with_capacity(raw.len());
+    for endpoint in raw {
+        let backend = endpoint.backend.as_ref().map(Spanned::span);
+        if let Some(place) = backend.or(endpoint.backend_ca.as_ref().map(Spanned::span)) {
+            return Err(source.invalid(
+                place,
+                "a gateway has no backends",
+                "remove the line; it belongs in the connection point's file",
+            ));
+        }
+        endpoints.push(endpoint.endpoint(source)?);
+    }
+    endpoint::endpoint_map(source, raw, endpoints)
+}
+
+/// The warning that clients will find another name in the certificate, if they will.
+fn name_warning(source: &Source, service: &ServerName<'_>, raw: &RawGateway) -> Option<Warning> {
+    let certificate = source.resolve(raw.clients.certificate.get_ref());
+    let leaf = CertificateDer::pem_file_iter(&certificate).ok()?.next()?.ok()?;
+    let parsed = ParsedCertificate::try_from(&leaf).ok()?;
+    rustls::client::verify_server_name(&parsed, service).is_err().then(|| {
+        Warning::ServiceNotInCertificate { service: raw.service.get_ref().clone(), certificate }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{Site, message};
+
+    #[test]
+    fn a_complete_file_yields_what_it_says() {
+        let loaded = Site::new().gateway_with(str::to_owned).unwrap();
+        assert_eq!(loaded.config.service, "relay.example");
+        assert_eq!(loaded.config.instance.number(), 1);
+        assert_eq!(loaded.listen, "0.0.0.0:8443".parse().unwrap());
+        assert_eq!(loaded.link_listen, "0.0.0.0:10140".parse().unwrap());
+        assert_eq!(loaded.config.endpoints.endpoints().len(), 1);
+        let [Warning::AnonymousEndpoint { endpoint, line: 20, .. }] = &loaded.warnings[..] else {
+            panic!("{:?}", loaded.warnings);
+        };
+        assert_eq!(endpoint, "mp");
+    }
+
+    #[test]
+    fn an_unknown_key_is_shown_with_a_caret_and_the_keys_that_exist() {
+        let site = Site::new();
+        let shown = message(
+            site.gateway_with(|text| text.replace("listen = \"0.0.0.0:8443\"", "listn = 1")),
+        );
+        let expected = format!(
+            "unknown key `listn`
+ --> {}:5:1
+  |
+5 | listn = 1
+  | ^^^^^
+  = help: did you mean `listen`? keys allowed here: `listen`, `certificate`, `key`",
+            site.gateway_file().display()
+        );
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_wrong_type_is_shown_with_what_was_expected() {
+        let site = Site::new();
+        let shown =
+            message(site.gateway_with(|text| text.replace("instance = 1", "instance = \"first\"")));
+        let expected = format!(
+            "wrong type: found string \"first\"
+ --> {}:2:12
+  |
+2 | instance = \"first\"
+  |            ^^^^^^^
+  = help: this must be a whole number",
+            site.gateway_file().display()
+        );
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_certificate_path_that_leads_nowhere_is_shown_resolved() {
+        let site = Site::new();
+        let shown = message(site.gateway_with(|text| text.replace("clients.pem", "absent.pem")));
+        let expected = format!(
+            "cannot read the certificate `{}`: {}
+ --> {}:6:15
+  |
+6 | certificate = \"absent.pem\"
+  |               ^^^^^^^^^^^^
+  = help: check the path and its permissions; a relative path starts at the folder of this file",
+            site.path("absent.pem").display(),
+            std::fs::File::open(site.path("absent.pem")).unwrap_err(),
+            site.gateway_file().display()
+        );
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused_at_the_key() {
+        let site = Site::new();
+        let shown =
+            message(site.gateway_with(|text| text.replace("clients-key.pem", "links-key.pem")));
+        let expected = format!(
+            "private key `links-key.pem` does not belong to certificate `clients.pem`
+ --> {}:7:7
+  |
+7 | key = \"links-key.pem\"
+  |       ^^^^^^^^^^^^^^^
+  = help: give the key that was made with this certificate; the leaf must come first in the \
+             certificate file",
+            site.gateway_file().display()
+        );
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_missing_key_is_shown_at_its_table() {
+        let site = Site::new();
+        let shown =
+            message(site.gateway_with(|text| text.replace("site_ca = \"site-ca.pem\"\n", "")));
+        let expected = format!(
+            "key `site_ca` is missing
+ --> {}:9:1
+  |
+9 | [links]
+  | ^^^^^^^
+  = help: add `site_ca` to the table that begins here",
+            site.gateway_file().display()
+        );
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn a_key_missing_at_the_top_is_shown_at_the_top() {
+        let shown = message(Site::new().gateway_with(|_| String::new()));
+        assert!(shown.starts_with("key `service` is missing\n"), "{shown}");
+        assert!(shown.contains("gateway.toml:1:1\n"), "{shown}");
+    }
+
+    #[test]
+    fn text_that_is_not_toml_is_shown_where_it_stops_being_toml() {
+        let shown =
+            message(Site::new().gateway_with(|text| text.replace("instance = 1", "instance = ")));
+        assert!(shown.contains("gateway.toml:2:"), "{shown}");
+        assert!(shown.contains("the text is not valid TOML here"), "{shown}");
+        let shown = message(
+            Site::new()
+                .gateway_with(|text| text.replace("instance = 1", "instance = 1\ninstance = 2")),
+        );
+        assert!(shown.starts_with("duplicate key\n"), "{shown}");
+        assert!(shown.contains("gateway.toml:3:1\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_that_is_absent_is_named() {
+        let site = Site::new();
+        let shown = message(load_gateway(&site.path("absent.toml")));
+        assert!(shown.starts_with("cannot read the configuration `"), "{shown}");
+        assert!(shown.contains("absent.toml"), "{shown}");
+    }
+
+    #[test]
+    fn instances_are_1_to_16() {
+        for (number, exists) in [(-1, false), (0, false), (1, true), (16, true), (17, false)] {
+            let loaded = Site::new()
+                .gateway_with(|text| text.replace("instance = 1", &format!("instance = {number}")));
+            assert_eq!(loaded.is_ok(), exists, "{number}");
+        }
+        let shown =
+            message(Site::new().gateway_with(|text| text.replace("instance = 1", "instance = 17")));
+        assert!(shown.starts_with("instance 17 does not exist\n"), "{shown}");
+    }
+
+    #[test]
+    fn listen_addresses_are_addresses_and_differ() {
+        for bad in ["localhost:8443", "0.0.0.0", "0.0.0.0:65536", "8443", ""] {
+            let shown = message(Site::new().gateway_with(|text| text.replace("0.0.0.0:8443", bad)));
+            assert!(shown.contains("is not an address to listen on"), "{shown}");
+        }
+        let shown =
+            message(Site::new().gateway_with(|text| text.replace("0.0.0.0:8443", "0.0.0.0:10140")));
+        assert!(shown.starts_with("clients and links cannot both connect"), "{shown}");
+        let any = |text: &str| text.replace(":8443", ":0").replace(":10140", ":0");
+        assert!(Site::new().gateway_with(any).is_ok());
+    }
+
+    #[test]
+    fn the_service_is_a_host_name() {
+        for bad in ["", "https://relay.example", "relay.example:443", "a b"] {
+            let shown = message(
+                Site::new()
+                    .gateway_with(|text| text.replace("\"relay.example\"", &format!("{bad:?}"))),
+            );
+            assert!(shown.contains("is not a host name"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_without_the_services_name_is_warned_about() {
+        let loaded = Site::new()
+            .gateway_with(|text| text.replace("\"relay.example\"", "\"other.example\""))
+            .unwrap();
+        assert!(
+            loaded.warnings.iter().any(|warning| matches!(
+                warning,
+                Warning::ServiceNotInCertificate { service, .. } if service == "other.example"
+            )),
+            "{:?}",
+            loaded.warnings
+        );
+    }
+
+    #[test]
+    fn files_that_hold_something_else_are_named_with_what_they_lack() {
+        let with =
+            |old: &str, new: &str| message(Site::new().gateway_with(|text| text.replace(old, new)));
+        let shown = with("clients.pem", "clients-key.pem");
+        assert!(shown.contains("clients-key.pem` holds no certificate\n"), "{shown}");
+        let shown = with("clients-key.pem", "clients.pem");
+        assert!(shown.contains("clients.pem` holds no private key\n"), "{shown}");
+        let shown = with("site-ca.pem", "gateway.toml");
+        assert!(shown.contains("gateway.toml` holds no certificate\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_file_without_endpoints_is_warned_about() {
+        let loaded = Site::new()
+            .gateway_with(|text| text.split("[[endpoint]]").next().unwrap().to_owned())
+            .unwrap();
+        assert!(matches!(loaded.warnings[..], [Warning::NoEndpoints { .. }]));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_can_read_is_warned_about() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let site = Site::new();
+        let others = std::fs::Permissions::from_mode(0o644);
+        std::fs::set_permissions(site.path("links-key.pem"), others).unwrap();
+        let loaded = site.gateway_with(str::to_owned).unwrap();
+        let warned = loaded.warnings.iter().map(ToString::to_string).collect::<String>();
+        assert!(warned.contains("links-key.pem has mode 0644"), "{warned}");
+    }
+
+    #[test]
+    fn an_address_in_use_is_shown_at_the_line_that_asks_for_it() {
+        let site = Site::new();
+        let loaded = site.gateway_with(str::to_owned).unwrap();
+        let error = io::Error::from(io::ErrorKind::AddrInUse);
+        let expected = format!(
+            "cannot listen for links on 0.0.0.0:10140: {error}
+  --> {}:10:10
+   |
+10 | listen = \"0.0.0.0:10140\"
+   |          ^^^^^^^^^^^^^^^
+  = help: another program listens there: stop it, or choose another port here",
+            site.gateway_file().display()
+        );
+        assert_eq!(loaded.bind_failed(Listener::Links, &error).to_string(), expected);
+    }
+}

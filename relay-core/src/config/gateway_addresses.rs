@@ -1,0 +1,266 @@
+//! `[gateway]` or `[[gateway]]` of a connection point: which instances to dial, and where.
+
+use std::fmt;
+
+use rustls::pki_types::ServerName;
+use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use toml::Spanned;
+
+use super::error::ConfigError;
+use super::gateway::instance;
+use super::limits::{Key, Number};
+use super::source::Source;
+use crate::connection_point::GatewayAddress;
+use crate::transport::{Instance, PortPlan};
+
+/// What stands in a host or server name for the number of each instance.
+const PLACEHOLDER: &str = "{instance}";
+
+/// The gateway instances as written, in one of two forms.
+pub(super) enum RawGateways {
+    /// `[gateway]`: instances 1 to `instances`, by pattern.
+    Pattern(RawPattern),
+    /// `[[gateway]]`: each instance on its own.
+    List(Vec<RawAddress>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[gateway]` table")]
+pub(super) struct RawPattern {
+    host: Spanned<String>,
+    instances: Spanned<i64>,
+    link_port_base: Number,
+    server_name: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[[gateway]]` table")]
+pub(super) struct RawAddress {
+    instance: Spanned<i64>,
+    host: Spanned<String>,
+    port: Number,
+    server_name: Option<Spanned<String>>,
+}
+
+impl<'de> Deserialize<'de> for RawGateways {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct GatewaysVisitor;
+
+        impl<'de> Visitor<'de> for GatewaysVisitor {
+            type Value = RawGateways;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a `[gateway]` table or several `[[gateway]]` tables")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawGateways, A::Error> {
+                let table = MapAccessDeserializer::new(map);
+                RawPattern::deserialize(table).map(RawGateways::Pattern)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<RawGateways, A::Error> {
+                let tables = SeqAccessDeserializer::new(seq);
+                Vec::deserialize(tables).map(RawGateways::List)
+            }
+        }
+
+        deserializer.deserialize_any(GatewaysVisitor)
+    }
+}
+
+impl RawGateways {
+    /// The address of each instance; at least one.
+    pub(super) fn judge(&self, source: &Source) -> Result<Vec<GatewayAddress>, ConfigError> {
+        match self {
+            Self::Pattern(pattern) => pattern.judge(source),
+            Self::List(list) => judge_list(source, list),
+        }
+    }
+}
+
+impl RawPattern {
+    fn judge(&self, source: &Source) -> Result<Vec<GatewayAddress>, ConfigError> {
+        let last = instance(source, &self.instances)?;
+        let base = Key { source, name: "link_port_base", written: &self.link_port_base }
+            .within(&(1..=65_535))?
+            .and_then(|port| u16::try_from(port).ok());
+        let plan = base.map_or_else(PortPlan::default, |tcp_tls_base| PortPlan { tcp_tls_base });
+        let server_name = self.server_name.as_ref().unwrap_or(&self.host);
+
+        Instance::first(last.number())
+            .map(|instance| {
+                let port = plan.tcp_tls(instance).ok_or_else(|| {
+                    let place = self.link_port_base.as_ref().unwrap_or(&self.instances).span();
+                    source.invalid(
+                        place,
+                        format!("instance {instance} would have a port above 65535"),
+                        format!("give {} or less", 65_536 - u32::from(last.number())),
+                    )
+                })?;
+                let number = instance.number().to_string();
+                let fill = |text: &Spanned<String>| {
+                    host(source, text, &text.get_ref().replace(PLACEHOLDER, &number))
+                };
+                Ok(GatewayAddress {
+                    instance,
+                    host: fill(&self.host)?,
+                    port,
+                    server_name: fill(server_name)?,
+                })
+            })
+            .collect()
+    }
+}
+
+fn judge_list(source: &Source, list: &[RawAddress]) -> Result<Vec<GatewayAddress>, ConfigError> {
+    if list.is_empty() {
+        return Err(source.invalid(
+            0..0,
+            "there is no gateway instance to dial",
+            "add a `[gateway]` table, or a `[[gateway]]` table for each instance",
+        ));
+    }
+    let mut addresses: Vec<GatewayAddress> = Vec::with_capacity(list.len());
+    for raw in list {
+        let instance = instance(source, &raw.instance)?;
+        if addresses.iter().any(|address| address.instance == instance) {
+            return Err(source.invalid(
+                raw.instance.span(),
+                format!("instance {instance} is listed twice"),
+                "give each `[[gateway]]` the number in that instance's own file",
+            ));
+        }
+        let port = Key { source, name: "port", written: &raw.port }
+            .within(&(1..=65_535))?
+            .and_then(|port| u16::try_from(port).ok())
+            .or_else(|| PortPlan::default().tcp_tls(instance))
+            .expect("the default plan has a port for every instance, 10140 to 10155");
+        let server_name = raw.server_name.as_ref().unwrap_or(&raw.host);
+        addresses.push(GatewayAddress {
+            instance,
+            host: host(source, &raw.host, raw.host.get_ref())?,
+            port,
+            server_name: host(source, server_name, server_name.get_ref())?,
+        });
+    }
+    Ok(addresses)
+}
+
+/// Judges a host name or address literal; `raw` is where it is written, `name` what it came to.
+fn host(source: &Source, raw: &Spanned<String>, name: &str) -> Result<String, ConfigError> {
+    match ServerName::try_from(name) {
+        Ok(_) => Ok(name.to_owned()),
+        Err(_) => Err(source.invalid(
+            raw.span(),
+            format!("`{name}` is not a host name or an IP address"),
+            "give a name as in `relay.example` or an address without brackets: no scheme, port or \
+             path; `{instance}` in a `[gateway]` table stands for each instance's number",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::{Site, message};
+    use crate::connection_point::GatewayAddress;
+
+    /// Loads a connection point whose `[gateway]` table is `text` instead.
+    fn with(table: &str) -> Result<Vec<GatewayAddress>, crate::config::ConfigError> {
+        Site::new()
+            .connection_point_with(|text| {
+                let (before, rest) = text.split_once("[gateway]").unwrap();
+                let (_, after) = rest.split_once("[link]").unwrap();
+                format!("{before}{table}\n[link]{after}")
+            })
+            .map(|loaded| loaded.config.gateways)
+    }
+
+    fn shown(addresses: &[GatewayAddress]) -> Vec<String> {
+        addresses
+            .iter()
+            .map(|a| format!("{} {}:{} as {}", a.instance, a.host, a.port, a.server_name))
+            .collect()
+    }
+
+    #[test]
+    fn a_pattern_yields_each_instance_with_its_port_and_name() {
+        let table = "[gateway]\nhost = \"relay.example\"\ninstances = 2\n\
+                     server_name = \"gateway-{instance}.relay.example\"\n";
+        assert_eq!(
+            shown(&with(table).unwrap()),
+            [
+                "1 relay.example:10140 as gateway-1.relay.example",
+                "2 relay.example:10141 as gateway-2.relay.example",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_server_name_is_the_host_unless_written() {
+        let table =
+            "[gateway]\nhost = \"g{instance}.example\"\ninstances = 2\nlink_port_base = 1\n";
+        assert_eq!(
+            shown(&with(table).unwrap()),
+            ["1 g1.example:1 as g1.example", "2 g2.example:2 as g2.example"]
+        );
+    }
+
+    #[test]
+    fn a_list_yields_what_it_lists() {
+        let table = "[[gateway]]\ninstance = 3\nhost = \"10.0.0.3\"\n\
+                     [[gateway]]\ninstance = 1\nhost = \"::1\"\nport = 5\nserver_name = \"a\"\n";
+        assert_eq!(shown(&with(table).unwrap()), ["3 10.0.0.3:10142 as 10.0.0.3", "1 ::1:5 as a"]);
+    }
+
+    #[test]
+    fn instances_and_ports_out_of_range_are_refused() {
+        let pattern = |rest: &str| with(&format!("[gateway]\nhost = \"a\"\n{rest}"));
+        for (count, good) in [(0, false), (1, true), (16, true), (17, false)] {
+            assert_eq!(pattern(&format!("instances = {count}\n")).is_ok(), good, "{count}");
+        }
+        for (base, good) in
+            [(0, false), (1, true), (65_534, true), (65_535, false), (65_536, false)]
+        {
+            let loaded = pattern(&format!("instances = 2\nlink_port_base = {base}\n"));
+            assert_eq!(loaded.is_ok(), good, "{base}");
+        }
+        let text = message(pattern("instances = 2\nlink_port_base = 65535\n"));
+        assert!(text.starts_with("instance 2 would have a port above 65535\n"), "{text}");
+        assert!(text.ends_with("give 65534 or less"), "{text}");
+        assert!(with("[[gateway]]\ninstance = 1\nhost = \"a\"\nport = 0\n").is_err());
+    }
+
+    #[test]
+    fn an_instance_listed_twice_is_refused_at_the_second() {
+        let entry = "[[gateway]]\ninstance = 1\nhost = \"a\"\n";
+        let text = message(with(&format!("{entry}{entry}")));
+        assert!(text.starts_with("instance 1 is listed twice\n"), "{text}");
+        assert!(text.contains(":7:12\n"), "{text}");
+    }
+
+    #[test]
+    fn hosts_that_are_none_are_refused() {
+        for host in ["", "https://a", "a:1", "a b", "{number}", "[::1]"] {
+            let text = message(with(&format!("[gateway]\nhost = \"{host}\"\ninstances = 1\n")));
+            assert!(text.contains("is not a host name or an IP address"), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_in_either_form_is_shown_at_the_key() {
+        for (table, place) in [
+            ("[gateway]\nhost = \"a\"\ninstances = 1\nprot = 1\n", ":6:1\n"),
+            ("[[gateway]]\nhost = \"a\"\ninstance = 1\nprot = 1\n", ":6:1\n"),
+        ] {
+            let text = message(with(table));
+            assert!(text.starts_with("unknown key `prot`\n"), "{text}");
+            assert!(text.contains(place), "{text}");
+        }
+        let text = message(with("gateway = 1\n"));
+        assert!(text.contains("this must be a `[gateway]` table or several"), "{text}");
+        let text = message(with("gateway = []\n"));
+        assert!(text.starts_with("there is no gateway instance to dial\n"), "{text}");
+    }
+}

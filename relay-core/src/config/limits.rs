@@ -1,0 +1,257 @@
+//! The `[limits]` tables. Every key is optional and carries its unit in its name.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::error::ConfigError;
+use super::source::Source;
+use crate::connection_point::ConnectionPointLimits;
+use crate::gateway::GatewayLimits;
+
+/// A whole number as written.
+pub(super) type Number = Option<Spanned<i64>>;
+
+/// `[limits]` of a gateway instance, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[limits]` table")]
+pub(super) struct RawGatewayLimits {
+    client_connections_max: Number,
+    links_max: Number,
+    tls_handshake_seconds: Number,
+    request_head_seconds: Number,
+    answer_head_seconds: Number,
+    link_credit_seconds: Number,
+    drain_seconds: Number,
+}
+
+/// `[limits]` of a connection point, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[limits]` table")]
+pub(super) struct RawConnectionPointLimits {
+    redial_first_milliseconds: Number,
+    redial_max_seconds: Number,
+    dial_seconds: Number,
+    backend_connect_seconds: Number,
+    backend_answer_seconds: Number,
+    backend_idle_max: Number,
+    backend_idle_seconds: Number,
+    drain_seconds: Number,
+}
+
+impl RawGatewayLimits {
+    /// The limits, with the defaults for what is not written.
+    pub(super) fn judge(&self, source: &Source) -> Result<GatewayLimits, ConfigError> {
+        let or = GatewayLimits::default();
+        let key = |name, written| Key { source, name, written };
+        Ok(GatewayLimits {
+            client_connections_max: key("client_connections_max", &self.client_connections_max)
+                .count(1..=1_000_000, or.client_connections_max)?,
+            links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
+            tls_handshake: key("tls_handshake_seconds", &self.tls_handshake_seconds)
+                .seconds(1..=60, or.tls_handshake)?,
+            request_head: key("request_head_seconds", &self.request_head_seconds)
+                .seconds(1..=300, or.request_head)?,
+            answer_head: key("answer_head_seconds", &self.answer_head_seconds)
+                .seconds(1..=3600, or.answer_head)?,
+            link_credit: key("link_credit_seconds", &self.link_credit_seconds)
+                .seconds(1..=300, or.link_credit)?,
+            drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
+        })
+    }
+}
+
+impl RawConnectionPointLimits {
+    /// The limits, with the defaults for what is not written.
+    pub(super) fn judge(&self, source: &Source) -> Result<ConnectionPointLimits, ConfigError> {
+        let or = ConnectionPointLimits::default();
+        let key = |name, written| Key { source, name, written };
+        let limits = ConnectionPointLimits {
+            redial_first: key("redial_first_milliseconds", &self.redial_first_milliseconds)
+                .milliseconds(1..=60_000, or.redial_first)?,
+            redial_max: key("redial_max_seconds", &self.redial_max_seconds)
+                .seconds(1..=3600, or.redial_max)?,
+            dial: key("dial_seconds", &self.dial_seconds).seconds(1..=60, or.dial)?,
+            backend_connect: key("backend_connect_seconds", &self.backend_connect_seconds)
+                .seconds(1..=60, or.backend_connect)?,
+            backend_answer: key("backend_answer_seconds", &self.backend_answer_seconds)
+                .seconds(1..=3600, or.backend_answer)?,
+            backend_idle_max: key("backend_idle_max", &self.backend_idle_max)
+                .count(0..=65_536, or.backend_idle_max)?,
+            backend_idle: key("backend_idle_seconds", &self.backend_idle_seconds)
+                .seconds(1..=3600, or.backend_idle)?,
+            drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
+        };
+        let written = self.redial_first_milliseconds.as_ref().or(self.redial_max_seconds.as_ref());
+        if let Some(written) = written.filter(|_| limits.redial_max < limits.redial_first) {
+            return Err(source.invalid(
+                written.span(),
+                format!(
+                    "the first delay between dials, {:?}, is above the ceiling, {:?}",
+                    limits.redial_first, limits.redial_max
+                ),
+                "lower redial_first_milliseconds or raise redial_max_seconds",
+            ));
+        }
+        Ok(limits)
+    }
+}
+
+/// One key of a table, and the number written for it, if any.
+pub(super) struct Key<'a> {
+    pub(super) source: &'a Source,
+    pub(super) name: &'a str,
+    pub(super) written: &'a Number,
+}
+
+impl Key<'_> {
+    /// The number, `None` if it is not written.
+    pub(super) fn within(&self, range: &RangeInclusive<u32>) -> Result<Option<u32>, ConfigError> {
+        let Some(written) = self.written else {
+            return Ok(None);
+        };
+        let number = u32::try_from(*written.get_ref()).ok().filter(|n| range.contains(n));
+        number.map(Some).ok_or_else(|| {
+            let (low, high) = (range.start(), range.end());
+            self.source.invalid(
+                written.span(),
+                format!("`{}` is {}, which is not {low} to {high}", self.name, written.get_ref()),
+                format!("give a whole number from {low} to {high}"),
+            )
+        })
+    }
+
+    fn count(&self, range: RangeInclusive<u32>, or: usize) -> Result<usize, ConfigError> {
+        // A `u32` that no `usize` holds is above every range here on such a machine as well.
+        Ok(self.within(&range)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(or))
+    }
+
+    fn seconds(&self, range: RangeInclusive<u32>, or: Duration) -> Result<Duration, ConfigError> {
+        Ok(self.within(&range)?.map_or(or, |seconds| Duration::from_secs(seconds.into())))
+    }
+
+    fn milliseconds(
+        &self,
+        range: RangeInclusive<u32>,
+        or: Duration,
+    ) -> Result<Duration, ConfigError> {
+        Ok(self.within(&range)?.map_or(or, |millis| Duration::from_millis(millis.into())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{Site, message};
+
+    /// Asserts that `key` takes `low` and `high` and refuses what lies beyond.
+    fn assert_range(low: i64, high: i64, accepts: impl Fn(i64) -> Result<(), ConfigError>) {
+        for good in [low, high] {
+            accepts(good).unwrap_or_else(|error| panic!("{error}"));
+        }
+        for bad in [low - 1, high + 1, i64::MIN, i64::MAX] {
+            let error = accepts(bad).expect_err("out of range").to_string();
+            assert!(error.contains(&format!("is {bad}, which is not {low} to {high}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_limit_of_a_gateway_is_taken_at_both_ends_of_its_range_and_refused_beyond() {
+        for (key, low, high) in [
+            ("client_connections_max", 1, 1_000_000),
+            ("links_max", 1, 4096),
+            ("tls_handshake_seconds", 1, 60),
+            ("request_head_seconds", 1, 300),
+            ("answer_head_seconds", 1, 3600),
+            ("link_credit_seconds", 1, 300),
+            ("drain_seconds", 0, 3600),
+        ] {
+            let site = Site::new();
+            assert_range(low, high, |value| {
+                site.gateway_with(|text| format!("{text}\n[limits]\n{key} = {value}\n")).map(drop)
+            });
+        }
+    }
+
+    #[test]
+    fn each_limit_of_a_connection_point_is_taken_at_both_ends_and_refused_beyond() {
+        for (key, low, high, rest) in [
+            ("redial_first_milliseconds", 1, 60_000, "redial_max_seconds = 60\n"),
+            ("redial_max_seconds", 1, 3600, ""),
+            ("dial_seconds", 1, 60, ""),
+            ("backend_connect_seconds", 1, 60, ""),
+            ("backend_answer_seconds", 1, 3600, ""),
+            ("backend_idle_max", 0, 65_536, ""),
+            ("backend_idle_seconds", 1, 3600, ""),
+            ("drain_seconds", 0, 3600, ""),
+        ] {
+            let site = Site::new();
+            assert_range(low, high, |value| {
+                site.connection_point_with(|text| {
+                    format!("{text}\n[limits]\n{key} = {value}\n{rest}")
+                })
+                .map(drop)
+            });
+        }
+    }
+
+    #[test]
+    fn what_is_written_reaches_the_field_of_its_name_and_the_rest_keeps_its_default() {
+        let written = "\n[limits]\nclient_connections_max = 1\nlinks_max = 2\n\
+             tls_handshake_seconds = 3\nrequest_head_seconds = 4\nanswer_head_seconds = 5\n\
+             link_credit_seconds = 6\n";
+        let limits =
+            Site::new().gateway_with(|text| text.to_owned() + written).unwrap().config.limits;
+        assert_eq!((limits.client_connections_max, limits.links_max), (1, 2));
+        let seconds = [
+            limits.tls_handshake,
+            limits.request_head,
+            limits.answer_head,
+            limits.link_credit,
+            limits.drain,
+        ];
+        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 5, 6, 30]);
+    }
+
+    #[test]
+    fn what_is_written_reaches_the_connection_points_field_of_its_name() {
+        let written = "\n[limits]\nredial_first_milliseconds = 1\nredial_max_seconds = 2\n\
+             dial_seconds = 3\nbackend_connect_seconds = 4\nbackend_answer_seconds = 5\n\
+             backend_idle_max = 6\nbackend_idle_seconds = 7\ndrain_seconds = 8\n";
+        let limits = Site::new()
+            .connection_point_with(|text| text.to_owned() + written)
+            .unwrap()
+            .config
+            .limits;
+        assert_eq!((limits.redial_first.as_millis(), limits.backend_idle_max), (1, 6));
+        let seconds = [
+            limits.redial_max,
+            limits.dial,
+            limits.backend_connect,
+            limits.backend_answer,
+            limits.backend_idle,
+            limits.drain,
+        ];
+        assert_eq!(seconds.map(|time| time.as_secs()), [2, 3, 4, 5, 7, 8]);
+    }
+
+    #[test]
+    fn a_first_delay_above_the_ceiling_is_refused() {
+        let with = |first| {
+            Site::new().connection_point_with(|text| {
+                format!(
+                    "{text}\n[limits]\nredial_first_milliseconds = {first}\n\
+                     redial_max_seconds = 1\n"
+                )
+            })
+        };
+        assert!(with(1000).is_ok());
+        let message = message(with(1001));
+        assert!(
+            message.starts_with("the first delay between dials, 1.001s, is above"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,68 @@
+//! What deserves an administrator's attention although the configuration is usable.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Something that works and should not stay as it is. The role that starts logs each one.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// An endpoint lets anybody in.
+    AnonymousEndpoint {
+        /// The endpoint's name.
+        endpoint: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// The 1-based line of `unsafe_allow_anonymous`.
+        line: usize,
+    },
+    /// Nothing is published, so that every request is answered 404.
+    NoEndpoints {
+        /// The configuration file.
+        file: PathBuf,
+    },
+    /// A private key can be read by every account of the machine.
+    KeyReadableByOthers {
+        /// The key file.
+        key: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The certificate that clients see does not carry the service's name, so clients refuse it.
+    ServiceNotInCertificate {
+        /// The service's name as configured.
+        service: String,
+        /// The certificate file.
+        certificate: PathBuf,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AnonymousEndpoint { endpoint, file, line } => write!(
+                f,
+                "endpoint `{endpoint}` lets anybody on the internet in \
+                 (unsafe_allow_anonymous, {}:{line}); use it for trials only",
+                file.display()
+            ),
+            Self::NoEndpoints { file } => write!(
+                f,
+                "{} publishes no endpoint, so every request is answered 404; add an [[endpoint]]",
+                file.display()
+            ),
+            Self::KeyReadableByOthers { key, mode } => write!(
+                f,
+                "private key {key} has mode {mode:04o}, so every account of this machine can read \
+                 it; run `chmod 600 {key}`",
+                key = key.display()
+            ),
+            Self::ServiceNotInCertificate { service, certificate } => write!(
+                f,
+                "certificate {} does not carry the service name `{service}`, so clients that check \
+                 the name will refuse it",
+                certificate.display()
+            ),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! One supervisor per gateway instance: dial, serve, wait, dial again.
+
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinSet;
+
+use crate::link::{self, DrainReport, Link};
+use crate::mux::{Config, LinkError, Side};
+use crate::transport::dial_link;
+
+use super::backoff::Backoff;
+use super::config::GatewayAddress;
+use super::{ConnectionPoint, LinkEnded};
+
+impl ConnectionPoint {
+    /// Keeps a link to the `number`-th gateway instance until the connection point stops.
+    pub(super) async fn supervise(&self, number: usize) -> DrainReport {
+        let limits = &self.inner.config.limits;
+        let Some(gateway) = self.inner.config.gateways.get(number) else {
+            return DrainReport::default();
+        };
+        let mut backoff = Backoff::new(limits.redial_first, limits.redial_max);
+        let mut stopping = self.inner.stopping.subscribe();
+        loop {
+            let mut was_up = false;
+            // A stop is noticed within: it interrupts a dial and drains a link.
+            let why = match self.dial_and_serve(gateway, &mut was_up).await {
+                Ok(report) => return report,
+                Err(why) => why,
+            };
+            if was_up {
+                backoff.reset();
+            }
+            let delay = backoff.next(fastrand::f64());
+            tracing::warn!(
+                instance = %gateway.instance, host = gateway.host, port = gateway.port, %why,
+                retry_in_ms = delay.as_millis(),
+                "no link to the gateway instance"
+            );
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                _ = stopping.wait_for(|stopping| *stopping) => return DrainReport::default(),
+            }
+        }
+    }
+
+    async fn dial_and_serve(
+        &self,
+        gateway: &GatewayAddress,
+        was_up: &mut bool,
+    ) -> Result<DrainReport, LinkEnded> {
+        let mut stopping = self.inner.stopping.subscribe();
+        let tls = Arc::clone(&self.inner.config.link_tls);
+        let (host, name) = (&gateway.host, &gateway.server_name);
+        let dial = dial_link(host, gateway.port, name, tls, self.inner.config.limits.dial);
+        let stream = tokio::select! {
+            stream = dial => stream?,
+            _ = stopping.wait_for(|stopping| *stopping) => return Ok(DrainReport::default()),
+        };
+        self.serve_secure_link(stream, gateway, was_up).await
+    }
+
+    /// Serves a link whose peer is authenticated. `was_up` tells whether it was ever established.
+    pub(super) async fn serve_secure_link<P>(
+        &self,
+        stream: P,
+        gateway: &GatewayAddress,
+        was_up: &mut bool,
+    ) -> Result<DrainReport, LinkEnded>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let config = Config {
+            name: self.inner.config.name.chars().take(64).collect(),
+            epoch: self.inner.epoch,
+            link: fastrand::u64(..),
+            ..Config::default()
+        };
+        // The settings are constants within their ranges; a name of 64 characters at most may
+        // still exceed 128 octets, which the configuration has refused.
+        let (link, driver) =
+            link::new(stream, Side::Dialer, config).map_err(|_| LinkError::Lost)?;
+        let mut driver = std::pin::pin!(driver);
+        let hello = tokio::select! {
+            ended = driver.as_mut() => return Err(ended.into()),
+            hello = link.established() => hello?,
+        };
+        *was_up = true;
+        tracing::info!(
+            instance = %gateway.instance, service = hello.name, software = hello.software,
+            "link up"
+        );
+        let mut stopping = self.inner.stopping.subscribe();
+        let mut exchanges = JoinSet::new();
+        let serve = async {
+            tokio::select! {
+                why = self.accept(&link, &mut exchanges) => Err(why),
+                _ = stopping.wait_for(|stopping| *stopping) => Ok(()),
+            }
+        };
+        let ended = tokio::select! {
+            why = driver.as_mut() => Err(why),
+            ended = serve => ended,
+        };
+        match ended {
+            Err(why) => Err(why.into()),
+            Ok(()) => {
+                let (report, _) = tokio::join!(self.drain(&link, &mut exchanges), driver);
+                Ok(report)
+            }
+        }
+    }
+
+    /// Forwards what arrives until the link ends.
+    async fn accept(&self, link: &Link, exchanges: &mut JoinSet<()>) -> LinkError {
+        loop {
+            let incoming = tokio::select! {
+                incoming = link.accept() => incoming,
+                Some(_) = exchanges.join_next(), if !exchanges.is_empty() => continue,
+            };
+            match incoming {
+                Ok(incoming) => {
+                    let forwarder = Arc::clone(&self.inner.forwarder);
+                    exchanges.spawn(async move { forwarder.serve(incoming).await });
+                }
+                Err(why) => return why,
+            }
+        }
+    }
+
+    /// Lets requests in flight end; those that arrive before the gateway has heard are served too.
+    async fn drain(&self, link: &Link, exchanges: &mut JoinSet<()>) -> DrainReport {
+        let mut drain = std::pin::pin!(link.drain(self.inner.config.limits.drain));
+        tokio::select! {
+            report = drain.as_mut() => return report,
+            _ = self.accept(link, exchanges) => {}
+        }
+        drain.await
+    }
+}

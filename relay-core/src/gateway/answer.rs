@@ -1,0 +1,137 @@
+//! The body of an answer, which also carries on whatever of the request is still on its way.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response};
+use http_body::{Body, Frame, SizeHint};
+use hyper::ext::ReasonPhrase;
+
+use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
+use crate::exchange::MessageId;
+
+use super::header;
+
+/// Counts the requests in flight, for a drain's report.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InFlight(Arc<AtomicU64>);
+
+impl InFlight {
+    pub(super) fn enter(&self) -> InFlightGuard {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        InFlightGuard(Arc::clone(&self.0))
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One request in flight; it ends with the last octet of its answer.
+#[derive(Debug)]
+pub(super) struct InFlightGuard(Arc<AtomicU64>);
+
+impl Drop for InFlightGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The body of an answer.
+///
+/// A relayed answer may begin before the request's body is through: the rest of it is moved while
+/// this body is read, so that no task of its own is needed and a client that goes away ends both.
+#[derive(Debug)]
+pub struct AnswerBody<B>(Inner<B>);
+
+#[derive(Debug)]
+enum Inner<B> {
+    /// The gateway's own text.
+    Text(Option<Bytes>),
+    /// The site's answer.
+    Relayed(Box<Relayed<B>>),
+}
+
+#[derive(Debug)]
+pub(super) struct Relayed<B> {
+    pub(super) answer: BodyReceiver,
+    /// The request's body, until it is through.
+    pub(super) request: Option<BodySender<B>>,
+    pub(super) in_flight: InFlightGuard,
+}
+
+impl<B> AnswerBody<B> {
+    pub(super) fn text(text: String) -> Self {
+        Self(Inner::Text(Some(Bytes::from(text))))
+    }
+
+    pub(super) fn relayed(relayed: Relayed<B>) -> Self {
+        Self(Inner::Relayed(Box::new(relayed)))
+    }
+}
+
+impl<B> Body for AnswerBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    type Data = Bytes;
+    type Error = ReceiveError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
+        match &mut self.get_mut().0 {
+            Inner::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Inner::Relayed(relayed) => {
+                if let Some(request) = &mut relayed.request
+                    && request.poll_send(cx).is_ready()
+                {
+                    // Through, or no longer wanted; if the client broke off, the stream was reset
+                    // and the answer fails by itself.
+                    relayed.request = None;
+                }
+                Pin::new(&mut relayed.answer).poll_frame(cx)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.0 {
+            Inner::Text(text) => text.is_none(),
+            Inner::Relayed(relayed) => relayed.answer.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.0 {
+            Inner::Text(text) => {
+                SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
+            }
+            Inner::Relayed(relayed) => relayed.answer.size_hint(),
+        }
+    }
+}
+
+/// Puts the message id, and the reason if there is one, on an answer.
+pub(super) fn mark<B>(response: &mut Response<B>, message_id: MessageId, reason: Option<Bytes>) {
+    let id = HeaderValue::try_from(message_id.to_string());
+    let id = id.unwrap_or_else(|_| HeaderValue::from_static("invalid"));
+    response.headers_mut().insert(header::MESSAGE_ID, id);
+    let Some(reason) = reason else { return };
+    if let Ok(value) = HeaderValue::from_maybe_shared(reason.clone()) {
+        response.headers_mut().insert(header::REASON, value);
+    }
+    show_phrase(response, reason);
+}
+
+/// Shows `phrase` where HTTP has a reason phrase.
+pub(super) fn show_phrase<B>(response: &mut Response<B>, phrase: Bytes) {
+    if let Ok(phrase) = ReasonPhrase::try_from(phrase) {
+        response.extensions_mut().insert(phrase);
+    }
+}

@@ -1,0 +1,170 @@
+//! Everything that can go wrong with a request at the gateway, and what the client is told.
+//!
+//! The reason names the hop: `CMGService_*` was decided here, `CMGConnector_*` at the connection
+//! point or beyond. Source: Microsoft Learn, "Monitor cloud management gateway"; reasons that are
+//! not documented there are our choice in the same pattern.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::body::SendBodyError;
+use crate::exchange::{AbortCode, EncodeError, MessageId};
+use crate::link::RecvError;
+use crate::mux::StreamCode;
+use crate::policy::Refusal;
+
+use super::answer::{self, AnswerBody};
+
+/// Why a request was not relayed, or not answered by the site.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Policy says no.
+    #[error("refused: {0}")]
+    Refused(#[from] Refusal),
+    /// The request's target is not a path, e.g. `*` or an authority.
+    #[error("the request target is not a path")]
+    NotAPath,
+    /// The client's head does not fit in one head block.
+    #[error("the request head cannot be relayed: {0}")]
+    Head(#[from] EncodeError),
+    /// No connection point is connected to this instance.
+    #[error("no connection point is connected to this instance")]
+    NoConnector,
+    /// Every link is full and stayed full.
+    #[error("no stream was free on any link within {} s", .0.as_secs_f32())]
+    Overloaded(Duration),
+    /// The link was lost after the request was sent.
+    #[error("the link was lost; the site may have acted on the request")]
+    LinkLost,
+    /// The connection point reset the stream.
+    #[error("the connection point gave up: {0:?}")]
+    Aborted(AbortCode),
+    /// The connection point's answer makes no sense.
+    #[error("the connection point's answer cannot be understood: {0}")]
+    BadAnswer(String),
+    /// No answer in time.
+    #[error("no answer within {} s", .0.as_secs_f32())]
+    Timeout(Duration),
+    /// The client broke off, or sent a body that cannot be read.
+    #[error("the client's body failed: {0}")]
+    ClientBody(SendBodyError),
+}
+
+impl Failure {
+    /// Status and reason.
+    pub(super) fn answer(&self) -> (StatusCode, Cow<'static, str>) {
+        let service = |status, reason: &'static str| (status, Cow::Borrowed(reason));
+        match self {
+            Self::Refused(refusal) => {
+                (refusal.status(), format!("CMGService_{}", refusal.reason()).into())
+            }
+            Self::NotAPath => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Target"),
+            Self::Head(_) => {
+                service(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "CMGService_Head_Too_Large")
+            }
+            Self::NoConnector => {
+                service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Connector")
+            }
+            Self::Overloaded(_) => {
+                service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Overloaded")
+            }
+            Self::LinkLost => service(StatusCode::BAD_GATEWAY, "CMGService_Connector_Lost"),
+            Self::Aborted(code) => {
+                let (status, reason) = code.answer();
+                (status, format!("CMGConnector_{reason}").into())
+            }
+            Self::BadAnswer(_) => service(StatusCode::BAD_GATEWAY, "CMGService_Bad_Answer"),
+            Self::Timeout(_) => service(StatusCode::GATEWAY_TIMEOUT, "CMGService_Timeout"),
+            Self::ClientBody(SendBodyError::TooLarge { .. }) => {
+                service(StatusCode::PAYLOAD_TOO_LARGE, "CMGService_Body_Too_Large")
+            }
+            Self::ClientBody(_) => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Body"),
+        }
+    }
+
+    /// Seconds after which another try makes sense.
+    fn retry_after(&self) -> Option<u16> {
+        match self {
+            Self::NoConnector => Some(5),
+            Self::Overloaded(_) | Self::Aborted(AbortCode::Refused) => Some(1),
+            _ => None,
+        }
+    }
+
+    /// The whole answer.
+    pub(super) fn response<B>(&self, message_id: MessageId) -> Response<AnswerBody<B>> {
+        let (status, reason) = self.answer();
+        let text = format!("{reason}\n{self}\nmessage id {message_id}\n");
+        let mut response = Response::new(AnswerBody::text(text));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Self::Refused(refusal) = self {
+            refusal.add_answer_headers(headers);
+        }
+        answer::mark(&mut response, message_id, Some(reason.into_owned().into()));
+        response
+    }
+}
+
+impl From<RecvError> for Failure {
+    fn from(error: RecvError) -> Self {
+        match error {
+            RecvError::Reset(StreamCode(code)) => Self::Aborted(AbortCode::from_wire(code)),
+            RecvError::LinkLost => Self::LinkLost,
+            other => Self::BadAnswer(other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all() -> Vec<Failure> {
+        vec![
+            Failure::Refused(Refusal::NotPublished),
+            Failure::NotAPath,
+            Failure::NoConnector,
+            Failure::Overloaded(Duration::from_secs(5)),
+            Failure::LinkLost,
+            Failure::Aborted(AbortCode::BackendTimeout),
+            Failure::BadAnswer("x".to_owned()),
+            Failure::Timeout(Duration::from_secs(65)),
+            Failure::ClientBody(SendBodyError::TooLarge { limit: 1 }),
+            Failure::ClientBody(SendBodyError::Source("gone".into())),
+        ]
+    }
+
+    #[test]
+    fn every_failure_names_its_hop_in_phrase_and_header_alike() {
+        let id = MessageId([7; 16]);
+        for failure in all() {
+            let response: Response<AnswerBody<http_body_util::Empty<bytes::Bytes>>> =
+                failure.response(id);
+            let reason = response.headers().get(super::super::header::REASON).cloned();
+            let reason = reason.unwrap_or_else(|| panic!("{failure:?} has no reason"));
+            let text = reason.to_str().unwrap();
+            assert!(text.starts_with("CMGService_") || text.starts_with("CMGConnector_"), "{text}");
+            let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>().unwrap();
+            assert_eq!(phrase.as_bytes(), reason.as_bytes());
+            let sent = response.headers().get(super::super::header::MESSAGE_ID).unwrap();
+            assert_eq!(sent.to_str().unwrap(), id.to_string());
+        }
+    }
+
+    #[test]
+    fn what_passes_by_itself_says_when_to_come_back() {
+        for failure in all() {
+            let (status, _) = failure.answer();
+            let retry = failure.retry_after().is_some();
+            assert_eq!(retry, status == StatusCode::SERVICE_UNAVAILABLE, "{failure:?}");
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! The life of one request at the gateway: judge, open a stream, send, wait for the answer's head.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body;
+use tokio::time::Instant;
+
+use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
+use crate::exchange::{
+    AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
+};
+use crate::link::{End, RecvError, RecvStream, SendStream};
+use crate::mux::StreamCode;
+use crate::policy::{self, Endpoint, EndpointMap, Route};
+
+use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
+use super::config::GatewayLimits;
+use super::failure::Failure;
+use super::registry::{Entry, Registry};
+
+/// What every request needs.
+#[derive(Debug)]
+pub(super) struct Relay {
+    pub(super) endpoints: Arc<EndpointMap>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) limits: GatewayLimits,
+    pub(super) in_flight: InFlight,
+    pub(super) head_limits: HeadLimits,
+}
+
+/// A request that policy lets pass.
+struct Judged<'a> {
+    endpoint: &'a Endpoint,
+    /// Time to the answer's head; `None` for an exchange that is held open on purpose.
+    answer_within: Option<Duration>,
+    head: Bytes,
+    end: End,
+    is_head: bool,
+}
+
+/// A stream that carries a request.
+struct Sent<B> {
+    request: Option<BodySender<B>>,
+    answer: RecvStream,
+    via: Entry,
+}
+
+impl Relay {
+    /// Relays one request, or answers why not. Logs once, with the message id.
+    pub(super) async fn handle<B>(&self, request: Request<B>) -> Response<AnswerBody<B>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let message_id = MessageId(uuid::Uuid::new_v4().into_bytes());
+        let guard = self.in_flight.enter();
+        let method = request.method().clone();
+        let path = request.uri().path().to_owned();
+        match self.relay(request, message_id, guard).await {
+            Ok((response, via)) => {
+                let status = response.status().as_u16();
+                tracing::info!(
+                    %message_id, %method, path, status,
+                    link = via.number, connection_point = &*via.name,
+                    "relayed"
+                );
+                response
+            }
+            Err(failure) => {
+                let (status, reason) = failure.answer();
+                tracing::info!(
+                    %message_id, %method, path, status = status.as_u16(), %reason, why = %failure,
+                    "answered here"
+                );
+                failure.response(message_id)
+            }
+        }
+    }
+
+    async fn relay<B>(
+        &self,
+        request: Request<B>,
+        message_id: MessageId,
+        guard: InFlightGuard,
+    ) -> Result<(Response<AnswerBody<B>>, Entry), Failure>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let (parts, body) = request.into_parts();
+        let end = if body.is_end_stream() { End::NoPayload } else { End::More };
+        let judged = self.judge(parts, message_id, end)?;
+        let mut body = Some(body);
+        loop {
+            let mut sent = self.send(&judged, &mut body).await?;
+            match await_answer(&mut sent, judged.answer_within).await {
+                Ok(head) => {
+                    let response = self.answer(head, sent.answer, sent.request, message_id, guard);
+                    return Ok((response(judged.is_head)?, sent.via));
+                }
+                // The one rule of re-sending: it was never looked at, and nothing of the body left.
+                Err(Failure::Aborted(AbortCode::Refused)) if judged.end == End::NoPayload => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Judges the request and writes the head that the connection point will judge again.
+    fn judge(
+        &self,
+        parts: http::request::Parts,
+        message_id: MessageId,
+        end: End,
+    ) -> Result<Judged<'_>, Failure> {
+        let mut headers = parts.headers;
+        let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
+        let route: Route<'_> = self.endpoints.route(&parts.method, &target)?;
+        let (endpoint, held) = (route.endpoint, route.is_held());
+        policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
+        policy::strip_request_headers(&mut headers)?;
+        let answer_within = (!held).then_some(self.limits.answer_head);
+        let mut assertions = Assertions::new(message_id);
+        assertions.answer_within = answer_within;
+        let is_head = parts.method == Method::HEAD;
+        let head = RequestHead { method: parts.method, target, headers, assertions };
+        let head = head.encode(&self.head_limits)?;
+        Ok(Judged { endpoint, answer_within, head, end, is_head })
+    }
+
+    /// Opens a stream on the first link that has one free, and hands it the request.
+    async fn send<B>(&self, judged: &Judged<'_>, body: &mut Option<B>) -> Result<Sent<B>, Failure>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let (send, answer, via) = self.open(judged).await?;
+        let request = match judged.end {
+            // The end travelled with the opening: the half has nothing left to do.
+            End::NoPayload => None,
+            End::More => body
+                .take()
+                .map(|body| BodySender::new(body, send, judged.endpoint.request_body_bytes_max)),
+        };
+        Ok(Sent { request, answer, via })
+    }
+
+    async fn open(&self, judged: &Judged<'_>) -> Result<(SendStream, RecvStream, Entry), Failure> {
+        let deadline = Instant::now() + self.limits.link_credit;
+        loop {
+            let candidates = self.registry.in_turn();
+            for via in &candidates {
+                if let Ok(Some((send, recv))) = via.link.try_open(judged.head.clone(), judged.end) {
+                    return Ok((send, recv, via.clone()));
+                }
+            }
+            // All are full: wait in line at the one whose turn it is. If it goes away meanwhile,
+            // nothing was sent, and another is asked.
+            let Some(via) = candidates.into_iter().next() else { return Err(Failure::NoConnector) };
+            let opening = via.link.open(judged.head.clone(), judged.end);
+            match tokio::time::timeout_at(deadline, opening).await {
+                Ok(Ok((send, recv))) => return Ok((send, recv, via)),
+                Ok(Err(_)) => {}
+                Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
+            }
+        }
+    }
+
+    /// Turns the site's head into the client's.
+    fn answer<B>(
+        &self,
+        block: Bytes,
+        recv: RecvStream,
+        request: Option<BodySender<B>>,
+        message_id: MessageId,
+        in_flight: InFlightGuard,
+    ) -> impl FnOnce(bool) -> Result<Response<AnswerBody<B>>, Failure> {
+        let head = AnswerHead::decode(block, &self.head_limits);
+        move |is_head| {
+            let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
+            policy::strip_answer_headers(&mut head.headers);
+            let declared = declared_length(&head, is_head);
+            let answer = BodyReceiver::new(recv, declared);
+            let mut response =
+                Response::new(AnswerBody::relayed(Relayed { answer, request, in_flight }));
+            *response.status_mut() = head.status;
+            *response.headers_mut() = head.headers;
+            let (reason, phrase) = match head.origin {
+                Origin::ConnectionPoint => (head.reason, None),
+                _ => (None, head.reason),
+            };
+            answer::mark(&mut response, message_id, reason);
+            if let Some(phrase) = phrase {
+                answer::show_phrase(&mut response, phrase);
+            }
+            Ok(response)
+        }
+    }
+}
+
+/// The length that the answer's body must have, if that is known.
+///
+/// RFC 9110, section 6.4.1: answers to HEAD, and 204 and 304, have no body whatever they declare.
+fn declared_length(head: &AnswerHead, is_head: bool) -> Option<u64> {
+    let no_body =
+        is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if no_body { None } else { content_length(&head.headers) }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Moves the request's body until the answer's head arrives. The deadline starts anew whenever the
+/// body has moved on: a long upload is not a slow answer.
+async fn await_answer<B>(
+    sent: &mut Sent<B>,
+    answer_within: Option<Duration>,
+) -> Result<Bytes, Failure>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    loop {
+        let moved = sent.request.as_ref().map_or(0, BodySender::octets);
+        let step = next_head(sent);
+        let head = match answer_within {
+            None => step.await,
+            Some(limit) => match tokio::time::timeout(limit, step).await {
+                Ok(head) => head,
+                Err(_) if sent.request.as_ref().map_or(0, BodySender::octets) > moved => continue,
+                // Dropping the stream's halves tells the connection point to give up too.
+                Err(_) => return Err(Failure::Timeout(limit)),
+            },
+        }?;
+        // Interim heads are hyper's to send; none is relayed yet.
+        if !head.interim {
+            return Ok(head.block);
+        }
+    }
+}
+
+async fn next_head<B>(sent: &mut Sent<B>) -> Result<crate::link::Head, Failure>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let Sent { request, answer, .. } = sent;
+    poll_fn(|cx| {
+        if let Some(sender) = request
+            && let Poll::Ready(outcome) = sender.poll_send(cx)
+        {
+            *request = None;
+            match outcome {
+                // Stopped: the answer is on its way. Reset: the answer's half says why.
+                Ok(()) | Err(SendBodyError::Stream(_)) => {}
+                Err(error) => return Poll::Ready(Err(Failure::ClientBody(error))),
+            }
+        }
+        answer.poll_head(cx).map_err(|error| match error {
+            RecvError::Reset(StreamCode(code)) => Failure::Aborted(AbortCode::from_wire(code)),
+            other => other.into(),
+        })
+    })
+    .await
+}

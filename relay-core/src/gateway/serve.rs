@@ -1,0 +1,325 @@
+//! Listeners, connections and links of one gateway instance, from start to drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::body::BoxError;
+use crate::exchange::HeadLimits;
+use crate::link::{self, DrainReport};
+use crate::mux::{Config, LinkError, Side};
+use crate::transport::{ConnectError, Listener, Purpose, accept_link, accept_tls};
+
+use super::answer::{AnswerBody, InFlight};
+use super::config::GatewayConfig;
+use super::registry::{Entry, Registry};
+use super::relay::Relay;
+
+/// Octets of a request head over HTTP/1.1, and of each connection's read and write buffer.
+///
+/// hyper refuses a head that does not fit its buffer; 32 KiB is the limit for heads.
+const HTTP1_BUFFER: usize = 32 << 10;
+
+/// Fields in a request head.
+const FIELDS_MAX: usize = 64;
+
+/// Time for each link to end once no request is left on it.
+const LINK_GOODBYE: Duration = Duration::from_secs(1);
+
+/// One gateway instance. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    config: GatewayConfig,
+    relay: Relay,
+    links: AtomicU64,
+    connections: Arc<Semaphore>,
+    link_places: Arc<Semaphore>,
+    /// Turns true when the instance stops.
+    stopping: watch::Sender<bool>,
+}
+
+/// Why a link was refused or ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkRefused {
+    /// It did not come up: TLS failed, or the peer does not speak the protocol.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The protocol was broken, or the pipe was lost, before the hello.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// As many links as the limits allow are up.
+    #[error("the limit of {0} links is reached")]
+    TooMany(usize),
+}
+
+impl Gateway {
+    /// An instance that is ready to serve.
+    pub fn new(config: GatewayConfig) -> Self {
+        let relay = Relay {
+            endpoints: Arc::clone(&config.endpoints),
+            registry: Arc::new(Registry::default()),
+            limits: config.limits.clone(),
+            in_flight: InFlight::default(),
+            head_limits: HeadLimits::default(),
+        };
+        let inner = Inner {
+            relay,
+            links: AtomicU64::new(0),
+            connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
+            link_places: Arc::new(Semaphore::new(config.limits.links_max)),
+            stopping: watch::Sender::new(false),
+            config,
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// How many links are up.
+    pub fn links(&self) -> usize {
+        self.inner.relay.registry.all().len()
+    }
+
+    /// Requests in flight now.
+    pub fn in_flight(&self) -> u64 {
+        self.inner.relay.in_flight.count()
+    }
+
+    /// Serves clients and connection points until `shutdown` is ready, then drains: no new
+    /// connection is taken, requests in flight have [`GatewayLimits::drain`] to end.
+    ///
+    /// [`GatewayLimits::drain`]: super::GatewayLimits::drain
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts everything that is open.
+    pub async fn serve(
+        self,
+        clients: Listener,
+        links: Listener,
+        shutdown: impl Future<Output = ()>,
+    ) -> DrainReport {
+        let mut client_tasks = JoinSet::new();
+        let mut link_tasks = JoinSet::new();
+        {
+            let accept_clients = self.accept_clients(&clients, &mut client_tasks);
+            let accept_links = self.accept_links(&links, &mut link_tasks);
+            tokio::select! {
+                () = shutdown => {}
+                () = accept_clients => {}
+                () = accept_links => {}
+            }
+        }
+        // Closed listeners let the balancer in front send new clients elsewhere.
+        drop((clients, links));
+        self.drain(client_tasks, link_tasks).await
+    }
+
+    async fn accept_clients(&self, listener: &Listener, tasks: &mut JoinSet<()>) {
+        loop {
+            let places = Arc::clone(&self.inner.connections);
+            // Without a free place the kernel's queue is where clients wait.
+            let Ok(place) = places.acquire_owned().await else { return };
+            let (stream, from) = tokio::select! {
+                accepted = listener.accept(Purpose::Clients) => accepted,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            };
+            let gateway = self.clone();
+            tasks.spawn(async move {
+                gateway.serve_client(stream, from).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn accept_links(&self, listener: &Listener, tasks: &mut JoinSet<()>) {
+        loop {
+            let (stream, from) = tokio::select! {
+                accepted = listener.accept(Purpose::Link) => accepted,
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+            };
+            let gateway = self.clone();
+            tasks.spawn(async move {
+                if let Err(why) = gateway.serve_link(stream).await {
+                    tracing::warn!(%from, %why, "link refused");
+                }
+            });
+        }
+    }
+
+    /// Serves one client connection: TLS, then HTTP/2 or HTTP/1.1 as the client chose.
+    ///
+    /// `from` is for the log. Returns when the connection has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts the connection and cancels its requests at the site.
+    pub async fn serve_client<P>(&self, pipe: P, from: SocketAddr)
+    where
+        P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let tls = Arc::clone(&self.inner.config.client_tls);
+        let stream = match accept_tls(pipe, tls, self.inner.config.limits.tls_handshake).await {
+            Ok(stream) => stream,
+            Err(why) => return tracing::debug!(%from, %why, "client handshake failed"),
+        };
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let io = TokioIo::new(stream);
+        let outcome = if is_h2 { self.serve_http2(io).await } else { self.serve_http1(io).await };
+        if let Err(error) = outcome {
+            tracing::debug!(%from, %error, "client connection failed");
+        }
+    }
+
+    async fn serve_http1<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
+    where
+        P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| async {
+            Ok::<_, std::convert::Infallible>(self.handle(request).await)
+        });
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.inner.config.limits.request_head)
+            .max_headers(FIELDS_MAX)
+            .max_buf_size(HTTP1_BUFFER);
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let mut stopping = self.inner.stopping.subscribe();
+        tokio::select! {
+            outcome = connection.as_mut() => return outcome,
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    async fn serve_http2<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
+    where
+        P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let gateway = self.clone();
+        let service = service_fn(move |request| {
+            let gateway = gateway.clone();
+            async move { Ok::<_, std::convert::Infallible>(gateway.handle(request).await) }
+        });
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(100)
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(1 << 20)
+            .max_header_list_size(32 << 10)
+            .max_pending_accept_reset_streams(50)
+            .max_send_buf_size(64 << 10)
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(15));
+        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let mut stopping = self.inner.stopping.subscribe();
+        tokio::select! {
+            outcome = connection.as_mut() => return outcome,
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        connection.as_mut().graceful_shutdown();
+        connection.await
+    }
+
+    /// Relays one request, as a service that a product mounts in a server of its own.
+    ///
+    /// Never fails: whatever goes wrong becomes an answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cancels the request at the site.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<AnswerBody<B>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        self.inner.relay.handle(request).await
+    }
+
+    /// Serves one link of a connection point: mutual TLS, then the mux, until it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkRefused`] if it never came up. A link that was up and ends is logged, and `Ok`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts the link.
+    pub async fn serve_link<P>(&self, pipe: P) -> Result<(), LinkRefused>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let places = &self.inner.link_places;
+        let Ok(_place) = places.try_acquire() else {
+            return Err(LinkRefused::TooMany(self.inner.config.limits.links_max));
+        };
+        let tls = Arc::clone(&self.inner.config.link_tls);
+        let stream = accept_link(pipe, tls, self.inner.config.limits.tls_handshake).await?;
+        let config = Config {
+            accept_streams_max: 16,
+            open_streams_max: 1024,
+            instance: self.inner.config.instance.number().into(),
+            name: self.inner.config.service.chars().take(64).collect(),
+            link: uuid::Uuid::new_v4().as_u64_pair().0,
+            ..Config::default()
+        };
+        // The settings are constants within their ranges; a service name cannot push them out.
+        let (link, driver) =
+            link::new(stream, Side::Listener, config).map_err(|_| LinkError::Lost)?;
+        let mut driver = std::pin::pin!(driver);
+        let hello = tokio::select! {
+            ended = driver.as_mut() => return Err(ended.into()),
+            hello = link.established() => hello?,
+        };
+        let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
+        let name: Arc<str> = hello.name.as_str().into();
+        let entry = Entry { number, name: Arc::clone(&name), link: link.clone() };
+        let registration = self.inner.relay.registry.register(entry);
+        tracing::info!(
+            link = number,
+            connection_point = &*name,
+            software = hello.software,
+            "link up"
+        );
+        // When the instance stops, the link is drained after the last request: see `drain`.
+        let why = driver.await;
+        drop(registration);
+        tracing::info!(link = number, connection_point = &*name, %why, "link down");
+        Ok(())
+    }
+
+    async fn drain(&self, mut clients: JoinSet<()>, mut links: JoinSet<()>) -> DrainReport {
+        let limit = self.inner.config.limits.drain;
+        let deadline = Instant::now() + limit;
+        let open = self.in_flight();
+        self.inner.stopping.send_replace(true);
+        let all_ended = async { while clients.join_next().await.is_some() {} };
+        let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
+        let reset = if in_time { 0 } else { self.in_flight() };
+        clients.shutdown().await;
+        for entry in self.inner.relay.registry.all().iter() {
+            entry.link.drain(LINK_GOODBYE).await;
+        }
+        links.shutdown().await;
+        DrainReport { finished: open.saturating_sub(reset), reset }
+    }
+}

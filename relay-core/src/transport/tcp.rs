@@ -1,0 +1,212 @@
+//! Sockets, and TLS over them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+
+use super::tls::LINK_ALPN;
+
+/// How long sent octets may stay unacknowledged before the kernel gives a connection up. Equal to
+/// the mux's own detection of a dead peer while streams are open.
+const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
+
+/// How many octets may wait in the kernel for a link that are not yet on their way. More would only
+/// delay small exchanges behind bulk.
+const UNSENT_MAX: u32 = 128 << 10;
+
+/// How often a full descriptor table is asked again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Which peers a socket serves; decides its options.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Purpose {
+    /// Many short-lived connections of clients.
+    Clients,
+    /// A link that is to live for weeks.
+    Link,
+}
+
+/// A listening TCP socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// Listens on `address`; port 0 takes any free one.
+    ///
+    /// # Errors
+    ///
+    /// As the operating system says, e.g. that the address is in use.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = TcpListener::bind(address).await?;
+        Ok(Self { address: socket.local_addr()?, socket })
+    }
+
+    /// The address it listens on, with the port the system chose.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits for the next connection and sets its options for `purpose`.
+    ///
+    /// A failure to accept concerns one connection, or passes (the descriptor table is full): it is
+    /// logged, and waiting goes on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn accept(&self, purpose: Purpose) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.socket.accept().await {
+                Ok((stream, from)) => {
+                    set_options(&stream, purpose);
+                    return (stream, from);
+                }
+                Err(error) => {
+                    tracing::warn!(listener = %self.address, %error, "could not accept");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// Sets what can be set; an option that the system does not have is no reason to refuse.
+fn set_options(stream: &TcpStream, purpose: Purpose) {
+    let socket = socket2::SockRef::from(stream);
+    let _ = socket.set_tcp_nodelay(true);
+    if purpose == Purpose::Clients {
+        return;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    {
+        let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_MAX));
+        let _ = socket.set_tcp_notsent_lowat(UNSENT_MAX);
+    }
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = (UNACKNOWLEDGED_MAX, UNSENT_MAX);
+}
+
+/// Why a TLS connection did not come about. The text ends an administrator's search.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The name did not resolve, or nobody listens there.
+    #[error("cannot connect to {host}:{port}: {source}")]
+    Connect {
+        /// As configured.
+        host: String,
+        /// As configured.
+        port: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Connecting or the handshake took too long: a filtered port, usually.
+    #[error("no TLS connection within {} s; is the port filtered on the way?", limit.as_secs())]
+    Timeout {
+        /// How long was waited.
+        limit: Duration,
+    },
+    /// The handshake failed: a certificate that is not of the site, expired, or of another name.
+    #[error("TLS handshake failed: {0}")]
+    Tls(io::Error),
+    /// The name to verify is neither a DNS name nor an address. The configuration's fault.
+    #[error("`{0}` is not a name that a certificate can carry")]
+    BadName(String),
+    /// The peer does not speak the link protocol.
+    #[error("the peer does not offer `relay-link/1`; is this the link port?")]
+    NotALink,
+}
+
+/// Dials a link: TCP, TLS with both sides' certificates verified, and the link's ALPN name.
+///
+/// The name is resolved anew at each call.
+///
+/// # Errors
+///
+/// [`ConnectError`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: nothing is left behind.
+pub async fn dial_link(
+    host: &str,
+    port: u16,
+    server_name: &str,
+    tls: Arc<ClientConfig>,
+    limit: Duration,
+) -> Result<client::TlsStream<TcpStream>, ConnectError> {
+    let dial = async {
+        let stream = TcpStream::connect((host, port)).await;
+        let stream = stream.map_err(|source| ConnectError::Connect {
+            host: host.to_owned(),
+            port,
+            source,
+        })?;
+        set_options(&stream, Purpose::Link);
+        secure_link(stream, server_name, tls).await
+    };
+    tokio::time::timeout(limit, dial).await.unwrap_or(Err(ConnectError::Timeout { limit }))
+}
+
+/// The TLS part of [`dial_link`], over any connected pipe.
+///
+/// # Errors
+///
+/// [`ConnectError`].
+pub async fn secure_link<P: AsyncRead + AsyncWrite + Unpin>(
+    pipe: P,
+    server_name: &str,
+    tls: Arc<ClientConfig>,
+) -> Result<client::TlsStream<P>, ConnectError> {
+    let name = ServerName::try_from(server_name.to_owned())
+        .map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
+    let stream = TlsConnector::from(tls).connect(name, pipe).await.map_err(ConnectError::Tls)?;
+    if stream.get_ref().1.alpn_protocol() != Some(LINK_ALPN) {
+        return Err(ConnectError::NotALink);
+    }
+    Ok(stream)
+}
+
+/// Accepts TLS on a connected pipe.
+///
+/// # Errors
+///
+/// [`ConnectError::Tls`] and [`ConnectError::Timeout`].
+pub async fn accept_tls<P: AsyncRead + AsyncWrite + Unpin>(
+    pipe: P,
+    tls: Arc<ServerConfig>,
+    limit: Duration,
+) -> Result<server::TlsStream<P>, ConnectError> {
+    match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(pipe)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => Err(ConnectError::Tls(error)),
+        Err(_) => Err(ConnectError::Timeout { limit }),
+    }
+}
+
+/// Accepts a link: as [`accept_tls`], and the peer must speak the link protocol.
+///
+/// # Errors
+///
+/// [`ConnectError`].
+pub async fn accept_link<P: AsyncRead + AsyncWrite + Unpin>(
+    pipe: P,
+    tls: Arc<ServerConfig>,
+    limit: Duration,
+) -> Result<server::TlsStream<P>, ConnectError> {
+    let stream = accept_tls(pipe, tls, limit).await?;
+    if stream.get_ref().1.alpn_protocol() != Some(LINK_ALPN) {
+        return Err(ConnectError::NotALink);
+    }
+    Ok(stream)
+}
