@@ -1,1 +1,3 @@
 //! Shared parts of the cross-room tests.
+
+pub mod mux;

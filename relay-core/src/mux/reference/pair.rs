@@ -138,13 +138,13 @@ impl Pair {
 
     /// Events are told, and what holds after every operation.
     fn after(&mut self) {
+        if self.ends.iter().any(|end| end.mux.closed().is_some()) {
+            self.predict_no_more();
+        }
         for side in BOTH {
             let (end, peer) = self.both(side);
             end.tell_events(peer);
             end.check_memory();
-        }
-        if self.ends.iter().any(|end| end.mux.closed().is_some()) {
-            self.predict_no_more();
         }
     }
 
