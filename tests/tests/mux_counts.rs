@@ -161,18 +161,17 @@ fn drop_all(pair: &mut Pair, id: StreamId) {
 }
 
 #[test]
-fn sending_bulk_allocates_nothing() {
+fn sending_bulk_allocates_nothing_for_a_data_frame() {
     let counted = bulk();
-    // Five DATA frames a round, and the round's WINDOW frames: a copied WINDOW is all there is.
-    eprintln!("{counted:?}");
-    assert!(counted.gateway <= COUNTED, "{counted:?} in {COUNTED} rounds");
+    // Five DATA frames a round, and WINDOWs now and then, of which each is copied.
+    assert!(counted.gateway <= COUNTED / 4, "{counted:?} in {COUNTED} rounds");
 }
 
 #[test]
 fn receiving_bulk_allocates_less_than_once_for_a_frame() {
     let counted = bulk();
-    // One read buffer is shared by all frames in it; the short last frame is copied.
-    assert!(counted.site <= 2 * COUNTED, "{counted:?} in {COUNTED} rounds");
+    // Five frames a round share one read buffer, which allocates once when it is first shared.
+    assert!(counted.site <= COUNTED, "{counted:?} in {COUNTED} rounds");
 }
 
 /// A request with a small body and its answer, from opening to release.
@@ -221,12 +220,11 @@ fn small_exchanges() -> Counted {
 }
 
 /// Allocations of one engine for one small exchange, at most.
-const SMALL_EXCHANGE_MAX: u64 = 6;
+const SMALL_EXCHANGE_MAX: u64 = 3;
 
 #[test]
-fn a_small_exchange_allocates_at_most_six_times_in_each_engine() {
+fn a_small_exchange_allocates_at_most_three_times_in_each_engine() {
     let counted = small_exchanges();
-    eprintln!("{counted:?}");
     assert!(counted.gateway <= SMALL_EXCHANGE_MAX * COUNTED, "{counted:?} in {COUNTED} rounds");
     assert!(counted.site <= SMALL_EXCHANGE_MAX * COUNTED, "{counted:?} in {COUNTED} rounds");
 }
