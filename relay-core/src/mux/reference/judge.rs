@@ -1,6 +1,6 @@
 //! What the model says to the events of an engine, and to its state at rest.
 
-use super::pair::End;
+use super::end::End;
 use super::view::{Block, Receiving, Sending, View, payload};
 use crate::mux::{Event, StreamCode, StreamId};
 

@@ -3,8 +3,9 @@
 //! - [`decoder`] reads frames from whole octets, straight from the specification.
 //! - [`referee`] watches one direction of the wire and knows what may be sent when.
 //! - [`op`] is something that the owner of a link, the pipe or the clock can do.
-//! - [`pair`] joins two engines by two pipes, does operations, and predicts what each must answer;
-//!   [`view`] is what one side knows of one stream.
+//! - [`pair`] joins two engines by two pipes and does operations; [`end`] is one side, and predicts
+//!   what its engine must answer; [`view`] is what one side knows of one stream; `judge` says what
+//!   the model says to events and to the state at rest.
 //!
 //! Property tests, fuzz targets and the replay of their corpora share these. Nothing here is used
 //! by the engine; every violation is a panic that says what was violated. Hidden behind the feature
@@ -13,6 +14,7 @@
 //! Read [`pair::Pair`] first, then [`referee::Referee`].
 
 pub mod decoder;
+pub mod end;
 mod judge;
 pub mod op;
 pub mod pair;

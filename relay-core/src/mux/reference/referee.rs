@@ -11,6 +11,10 @@ use crate::mux::{Config, PREFACE_LEN, Side};
 
 /// What has been seen of one half-stream.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what has passed, each independent of the others"
+)]
 pub struct Half {
     /// Whether the final head has passed; the opening counts.
     pub headed: bool,
