@@ -496,3 +496,22 @@ fn a_link_whose_stream_numbers_are_used_up_says_so() {
     let verdict = receive(&mut pair.site, pair.now, &again);
     assert_eq!(verdict, Err(LinkError::NotOpen { kind: Kind::Head, stream: last }));
 }
+
+#[test]
+fn a_stop_that_the_end_has_overtaken_is_not_sent() {
+    for last in [Kind::Data, Kind::Reset] {
+        let mut pair = Pair::new(1);
+        let id = pair.gateway.open(head(), false).unwrap();
+        pair.settle();
+        pair.site.send_head(id, head(), HeadKind::FinalAndEnd).unwrap();
+        pair.settle();
+        pair.gateway.finish(id).unwrap();
+        pair.site.stop(id, CODE);
+        pair.carry_to_site();
+        if last == Kind::Reset {
+            let reset = forged(Kind::Reset, Flags::NONE, id, &CODE.0.to_be_bytes());
+            receive(&mut pair.site, pair.now, &reset).unwrap();
+        }
+        assert_eq!(kinds(&sent(&mut pair.site, pair.now)), []);
+    }
+}

@@ -84,7 +84,9 @@ impl Mux {
             if let Some(code) = stream.slots.reset.take() {
                 control(batch, Kind::Reset, id, &code.0.to_be_bytes());
             }
-            if let Some(code) = stream.slots.stop.take() {
+            if let Some(code) = stream.slots.stop.take()
+                && stream.recv == RecvHalf::Stopping
+            {
                 control(batch, Kind::Stop, id, &code.0.to_be_bytes());
             }
             if std::mem::take(&mut stream.slots.end) {
