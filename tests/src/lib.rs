@@ -1,1 +1,6 @@
 //! Shared parts of the cross-room tests.
+
+/// Compiles the README's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct Readme;

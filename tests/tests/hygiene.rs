@@ -153,7 +153,8 @@ fn room_texts() -> BTreeMap<(String, PathBuf), String> {
     let mut texts = BTreeMap::new();
     for path in rust_files(&src) {
         let inner = path.strip_prefix(&src).expect("below src").to_owned();
-        let Some(room) = inner.components().next().filter(|_| inner.components().count() > 1) else {
+        let Some(room) = inner.components().next().filter(|_| inner.components().count() > 1)
+        else {
             continue;
         };
         let text = fs::read_to_string(&path).expect("a readable source");

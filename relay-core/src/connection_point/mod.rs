@@ -105,8 +105,8 @@ impl ConnectionPoint {
         report
     }
 
-    /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux, until
-    /// it ends or the connection point stops. For a transport of the product's own.
+    /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux,
+    /// until it ends or the connection point stops. For a transport of the product's own.
     ///
     /// # Errors
     ///

@@ -18,8 +18,8 @@ use super::shared::{Shared, Stage};
 
 /// Begins a link over `pipe`, which is connected and, where it matters, authenticated.
 ///
-/// Returns the handle and the driver. Nothing happens until the driver is polled: spawn it, or await
-/// it beside the work, and it ends when the link does.
+/// Returns the handle and the driver. Nothing happens until the driver is polled: spawn it, or
+/// await it beside the work, and it ends when the link does.
 ///
 /// # Errors
 ///
