@@ -1,1 +1,40 @@
-//! Shared parts of the benchmarks.
+//! Shared parts of the benchmarks: what is measured, at three heights.
+//!
+//! [`engines`] joins two protocol engines in memory, [`links`] two links over a loopback socket,
+//! and [`relay`] a whole relay with a client in front and a backend behind it. The benchmarks in
+//! `benches/` only name, size and time them.
+//!
+//! A benchmark's id is `<room>/<operation>/<parameter>` and is never renamed silently: figures are
+//! compared over time by it. Set-up is cheap, because `cargo bench -- --test` runs each once.
+//!
+//! A broken fixture panics: there is nobody a benchmark could hand an error to.
+
+use bytes::Bytes;
+
+pub mod engines;
+pub mod links;
+pub mod pki;
+pub mod relay;
+
+/// Octets of one bulk transfer.
+pub const BULK_OCTETS: usize = 16 << 20;
+
+/// Octets of a small exchange's request payload: a policy request without its attachments.
+pub const SMALL_UP: usize = 300;
+
+/// Octets of a small exchange's answer payload.
+pub const SMALL_DOWN: usize = 1 << 10;
+
+/// Octets of a head block where its content does not matter. Our choice: what a request head of
+/// this site comes to.
+pub const HEAD_OCTETS: usize = 128;
+
+/// Octets of the chunks that a bulk payload is written in.
+pub const CHUNK_OCTETS: usize = 64 << 10;
+
+static OCTETS: [u8; CHUNK_OCTETS] = [0x5a; CHUNK_OCTETS];
+
+/// Payload of `len` octets that costs nothing to make; at most [`CHUNK_OCTETS`] of them.
+pub fn payload(len: usize) -> Bytes {
+    Bytes::from_static(&OCTETS[..len.min(CHUNK_OCTETS)])
+}

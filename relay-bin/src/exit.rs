@@ -10,8 +10,8 @@ use relay_core::config::ConfigError;
 pub(crate) enum Failure {
     /// The arguments cannot be followed. Exit status 2, as for what clap itself refuses.
     Usage(anyhow::Error),
-    /// The configuration is wrong, or asks for what this machine cannot give, such as a port that is
-    /// in use. Exit status 78, `EX_CONFIG`: starting again without a change will not help.
+    /// The configuration is wrong, or asks for what this machine cannot give, such as a port that
+    /// is in use. Exit status 78, `EX_CONFIG`: starting again without a change will not help.
     Configuration(ConfigError),
     /// Something failed while running. Exit status 1.
     Runtime(anyhow::Error),

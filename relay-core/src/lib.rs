@@ -1,12 +1,11 @@
 //! A multiplexed channel, and the gateway and connection point built on it.
 //!
-//! A client on the internet speaks HTTPS to a [gateway](gateway) instance. A
-//! [connection point](connection_point) inside the site has dialled out to that instance, so the
-//! site needs no inbound port; each request travels over that [link](link) as one stream of the
-//! [mux].
+//! A client on the internet speaks HTTPS to a gateway instance. A connection point inside the site
+//! has dialled out to that instance, so the site needs no inbound port; each request travels over
+//! that link as one stream of the [`mux`].
 //!
 //! The rooms and the rule of who may import whom are in `ARCHITECTURE.md` beside this crate's
-//! manifest. Read [`mux`] first if you came for the protocol, [`gateway`] if you came for the relay.
+//! manifest. Read [`mux`] first if you came for the protocol, `gateway` if you came for the relay.
 //!
 //! # Features
 //!

@@ -1,7 +1,8 @@
 //! A stand-in for the relay in this crate's tests: the site over TLS under the two virtual roots.
 //!
-//! It judges by the relay's own policy and has just enough of its manners for the session to pass, so that a session's failing
-//! steps can be told from the relay's. It is no model of it: one process, no link, no limits.
+//! It judges by the relay's own policy and has just enough of its manners for the session to pass,
+//! so that a session's failing steps can be told from the relay's. It is no model of it: one
+//! process, no link, no limits.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

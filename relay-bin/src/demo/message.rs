@@ -1,9 +1,9 @@
 //! The client message of a management point: two parts in one `multipart/mixed` body.
 //!
 //! The first part is UTF-16LE XML with a byte order mark, the second zlib-deflated octets. Both
-//! break a relay that takes a body for text, which is why the demonstration sends them. The site and
-//! the session use this one codec, so what is proven is that the relay left the octets alone, not
-//! that the format is exactly Microsoft's.
+//! break a relay that takes a body for text, which is why the demonstration sends them. The site
+//! and the session use this one codec, so what is proven is that the relay left the octets alone,
+//! not that the format is exactly Microsoft's.
 
 use std::io::{Read as _, Write as _};
 

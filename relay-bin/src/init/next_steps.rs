@@ -32,8 +32,8 @@ fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
     } else {
         writeln!(
             text,
-            "\nCopy each gateway-N folder to the machine of that instance and {CONNECTION_POINT_HOME} \
-             to one\ninside the site; site-ca stays here. Next, each on its machine:"
+            "\nCopy each gateway-N folder to the machine of that instance and \
+             {CONNECTION_POINT_HOME} to one\ninside the site; site-ca stays here. Next, each on its machine:"
         )?;
     }
     for instance in plan.instances() {

@@ -14,7 +14,8 @@ pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
     let endpoint = endpoint(plan);
     let limits = gateway_limits(&GatewayLimits::default());
     format!(
-        r#"# Gateway instance {instance} of {service}. This folder can be copied to another machine as it is.
+        r#"# Gateway instance {instance} of {service}.
+# This folder can be copied to another machine as it is.
 #
 #     relay gateway --config gateway.toml --check
 #     relay gateway --config gateway.toml
@@ -63,7 +64,8 @@ pub(super) fn connection_point(plan: &Plan) -> String {
     let backend = plan.backend();
     let backend_ca = if plan.backend_is_https() {
         format!(
-            "# The authority that signed the backend's certificate.\nbackend_ca = \"{BACKEND_CA_FILE}\"\n"
+            "# The authority that signed the backend's certificate.\n\
+             backend_ca = \"{BACKEND_CA_FILE}\"\n"
         )
     } else {
         "# An https backend also needs backend_ca, a PEM file with the authority to trust.\n"

@@ -127,8 +127,8 @@ async fn bind(
     bound.map_err(|error| loaded.bind_failed(which, &error).into())
 }
 
-/// Runs `role` on a runtime of its own. Tasks that outlive it, such as a name look-up after a second
-/// signal, do not hold the process up.
+/// Runs `role` on a runtime of its own. Tasks that outlive it, such as a name look-up after a
+/// second signal, do not hold the process up.
 fn on_runtime(role: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
     let runtime = Runtime::new().context("cannot start the runtime").map_err(Failure::Runtime)?;
     let outcome = runtime.block_on(role);

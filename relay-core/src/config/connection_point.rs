@@ -55,8 +55,8 @@ struct RawLink {
 /// `server_name`; `{instance}` in either name stands for the number), or one `[[gateway]]` with
 /// `instance` and `host` (optional: `port`, `server_name`) for each instance; `[link]` with
 /// `certificate`, `key` and `site_ca`. Optional: any number of `[[endpoint]]` as in
-/// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`; and
-/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit.
+/// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
+/// and `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit.
 ///
 /// Blocks on the file system; meant for start-up.
 ///

@@ -16,8 +16,9 @@ use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap, EndpointMapErro
 /// Longest endpoint name, in octets.
 const NAME_BYTES_MAX: usize = 64;
 
-/// One `[[endpoint]]` as written. `backend` and `backend_ca` belong to a connection point only; they
-/// are known here so that a gateway's file that has them gets a better answer than "unknown key".
+/// One `[[endpoint]]` as written. `backend` and `backend_ca` belong to a connection point only;
+/// they are known here so that a gateway's file that has them gets a better answer than "unknown
+/// key".
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an `[[endpoint]]` table")]
 pub(super) struct RawEndpoint {

@@ -13,8 +13,8 @@ const SHOWN_CHARS_BEFORE: usize = 40;
 
 /// Why a configuration file cannot be used. Always the administrator's to mend, never a peer's.
 ///
-/// Its `Display` is the whole message for a terminal, of several lines: what is wrong, the file with
-/// line and column, the line itself with a caret, and what to do.
+/// Its `Display` is the whole message for a terminal, of several lines: what is wrong, the file
+/// with line and column, the line itself with a caret, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {

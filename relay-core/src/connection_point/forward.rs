@@ -116,7 +116,7 @@ impl Forwarder {
                 tracing::info!(%message_id, %method, path, status, why = %failure, "not forwarded");
                 match answer {
                     Some((status, reason)) => {
-                        self.answer_here(&failure, status, reason, send).await
+                        self.answer_here(&failure, status, reason, send).await;
                     }
                     None => send.reset(StreamCode(AbortCode::Cancelled.to_wire())),
                 }
@@ -131,14 +131,14 @@ impl Forwarder {
         recv: RecvStream,
     ) -> Result<(Response<BackendBody>, &'a str), Failure> {
         let judged = self.judge(head, recv)?;
-        let sent = judged.pool.send(judged.request);
+        let asked = judged.pool.send(judged.request);
         let answered = async {
             match judged.answer_within {
-                Some(limit) => tokio::time::timeout(limit, sent)
+                Some(limit) => tokio::time::timeout(limit, asked)
                     .await
                     .map_err(|_| Failure::Timeout(limit))?
-                    .map_err(backend_failure),
-                None => sent.await.map_err(backend_failure),
+                    .map_err(|error| backend_failure(&error)),
+                None => asked.await.map_err(|error| backend_failure(&error)),
             }
         };
         tokio::select! {
@@ -246,7 +246,7 @@ impl Forwarder {
     }
 }
 
-fn backend_failure(error: hyper_util::client::legacy::Error) -> Failure {
+fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::link::DrainReport;
-use crate::mux::LinkError;
+use crate::mux::{ConfigError, LinkError};
 use crate::policy::{EndpointMap, EndpointMapError};
 use crate::transport::{ConnectError, secure_link};
 
@@ -55,6 +55,9 @@ pub enum LinkEnded {
     /// The link ended.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The settings of the mux are out of range, e.g. a name of more than 128 octets.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
 }
 
 impl ConnectionPoint {
@@ -102,8 +105,8 @@ impl ConnectionPoint {
         report
     }
 
-    /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux, until
-    /// it ends or the connection point stops. For a transport of the product's own.
+    /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux,
+    /// until it ends or the connection point stops. For a transport of the product's own.
     ///
     /// # Errors
     ///

@@ -77,10 +77,7 @@ impl ConnectionPoint {
             link: fastrand::u64(..),
             ..Config::default()
         };
-        // The settings are constants within their ranges; a name of 64 characters at most may
-        // still exceed 128 octets, which the configuration has refused.
-        let (link, driver) =
-            link::new(stream, Side::Dialer, config).map_err(|_| LinkError::Lost)?;
+        let (link, driver) = link::new(stream, Side::Dialer, config)?;
         let mut driver = std::pin::pin!(driver);
         let hello = tokio::select! {
             ended = driver.as_mut() => return Err(ended.into()),
@@ -103,13 +100,11 @@ impl ConnectionPoint {
             why = driver.as_mut() => Err(why),
             ended = serve => ended,
         };
-        match ended {
-            Err(why) => Err(why.into()),
-            Ok(()) => {
-                let (report, _) = tokio::join!(self.drain(&link, &mut exchanges), driver);
-                Ok(report)
-            }
+        if let Err(why) = ended {
+            return Err(why.into());
         }
+        let (report, _) = tokio::join!(self.drain(&link, &mut exchanges), driver);
+        Ok(report)
     }
 
     /// Forwards what arrives until the link ends.

@@ -60,7 +60,8 @@ pub(super) struct Relayed<B> {
     pub(super) answer: BodyReceiver,
     /// The request's body, until it is through.
     pub(super) request: Option<BodySender<B>>,
-    pub(super) in_flight: InFlightGuard,
+    /// Held for its drop alone.
+    pub(super) _in_flight: InFlightGuard,
 }
 
 impl<B> AnswerBody<B> {

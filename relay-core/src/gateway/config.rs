@@ -17,7 +17,8 @@ pub struct GatewayConfig {
     pub instance: Instance,
     /// What is published.
     pub endpoints: Arc<EndpointMap>,
-    /// TLS towards clients, usually from [`client_edge_config`](crate::transport::client_edge_config).
+    /// TLS towards clients, usually from
+    /// [`client_edge_config`](crate::transport::client_edge_config).
     pub client_tls: Arc<ServerConfig>,
     /// TLS towards connection points, usually from
     /// [`link_server_config`](crate::transport::link_server_config).

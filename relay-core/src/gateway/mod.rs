@@ -1,8 +1,9 @@
-//! The role in the cloud: it serves clients over HTTPS and relays what policy lets pass over a link.
+//! The role in the cloud: it serves clients over HTTPS and relays what policy lets pass over a
+//! link.
 //!
 //! This room terminates clients' TLS, judges each request, picks a live link, and moves bodies both
-//! ways. It keeps no client data. It never dials: connection points do. Read [`Gateway`] first, then
-//! `relay.rs`, the life of one request.
+//! ways. It keeps no client data. It never dials: connection points do. Read [`Gateway`] first,
+//! then `relay.rs`, the life of one request.
 //!
 //! Every failure is mapped to an answer in one place, `failure.rs`.
 

@@ -121,15 +121,15 @@ impl Relay {
         let mut headers = parts.headers;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
         let route: Route<'_> = self.endpoints.route(&parts.method, &target)?;
-        let (endpoint, held) = (route.endpoint, route.is_held());
+        let (endpoint, waits) = (route.endpoint, route.is_held());
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;
-        let answer_within = (!held).then_some(self.limits.answer_head);
+        let answer_within = (!waits).then_some(self.limits.answer_head);
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
         let is_head = parts.method == Method::HEAD;
-        let head = RequestHead { method: parts.method, target, headers, assertions };
-        let head = head.encode(&self.head_limits)?;
+        let request = RequestHead { method: parts.method, target, headers, assertions };
+        let head = request.encode(&self.head_limits)?;
         Ok(Judged { endpoint, answer_within, head, end, is_head })
     }
 
@@ -186,8 +186,11 @@ impl Relay {
             policy::strip_answer_headers(&mut head.headers);
             let declared = declared_length(&head, is_head);
             let answer = BodyReceiver::new(recv, declared);
-            let mut response =
-                Response::new(AnswerBody::relayed(Relayed { answer, request, in_flight }));
+            let mut response = Response::new(AnswerBody::relayed(Relayed {
+                answer,
+                request,
+                _in_flight: in_flight,
+            }));
             *response.status_mut() = head.status;
             *response.headers_mut() = head.headers;
             let (reason, phrase) = match head.origin {

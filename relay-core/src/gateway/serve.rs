@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::{self, DrainReport};
-use crate::mux::{Config, LinkError, Side};
+use crate::mux::{Config, ConfigError, LinkError, Side};
 use crate::transport::{ConnectError, Listener, Purpose, accept_link, accept_tls};
 
 use super::answer::{AnswerBody, InFlight};
@@ -65,6 +65,9 @@ pub enum LinkRefused {
     /// The protocol was broken, or the pipe was lost, before the hello.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// The settings of the mux are out of range. A fault of this library.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// As many links as the limits allow are up.
     #[error("the limit of {0} links is reached")]
     TooMany(usize),
@@ -282,9 +285,7 @@ impl Gateway {
             link: uuid::Uuid::new_v4().as_u64_pair().0,
             ..Config::default()
         };
-        // The settings are constants within their ranges; a service name cannot push them out.
-        let (link, driver) =
-            link::new(stream, Side::Listener, config).map_err(|_| LinkError::Lost)?;
+        let (link, driver) = link::new(stream, Side::Listener, config)?;
         let mut driver = std::pin::pin!(driver);
         let hello = tokio::select! {
             ended = driver.as_mut() => return Err(ended.into()),

@@ -236,8 +236,12 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         }
         match poll_read_buf(Pin::new(&mut self.pipe), cx, &mut self.input) {
             Poll::Pending => false,
-            Poll::Ready(Ok(0) | Err(_)) => {
-                self.mux.handle_lost();
+            Poll::Ready(Ok(0)) => {
+                self.mux.handle_lost("closed without goodbye");
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.mux.handle_lost(&error.to_string());
                 true
             }
             Poll::Ready(Ok(_)) => {
@@ -261,9 +265,14 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         while !self.batch.is_empty() {
             match self.poll_write_batch(cx) {
                 Poll::Pending => return progress,
-                Poll::Ready(Err(_) | Ok(0)) => {
+                Poll::Ready(Ok(0)) => {
                     self.batch.advance(self.batch.len());
-                    self.mux.handle_lost();
+                    self.mux.handle_lost("the pipe takes no more octets");
+                    return true;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.batch.advance(self.batch.len());
+                    self.mux.handle_lost(&error.to_string());
                     return true;
                 }
                 Poll::Ready(Ok(written)) => {
@@ -281,7 +290,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             match Pin::new(&mut self.pipe).poll_flush(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.flush_due = false,
-                Poll::Ready(Err(_)) => self.mux.handle_lost(),
+                Poll::Ready(Err(error)) => self.mux.handle_lost(&error.to_string()),
             }
         }
         false
@@ -534,7 +543,7 @@ impl<P> Drop for Driver<P> {
         self.shared.stage.send_if_modified(|stage| {
             let open = !matches!(stage, Stage::Closed(_));
             if open {
-                *stage = Stage::Closed(LinkError::Lost);
+                *stage = Stage::Closed(LinkError::Lost { cause: "its driver was dropped".into() });
             }
             open
         });

@@ -18,8 +18,8 @@ use super::shared::{Shared, Stage};
 
 /// Begins a link over `pipe`, which is connected and, where it matters, authenticated.
 ///
-/// Returns the handle and the driver. Nothing happens until the driver is polled: spawn it, or await
-/// it beside the work, and it ends when the link does.
+/// Returns the handle and the driver. Nothing happens until the driver is polled: spawn it, or
+/// await it beside the work, and it ends when the link does.
 ///
 /// # Errors
 ///
@@ -130,6 +130,11 @@ impl std::ops::AddAssign for DrainReport {
     }
 }
 
+/// For a case that cannot be: a handle keeps the channel open that tells why the link ended.
+fn ended() -> LinkError {
+    LinkError::Lost { cause: "its driver is gone".into() }
+}
+
 impl Link {
     fn shared(&self) -> &Arc<Shared> {
         &self.shared.0
@@ -153,7 +158,7 @@ impl Link {
                 Ok(Arc::clone(hello))
             }
             Ok(Stage::Closed(error)) => Err(error.clone()),
-            Ok(Stage::Connecting) | Err(_) => Err(LinkError::Lost),
+            Ok(Stage::Connecting) | Err(_) => Err(ended()),
         }
     }
 
@@ -249,7 +254,7 @@ impl Link {
     /// Cancel safe.
     pub async fn accept(&self) -> Result<Incoming, LinkError> {
         let next = self.shared().accepted.lock().await.recv().await;
-        next.ok_or_else(|| self.close_reason().unwrap_or(LinkError::Lost))
+        next.ok_or_else(|| self.close_reason().unwrap_or_else(ended))
     }
 
     /// Stops taking and opening streams, waits at most `deadline` for those that are open, cuts the
@@ -292,7 +297,7 @@ impl Link {
         match stage.wait_for(|stage| matches!(stage, Stage::Closed(_))).await.as_deref() {
             Ok(Stage::Closed(error)) => error.clone(),
             // The sender lives in `self`.
-            _ => LinkError::Lost,
+            _ => ended(),
         }
     }
 

@@ -191,10 +191,12 @@ async fn a_lost_pipe_fails_every_stream_and_every_opener() {
     tokio::task::yield_now().await;
     site_driver.abort();
     assert_eq!(recv.head().await, Err(RecvError::LinkLost));
-    assert_eq!(waiting.await.unwrap(), Err(OpenFailed::Closed(LinkError::Lost)));
-    assert_eq!(driver.await.unwrap(), LinkError::Lost);
-    assert!(matches!(link.try_open(HEAD, End::More), Err(OpenFailed::Closed(LinkError::Lost))));
-    assert!(matches!(link.accept().await, Err(LinkError::Lost)));
+    let lost = LinkError::Lost { cause: "closed without goodbye".into() };
+    assert_eq!(waiting.await.unwrap(), Err(OpenFailed::Closed(lost.clone())));
+    assert_eq!(driver.await.unwrap(), lost);
+    let refused = link.try_open(HEAD, End::More).map(|_| ());
+    assert_eq!(refused, Err(OpenFailed::Closed(lost.clone())));
+    assert_eq!(link.accept().await.map(|_| ()), Err(lost));
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,19 +284,22 @@ async fn a_link_without_handles_closes_once_its_streams_have_ended() {
     assert!(matches!(other.await.unwrap(), LinkError::ClosedByPeer { .. }));
 }
 
+/// Answers a stream with its own head and payload.
+async fn echo(incoming: &mut Incoming) {
+    incoming.send.send_head(incoming.head.clone(), HeadKind::Final).unwrap();
+    while let Some(chunk) = incoming.recv.read_chunk().await.unwrap() {
+        incoming.send.write_chunk(chunk).await.unwrap();
+    }
+    incoming.send.finish().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_streams_at_once_all_end_and_leave_nothing_behind() {
     let pair = pair_with(config(0), config(50)).await;
     let site = pair.site.clone();
-    let echo = tokio::spawn(async move {
+    let served = tokio::spawn(async move {
         while let Ok(mut incoming) = site.accept().await {
-            tokio::spawn(async move {
-                incoming.send.send_head(incoming.head.clone(), HeadKind::Final).unwrap();
-                while let Some(chunk) = incoming.recv.read_chunk().await.unwrap() {
-                    incoming.send.write_chunk(chunk).await.unwrap();
-                }
-                incoming.send.finish().unwrap();
-            });
+            tokio::spawn(async move { echo(&mut incoming).await });
         }
     });
     let exchanges: Vec<_> = (0..300u32)
@@ -319,7 +324,7 @@ async fn many_streams_at_once_all_end_and_leave_nothing_behind() {
     assert_eq!(pair.site.stats().mux.streams_open, 0);
     assert_eq!(pair.gateway.stats().mux.streams_opened, 300);
     pair.end().await;
-    echo.await.unwrap();
+    served.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -330,7 +335,7 @@ async fn try_open_says_when_no_stream_is_free() {
     assert!(pair.gateway.try_open(HEAD, End::More).unwrap().is_none());
     let waiting = std::future::poll_fn(|cx| {
         let open = std::pin::pin!(pair.gateway.open(HEAD, End::More));
-        Poll::Ready(std::future::Future::poll(open, cx).is_pending())
+        Poll::Ready(open.poll(cx).is_pending())
     });
     assert!(waiting.await, "an opener that is cancelled holds no place");
 }

@@ -187,9 +187,12 @@ pub enum LinkError {
         /// The GOAWAY's text: at most 128 characters, control characters replaced.
         text: Box<str>,
     },
-    /// The pipe ended without a GOAWAY.
-    #[error("the connection was lost")]
-    Lost,
+    /// The pipe ended or failed without a GOAWAY.
+    #[error("the connection was lost: {cause}")]
+    Lost {
+        /// What the pipe said, e.g. a TLS alert or a reset.
+        cause: Box<str>,
+    },
     /// This side closed the link.
     #[error("the link was closed here")]
     ClosedHere,
@@ -213,7 +216,7 @@ impl LinkError {
             Self::NotOpen { .. } => 0x08,
             Self::Abuse { .. } => 0x09,
             Self::Silent => 0x0a,
-            Self::Lost => 0x0b,
+            Self::Lost { .. } => 0x0b,
             Self::ClosedByPeer { code, .. } => *code,
         }
     }

@@ -46,7 +46,10 @@ pub enum TlsSetupError {
         source: rustls::pki_types::pem::Error,
     },
     /// The file is readable PEM but holds no certificate.
-    #[error("{path} holds no certificate; it must hold at least one `BEGIN CERTIFICATE` block", path = path.display())]
+    #[error(
+        "{} holds no certificate; it must hold at least one `BEGIN CERTIFICATE` block",
+        path.display()
+    )]
     NoCertificate {
         /// The file as configured.
         path: PathBuf,

@@ -277,12 +277,12 @@ impl Mux {
         self.fail(LinkError::ClosedHere);
     }
 
-    /// The pipe has ended or failed: nothing more can be received or sent.
-    pub fn handle_lost(&mut self) {
+    /// The pipe has ended or failed, and `cause` says how: nothing more can be received or sent.
+    pub fn handle_lost(&mut self, cause: &str) {
         // A peer that said goodbye first has closed; any other is lost.
         self.fail(match self.peer_serves {
             Some(_) => LinkError::ClosedByPeer { code: LinkError::CODE_DONE, text: "".into() },
-            None => LinkError::Lost,
+            None => LinkError::Lost { cause: cause.into() },
         });
         self.slots.goaway = None;
         self.is_lost = true;

@@ -186,7 +186,7 @@ fn nothing_is_sent_behind_the_goaway_that_closes() {
 
 #[test]
 fn a_lost_or_closed_link_tells_which_openings_never_left() {
-    for end in [Mux::close, Mux::handle_lost] {
+    for end in [Mux::close, |mux: &mut Mux| mux.handle_lost("cut")] {
         let mut pair = Pair::new(8);
         let left = pair.gateway.open(head(), false).unwrap();
         pair.settle();

@@ -1,0 +1,49 @@
+//! Real programs around the relay, each in a temporary folder and ended by its own handle.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+pub(crate) mod curl;
+pub(crate) mod nginx;
+pub(crate) mod role;
+pub(crate) mod site;
+pub(crate) mod table;
+
+use std::process::{Child, Command, Stdio};
+
+/// Names of those of `tools` that cannot be started here.
+pub(crate) fn missing<'a>(tools: &[(&'a str, &str)]) -> Vec<&'a str> {
+    let starts = |(tool, flag): &(&str, &str)| {
+        let mut command = Command::new(tool);
+        command.arg(flag).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    };
+    tools.iter().filter(|tool| !starts(tool)).map(|(tool, _)| *tool).collect()
+}
+
+/// Whether this run may not skip what it cannot do.
+pub(crate) fn tools_are_required() -> bool {
+    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
+    is("CI", "true") && is("RELAY_REQUIRE_TOOLS", "1")
+}
+
+/// Sends SIGTERM to a program that was started here and has not been waited for.
+pub(crate) fn terminate(child: &Child) {
+    let kill = format!("kill -TERM {}", child.id());
+    let sent = Command::new("sh").args(["-c", &kill]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "{kill} failed");
+}
+
+/// Octets that look random and are the same at each call.
+pub(crate) fn octets(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut octets = Vec::with_capacity(len + 8);
+    while octets.len() < len {
+        // Xorshift64: any pattern that does not repeat within a frame would do.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        octets.extend_from_slice(&state.to_le_bytes());
+    }
+    octets.truncate(len);
+    octets
+}

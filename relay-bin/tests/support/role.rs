@@ -1,0 +1,110 @@
+//! `relay` as running processes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+/// No line takes this long; only a hang does.
+const HANG: Duration = Duration::from_secs(90);
+
+/// A role that is running; killed when dropped.
+pub(crate) struct Role {
+    child: Child,
+    out: Lines,
+    log: Lines,
+}
+
+/// Lines of an output as they come, and those that came already.
+struct Lines {
+    coming: Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Lines {
+    fn of(output: impl Read + Send + 'static) -> Self {
+        let (sender, coming) = channel();
+        // Ends with the process: its output closes then.
+        std::thread::spawn(move || {
+            let lines = BufReader::new(output).lines().map_while(Result::ok);
+            lines.for_each(|line| drop(sender.send(line)));
+        });
+        Self { coming, seen: Vec::new() }
+    }
+
+    /// The `count`-th line with `part`; waits for it.
+    fn wait_for(&mut self, part: &str, count: usize) -> String {
+        loop {
+            let mut found = self.seen.iter().filter(|line| line.contains(part));
+            if let Some(line) = found.nth(count - 1) {
+                return line.clone();
+            }
+            match self.coming.recv_timeout(HANG) {
+                Ok(line) => self.seen.push(line),
+                Err(why) => panic!("no line {count} with `{part}` ({why}):\n{:#?}", self.seen),
+            }
+        }
+    }
+
+    fn rest(mut self) -> Vec<String> {
+        self.seen.extend(self.coming.iter());
+        self.seen
+    }
+}
+
+impl Role {
+    /// Starts `relay` with `args` in `home` and waits until it says that it is ready.
+    pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(args)
+            .args(["--log", "info", "--log-format", "json"])
+            .current_dir(home)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let out = Lines::of(child.stdout.take().unwrap());
+        let log = Lines::of(child.stderr.take().unwrap());
+        let mut role = Self { child, out, log };
+        role.out.wait_for("ready: ", 1);
+        role
+    }
+
+    /// Where a gateway serves clients and links, as it says itself.
+    pub(crate) fn addresses(&mut self) -> [SocketAddr; 2] {
+        let ready = self.out.wait_for("ready: ", 1);
+        let after = |mark: &str| {
+            let rest = ready.split_once(mark).unwrap_or_else(|| panic!("{ready}")).1;
+            rest.split(',').next().unwrap_or(rest).parse().unwrap()
+        };
+        [after("clients on https://"), after("links on ")]
+    }
+
+    /// Waits until the log has `count` lines with `part`, and returns the last.
+    pub(crate) fn wait_for_log(&mut self, part: &str, count: usize) -> String {
+        self.log.wait_for(part, count)
+    }
+
+    /// Sends SIGTERM and waits for the end; returns the exit status and all that was printed.
+    pub(crate) fn stop(mut self) -> (Option<i32>, Vec<String>) {
+        super::terminate(&self.child);
+        self.out.wait_for("stopped: ", 1);
+        let status = self.child.wait().unwrap().code();
+        let empty = || Lines { coming: channel().1, seen: Vec::new() };
+        let mut printed = std::mem::replace(&mut self.out, empty()).rest();
+        printed.extend(std::mem::replace(&mut self.log, empty()).rest());
+        (status, printed)
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        // Fails if it has ended, which is the usual case.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
