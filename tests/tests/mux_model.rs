@@ -1,7 +1,8 @@
 //! Two engines against a model of plain vectors and integers, over pipes that split anywhere.
 //!
-//! A failing case prints its operations and the same as hexadecimal octets; those octets, put into
-//! `fuzz/corpus/mux_ops`, replay it in `cargo test -p relay-tests --test corpora` and in the fuzzer.
+//! A failing case prints its operations, and the same as hexadecimal octets. Those octets, put into
+//! a file of `fuzz/corpus/mux_ops`, replay it in `cargo test -p relay-tests --test corpora` and in
+//! the fuzzer, and keep it as a regression test.
 
 use std::fmt;
 

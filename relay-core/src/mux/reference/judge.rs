@@ -57,7 +57,8 @@ impl End {
                 let view = self.views.get_mut(&id).expect("only known streams become writable");
                 assert!(view.wants_room, "nobody waits to write on {id}");
                 view.wants_room = false;
-                assert_eq!(view.send, Sending::Open, "{id} is called writable");
+                let open = matches!(view.send, Sending::AwaitHead | Sending::Open);
+                assert!(open, "{id} is called writable and is {:?}", view.send);
                 assert!(self.mux.room(id) > 0, "{id} is called writable and is not");
             }
             Event::Openable => {

@@ -92,7 +92,7 @@ pub fn configs(choice: u8) -> [Config; 2] {
         payload_max: 256,
         head_max: 256,
         send_queue_max: 700,
-        ping_timeout: Duration::from_secs(60),
+        ping_timeout: Duration::from_mins(1),
         ..Config::default()
     };
     match choice % 4 {

@@ -82,6 +82,7 @@ impl Pair {
             Op::Open(side, ..)
             | Op::SendHead(side, ..)
             | Op::Write(side, ..)
+            | Op::WantRoom(side, _)
             | Op::Finish(side, _)
             | Op::Trailers(side, ..)
             | Op::Reset(side, _)

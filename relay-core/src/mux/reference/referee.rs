@@ -108,8 +108,8 @@ impl Referee {
         self.serves
     }
 
-    /// Takes `octets` that pass. `heard` is what the sender has heard from its peer; without it only
-    /// what this side says by itself is judged.
+    /// Takes `octets` that pass. `heard` is what the sender has heard from its peer; without it
+    /// only what this side says by itself is judged.
     ///
     /// # Panics
     ///
