@@ -166,7 +166,16 @@ impl End {
         let over = ours.filter(|view| self.is_over(peer, view)).count() as u64;
         let local = over + u64::from(self.config.open_streams_max);
         assert_eq!(self.mux.openable_total(), local.min(peer.heard.streams()), "{side:?}");
+        let theirs = peer.views.values().filter(|view| view.id.opener() == side);
+        let let_go = theirs.filter(|view| peer.is_over(self, view)).count() as u64;
+        let held_back = let_go + u64::from(peer.config.accept_streams_max) - peer.heard.streams();
+        let starved = peer.heard.streams() == u64::from(self.heard.opened());
+        assert!(!starved || held_back == 0 || self.drains(peer), "{side:?} is kept from opening");
         self.check_drained(open);
+    }
+
+    fn drains(&self, peer: &Self) -> bool {
+        self.draining || peer.draining
     }
 
     fn check_drained(&self, open: usize) {
