@@ -33,7 +33,8 @@ fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
         writeln!(
             text,
             "\nCopy each gateway-N folder to the machine of that instance and \
-             {CONNECTION_POINT_HOME} to one\ninside the site; site-ca stays here. Next, each on its machine:"
+             {CONNECTION_POINT_HOME} to one\ninside the site; site-ca stays here. \
+             Next, each on its machine:"
         )?;
     }
     for instance in plan.instances() {
