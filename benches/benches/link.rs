@@ -12,6 +12,7 @@ fn main() {
     bulk(&mut criterion);
     raw_bulk(&mut criterion);
     small_exchange(&mut criterion);
+    raw_ping_pong(&mut criterion);
     criterion.final_summary();
 }
 
@@ -64,6 +65,24 @@ fn small_exchange(criterion: &mut Criterion) {
                 });
             });
         }
+    }
+    group.finish();
+}
+
+/// The same payloads without a link, one exchange at a time.
+fn raw_ping_pong(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("raw/small_exchange");
+    group.throughput(Throughput::Elements(1));
+    for carrier in Carrier::ALL {
+        group.bench_function(BenchmarkId::new(carrier.name(), 1), |bencher| {
+            let runtime = runtime();
+            let mut raw = runtime.block_on(Raw::new(carrier));
+            bencher.iter_custom(|count| {
+                let begun = Instant::now();
+                runtime.block_on(raw.ping_pong(count));
+                begun.elapsed()
+            });
+        });
     }
     group.finish();
 }

@@ -241,4 +241,33 @@ impl Raw {
         };
         tokio::join!(write, read);
     }
+
+    /// Makes `count` small exchanges one after the other: [`SMALL_UP`] octets one way, then
+    /// [`SMALL_DOWN`] the other.
+    ///
+    /// # Panics
+    ///
+    /// If the connection fails.
+    pub async fn ping_pong(&mut self, count: u64) {
+        let Self { reader: client, writer: server, .. } = self;
+        let (mut request, mut answer) = ([0; SMALL_UP], [0; SMALL_DOWN]);
+        let ask = async {
+            for _ in 0..count {
+                send(client, SMALL_UP).await;
+                client.read_exact(&mut answer).await.expect("the server answers");
+            }
+        };
+        let serve = async {
+            for _ in 0..count {
+                server.read_exact(&mut request).await.expect("the client asks");
+                send(server, SMALL_DOWN).await;
+            }
+        };
+        tokio::join!(ask, serve);
+    }
+}
+
+async fn send(pipe: &mut Box<dyn Pipe>, octets: usize) {
+    pipe.write_all(&payload(octets)).await.expect("the peer is there");
+    pipe.flush().await.expect("the peer is there");
 }
