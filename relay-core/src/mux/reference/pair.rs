@@ -48,7 +48,9 @@ impl Pair {
         for _ in 0..2 {
             // Hellos, and then the PINGs that measure the round trip: they are underway when time
             // goes on, so that windows have something to grow by.
-            BOTH.into_iter().for_each(|side| pair.transmit(side, usize::MAX));
+            for side in BOTH {
+                pair.transmit(side, usize::MAX);
+            }
             pair.now += ROUND_TRIP;
             for side in BOTH {
                 pair.deliver(side, usize::MAX);
