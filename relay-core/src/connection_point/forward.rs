@@ -11,7 +11,7 @@ use http_body::Body as _;
 use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
 
-use crate::body::{BodyReceiver, BodySender, SendBodyError};
+use crate::body::{BodyReceiver, BodySender, ReceiveError, SendBodyError};
 use crate::exchange::{AbortCode, AnswerHead, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
@@ -160,7 +160,8 @@ impl Forwarder {
         let answer_within = (!route.is_held()).then_some(self.answer_within);
         let pool = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
         let uri = pool.uri(route.site_target).ok_or(Failure::NoBackend)?;
-        let mut request = Request::new(BodyReceiver::new(recv, declared));
+        let limit = route.endpoint.request_body_bytes_max;
+        let mut request = Request::new(BodyReceiver::new(recv, declared).limited(limit));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -250,6 +251,9 @@ fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
+        if let Some(ReceiveError::TooLarge { limit }) = cause.downcast_ref() {
+            return Refusal::BodyTooLarge { limit: *limit }.into();
+        }
         text = format!("{text}: {cause}");
         source = cause.source();
     }
