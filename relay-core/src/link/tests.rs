@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::mux::{Config, HeadKind, HelloError, LinkError, SendError, Side, StreamCode};
 
+mod ends;
+
 const HEAD: Bytes = Bytes::from_static(b"head");
 
 /// Two linked ends and their drivers.
@@ -207,7 +209,7 @@ async fn a_stream_is_free_again_only_when_the_acceptor_has_let_go() {
     send.reset(StreamCode(0x200));
     drop((send, recv));
     let mut next = std::pin::pin!(pair.gateway.open(HEAD, End::More));
-    let free = tokio::time::timeout(Duration::from_secs(60), next.as_mut()).await;
+    let free = tokio::time::timeout(Duration::from_mins(1), next.as_mut()).await;
     assert!(free.is_err(), "the acceptor's work goes on, whatever the opener did");
     drop(incoming);
     next.await.unwrap();
