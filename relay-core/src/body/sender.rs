@@ -44,6 +44,7 @@ pub struct BodySender<B> {
     /// A chunk that waits for room.
     chunk: Option<Bytes>,
     octets: u64,
+    steps: u64,
     octets_max: Option<u64>,
     limits: HeadLimits,
     done: bool,
@@ -57,12 +58,23 @@ where
     /// Prepares to move `body` into `send`, of at most `octets_max` octets (`None`: no limit).
     pub fn new(body: B, send: SendStream, octets_max: Option<u64>) -> Self {
         let limits = HeadLimits::default();
-        Self { body, send, chunk: None, octets: 0, octets_max, limits, done: false }
+        Self { body, send, chunk: None, octets: 0, steps: 0, octets_max, limits, done: false }
     }
 
     /// Octets moved so far.
     pub fn octets(&self) -> u64 {
         self.octets
+    }
+
+    /// A number that changes whenever something has moved, from the source or into the stream.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Whether the source is what is waited for, and not the stream. Makes sense while
+    /// [`BodySender::poll_send`] is pending.
+    pub(crate) fn waits_for_source(&self) -> bool {
+        !self.done && self.chunk.is_none()
     }
 
     /// Moves the whole body.
@@ -109,6 +121,7 @@ where
                 ready!(self.send.poll_room(cx))?;
                 if let Some(chunk) = self.chunk.take() {
                     self.send.write_now(chunk)?;
+                    self.steps += 1;
                 }
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -142,6 +155,7 @@ where
             return Err(SendBodyError::TooLarge { limit });
         }
         self.chunk = Some(data);
+        self.steps += 1;
         Ok(())
     }
 

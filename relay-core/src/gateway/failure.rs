@@ -48,6 +48,9 @@ pub(super) enum Failure {
     /// No answer in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// The client stopped sending its body.
+    #[error("nothing of the request's body came for {} s", .0.as_secs_f32())]
+    ClientStalled(Duration),
     /// The client broke off, or sent a body that cannot be read.
     #[error("the client's body failed: {0}")]
     ClientBody(SendBodyError),
@@ -78,6 +81,7 @@ impl Failure {
             }
             Self::BadAnswer(_) => service(StatusCode::BAD_GATEWAY, "CMGService_Bad_Answer"),
             Self::Timeout(_) => service(StatusCode::GATEWAY_TIMEOUT, "CMGService_Timeout"),
+            Self::ClientStalled(_) => service(StatusCode::REQUEST_TIMEOUT, "CMGService_Too_Slow"),
             Self::ClientBody(SendBodyError::TooLarge { .. }) => {
                 service(StatusCode::PAYLOAD_TOO_LARGE, "CMGService_Body_Too_Large")
             }
@@ -137,6 +141,7 @@ mod tests {
             Failure::Aborted(AbortCode::BackendTimeout),
             Failure::BadAnswer("x".to_owned()),
             Failure::Timeout(Duration::from_secs(65)),
+            Failure::ClientStalled(Duration::from_secs(30)),
             Failure::ClientBody(SendBodyError::TooLarge { limit: 1 }),
             Failure::ClientBody(SendBodyError::Source("gone".into())),
         ]

@@ -1,0 +1,228 @@
+//! Requests through a gateway whose links lead to scripted peers in memory.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use http_body_util::Empty;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use super::*;
+use crate::exchange::{AbortCode, AnswerHead, Origin};
+use crate::gateway::{GatewayLimits, header};
+use crate::link::Link;
+use crate::mux::HeadKind;
+use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
+
+const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
+const LONG: Duration = Duration::from_mins(10);
+
+fn gateway(limits: GatewayLimits) -> Gateway {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["relay.example".to_owned()]).unwrap();
+    let key = signing_key.serialize_der().try_into().unwrap();
+    let identity = Identity::new(vec![cert.der().clone()], key);
+    let anchors = TrustAnchors::new([cert.der().clone()]).unwrap();
+    let endpoint = Endpoint {
+        name: "mp".to_owned(),
+        kind: EndpointKind::ManagementPoint,
+        role_id: 7,
+        paths: None,
+        request_body_bytes_max: None,
+        access: Access::Anonymous,
+    };
+    Gateway::new(GatewayConfig {
+        service: "relay.example".to_owned(),
+        instance: Instance::FIRST,
+        endpoints: Arc::new(EndpointMap::new(vec![endpoint]).unwrap()),
+        client_tls: client_edge_config(&identity).unwrap(),
+        link_tls: link_server_config(&identity, &anchors).unwrap(),
+        limits,
+    })
+}
+
+/// Registers a link and returns its far end.
+async fn add_link(gateway: &Gateway, number: u64) -> Link {
+    let config = Config { accept_streams_max: 16, open_streams_max: 64, ..Config::default() };
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
+    let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
+    tokio::spawn(peer_driver);
+    let registered = gateway.inner.relay.registry.register(Entry {
+        number,
+        name: "cp".into(),
+        link: link.clone(),
+    });
+    tokio::spawn(async move {
+        driver.await;
+        drop(registered);
+    });
+    link.established().await.unwrap();
+    peer
+}
+
+fn head(status: u16) -> Bytes {
+    let status = StatusCode::from_u16(status).unwrap();
+    let headers = HeaderMap::new();
+    let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+    head.encode(&HeadLimits::default()).unwrap()
+}
+
+fn get() -> Request<Empty<Bytes>> {
+    Request::get(TARGET).body(Empty::new()).unwrap()
+}
+
+/// A body that yields one chunk and then nothing, neither more nor its end.
+struct Stalled(Option<Bytes>);
+
+impl Body for Stalled {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A body that always has more.
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 16_000])))))
+    }
+}
+
+fn reason<B>(response: &Response<B>) -> &str {
+    response.headers().get(header::REASON).map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_point_that_refuses_everything_is_not_asked_for_ever() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let refusing = tokio::spawn(async move {
+        let mut asked = 0;
+        while let Ok(mut incoming) = peer.accept().await {
+            asked += 1;
+            incoming.send.reset(StreamCode(AbortCode::Refused.to_wire()));
+            if asked > 100 {
+                break;
+            }
+        }
+        asked
+    });
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.headers().contains_key(http::header::RETRY_AFTER));
+    for entry in gateway.inner.relay.registry.all().iter() {
+        entry.link.close();
+    }
+    let asked = refusing.await.unwrap();
+    assert!((2..10).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_sending_is_answered_408_and_its_stream_is_freed() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let before = Instant::now();
+    let request = Request::builder().method("CCM_POST").uri(TARGET);
+    let request = request.body(Stalled(Some(Bytes::from_static(b"half")))).unwrap();
+    let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(reason(&response), "CMGService_Too_Slow");
+    assert_eq!(before.elapsed(), GatewayLimits::default().body_stall);
+    let mut incoming = peer.accept().await.unwrap();
+    incoming.send.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_the_site_does_not_take_is_no_fault_of_the_client() {
+    let gateway = gateway(GatewayLimits::default());
+    let _peer = add_link(&gateway, 1).await;
+    let request = Request::builder().method("CCM_POST").uri(TARGET).body(Endless).unwrap();
+    let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(reason(&response), "CMGService_Timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_answer_with_an_interim_status_is_a_bad_answer() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    for status in [100, 101, 103, 199] {
+        let answering = tokio::spawn({
+            let peer = peer.clone();
+            async move {
+                let mut incoming = peer.accept().await.unwrap();
+                incoming.send.send_head(head(status), HeadKind::FinalAndEnd).unwrap();
+            }
+        });
+        let response = gateway.handle(get()).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{status}");
+        assert_eq!(reason(&response), "CMGService_Bad_Answer");
+        answering.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_on_the_link_port_take_no_connection_points_place() {
+    let limits = GatewayLimits { links_max: 1, ..GatewayLimits::default() };
+    let gateway = gateway(limits);
+    let (_silent, pipe) = tokio::io::duplex(64);
+    let mut stranger = pin!(gateway.serve_link(pipe));
+    poll_fn(|cx| {
+        assert!(stranger.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    let (mut garbage, pipe) = tokio::io::duplex(64);
+    garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let refused = gateway.serve_link(pipe).await;
+    assert!(
+        matches!(refused, Err(LinkRefused::Connect(ConnectError::Tls(_)))),
+        "judged by what it says, not by who is there: {refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn deaf_links_do_not_add_up_when_the_instance_stops() {
+    let gateway = gateway(GatewayLimits::default());
+    let mut held = Vec::new();
+    for number in 0..5 {
+        let config = Config { open_streams_max: 8, ..Config::default() };
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
+        let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
+        tokio::spawn(driver);
+        let mut peer_driver = Box::pin(peer_driver);
+        tokio::select! {
+            ended = peer_driver.as_mut() => panic!("{ended}"),
+            hello = link.established() => hello.unwrap(),
+        };
+        let entry = Entry { number, name: "cp".into(), link };
+        // From now on nothing answers, although the pipe is open.
+        held.push((gateway.inner.relay.registry.register(entry), peer, peer_driver));
+    }
+    let before = Instant::now();
+    gateway.drain(JoinSet::new(), JoinSet::new()).await;
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+}
