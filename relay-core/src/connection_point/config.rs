@@ -92,7 +92,7 @@ impl Default for ConnectionPointLimits {
             backend_connect: Duration::from_secs(5),
             backend_answer: Duration::from_secs(62),
             backend_idle_max: 64,
-            backend_idle: Duration::from_secs(60),
+            backend_idle: Duration::from_mins(1),
             drain: Duration::from_secs(30),
         }
     }
