@@ -174,8 +174,7 @@ impl Relay {
             match tokio::time::timeout_at(deadline, opening).await {
                 Ok(Ok((send, recv))) => return Ok((send, recv, via)),
                 Ok(Err(_)) if Instant::now() < deadline => {}
-                Ok(Err(_)) => return Err(Failure::Overloaded(self.limits.link_credit)),
-                Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
+                Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
             }
         }
     }
