@@ -47,6 +47,7 @@ pub struct BodySender<B> {
     steps: u64,
     octets_max: Option<u64>,
     limits: HeadLimits,
+    source_failure: AbortCode,
     done: bool,
 }
 
@@ -58,7 +59,25 @@ where
     /// Prepares to move `body` into `send`, of at most `octets_max` octets (`None`: no limit).
     pub fn new(body: B, send: SendStream, octets_max: Option<u64>) -> Self {
         let limits = HeadLimits::default();
-        Self { body, send, chunk: None, octets: 0, steps: 0, octets_max, limits, done: false }
+        Self {
+            body,
+            send,
+            chunk: None,
+            octets: 0,
+            steps: 0,
+            octets_max,
+            limits,
+            source_failure: AbortCode::Cancelled,
+            done: false,
+        }
+    }
+
+    /// Changes the code with which the stream is reset when the body's source fails. Default
+    /// [`AbortCode::Cancelled`], for a client that went away.
+    #[must_use]
+    pub fn on_source_failure(mut self, code: AbortCode) -> Self {
+        self.source_failure = code;
+        self
     }
 
     /// Octets moved so far.
@@ -134,7 +153,7 @@ where
                     }
                 },
                 Some(Err(error)) => {
-                    self.send.reset(StreamCode(AbortCode::Cancelled.to_wire()));
+                    self.send.reset(StreamCode(self.source_failure.to_wire()));
                     return Poll::Ready(Err(SendBodyError::Source(error.into())));
                 }
                 None => {

@@ -10,6 +10,7 @@ mod backoff;
 mod config;
 mod forward;
 mod supervise;
+mod upload;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
