@@ -10,6 +10,7 @@ mod demo;
 mod exit;
 mod init;
 mod logs;
+mod pki;
 mod run;
 
 use std::process::ExitCode;

@@ -1,5 +1,7 @@
 //! Shared parts of the cross-room tests.
 
+pub mod mux;
+
 /// Compiles the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]

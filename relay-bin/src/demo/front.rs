@@ -27,10 +27,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::pki::SiteCa;
 use super::relay::{MP_ROLE, SUP_ROLE, endpoints};
 use super::session::{MESSAGE_ID, REASON};
 use super::site::Site;
+use crate::pki::SiteCa;
 
 /// How the stand-in misbehaves, so that the session can be seen to notice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,7 +65,7 @@ type Body = BoxBody<Bytes, hyper::Error>;
 
 impl Front {
     pub(super) async fn start(ca: &SiteCa, count: usize, site: &Site, fault: Fault) -> Self {
-        let identity = ca.issue_server(&["localhost"]).unwrap();
+        let identity = ca.issue_server(vec!["localhost".to_owned()]).unwrap().identity();
         let acceptor = TlsAcceptor::from(client_edge_config(&identity).unwrap());
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);

@@ -10,7 +10,6 @@ mod curl;
 mod front;
 mod material;
 mod message;
-mod pki;
 mod relay;
 mod session;
 mod site;
@@ -26,7 +25,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use tokio::signal;
 
-use pki::SiteCa;
+use crate::pki::SiteCa;
+
 use relay::RunningRelay;
 use session::{Extent, Report, Row, Target};
 use site::Site;

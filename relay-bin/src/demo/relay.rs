@@ -20,8 +20,8 @@ use relay_core::transport::{
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::pki::SiteCa;
 use super::site::Site;
+use crate::pki::SiteCa;
 
 /// The service's name: in the client's URL and in every server certificate.
 pub(crate) const HOST: &str = "localhost";
@@ -69,7 +69,7 @@ pub(crate) async fn start_relay(
     ca: &SiteCa,
 ) -> anyhow::Result<RunningRelay> {
     let anchors = ca.anchors()?;
-    let edge = client_edge_config(&ca.issue_server(&[HOST])?)?;
+    let edge = client_edge_config(&ca.issue_server(vec![HOST.to_owned()])?.identity())?;
     let published = Arc::new(EndpointMap::new(endpoints().to_vec())?);
     let (stop, stopped) = watch::channel(false);
     let mut relay = RunningRelay { clients: Vec::new(), stop, roles: JoinSet::new() };
@@ -92,7 +92,10 @@ pub(crate) async fn start_relay(
             instance,
             endpoints: Arc::clone(&published),
             client_tls: Arc::clone(&edge),
-            link_tls: link_server_config(&ca.issue_server(&[HOST])?, &anchors)?,
+            link_tls: link_server_config(
+                &ca.issue_server(vec![HOST.to_owned()])?.identity(),
+                &anchors,
+            )?,
             limits,
         });
         let stopped = until(stopped.clone());
@@ -105,7 +108,7 @@ pub(crate) async fn start_relay(
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
         name: name.to_owned(),
         gateways,
-        link_tls: link_client_config(&ca.issue_link_client(name)?, &anchors)?,
+        link_tls: link_client_config(&ca.issue_client(name)?.identity(), &anchors)?,
         endpoints: site_endpoints(site)?,
         limits,
     })?;

@@ -2,11 +2,11 @@
 //! before they can judge it.
 
 use super::front::{Fault, Front};
-use super::pki::SiteCa;
 use super::relay::{HOST, MP_ROLE, SUP_ROLE};
 use super::session::{Extent, Report, Target, run};
 use super::site::Site;
 use super::table::{Colour, table};
+use crate::pki::SiteCa;
 
 /// Small, so that a build without optimisation is done in a moment.
 const EXTENT: Extent = Extent { download_bytes: 3 * 1024 * 1024 + 5, crowd: 40 };

@@ -7,7 +7,6 @@
 
 mod folder;
 mod next_steps;
-mod pki;
 mod plan;
 mod texts;
 
@@ -21,10 +20,10 @@ use relay_core::transport::TrustAnchors;
 use rustls::pki_types::ServerName;
 
 use self::folder::Folder;
-use self::pki::{Issued, SiteCa};
 use self::plan::Plan;
 use crate::console::say;
 use crate::exit::Failure;
+use crate::pki::{Issued, SiteCa};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -125,7 +124,7 @@ fn backend_ca(args: &Args) -> anyhow::Result<Option<String>> {
 /// Writes every file of the site into the staged folder.
 fn write(folder: &Folder, plan: &Plan, backend_ca: Option<&str>) -> anyhow::Result<()> {
     let ca = SiteCa::new(&format!("relay site authority for {}", plan.service()))?;
-    folder.add("site-ca/site-ca.pem", ca.certificate_pem())?;
+    folder.add("site-ca/site-ca.pem", &ca.certificate_pem())?;
     folder.add_secret("site-ca/site-ca-key.pem", &ca.key_pem())?;
 
     for instance in plan.instances() {
@@ -133,7 +132,7 @@ fn write(folder: &Folder, plan: &Plan, backend_ca: Option<&str>) -> anyhow::Resu
         let clients = ca.issue_server(plan.client_names())?;
         let links = ca.issue_server(vec![plan.link_name(instance)])?;
         folder.add(&format!("{home}/gateway.toml"), &texts::gateway(plan, instance))?;
-        folder.add(&format!("{home}/site-ca.pem"), ca.certificate_pem())?;
+        folder.add(&format!("{home}/site-ca.pem"), &ca.certificate_pem())?;
         add_identity(folder, &format!("{home}/clients"), &clients)?;
         add_identity(folder, &format!("{home}/links"), &links)?;
     }
@@ -141,7 +140,7 @@ fn write(folder: &Folder, plan: &Plan, backend_ca: Option<&str>) -> anyhow::Resu
     let home = plan::CONNECTION_POINT_HOME;
     let link = ca.issue_client(plan::CONNECTION_POINT_NAME)?;
     folder.add(&format!("{home}/connection-point.toml"), &texts::connection_point(plan))?;
-    folder.add(&format!("{home}/site-ca.pem"), ca.certificate_pem())?;
+    folder.add(&format!("{home}/site-ca.pem"), &ca.certificate_pem())?;
     add_identity(folder, &format!("{home}/link"), &link)?;
     if let Some(text) = backend_ca {
         folder.add(&format!("{home}/{}", plan::BACKEND_CA_FILE), text)?;
@@ -150,8 +149,8 @@ fn write(folder: &Folder, plan: &Plan, backend_ca: Option<&str>) -> anyhow::Resu
 }
 
 fn add_identity(folder: &Folder, stem: &str, issued: &Issued) -> anyhow::Result<()> {
-    folder.add(&format!("{stem}.pem"), &issued.certificate_pem)?;
-    folder.add_secret(&format!("{stem}-key.pem"), &issued.key_pem)
+    folder.add(&format!("{stem}.pem"), &issued.certificate_pem())?;
+    folder.add_secret(&format!("{stem}-key.pem"), &issued.key_pem())
 }
 
 /// Loads every configuration of the site as its role would.

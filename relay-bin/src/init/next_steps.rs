@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::pki::LEAF_LIFE;
 use super::plan::{CONNECTION_POINT_HOME, Plan, gateway_home};
+use crate::pki::LEAF_LIFE;
 
 /// The clients' URL and the commands that come next, ready to be pasted into a shell.
 pub(super) fn text(dir: &Path, plan: &Plan) -> String {
@@ -33,7 +33,8 @@ fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
         writeln!(
             text,
             "\nCopy each gateway-N folder to the machine of that instance and \
-             {CONNECTION_POINT_HOME} to one\ninside the site; site-ca stays here. Next, each on its machine:"
+             {CONNECTION_POINT_HOME} to one\ninside the site; site-ca stays here. \
+             Next, each on its machine:"
         )?;
     }
     for instance in plan.instances() {

@@ -149,7 +149,7 @@ impl Config {
 
 /// A day at most: a deadline beyond what the clock can hold would panic.
 fn time(setting: &'static str, value: Duration) -> Result<(), ConfigError> {
-    let (min, max) = (Duration::from_millis(1), Duration::from_secs(86_400));
+    let (min, max) = (Duration::from_millis(1), Duration::from_hours(24));
     if (min..=max).contains(&value) {
         return Ok(());
     }
@@ -215,7 +215,7 @@ mod tests {
             |c, v| c.ping_timeout = v,
             |c, v| c.hello_timeout = v,
         ];
-        let (min, max) = (Duration::from_millis(1), Duration::from_secs(86_400));
+        let (min, max) = (Duration::from_millis(1), Duration::from_hours(24));
         for set in settings {
             let verdict = |value| {
                 let mut config = Config::default();

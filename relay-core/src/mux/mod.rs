@@ -60,6 +60,9 @@ mod event;
 mod frame;
 mod half;
 mod hello;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod reference;
 mod stream;
 mod table;
 mod window;

@@ -35,7 +35,7 @@ pub(crate) const REASON: &str = "relay-reason";
 const STEP_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long a step that moves much may take; a build without optimisation is slow.
-const LONG_STEP_WITHIN: Duration = Duration::from_secs(120);
+const LONG_STEP_WITHIN: Duration = Duration::from_mins(2);
 
 /// What the session runs against.
 #[derive(Clone, Debug)]

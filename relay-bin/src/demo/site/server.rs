@@ -26,7 +26,7 @@ const CONNECTIONS_MAX: usize = 1_024;
 const HEAD_WITHIN: Duration = Duration::from_secs(75);
 
 /// How long an answer may take to begin; covers a request body that never ends.
-const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+const ANSWER_WITHIN: Duration = Duration::from_mins(1);
 
 /// How long requests in flight have to end when the site stops.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);

@@ -1,0 +1,88 @@
+//! Links over loopback sockets on one thread, beside the bare connection they travel in.
+
+use std::time::Instant;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use relay_benches::BULK_OCTETS;
+use relay_benches::links::{Carrier, Links, Raw};
+use tokio::runtime::{Builder, Runtime};
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    bulk(&mut criterion);
+    raw_bulk(&mut criterion);
+    small_exchange(&mut criterion);
+    raw_ping_pong(&mut criterion);
+    criterion.final_summary();
+}
+
+fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().expect("the system has a poller to spare")
+}
+
+fn bulk(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("link/bulk");
+    group.throughput(Throughput::Bytes(BULK_OCTETS as u64));
+    for carrier in Carrier::ALL {
+        for streams in [1, 64] {
+            group.bench_function(BenchmarkId::new(carrier.name(), streams), |bencher| {
+                let runtime = runtime();
+                let links = runtime.block_on(Links::new(carrier));
+                bencher.iter(|| runtime.block_on(links.download(streams, BULK_OCTETS)));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The same octets without a link: what `link/bulk` is to be compared with.
+fn raw_bulk(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("raw/bulk");
+    group.throughput(Throughput::Bytes(BULK_OCTETS as u64));
+    for carrier in Carrier::ALL {
+        group.bench_function(BenchmarkId::from_parameter(carrier.name()), |bencher| {
+            let runtime = runtime();
+            let mut raw = runtime.block_on(Raw::new(carrier));
+            bencher.iter(|| runtime.block_on(raw.download(BULK_OCTETS)));
+        });
+    }
+    group.finish();
+}
+
+/// Time is per exchange: criterion's iterations are exchanges, shared by those in flight.
+fn small_exchange(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("link/small_exchange");
+    group.throughput(Throughput::Elements(1));
+    for carrier in Carrier::ALL {
+        for in_flight in [1, 64, 512] {
+            group.bench_function(BenchmarkId::new(carrier.name(), in_flight), |bencher| {
+                let runtime = runtime();
+                let links = runtime.block_on(Links::new(carrier));
+                bencher.iter_custom(|count| {
+                    let begun = Instant::now();
+                    runtime.block_on(links.small_exchanges(in_flight, count));
+                    begun.elapsed()
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+/// The same payloads without a link, one exchange at a time.
+fn raw_ping_pong(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("raw/small_exchange");
+    group.throughput(Throughput::Elements(1));
+    for carrier in Carrier::ALL {
+        group.bench_function(BenchmarkId::new(carrier.name(), 1), |bencher| {
+            let runtime = runtime();
+            let mut raw = runtime.block_on(Raw::new(carrier));
+            bencher.iter_custom(|count| {
+                let begun = Instant::now();
+                runtime.block_on(raw.ping_pong(count));
+                begun.elapsed()
+            });
+        });
+    }
+    group.finish();
+}

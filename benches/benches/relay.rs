@@ -1,0 +1,58 @@
+//! The whole relay over loopback sockets and TLS, beside the same requests without it.
+
+use std::time::Instant;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use relay_benches::relay::{Ask, Relay, Way, ask_all};
+use relay_benches::{BULK_OCTETS, SMALL_DOWN, SMALL_UP};
+use tokio::runtime::{Builder, Runtime};
+
+const GET_1K: Ask = Ask { up: 0, down: SMALL_DOWN };
+const POST_SMALL: Ask = Ask { up: SMALL_UP, down: SMALL_DOWN };
+const DOWNLOAD: Ask = Ask { up: 0, down: BULK_OCTETS };
+const UPLOAD: Ask = Ask { up: BULK_OCTETS, down: SMALL_DOWN };
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    for (group, way) in [("relay/loopback", Way::Relayed), ("raw/http", Way::Direct)] {
+        measure(&mut criterion, group, way);
+    }
+    criterion.final_summary();
+}
+
+/// As many worker threads as the smallest machine has that the figures are compared on.
+fn runtime() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().expect("the system has a poller to spare")
+}
+
+fn measure(criterion: &mut Criterion, group: &str, way: Way) {
+    let mut group = criterion.benchmark_group(group);
+    for (name, ask, in_flight) in [
+        ("get_1k_1_in_flight", GET_1K, 1),
+        ("get_1k_64_in_flight", GET_1K, 64),
+        ("post_300_64_in_flight", POST_SMALL, 64),
+        ("download_16m", DOWNLOAD, 1),
+        ("upload_16m", UPLOAD, 1),
+    ] {
+        group.throughput(throughput(ask));
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            let runtime = runtime();
+            let relay = runtime.block_on(Relay::start());
+            let mut clients = runtime.block_on(relay.clients(way, in_flight));
+            bencher.iter_custom(|count| {
+                let begun = Instant::now();
+                let busy = std::mem::take(&mut clients);
+                clients = runtime.block_on(ask_all(busy, ask, count));
+                begun.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Exchanges where they are small, else the octets of their bodies.
+fn throughput(ask: Ask) -> Throughput {
+    let octets = (ask.up + ask.down) as u64;
+    if octets < BULK_OCTETS as u64 { Throughput::Elements(1) } else { Throughput::Bytes(octets) }
+}

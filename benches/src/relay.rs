@@ -1,0 +1,311 @@
+//! A whole relay on loopback: clients, a gateway instance, a connection point and a backend, in
+//! one process, over real sockets and real TLS.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use relay_core::connection_point::{
+    BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
+    SiteEndpoint,
+};
+use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits};
+use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use relay_core::transport::{
+    Instance, Listener, backend_client_config, client_edge_config, link_client_config,
+    link_server_config,
+};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+use crate::links::take_turn;
+use crate::pki::{HOST, SiteCa};
+use crate::{CHUNK_OCTETS, payload};
+
+/// Role id of the management point; the size of number that real sites have.
+const ROLE: u64 = 72_057_594_037_927_939;
+
+/// How often the fixture looks whether the link is up.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Where a client's requests go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// Through the relay, over TLS.
+    Relayed,
+    /// Straight to the backend, without TLS: what the backend and the client alone cost.
+    Direct,
+}
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    /// Octets of the request's body; 0 is a GET, anything else a `CCM_POST`.
+    pub up: usize,
+    /// Octets of the answer's body.
+    pub down: usize,
+}
+
+/// The relay and its backend. Dropping it ends everything.
+#[derive(Debug)]
+pub struct Relay {
+    clients: SocketAddr,
+    backend: SocketAddr,
+    client_tls: Arc<ClientConfig>,
+    _tasks: JoinSet<()>,
+}
+
+impl Relay {
+    /// Starts everything on the current runtime and waits for the link.
+    ///
+    /// # Panics
+    ///
+    /// If loopback cannot be used.
+    pub async fn start() -> Self {
+        let ca = SiteCa::new();
+        let mut tasks = JoinSet::new();
+        let backend = start_backend(&mut tasks).await;
+        let clients = listener().await;
+        let links = listener().await;
+        let (clients_at, links_at) = (clients.local_addr(), links.local_addr());
+        let gateway = gateway(&ca);
+        let serving = gateway.clone().serve(clients, links, std::future::pending());
+        tasks.spawn(async move { _ = serving.await });
+        let connection_point = connection_point(&ca, links_at, backend);
+        let running = connection_point.run(std::future::pending());
+        tasks.spawn(async move { _ = running.await });
+        while gateway.links() == 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+        let client_tls = backend_client_config(&ca.anchors());
+        let client_tls = client_tls.expect("the provider supports the default versions");
+        Self { clients: clients_at, backend, client_tls, _tasks: tasks }
+    }
+
+    /// Connects `count` clients, each with a connection of its own.
+    ///
+    /// # Panics
+    ///
+    /// If one cannot connect.
+    pub async fn clients(&self, way: Way, count: usize) -> Vec<Client> {
+        let mut clients = Vec::with_capacity(count);
+        for _ in 0..count {
+            clients.push(self.client(way).await);
+        }
+        clients
+    }
+
+    async fn client(&self, way: Way) -> Client {
+        let to = if way == Way::Relayed { self.clients } else { self.backend };
+        let tcp = TcpStream::connect(to).await.expect("the listener takes the connection");
+        tcp.set_nodelay(true).expect("the socket is connected");
+        let root = match way {
+            Way::Relayed => format!("/CCM_Proxy_MutualAuth/{ROLE}"),
+            Way::Direct => String::new(),
+        };
+        let send = match way {
+            Way::Direct => connect(TokioIo::new(tcp)).await,
+            Way::Relayed => {
+                let name = ServerName::try_from(HOST).expect("the host is a DNS name");
+                let tls = TlsConnector::from(Arc::clone(&self.client_tls));
+                let tls = tls.connect(name, tcp).await.expect("the client trusts the site");
+                connect(TokioIo::new(tls)).await
+            }
+        };
+        Client { send, root }
+    }
+}
+
+async fn connect<P>(io: TokioIo<P>) -> SendRequest<Octets>
+where
+    P: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    let (send, connection) = handshake(io).await.expect("a fresh connection takes requests");
+    // Ends with the client that it belongs to.
+    tokio::spawn(connection);
+    send
+}
+
+/// A client and its connection.
+#[derive(Debug)]
+pub struct Client {
+    send: SendRequest<Octets>,
+    root: String,
+}
+
+impl Client {
+    /// Makes one request and reads the whole answer.
+    ///
+    /// # Panics
+    ///
+    /// If the answer is not 200 or its body not of the length that was asked for.
+    pub async fn ask(&mut self, ask: Ask) {
+        self.send.ready().await.expect("the connection is kept alive");
+        let method = match ask.up {
+            0 => Method::GET,
+            _ => Method::from_bytes(b"CCM_POST").expect("the verb is a token"),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/SMS_MP/{}", self.root, ask.down))
+            .header("host", HOST)
+            .header("user-agent", "ConfigMgr Messaging HTTP Sender")
+            .body(Octets { left: ask.up })
+            .expect("the parts are constants that are valid");
+        let answer = self.send.send_request(request).await.expect("the request is answered");
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(count(answer.into_body()).await, ask.down, "the answer is whole");
+    }
+}
+
+/// Makes `count` requests, as many at any time as there are clients.
+///
+/// # Panics
+///
+/// As [`Client::ask`].
+pub async fn ask_all(clients: Vec<Client>, ask: Ask, count: u64) -> Vec<Client> {
+    let left = Arc::new(AtomicU64::new(count));
+    let mut workers = JoinSet::new();
+    for mut client in clients {
+        let left = Arc::clone(&left);
+        workers.spawn(async move {
+            while take_turn(&left) {
+                client.ask(ask).await;
+            }
+            client
+        });
+    }
+    workers.join_all().await
+}
+
+/// A body of known length that costs nothing to make.
+#[derive(Debug)]
+struct Octets {
+    left: usize,
+}
+
+impl Body for Octets {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        let chunk = payload(self.left.min(CHUNK_OCTETS));
+        self.left -= chunk.len();
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
+}
+
+async fn count(mut body: Incoming) -> usize {
+    let mut octets = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.expect("the body is not cut");
+        octets += frame.data_ref().map_or(0, Bytes::len);
+    }
+    octets
+}
+
+async fn listener() -> Listener {
+    let at = (Ipv4Addr::LOCALHOST, 0).into();
+    Listener::bind(at).await.expect("loopback has a free port")
+}
+
+/// A backend that answers with as many octets as the last segment of the path says.
+async fn start_backend(tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await;
+    let listener = listener.expect("loopback has a free port");
+    let address = listener.local_addr().expect("the socket is bound");
+    tasks.spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((tcp, _)) = listener.accept().await {
+            let _ = tcp.set_nodelay(true);
+            let serve = http1::Builder::new();
+            connections.spawn(serve.serve_connection(TokioIo::new(tcp), service_fn(answer)));
+        }
+    });
+    address
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Octets>, Infallible> {
+    let asked = request.uri().path().rsplit('/').next().and_then(|last| last.parse().ok());
+    count(request.into_body()).await;
+    let mut response = Response::new(Octets { left: asked.unwrap_or(0) });
+    if asked.is_none() {
+        *response.status_mut() = StatusCode::NOT_FOUND;
+    }
+    Ok(response)
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        name: "mp".to_owned(),
+        kind: EndpointKind::ManagementPoint,
+        role_id: ROLE,
+        paths: None,
+        request_body_bytes_max: None,
+        access: Access::Anonymous,
+    }
+}
+
+fn gateway(ca: &SiteCa) -> Gateway {
+    let endpoints = EndpointMap::new(vec![endpoint()]).expect("one endpoint has no double");
+    let client_tls = client_edge_config(&ca.server()).expect("the identity was made for this");
+    let link_tls = link_server_config(&ca.server(), &ca.anchors());
+    Gateway::new(GatewayConfig {
+        service: HOST.to_owned(),
+        instance: Instance::FIRST,
+        endpoints: Arc::new(endpoints),
+        client_tls,
+        link_tls: link_tls.expect("the identity was made for this"),
+        limits: GatewayLimits::default(),
+    })
+}
+
+fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> ConnectionPoint {
+    let link_tls = link_client_config(&ca.link_client(), &ca.anchors());
+    let url = format!("http://{backend}").parse().expect("an address makes a URL");
+    let connection_point = ConnectionPoint::new(ConnectionPointConfig {
+        name: "bench-cp".to_owned(),
+        gateways: vec![GatewayAddress {
+            instance: Instance::FIRST,
+            host: links.ip().to_string(),
+            port: links.port(),
+            server_name: HOST.to_owned(),
+        }],
+        link_tls: link_tls.expect("the identity was made for this"),
+        endpoints: vec![SiteEndpoint {
+            endpoint: endpoint(),
+            backend: BackendConfig { url, tls: None },
+        }],
+        limits: ConnectionPointLimits::default(),
+    });
+    connection_point.expect("one endpoint has no double")
+}

@@ -1,0 +1,365 @@
+//! One side of a pair: what it is told to do, and what the model predicts that it answers.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+
+use super::op::Op;
+use super::referee::Referee;
+use super::view::{Block, Receiving, Sending, View, block, payload};
+use crate::mux::{Batch, Config, HeadKind, Mux, OpenError, SendError, Side, StreamCode, StreamId};
+
+/// Slices of a batch, with room to spare.
+const SLICES: usize = 80;
+
+/// Interim heads that a peer takes on one stream.
+const INTERIM_HEADS_MAX: usize = 8;
+
+/// One side: its engine, the pipe it sends into, and what the model knows of it.
+#[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four things that each happen once, in any order"
+)]
+pub struct End {
+    pub(super) side: Side,
+    /// The engine.
+    pub mux: Mux,
+    pub(super) config: Config,
+    pub(super) batch: Batch,
+    /// Octets in the pipe towards the other side.
+    pub(super) pipe: Vec<u8>,
+    /// Octets that arrived and that the engine has left for later.
+    pub(super) input: BytesMut,
+    /// What this side has sent.
+    pub(super) sent: Referee,
+    /// What of it the other side has got.
+    pub(super) heard: Referee,
+    pub(super) views: BTreeMap<StreamId, View>,
+    pub(super) opened: u32,
+    pub(super) draining: bool,
+    pub(super) drained: bool,
+    pub(super) told_to_go: bool,
+    pub(super) openable_told: u64,
+    pub(super) heard_at: Instant,
+    /// Whether the model still predicts: no frame was injected and no link has ended.
+    pub(super) predicted: bool,
+}
+
+impl End {
+    pub(super) fn new(side: Side, config: Config, peer: &Config, now: Instant) -> Self {
+        Self {
+            side,
+            mux: Mux::new(side, config.clone(), now).expect("the settings of a pair are valid"),
+            batch: Batch::new(),
+            pipe: Vec::new(),
+            input: BytesMut::new(),
+            sent: Referee::new(side, &config, peer),
+            heard: Referee::new(side, &config, peer),
+            views: BTreeMap::new(),
+            opened: 0,
+            draining: false,
+            drained: false,
+            told_to_go: false,
+            openable_told: 0,
+            heard_at: now,
+            predicted: true,
+            config,
+        }
+    }
+
+    /// A copy of what the batch has left to write.
+    pub(super) fn unwritten(&self) -> Vec<u8> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let used = self.batch.io_slices(&mut slices);
+        let octets: Vec<u8> = slices[..used].iter().flat_map(|s| s.iter().copied()).collect();
+        assert_eq!(octets.len(), self.batch.len(), "the slices are all of the batch");
+        octets
+    }
+
+    pub(super) fn hear(&mut self, octets: &[u8], now: Instant) {
+        self.input.extend_from_slice(octets);
+        let ended = self.mux.closed().cloned();
+        let outcome = self.mux.handle_input(now, &mut self.input);
+        if let Some(error) = ended {
+            assert_eq!(outcome, Err(error), "a link that has ended stays as it is");
+        } else if self.predicted {
+            assert_eq!(outcome, Ok(()), "{:?} refuses what an engine sent", self.side);
+        }
+    }
+
+    /// The engine's memory for payload stays within what it was given.
+    pub(super) fn check_memory(&self) {
+        let floors = u64::from(self.config.accept_streams_max + self.config.open_streams_max)
+            * u64::from(self.config.stream_window);
+        let growth = self.mux.stats().window_growth;
+        assert!(growth <= self.config.receive_memory_max - floors, "windows outgrew their memory");
+        let floor = u64::from(self.config.stream_window);
+        let above: u64 = self.views.values().map(|v| v.held().saturating_sub(floor)).sum();
+        assert!(above <= growth, "{:?} holds more than was reserved", self.side);
+    }
+
+    /// Every stream this side knows, over or not.
+    pub(super) fn ids(&self) -> Vec<StreamId> {
+        self.views.keys().copied().collect()
+    }
+
+    /// The stream that `pick` means, if any is known.
+    fn picked(&self, pick: u8) -> Option<StreamId> {
+        let among = self.views.len().min(8);
+        let back = usize::from(pick).checked_rem(among)?;
+        self.views.keys().rev().nth(back).copied()
+    }
+
+    pub(super) fn command(&mut self, peer: &Self, op: Op) {
+        match op {
+            Op::Open(_, len, end) => self.open(peer, len, end),
+            Op::TakeAll(_) => {
+                for id in self.ids() {
+                    self.take(id, usize::MAX);
+                }
+            }
+            Op::SendHead(_, pick, len, kind) => {
+                let Some(id) = self.picked(pick) else { return };
+                self.send_head(peer, id, len, kind);
+            }
+            Op::Write(_, pick, len) => {
+                let Some(id) = self.picked(pick) else { return };
+                self.write(peer, id, len);
+            }
+            Op::Finish(_, pick) => {
+                let Some(id) = self.picked(pick) else { return };
+                let answer = self.mux.finish(id);
+                self.ended_with(id, answer, None);
+            }
+            Op::Trailers(_, pick, len) => {
+                let Some(id) = self.picked(pick) else { return };
+                self.trailers(peer, id, len);
+            }
+            Op::Reset(_, pick) => {
+                let Some(id) = self.picked(pick) else { return };
+                let code = StreamCode(0x100 + u32::from(pick));
+                self.mux.reset(id, code);
+                self.was_reset_here(peer, id, code);
+            }
+            Op::Stop(_, pick) => {
+                let Some(id) = self.picked(pick) else { return };
+                let code = StreamCode(0x200 + u32::from(pick));
+                self.mux.stop(id, code);
+                self.was_stopped_here(id, code);
+            }
+            Op::Take(_, pick, octets) => {
+                let Some(id) = self.picked(pick) else { return };
+                self.take(id, octets);
+            }
+            Op::Release(_, pick) => {
+                let Some(id) = self.picked(pick) else { return };
+                self.release(peer, id);
+            }
+            _ => {}
+        }
+    }
+
+    fn open(&mut self, peer: &Self, len: usize, end: bool) {
+        let Some(next) = StreamId::nth(self.side, self.opened) else { return };
+        let head = block(next, self.side, 0, len);
+        let limit = peer.config.head_max;
+        let openable = self.mux.openable_total();
+        let answer = self.mux.open(Bytes::from(head.clone()), end);
+        if self.predicted {
+            assert!(openable <= peer.heard.streams(), "more can be opened than was granted");
+            let expected = if self.draining || peer.heard.serves().is_some() {
+                Err(OpenError::GoingAway)
+            } else if len > limit as usize {
+                Err(OpenError::HeadTooLong { len, limit })
+            } else if u64::from(self.opened) >= openable {
+                Err(OpenError::NoStreamFree)
+            } else {
+                Ok(next)
+            };
+            assert_eq!(answer, expected, "{:?} opens", self.side);
+        }
+        let Ok(id) = answer else { return };
+        self.opened += 1;
+        let mut view = View::new(id, true);
+        view.heads.push(Block { octets: head, interim: false });
+        if end {
+            view.send = Sending::Finishing;
+        }
+        self.views.insert(id, view);
+    }
+
+    /// Whether `answer` is what the view predicts for a command that needs the sending half to be
+    /// `needs`. Nothing is taken on a stream that was let go of.
+    fn is_taken(&self, id: StreamId, needs: Sending, answer: Result<(), SendError>) -> bool {
+        let Some(view) = self.views.get(&id) else { return false };
+        if !self.predicted {
+            return answer.is_ok();
+        }
+        if view.released {
+            assert!(answer.is_err(), "stream {} was let go of", view.id);
+            return false;
+        }
+        assert_eq!(answer.err(), view.refusal(needs), "stream {} in {:?}", view.id, view.send);
+        answer.is_ok()
+    }
+
+    fn send_head(&mut self, peer: &Self, id: StreamId, len: usize, kind: HeadKind) {
+        let limit = peer.config.head_max;
+        let Some(heads) = self.views.get(&id).map(|view| view.heads.len()) else { return };
+        let interim = kind == HeadKind::Interim;
+        if interim && heads >= INTERIM_HEADS_MAX {
+            return;
+        }
+        let octets = block(id, self.side, heads, len);
+        let answer = self.mux.send_head(id, Bytes::from(octets.clone()), kind);
+        if len > limit as usize {
+            assert_eq!(answer, Err(SendError::HeadTooLong { len, limit }));
+            return;
+        }
+        if !self.is_taken(id, Sending::AwaitHead, answer) {
+            return;
+        }
+        let Some(view) = self.views.get_mut(&id) else { return };
+        view.heads.push(Block { octets, interim });
+        view.send = match kind {
+            HeadKind::Interim => Sending::AwaitHead,
+            HeadKind::Final => Sending::Open,
+            HeadKind::FinalAndEnd => Sending::Finishing,
+        };
+    }
+
+    /// Octets that the engine must take now on a stream whose sending half is open.
+    pub(super) fn room(&self, peer: &Self, view: &View) -> u64 {
+        let number = view.id.number();
+        let unsent = view.written - self.sent.half(number).map_or(0, |half| half.payload);
+        let queue = u64::from(self.config.send_queue_max).saturating_sub(unsent);
+        queue.min(peer.heard.window(number) - view.written)
+    }
+
+    fn write(&mut self, peer: &Self, id: StreamId, len: usize) {
+        let Some(view) = self.views.get(&id) else { return };
+        let octets = payload(id, self.side, view.written, len);
+        let room = self.predicted.then(|| self.room(peer, view));
+        let mut left = Bytes::from(octets);
+        let answer = self.mux.write(id, &mut left);
+        if !self.is_taken(id, Sending::Open, answer) {
+            assert_eq!(left.len(), len, "what is refused is not taken");
+            return;
+        }
+        let Some(view) = self.views.get_mut(&id) else { return };
+        let taken = (len - left.len()) as u64;
+        if let Some(room) = room {
+            assert_eq!(taken, room.min(len as u64), "stream {id} had room for {room}");
+        }
+        view.written += taken;
+        view.wants_room = !left.is_empty();
+    }
+
+    fn trailers(&mut self, peer: &Self, id: StreamId, len: usize) {
+        let limit = peer.config.head_max;
+        let octets = block(id, self.side, usize::from(u16::MAX), len);
+        let answer = self.mux.send_trailers(id, Bytes::from(octets.clone()));
+        if len > limit as usize {
+            assert_eq!(answer, Err(SendError::HeadTooLong { len, limit }));
+            return;
+        }
+        self.ended_with(id, answer, Some(octets));
+    }
+
+    fn ended_with(
+        &mut self,
+        id: StreamId,
+        answer: Result<(), SendError>,
+        trailers: Option<Vec<u8>>,
+    ) {
+        if self.is_taken(id, Sending::Open, answer)
+            && let Some(view) = self.views.get_mut(&id)
+        {
+            view.send = Sending::Finishing;
+            view.wants_room = false;
+            view.trailers = trailers;
+        }
+    }
+
+    fn take(&mut self, id: StreamId, octets: usize) {
+        self.mux.take(id, octets);
+        let Some(view) = self.views.get_mut(&id) else { return };
+        view.taken = view.taken.saturating_add(octets as u64).min(view.read);
+    }
+
+    pub(super) fn release(&mut self, peer: &Self, id: StreamId) {
+        self.mux.release(id);
+        let Some(view) = self.views.get_mut(&id) else { return };
+        view.released = true;
+        view.wants_room = false;
+        view.taken = view.read;
+        if matches!(view.send, Sending::AwaitHead | Sending::Open) {
+            self.was_reset_here(peer, id, StreamCode::DROPPED);
+        } else {
+            self.was_stopped_here(id, StreamCode::DROPPED);
+        }
+    }
+
+    /// Whether `peer` was heard to reset a stream whose owner here hears nothing of it any more.
+    fn is_reset_unheard(peer: &Self, view: &View) -> bool {
+        view.released && peer.heard.half(view.id.number()).is_some_and(|half| half.reset)
+    }
+
+    /// Whether nothing more will be sent on the half this side sends.
+    pub(super) fn send_is_over(&self, peer: &Self, view: &View) -> bool {
+        match view.send {
+            Sending::AwaitHead | Sending::Open => false,
+            Sending::Finishing => {
+                let ended = self.sent.half(view.id.number()).is_some_and(|half| half.ended);
+                ended || Self::is_reset_unheard(peer, view)
+            }
+            Sending::Stopped(_) | Sending::Reset(_) => true,
+        }
+    }
+
+    /// Whether nothing more will arrive on the half that the peer sends.
+    pub(super) fn recv_is_over(peer: &Self, view: &View) -> bool {
+        match view.recv {
+            Receiving::AwaitHead | Receiving::Open => false,
+            Receiving::Stopping => {
+                let ended = peer.heard.half(view.id.number()).is_some_and(|half| half.ended);
+                ended || Self::is_reset_unheard(peer, view)
+            }
+            Receiving::Ended | Receiving::Reset => true,
+        }
+    }
+
+    /// Both halves end where they have not ended. Returns whether any had not.
+    pub(super) fn abort(&mut self, peer: &Self, id: StreamId, code: StreamCode) -> bool {
+        let Some(view) = self.views.get(&id) else { return false };
+        let (send, recv) = (self.send_is_over(peer, view), Self::recv_is_over(peer, view));
+        let Some(view) = self.views.get_mut(&id) else { return false };
+        if !send {
+            view.send = Sending::Reset(code);
+        }
+        if !recv {
+            view.recv = Receiving::Reset;
+        }
+        view.wants_room = false;
+        !send || !recv
+    }
+
+    fn was_reset_here(&mut self, peer: &Self, id: StreamId, code: StreamCode) {
+        if self.abort(peer, id, code)
+            && let Some(view) = self.views.get_mut(&id)
+        {
+            view.own_reset = Some(code);
+        }
+    }
+
+    fn was_stopped_here(&mut self, id: StreamId, code: StreamCode) {
+        let Some(view) = self.views.get_mut(&id) else { return };
+        if matches!(view.recv, Receiving::AwaitHead | Receiving::Open) {
+            view.recv = Receiving::Stopping;
+            view.own_stop = Some(code);
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the engine is judged by, written to be obviously right and not to be fast.
+//!
+//! - [`decoder`] reads frames from whole octets, straight from the specification.
+//! - [`referee`] watches one direction of the wire and knows what may be sent when.
+//! - [`op`] is something that the owner of a link, the pipe or the clock can do.
+//! - [`pair`] joins two engines by two pipes and does operations; [`end`] is one side, and predicts
+//!   what its engine must answer; [`view`] is what one side knows of one stream; `judge` says what
+//!   the model says to events and to the state at rest.
+//!
+//! Property tests, fuzz targets and the replay of their corpora share these. Nothing here is used
+//! by the engine; every violation is a panic that says what was violated. Hidden behind the feature
+//! `fuzzing` and not covered by semver.
+//!
+//! Read [`pair::Pair`] first, then [`referee::Referee`].
+
+pub mod decoder;
+pub mod end;
+mod judge;
+pub mod op;
+pub mod pair;
+pub mod referee;
+pub mod view;
+
+use std::time::Duration;
+
+use super::{Config, FrameLimits};
+use decoder::Limits;
+use op::Op;
+use pair::Pair;
+
+/// The body of the fuzz target `frame_decode`: the decoder agrees with the reference decoder on
+/// `data`, whole and at every split that the first three octets of `data` choose.
+///
+/// # Panics
+///
+/// If they differ.
+pub fn frame_decode(data: &[u8]) {
+    let Some((&[limits, seed1, seed0], octets)) = data.split_first_chunk::<3>() else { return };
+    let limits = match limits % 3 {
+        0 => FrameLimits { payload_max: 16_376, head_max: 16_376 },
+        1 => FrameLimits { payload_max: 256, head_max: 512 },
+        _ => FrameLimits { payload_max: 65_528, head_max: 300 },
+    };
+    let expected = decoder::decode_all(octets, Limits::from(limits));
+    let seed = u16::from_be_bytes([seed1, seed0]);
+    assert_eq!(decoder::merged(octets, limits, &[]), expected, "whole");
+    let splits = splits(octets.len(), seed);
+    assert_eq!(decoder::merged(octets, limits, &splits), expected, "split at {splits:?}");
+}
+
+/// Lengths of the parts that `len` octets arrive in, chosen by `seed`; 0 means octet by octet.
+fn splits(len: usize, seed: u16) -> Vec<usize> {
+    let mut state = u64::from(seed);
+    let mut parts = Vec::new();
+    let mut covered = 0;
+    while covered < len {
+        // Knuth, "The Art of Computer Programming", volume 2, section 3.3.4: MMIX.
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let part = if seed == 0 { 1 } else { 1 + usize::from(state.to_be_bytes()[0]) };
+        parts.push(part);
+        covered += part;
+    }
+    parts
+}
+
+/// The body of the fuzz target `mux_ops`: two engines do what `data` says, the model predicts.
+///
+/// The first octet chooses the settings, every four octets after it are one [`Op`].
+///
+/// # Panics
+///
+/// If an engine does anything that the model or the referee does not allow.
+pub fn mux_ops(data: &[u8]) {
+    let Some((&settings, ops)) = data.split_first() else { return };
+    let mut pair = Pair::new(configs(settings));
+    for raw in ops.as_chunks::<4>().0.iter().take(OPS_MAX) {
+        pair.apply(Op::from_octets(*raw));
+    }
+    pair.finish();
+}
+
+/// Operations of one run at most, so that one input takes milliseconds.
+pub const OPS_MAX: usize = 400;
+
+/// Settings of listener and dialer: small, so that every limit is met often, and not the same.
+pub fn configs(choice: u8) -> [Config; 2] {
+    let tiny = |accept: u32, open: u32| Config {
+        stream_window: 1024,
+        receive_memory_max: u64::from(accept + open) * 1024 + 5 * 1024,
+        accept_streams_max: accept,
+        open_streams_max: open,
+        payload_max: 256,
+        head_max: 256,
+        send_queue_max: 700,
+        ping_timeout: Duration::from_secs(60),
+        ..Config::default()
+    };
+    match choice % 4 {
+        0 => [tiny(1, 2), tiny(2, 1)],
+        1 => [tiny(3, 5), Config { send_queue_max: 4096, payload_max: 1500, ..tiny(4, 3) }],
+        2 => [Config { head_max: 300, stream_window: 1500, ..tiny(0, 4) }, tiny(8, 4)],
+        _ => [
+            Config { receive_memory_max: 1 << 20, ..tiny(5, 5) },
+            Config { receive_memory_max: 6 * 1024, send_queue_max: 1, ..tiny(3, 3) },
+        ],
+    }
+}

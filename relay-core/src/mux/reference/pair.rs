@@ -1,0 +1,232 @@
+//! Two engines joined by two pipes, and what a model of them predicts.
+//!
+//! The pipes deliver as many octets as they are told to, time is an argument, and everything is
+//! decided by the operations, so a failure is replayed by the same operations.
+
+use std::time::{Duration, Instant};
+
+use super::end::End;
+use super::op::{Injected, Op};
+use crate::mux::{Config, LinkError, Side};
+
+/// More batches than any run can fill: a settling pair that goes beyond never comes to rest.
+const ROUNDS_MAX: usize = 20_000;
+
+/// Two sides and the time.
+#[derive(Debug)]
+pub struct Pair {
+    ends: [End; 2],
+    now: Instant,
+}
+
+const BOTH: [Side; 2] = [Side::Listener, Side::Dialer];
+
+const fn index(side: Side) -> usize {
+    match side {
+        Side::Listener => 0,
+        Side::Dialer => 1,
+    }
+}
+
+impl Pair {
+    /// Listener and dialer with these settings, established, with a measured round trip of 100 ms.
+    ///
+    /// # Panics
+    ///
+    /// If the settings are not valid, or they cannot establish a link.
+    pub fn new(configs: [Config; 2]) -> Self {
+        let now = Instant::now();
+        let [listener, dialer] = configs;
+        let ends = [
+            End::new(Side::Listener, listener.clone(), &dialer, now),
+            End::new(Side::Dialer, dialer, &listener, now),
+        ];
+        let mut pair = Self { ends, now };
+        pair.settle();
+        for side in BOTH {
+            assert!(pair.end(side).mux.peer().is_some(), "the handshake is over");
+        }
+        // Age the first sample, so that round trips are measured over the time that operations set.
+        pair.now += Duration::from_millis(100);
+        pair
+    }
+
+    /// One side.
+    pub fn end(&self, side: Side) -> &End {
+        &self.ends[index(side)]
+    }
+
+    fn both(&mut self, side: Side) -> (&mut End, &mut End) {
+        let [listener, dialer] = &mut self.ends;
+        match side {
+            Side::Listener => (listener, dialer),
+            Side::Dialer => (dialer, listener),
+        }
+    }
+
+    /// Does `op` and checks what came of it.
+    ///
+    /// # Panics
+    ///
+    /// If an engine did not do what the model predicts.
+    pub fn apply(&mut self, op: Op) {
+        match op {
+            Op::Settle => self.settle(),
+            Op::Transmit(side, octets) => self.transmit(side, octets),
+            Op::Deliver(side, octets) => {
+                self.deliver(side, octets);
+            }
+            Op::Advance(millis) => self.advance(Duration::from_millis(millis.into())),
+            Op::Drain(side) => self.drain(side),
+            Op::Inject(side, frame) => self.inject(side, frame),
+            Op::Open(side, ..)
+            | Op::SendHead(side, ..)
+            | Op::Write(side, ..)
+            | Op::Finish(side, _)
+            | Op::Trailers(side, ..)
+            | Op::Reset(side, _)
+            | Op::Stop(side, _)
+            | Op::Take(side, ..)
+            | Op::TakeAll(side)
+            | Op::Release(side, _) => {
+                let (end, peer) = self.both(side);
+                end.command(peer, op);
+            }
+        }
+        self.after();
+    }
+
+    /// Events are told, and what holds after every operation.
+    fn after(&mut self) {
+        if self.ends.iter().any(|end| end.mux.closed().is_some()) {
+            self.predict_no_more();
+        }
+        for side in BOTH {
+            let (end, peer) = self.both(side);
+            end.tell_events(peer);
+            end.check_memory();
+        }
+    }
+
+    fn predict_no_more(&mut self) {
+        self.ends.iter_mut().for_each(|end| end.predicted = false);
+    }
+
+    /// One batch of `side` is made; the pipe takes at most `octets` of what is not written yet.
+    fn transmit(&mut self, side: Side, octets: usize) {
+        let now = self.now;
+        let (end, peer) = self.both(side);
+        let before = end.batch.len();
+        end.mux.poll_transmit(now, &mut end.batch);
+        let unwritten = end.unwritten();
+        end.sent.see(&unwritten[before..], end.predicted.then_some(&peer.heard));
+        let written = octets.min(unwritten.len());
+        end.pipe.extend_from_slice(&unwritten[..written]);
+        end.batch.advance(written);
+    }
+
+    /// At most `octets` reach `side`. Returns how many did.
+    fn deliver(&mut self, side: Side, octets: usize) -> usize {
+        let now = self.now;
+        let (end, peer) = self.both(side);
+        let len = octets.min(peer.pipe.len());
+        if len == 0 {
+            return 0;
+        }
+        let octets: Vec<u8> = peer.pipe.drain(..len).collect();
+        if peer.predicted {
+            peer.heard.see(&octets, None);
+        }
+        end.heard_at = now;
+        end.hear(&octets, now);
+        self.after();
+        len
+    }
+
+    /// Sends and delivers everything, until nothing is left.
+    fn settle(&mut self) {
+        for _ in 0..ROUNDS_MAX {
+            let mut moved = 0;
+            for side in BOTH {
+                self.transmit(side, usize::MAX);
+                moved += self.deliver(side, usize::MAX);
+            }
+            self.after();
+            if moved == 0 && self.ends.iter().all(|end| end.pipe.is_empty()) {
+                self.check_at_rest();
+                return;
+            }
+        }
+        panic!("the link never comes to rest");
+    }
+
+    fn advance(&mut self, by: Duration) {
+        self.now += by;
+        let now = self.now;
+        for end in &mut self.ends {
+            let alive = end.mux.closed().is_none();
+            let Err(error) = end.mux.handle_timeout(now) else { continue };
+            assert!(alive, "a link that has ended ends again");
+            assert_eq!(error, LinkError::Silent);
+            let silence = now.duration_since(end.heard_at);
+            assert!(silence >= end.config.ping_timeout, "given up after {silence:?}");
+        }
+    }
+
+    fn drain(&mut self, side: Side) {
+        let now = self.now;
+        let (end, _) = self.both(side);
+        end.mux.drain(now);
+        end.draining = true;
+    }
+
+    fn inject(&mut self, side: Side, frame: Injected) {
+        self.predict_no_more();
+        let now = self.now;
+        let (end, _) = self.both(side);
+        end.hear(&frame.encode(), now);
+    }
+
+    /// Lets go of everything and checks that nothing is left.
+    ///
+    /// # Panics
+    ///
+    /// If something is.
+    pub fn finish(&mut self) {
+        // Twice: a stream whose opening was on its way is known to its acceptor only afterwards.
+        for _ in 0..2 {
+            self.settle();
+            self.release_all();
+        }
+        self.settle();
+        if !self.ends.iter().all(|end| end.predicted) {
+            return;
+        }
+        for side in BOTH {
+            let (end, peer) = self.both(side);
+            end.check_nothing_left(peer);
+        }
+    }
+
+    fn release_all(&mut self) {
+        for side in BOTH {
+            let (end, peer) = self.both(side);
+            for id in end.ids() {
+                end.release(peer, id);
+            }
+            self.after();
+        }
+    }
+
+    fn check_at_rest(&mut self) {
+        if !self.ends.iter().all(|end| end.predicted) {
+            return;
+        }
+        for side in BOTH {
+            let (end, peer) = self.both(side);
+            assert!(end.batch.is_empty(), "{side:?} has something to send at rest");
+            assert!(end.sent.at_boundary() && end.heard.at_boundary(), "half a frame at rest");
+            end.check_at_rest(peer);
+        }
+    }
+}

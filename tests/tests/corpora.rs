@@ -1,0 +1,38 @@
+//! Every file that the fuzzers have kept, through the same function that the fuzzers call.
+//!
+//! `cargo +nightly fuzz run <target>` finds new ones; a file that once made a target panic stays here
+//! as a regression test.
+
+use std::path::{Path, PathBuf};
+
+use relay_core::mux::reference;
+
+/// The files of one corpus, in the order of their names.
+fn corpus(target: &str) -> Vec<PathBuf> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let entries = std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+/// Calls `target` with each file of its corpus. A failure names the file.
+fn replay(name: &str, target: fn(&[u8])) {
+    let files = corpus(name);
+    assert!((10..200).contains(&files.len()), "{} files in corpus {name}", files.len());
+    for file in files {
+        let octets = std::fs::read(&file).unwrap();
+        let outcome = std::panic::catch_unwind(|| target(&octets));
+        assert!(outcome.is_ok(), "replay with: cargo +nightly fuzz run {name} {}", file.display());
+    }
+}
+
+#[test]
+fn the_corpus_of_frame_decode_passes() {
+    replay("frame_decode", reference::frame_decode);
+}
+
+#[test]
+fn the_corpus_of_mux_ops_passes() {
+    replay("mux_ops", reference::mux_ops);
+}
