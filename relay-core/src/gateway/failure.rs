@@ -27,6 +27,9 @@ pub(super) enum Failure {
     /// The request's target is not a path, e.g. `*` or an authority.
     #[error("the request target is not a path")]
     NotAPath,
+    /// Two hosts are named: two parsers in the chain could disagree whom the request is for.
+    #[error("the request's Host is repeated, or not the host of its target")]
+    BadHost,
     /// The client's head does not fit in one head block.
     #[error("the request head cannot be relayed: {0}")]
     Head(#[from] EncodeError),
@@ -65,6 +68,7 @@ impl Failure {
                 (refusal.status(), format!("CMGService_{}", refusal.reason()).into())
             }
             Self::NotAPath => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Target"),
+            Self::BadHost => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Host"),
             Self::Head(_) => {
                 service(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "CMGService_Head_Too_Large")
             }
@@ -135,6 +139,7 @@ mod tests {
         vec![
             Failure::Refused(Refusal::NotPublished),
             Failure::NotAPath,
+            Failure::BadHost,
             Failure::NoConnector,
             Failure::Overloaded(Duration::from_secs(5)),
             Failure::LinkLost,

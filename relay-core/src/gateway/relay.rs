@@ -6,8 +6,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -127,6 +127,7 @@ impl Relay {
         end: End,
     ) -> Result<Judged<'_>, Failure> {
         let mut headers = parts.headers;
+        check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
         let route: Route<'_> = self.endpoints.route(&parts.method, &target)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
@@ -216,6 +217,20 @@ impl Relay {
             Ok(response)
         }
     }
+}
+
+/// Refuses a request that names two hosts.
+// RFC 9112, section 3.2.
+fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let agrees = match (uri.authority(), first) {
+        (Some(target), Some(host)) => {
+            host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())
+        }
+        _ => true,
+    };
+    if agrees && second.is_none() { Ok(()) } else { Err(Failure::BadHost) }
 }
 
 /// The length that the answer's body must have, if that is known.

@@ -226,3 +226,137 @@ async fn deaf_links_do_not_add_up_when_the_instance_stops() {
     gateway.drain(JoinSet::new(), JoinSet::new()).await;
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
 }
+
+/// How the site's end cuts an answer short.
+#[derive(Clone, Copy, Debug)]
+enum CutBy {
+    /// RESET.
+    Reset,
+    /// The link ends.
+    Close,
+    /// END before the declared length; only a rogue sends that.
+    EarlyEnd,
+}
+
+/// Answers one request with half of what it says, then cuts it.
+async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy) {
+    let mut incoming = peer.accept().await.unwrap();
+    let mut headers = HeaderMap::new();
+    if let Some(declared) = declared {
+        headers.insert(http::header::CONTENT_LENGTH, declared.into());
+    }
+    let status = StatusCode::OK;
+    let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+    let block = head.encode(&HeadLimits::default()).unwrap();
+    incoming.send.send_head(block, HeadKind::Final).unwrap();
+    incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
+    // Lets what was written leave.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    match by {
+        CutBy::Reset => incoming.send.reset(StreamCode(AbortCode::BackendFailed.to_wire())),
+        CutBy::Close => peer.close(),
+        // A gateway that has counted too many octets wants no more.
+        CutBy::EarlyEnd => drop(incoming.send.finish()),
+    }
+}
+
+fn cuts() -> Vec<(Option<u64>, CutBy)> {
+    vec![
+        (Some(10), CutBy::Reset),
+        (Some(10), CutBy::Close),
+        (Some(10), CutBy::EarlyEnd),
+        (Some(4), CutBy::EarlyEnd),
+        (None, CutBy::Reset),
+        (None, CutBy::Close),
+    ]
+}
+
+/// Sends raw octets to the HTTP/1.1 edge and returns all that comes until it closes.
+async fn http1(gateway: &Gateway, request: &str) -> String {
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let gateway = gateway.clone();
+    let connection = tokio::spawn(async move {
+        let _ = gateway.serve_http1(TokioIo::new(server)).await;
+    });
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut answer);
+    timeout(LONG, read).await.expect("an end").unwrap();
+    connection.await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_answer_never_looks_complete_over_http1() {
+    for (declared, by) in cuts() {
+        let gateway = gateway(GatewayLimits::default());
+        let peer = add_link(&gateway, 1).await;
+        let site = tokio::spawn(answer_half(peer, declared, by));
+        let request = format!("GET {TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n");
+        let answer = http1(&gateway, &request).await;
+        site.await.unwrap();
+        assert_eq!(gateway.in_flight(), 0);
+        if answer.is_empty() {
+            // Closed before the head had left.
+            continue;
+        }
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        assert!(head.starts_with("HTTP/1.1 200"), "{declared:?} {by:?}: {answer}");
+        if let Some(declared) = declared {
+            assert!(head.contains(&format!("content-length: {declared}")), "{answer}");
+            assert!((body.len() as u64) < declared, "{declared:?} {by:?}: {answer}");
+        } else {
+            assert!(head.contains("transfer-encoding: chunked"), "{answer}");
+            assert_eq!(body, "5\r\nhalf.\r\n", "no last chunk: {by:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_answer_never_looks_complete_over_http2() {
+    for (declared, by) in cuts() {
+        let gateway = gateway(GatewayLimits::default());
+        let peer = add_link(&gateway, 1).await;
+        let site = tokio::spawn(answer_half(peer, declared, by));
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let edge = gateway.clone();
+        tokio::spawn(async move { edge.serve_http2(TokioIo::new(server)).await });
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let uri = format!("https://relay.example{TARGET}");
+        let request = Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
+        let whole = async {
+            let response = sender.send_request(request).await?;
+            http_body_util::BodyExt::collect(response.into_body()).await
+        };
+        let whole = timeout(LONG, whole).await.expect("an end");
+        assert!(whole.is_err(), "{declared:?} {by:?}");
+        site.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_two_parsers_could_read_differently_reach_no_link() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let post = format!("CCM_POST {TARGET} HTTP/1.1\r\nhost: relay.example\r\n");
+    for request in [
+        format!("{post}content-length: 5\r\ncontent-length: 6\r\n\r\nhello!"),
+        format!("{post}content-length: +5\r\n\r\nhello"),
+        format!("{post}transfer-encoding: gzip\r\n\r\n"),
+        format!("{post}transfer-encoding: chunked, gzip\r\n\r\n"),
+        format!("{post}x : y\r\n\r\n"),
+        format!("{post}x: y\r\n folded\r\n\r\n"),
+        "CONNECT relay.example:443 HTTP/1.1\r\nhost: relay.example\r\n\r\n".to_owned(),
+        format!("{post}host: relay.example\r\n\r\n"),
+        format!("GET http://other.example{TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n"),
+    ] {
+        let close = request.replacen("host:", "connection: close\r\nhost:", 1);
+        let answer = http1(&gateway, &close).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{request}\n{answer}");
+    }
+    assert_eq!(peer.stats().mux.streams_accepted, 0, "nothing reached the site");
+}
