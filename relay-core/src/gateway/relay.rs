@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::Instant;
@@ -106,7 +106,7 @@ impl Relay {
             match await_answer(&mut sent, judged.answer_within, self.limits.body_stall).await {
                 Ok(head) => {
                     let response = self.answer(head, sent.answer, sent.request, message_id, guard);
-                    return Ok((response(judged.is_head)?, sent.via));
+                    return Ok((response(&judged)?, sent.via));
                 }
                 // The one rule of re-sending: it was never looked at, and nothing of the body left.
                 Err(Failure::Aborted(AbortCode::Refused))
@@ -188,20 +188,22 @@ impl Relay {
         request: Option<BodySender<B>>,
         message_id: MessageId,
         in_flight: InFlightGuard,
-    ) -> impl FnOnce(bool) -> Result<Response<AnswerBody<B>>, Failure> {
+    ) -> impl FnOnce(&Judged<'_>) -> Result<Response<AnswerBody<B>>, Failure> {
         let head = AnswerHead::decode(block, &self.head_limits);
-        move |is_head| {
+        move |judged| {
             let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
             if head.status.is_informational() {
                 // A final head never has such a status, and HTTP has no way to show it as one.
                 return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
             }
             policy::strip_answer_headers(&mut head.headers);
-            let declared = declared_length(&head, is_head);
+            let declared = declared_length(&head, judged.is_head)?;
             let answer = BodyReceiver::new(recv, declared);
             let mut response = Response::new(AnswerBody::relayed(Relayed {
                 answer,
                 request,
+                stall: judged.answer_within,
+                waiting: None,
                 _in_flight: in_flight,
             }));
             *response.status_mut() = head.status;
@@ -236,14 +238,12 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
 /// The length that the answer's body must have, if that is known.
 ///
 /// RFC 9110, section 6.4.1: answers to HEAD, and 204 and 304, have no body whatever they declare.
-fn declared_length(head: &AnswerHead, is_head: bool) -> Option<u64> {
+fn declared_length(head: &AnswerHead, is_head: bool) -> Result<Option<u64>, Failure> {
+    let declared = policy::declared_body_length(&head.headers);
+    let declared = declared.map_err(|error| Failure::BadAnswer(error.to_string()))?;
     let no_body =
         is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if no_body { None } else { content_length(&head.headers) }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    Ok(declared.filter(|_| !no_body))
 }
 
 /// What ended one wait for the answer's head.

@@ -360,3 +360,43 @@ async fn requests_that_two_parsers_could_read_differently_reach_no_link() {
     }
     assert_eq!(peer.stats().mux.streams_accepted, 0, "nothing reached the site");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stands_still_is_cut_and_its_stream_freed() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let site = tokio::spawn(async move {
+        let mut incoming = peer.accept().await.unwrap();
+        incoming.send.send_head(head(200), HeadKind::Final).unwrap();
+        incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
+        timeout(LONG, incoming.send.stopped()).await.expect("nobody waits any more")
+    });
+    let request = format!("GET {TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n");
+    let answer = http1(&gateway, &request).await;
+    assert!(answer.ends_with("\r\n\r\n5\r\nhalf.\r\n"), "{answer}");
+    site.await.unwrap();
+    assert_eq!(gateway.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_length_two_parsers_could_read_differently_is_a_bad_answer() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    for lengths in [&["5", "6"][..], &["5, 5"], &["+5"], &[""]] {
+        let mut headers = HeaderMap::new();
+        for length in lengths {
+            headers.append(http::header::CONTENT_LENGTH, length.parse().unwrap());
+        }
+        let status = StatusCode::OK;
+        let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+        let block = head.encode(&HeadLimits::default()).unwrap();
+        let peer = peer.clone();
+        let answering = tokio::spawn(async move {
+            let mut incoming = peer.accept().await.unwrap();
+            incoming.send.send_head(block, HeadKind::FinalAndEnd).unwrap();
+        });
+        let response = gateway.handle(get()).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{lengths:?}");
+        answering.await.unwrap();
+    }
+}
