@@ -42,7 +42,8 @@ pub struct GatewayLimits {
     /// Time a client has to send a request head. Default 10 s.
     pub request_head: Duration,
     /// Time from a request's head, or from the last move of its body, to its answer's head, and
-    /// how long an answer may then stand still. Default 65 s, above the 60 s that the original's message timeout allows.
+    /// how long an answer may then stand still. Default 65 s, above the 60 s that the original's
+    /// message timeout allows.
     pub answer_head: Duration,
     /// Time that a client may send nothing of a body that it has begun, before it is answered 408.
     /// Default 30 s.
