@@ -148,12 +148,18 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # client_connections_max = {}
 # Links open at once.
 # links_max = {}
+# Peers on the link port that have not proved who they are, at once.
+# link_handshakes_max = {}
 # Time for a TLS handshake.
 # tls_handshake_seconds = {}
 # Time for a client to send a request head.
 # request_head_seconds = {}
 # Time from a request head to the head of its answer.
 # answer_head_seconds = {}
+# Time a client may send nothing of a body it has begun before it is answered 408.
+# body_stall_seconds = {}
+# Time a client may take nothing of an answer before its connection is cut.
+# answer_stall_seconds = {}
 # Time a request waits for room on a link before it is answered 503.
 # link_credit_seconds = {}
 # Time for requests in flight to end when the instance stops.
@@ -161,9 +167,12 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 ",
         limits.client_connections_max,
         limits.links_max,
+        limits.link_handshakes_max,
         limits.tls_handshake.as_secs(),
         limits.request_head.as_secs(),
         limits.answer_head.as_secs(),
+        limits.body_stall.as_secs(),
+        limits.answer_stall.as_secs(),
         limits.link_credit.as_secs(),
         limits.drain.as_secs(),
     )

@@ -2,6 +2,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -31,6 +32,9 @@ pub enum ReceiveError {
         /// Octets allowed.
         limit: u64,
     },
+    /// Nothing came for this long.
+    #[error("nothing came for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
     /// The trailers could not be decoded. The peer's fault.
     #[error("trailers: {0}")]
     Trailers(#[from] DecodeError),

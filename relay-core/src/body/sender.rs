@@ -44,8 +44,10 @@ pub struct BodySender<B> {
     /// A chunk that waits for room.
     chunk: Option<Bytes>,
     octets: u64,
+    steps: u64,
     octets_max: Option<u64>,
     limits: HeadLimits,
+    source_failure: AbortCode,
     done: bool,
 }
 
@@ -57,12 +59,41 @@ where
     /// Prepares to move `body` into `send`, of at most `octets_max` octets (`None`: no limit).
     pub fn new(body: B, send: SendStream, octets_max: Option<u64>) -> Self {
         let limits = HeadLimits::default();
-        Self { body, send, chunk: None, octets: 0, octets_max, limits, done: false }
+        Self {
+            body,
+            send,
+            chunk: None,
+            octets: 0,
+            steps: 0,
+            octets_max,
+            limits,
+            source_failure: AbortCode::Cancelled,
+            done: false,
+        }
+    }
+
+    /// Changes the code with which the stream is reset when the body's source fails. Default
+    /// [`AbortCode::Cancelled`], for a client that went away.
+    #[must_use]
+    pub fn on_source_failure(mut self, code: AbortCode) -> Self {
+        self.source_failure = code;
+        self
     }
 
     /// Octets moved so far.
     pub fn octets(&self) -> u64 {
         self.octets
+    }
+
+    /// A number that changes whenever something has moved, from the source or into the stream.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Whether the source is what is waited for, and not the stream. Makes sense while
+    /// [`BodySender::poll_send`] is pending.
+    pub(crate) fn waits_for_source(&self) -> bool {
+        !self.done && self.chunk.is_none()
     }
 
     /// Moves the whole body.
@@ -109,6 +140,7 @@ where
                 ready!(self.send.poll_room(cx))?;
                 if let Some(chunk) = self.chunk.take() {
                     self.send.write_now(chunk)?;
+                    self.steps += 1;
                 }
             }
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
@@ -121,7 +153,7 @@ where
                     }
                 },
                 Some(Err(error)) => {
-                    self.send.reset(StreamCode(AbortCode::Cancelled.to_wire()));
+                    self.send.reset(StreamCode(self.source_failure.to_wire()));
                     return Poll::Ready(Err(SendBodyError::Source(error.into())));
                 }
                 None => {
@@ -142,6 +174,7 @@ where
             return Err(SendBodyError::TooLarge { limit });
         }
         self.chunk = Some(data);
+        self.steps += 1;
         Ok(())
     }
 

@@ -20,9 +20,12 @@ pub(super) type Number = Option<Spanned<i64>>;
 pub(super) struct RawGatewayLimits {
     client_connections_max: Number,
     links_max: Number,
+    link_handshakes_max: Number,
     tls_handshake_seconds: Number,
     request_head_seconds: Number,
     answer_head_seconds: Number,
+    body_stall_seconds: Number,
+    answer_stall_seconds: Number,
     link_credit_seconds: Number,
     drain_seconds: Number,
 }
@@ -50,12 +53,18 @@ impl RawGatewayLimits {
             client_connections_max: key("client_connections_max", &self.client_connections_max)
                 .count(1..=1_000_000, or.client_connections_max)?,
             links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
+            link_handshakes_max: key("link_handshakes_max", &self.link_handshakes_max)
+                .count(1..=65_536, or.link_handshakes_max)?,
             tls_handshake: key("tls_handshake_seconds", &self.tls_handshake_seconds)
                 .seconds(1..=60, or.tls_handshake)?,
             request_head: key("request_head_seconds", &self.request_head_seconds)
                 .seconds(1..=300, or.request_head)?,
             answer_head: key("answer_head_seconds", &self.answer_head_seconds)
                 .seconds(1..=3600, or.answer_head)?,
+            body_stall: key("body_stall_seconds", &self.body_stall_seconds)
+                .seconds(1..=3600, or.body_stall)?,
+            answer_stall: key("answer_stall_seconds", &self.answer_stall_seconds)
+                .seconds(1..=3600, or.answer_stall)?,
             link_credit: key("link_credit_seconds", &self.link_credit_seconds)
                 .seconds(1..=300, or.link_credit)?,
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,

@@ -1,5 +1,9 @@
 //! Pooled connections to one site role.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
@@ -7,10 +11,12 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tower_service::Service;
 
-use crate::body::BodyReceiver;
+use crate::body::BoxError;
 
 use super::config::{BackendConfig, ConnectionPointLimits};
+use super::upload::Upload;
 
 /// Octets of each backend connection's read and write buffer.
 const BUFFER: usize = 64 << 10;
@@ -20,7 +26,7 @@ const BUFFER: usize = 64 << 10;
 /// Clients share connections: the documented wall of the original is one TCP connection per client.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
-    client: Client<HttpsConnector<HttpConnector>, BodyReceiver>,
+    client: Client<InTime<HttpsConnector<HttpConnector>>, Upload>,
     scheme: Scheme,
     authority: Authority,
 }
@@ -47,7 +53,7 @@ impl Pool {
             .pool_max_idle_per_host(limits.backend_idle_max)
             .http1_max_buf_size(BUFFER)
             .http1_title_case_headers(true)
-            .build(connector);
+            .build(InTime { connector, limit: limits.backend_connect });
         let parts = config.url.clone().into_parts();
         Self {
             client,
@@ -70,11 +76,36 @@ impl Pool {
     ///
     /// A request that never reached a connection, because the pooled one had just been closed, is
     /// sent on a fresh one; a request of which an octet was written is never sent twice.
-    pub(super) async fn send(
-        &self,
-        request: Request<BodyReceiver>,
-    ) -> Result<Response<Incoming>, Error> {
+    pub(super) async fn send(&self, request: Request<Upload>) -> Result<Response<Incoming>, Error> {
         self.client.request(request).await
+    }
+}
+
+/// Bounds all of connecting: resolving the name and the TLS handshake too, which the connector's own
+/// limit leaves out. An exchange that is held open has no other deadline.
+#[derive(Clone, Debug)]
+struct InTime<C> {
+    connector: C,
+    limit: Duration,
+}
+
+impl<C> Service<Uri> for InTime<C>
+where
+    C: Service<Uri>,
+    C::Error: Into<BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connecting = tokio::time::timeout(self.limit, self.connector.call(to));
+        Box::pin(async move { connecting.await?.map_err(Into::into) })
     }
 }
 
@@ -84,4 +115,35 @@ fn no_tls() -> rustls::ClientConfig {
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default protocol versions");
     versions.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Accepts at once, and then says nothing.
+    struct Deaf;
+
+    impl Service<Uri> for Deaf {
+        type Response = ();
+        type Error = BoxError;
+        type Future = std::future::Pending<Result<(), BoxError>>;
+
+        fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _to: Uri) -> Self::Future {
+            std::future::pending()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_accepts_and_says_nothing_is_given_up() {
+        let limit = Duration::from_secs(5);
+        let mut connector = InTime { connector: Deaf, limit };
+        let before = tokio::time::Instant::now();
+        assert!(connector.call(Uri::from_static("https://backend/")).await.is_err());
+        assert_eq!(before.elapsed(), limit);
+    }
 }

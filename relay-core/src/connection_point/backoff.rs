@@ -19,9 +19,12 @@ impl Backoff {
         Self { first, max, failures: 0 }
     }
 
-    /// The dial worked: the next failure waits little again.
-    pub(super) fn reset(&mut self) {
-        self.failures = 0;
+    /// A link was up for so long. If that is at least the ceiling, the next failure waits little
+    /// again; a peer that takes links and drops them is dialled ever less often.
+    pub(super) fn was_up(&mut self, lived: Duration) {
+        if lived >= self.max {
+            self.failures = 0;
+        }
     }
 
     /// The delay after one more failure; `random` is evenly drawn from 0 to 1.
@@ -58,11 +61,13 @@ mod tests {
     }
 
     #[test]
-    fn a_dial_that_worked_starts_over() {
+    fn a_link_that_lived_starts_over_and_one_that_died_at_once_does_not() {
         let mut backoff = Backoff::new(FIRST, MAX);
         backoff.next(1.0);
         backoff.next(1.0);
-        backoff.reset();
+        backoff.was_up(MAX.checked_sub(FIRST).unwrap());
+        assert_eq!(backoff.next(1.0), FIRST * 4);
+        backoff.was_up(MAX);
         assert_eq!(backoff.next(1.0), FIRST);
     }
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
-use http_body::Body as _;
+use http_body::Body;
 use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
 
-use crate::body::{BodyReceiver, BodySender, ReceiveError, SendBodyError};
+use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
 use crate::exchange::{AbortCode, AnswerHead, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
@@ -19,6 +19,7 @@ use crate::policy::{self, EndpointMap, Refusal};
 
 use super::backend::Pool;
 use super::config::ConnectionPointLimits;
+use super::upload::{LastMove, Upload};
 
 /// What every request needs.
 #[derive(Debug)]
@@ -70,14 +71,33 @@ impl Failure {
         };
         Some((status, format!("CMGConnector_{reason}")))
     }
+
+    /// What the client may read. The log has the rest: names, addresses and certificates inside the
+    /// site are none of a client's business.
+    fn told(&self) -> String {
+        match self {
+            Self::Unreachable(_) => "cannot connect to the backend".to_owned(),
+            Self::Broken(_) => "the backend broke off".to_owned(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// A request that policy lets pass, ready for its backend.
 struct Judged<'a> {
     pool: &'a Pool,
     endpoint: &'a str,
-    request: Request<BodyReceiver>,
+    request: Request<Upload>,
+    last_move: LastMove,
     answer_within: Option<Duration>,
+}
+
+/// A backend's answer on its way back.
+struct Answered<'a> {
+    response: Response<BackendBody>,
+    endpoint: &'a str,
+    /// How long the rest of the answer may stand still.
+    stall: Option<Duration>,
 }
 
 impl Forwarder {
@@ -105,10 +125,10 @@ impl Forwarder {
         let path = head.target.path().to_owned();
         let outcome = self.forward(head, &mut send, recv).await;
         match outcome {
-            Ok((response, endpoint)) => {
-                let status = response.status().as_u16();
+            Ok(answered) => {
+                let (status, endpoint) = (answered.response.status().as_u16(), answered.endpoint);
                 tracing::info!(%message_id, %method, path, status, endpoint, "forwarded");
-                self.relay_answer(response, send, message_id).await;
+                self.relay_answer(answered, send, message_id).await;
             }
             Err(failure) => {
                 let answer = failure.answer();
@@ -129,23 +149,30 @@ impl Forwarder {
         head: RequestHead,
         send: &mut SendStream,
         recv: RecvStream,
-    ) -> Result<(Response<BackendBody>, &'a str), Failure> {
+    ) -> Result<Answered<'a>, Failure> {
         let judged = self.judge(head, recv)?;
         let asked = judged.pool.send(judged.request);
         let answered = async {
-            match judged.answer_within {
-                Some(limit) => tokio::time::timeout(limit, asked)
-                    .await
-                    .map_err(|_| Failure::Timeout(limit))?
-                    .map_err(|error| backend_failure(&error)),
-                None => asked.await.map_err(|error| backend_failure(&error)),
-            }
+            let outcome = match judged.answer_within {
+                Some(limit) => {
+                    let outcome = judged.last_move.in_time(limit, asked).await;
+                    outcome.ok_or(Failure::Timeout(limit))?
+                }
+                None => asked.await,
+            };
+            outcome.map_err(|error| backend_failure(&error))
         };
-        tokio::select! {
-            response = answered => Ok((response?, judged.endpoint)),
+        let response = tokio::select! {
+            response = answered => response?,
             // Dropping the request cancels it at the backend.
-            _ = send.stopped() => Err(Failure::Abandoned),
+            _ = send.stopped() => return Err(Failure::Abandoned),
+        };
+        if response.status().is_informational() {
+            // Nobody asked to switch protocols, and no other interim status ends an exchange.
+            let text = format!("status {} ends no exchange", response.status().as_u16());
+            return Err(Failure::Broken(text));
         }
+        Ok(Answered { response, endpoint: judged.endpoint, stall: judged.answer_within })
     }
 
     /// Judges the request as if no gateway had, and addresses it to its backend.
@@ -160,22 +187,24 @@ impl Forwarder {
         let answer_within = (!route.is_held()).then_some(self.answer_within);
         let pool = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
         let uri = pool.uri(route.site_target).ok_or(Failure::NoBackend)?;
+        let last_move = LastMove::now();
         let limit = route.endpoint.request_body_bytes_max;
-        let mut request = Request::new(BodyReceiver::new(recv, declared).limited(limit));
+        let body = BodyReceiver::new(recv, declared).limited(limit);
+        let mut request = Request::new(Upload::new(body, last_move.clone()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        Ok(Judged { pool, endpoint: &route.endpoint.name, request, answer_within })
+        Ok(Judged { pool, endpoint: &route.endpoint.name, request, last_move, answer_within })
     }
 
     /// Sends the backend's answer, body and all.
     async fn relay_answer(
         &self,
-        response: Response<BackendBody>,
+        answered: Answered<'_>,
         mut send: SendStream,
         message_id: MessageId,
     ) {
-        let (parts, body) = response.into_parts();
+        let (parts, body) = answered.response.into_parts();
         let end = body.is_end_stream();
         let block = match self.answer_block(parts) {
             Ok(block) => block,
@@ -192,12 +221,9 @@ impl Forwarder {
         if send.send_head(block, kind).is_err() || end {
             return;
         }
-        let mut sender = BodySender::new(body, send, None);
-        // The next step waits for room or for the backend; a gateway that gives up ends either.
-        if let Err(why) = sender.send_all_or_stopped().await {
-            if let SendBodyError::Source(_) = why {
-                sender.reset(AbortCode::BackendFailed);
-            }
+        let sender = BodySender::new(body, send, None);
+        let mut sender = sender.on_source_failure(AbortCode::BackendFailed);
+        if let Err(why) = send_body(&mut sender, answered.stall).await {
             tracing::info!(%message_id, %why, octets = sender.octets(), "answer cut");
         }
     }
@@ -228,7 +254,7 @@ impl Forwarder {
         reason: String,
         mut send: SendStream,
     ) {
-        let text = Bytes::from(format!("{reason}\n{failure}\n"));
+        let text = Bytes::from(format!("{reason}\n{}\n", failure.told()));
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
@@ -247,6 +273,36 @@ impl Forwarder {
     }
 }
 
+/// Why an answer's body was cut.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error(transparent)]
+    Send(#[from] SendBodyError),
+    /// The stream has been reset.
+    #[error("the backend sent nothing for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
+}
+
+/// Sends a body whose source may stand still for at most `stall`. While the gateway has no room the
+/// delay is not the source's; a gateway that gives up ends the wait.
+async fn send_body<B>(sender: &mut BodySender<B>, stall: Option<Duration>) -> Result<(), Cut>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let Some(stall) = stall else { return Ok(sender.send_all_or_stopped().await?) };
+    loop {
+        let before = sender.steps();
+        if let Ok(sent) = tokio::time::timeout(stall, sender.send_all_or_stopped()).await {
+            return Ok(sent?);
+        }
+        if sender.steps() == before && sender.waits_for_source() {
+            sender.reset(AbortCode::BackendTimeout);
+            return Err(Cut::Stalled(stall));
+        }
+    }
+}
+
 fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -258,4 +314,66 @@ fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
         source = cause.source();
     }
     if error.is_connect() { Failure::Unreachable(text) } else { Failure::Broken(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use super::*;
+    use crate::link::{self, End, RecvError};
+    use crate::mux::{Config, Side};
+
+    /// A backend's body that sends one chunk and then neither more nor its end.
+    struct Hanging(Option<Bytes>);
+
+    impl Body for Hanging {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            match self.0.take() {
+                Some(chunk) => Poll::Ready(Some(Ok(http_body::Frame::data(chunk)))),
+                None => Poll::Pending,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_stands_still_is_cut_and_never_looks_complete() {
+        let config = Config { open_streams_max: 8, ..Config::default() };
+        let (near, far) = tokio::io::duplex(1024);
+        let (gateway, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
+        let (site, site_driver) = link::new(far, Side::Dialer, config).unwrap();
+        tokio::spawn(driver);
+        tokio::spawn(site_driver);
+        let head = Bytes::from_static(b"head");
+        let (_send, mut answer) = gateway.open(head.clone(), End::NoPayload).await.unwrap();
+        let mut incoming = site.accept().await.unwrap();
+        incoming.send.send_head(head, HeadKind::Final).unwrap();
+        let body = Hanging(Some(Bytes::from_static(b"half")));
+        let mut sender = BodySender::new(body, incoming.send, None);
+        let stall = Duration::from_secs(62);
+        let sent = send_body(&mut sender, Some(stall));
+        let sent = tokio::time::timeout(stall * 3, sent).await.expect("an end");
+        assert!(matches!(sent, Err(Cut::Stalled(_))), "{sent:?}");
+        answer.head().await.unwrap();
+        assert_eq!(answer.read_chunk().await.unwrap().unwrap(), "half");
+        let code = StreamCode(AbortCode::BackendTimeout.to_wire());
+        assert_eq!(answer.read_chunk().await, Err(RecvError::Reset(code)));
+    }
+
+    #[test]
+    fn a_client_is_told_nothing_about_the_inside_of_the_site() {
+        let secret = || "10.1.2.3:443: certificate of mp01.corp.example".to_owned();
+        for failure in [Failure::Unreachable(secret()), Failure::Broken(secret())] {
+            assert!(failure.to_string().contains("10.1.2.3"), "the log has it");
+            assert!(!failure.told().contains("10.1.2.3"), "{}", failure.told());
+        }
+    }
 }

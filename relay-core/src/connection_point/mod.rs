@@ -10,6 +10,7 @@ mod backoff;
 mod config;
 mod forward;
 mod supervise;
+mod upload;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -125,7 +126,7 @@ impl ConnectionPoint {
     {
         let tls = Arc::clone(&self.inner.config.link_tls);
         let stream = secure_link(pipe, &gateway.server_name, tls).await?;
-        let mut was_up = false;
-        self.serve_secure_link(stream, gateway, &mut was_up).await
+        let mut up_since = None;
+        self.serve_secure_link(stream, gateway, &mut up_since).await
     }
 }

@@ -1,9 +1,11 @@
 //! One supervisor per gateway instance: dial, serve, wait, dial again.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::link::{self, DrainReport, Link};
 use crate::mux::{Config, LinkError, Side};
@@ -23,15 +25,13 @@ impl ConnectionPoint {
         let mut backoff = Backoff::new(limits.redial_first, limits.redial_max);
         let mut stopping = self.inner.stopping.subscribe();
         loop {
-            let mut was_up = false;
+            let mut up_since = None;
             // A stop is noticed within: it interrupts a dial and drains a link.
-            let why = match self.dial_and_serve(gateway, &mut was_up).await {
+            let why = match self.dial_and_serve(gateway, &mut up_since).await {
                 Ok(report) => return report,
                 Err(why) => why,
             };
-            if was_up {
-                backoff.reset();
-            }
+            backoff.was_up(up_since.map_or(Duration::ZERO, |at: Instant| at.elapsed()));
             let delay = backoff.next(fastrand::f64());
             tracing::warn!(
                 instance = %gateway.instance, host = gateway.host, port = gateway.port, %why,
@@ -48,7 +48,7 @@ impl ConnectionPoint {
     async fn dial_and_serve(
         &self,
         gateway: &GatewayAddress,
-        was_up: &mut bool,
+        up_since: &mut Option<Instant>,
     ) -> Result<DrainReport, LinkEnded> {
         let mut stopping = self.inner.stopping.subscribe();
         let tls = Arc::clone(&self.inner.config.link_tls);
@@ -58,15 +58,15 @@ impl ConnectionPoint {
             stream = dial => stream?,
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(DrainReport::default()),
         };
-        self.serve_secure_link(stream, gateway, was_up).await
+        self.serve_secure_link(stream, gateway, up_since).await
     }
 
-    /// Serves a link whose peer is authenticated. `was_up` tells whether it was ever established.
+    /// Serves a link whose peer is authenticated. `up_since` tells since when it was established.
     pub(super) async fn serve_secure_link<P>(
         &self,
         stream: P,
         gateway: &GatewayAddress,
-        was_up: &mut bool,
+        up_since: &mut Option<Instant>,
     ) -> Result<DrainReport, LinkEnded>
     where
         P: AsyncRead + AsyncWrite + Unpin,
@@ -83,7 +83,7 @@ impl ConnectionPoint {
             ended = driver.as_mut() => return Err(ended.into()),
             hello = link.established() => hello?,
         };
-        *was_up = true;
+        *up_since = Some(Instant::now());
         tracing::info!(
             instance = %gateway.instance, service = hello.name, software = hello.software,
             "link up"

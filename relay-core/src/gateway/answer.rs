@@ -4,11 +4,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
+use tokio::time::Sleep;
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
 use crate::exchange::MessageId;
@@ -60,6 +62,10 @@ pub(super) struct Relayed<B> {
     pub(super) answer: BodyReceiver,
     /// The request's body, until it is through.
     pub(super) request: Option<BodySender<B>>,
+    /// How long the answer may stand still while the client waits for it; `None`: for ever.
+    pub(super) stall: Option<Duration>,
+    /// Runs while nothing comes.
+    pub(super) waiting: Option<Pin<Box<Sleep>>>,
     /// Held for its drop alone.
     pub(super) _in_flight: InFlightGuard,
 }
@@ -88,16 +94,7 @@ where
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
         match &mut self.get_mut().0 {
             Inner::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Inner::Relayed(relayed) => {
-                if let Some(request) = &mut relayed.request
-                    && request.poll_send(cx).is_ready()
-                {
-                    // Through, or no longer wanted; if the client broke off, the stream was reset
-                    // and the answer fails by itself.
-                    relayed.request = None;
-                }
-                Pin::new(&mut relayed.answer).poll_frame(cx)
-            }
+            Inner::Relayed(relayed) => relayed.poll_frame(cx),
         }
     }
 
@@ -115,6 +112,39 @@ where
             }
             Inner::Relayed(relayed) => relayed.answer.size_hint(),
         }
+    }
+}
+
+impl<B> Relayed<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
+        let moved = self.poll_request(cx);
+        let outcome = Pin::new(&mut self.answer).poll_frame(cx);
+        if moved || outcome.is_ready() {
+            self.waiting = None;
+        }
+        let Some(limit) = self.stall.filter(|_| outcome.is_pending()) else { return outcome };
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        waiting.as_mut().poll(cx).map(|()| Some(Err(ReceiveError::Stalled(limit))))
+    }
+
+    /// Moves what can be moved of the request's body. Returns whether anything did.
+    fn poll_request(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(request) = &mut self.request else { return false };
+        let before = request.steps();
+        if request.poll_send(cx).is_pending() {
+            return request.steps() != before;
+        }
+        // Through, or no longer wanted; if the client broke off, the stream was reset and the
+        // answer fails by itself.
+        self.request = None;
+        true
     }
 }
 

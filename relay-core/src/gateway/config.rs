@@ -35,13 +35,22 @@ pub struct GatewayLimits {
     pub client_connections_max: usize,
     /// Links open at once. Default 256: 16 connection points with several links each.
     pub links_max: usize,
+    /// Peers on the link port that are not authenticated yet, at once. Default 512.
+    pub link_handshakes_max: usize,
     /// Time a peer has for the TLS handshake. Default 10 s.
     pub tls_handshake: Duration,
     /// Time a client has to send a request head. Default 10 s.
     pub request_head: Duration,
-    /// Time from a request's head to its answer's head. Default 65 s, above the 60 s that the
-    /// original's message timeout allows.
+    /// Time from a request's head, or from the last move of its body, to its answer's head, and
+    /// how long an answer may then stand still. Default 65 s, above the 60 s that the original's
+    /// message timeout allows.
     pub answer_head: Duration,
+    /// Time that a client may send nothing of a body that it has begun, before it is answered 408.
+    /// Default 30 s.
+    pub body_stall: Duration,
+    /// Time that a client may take nothing of what is sent to it, before its connection is cut.
+    /// Default 30 s.
+    pub answer_stall: Duration,
     /// Time a request waits for a stream on a link before it is answered 503. Default 5 s.
     pub link_credit: Duration,
     /// Time that requests in flight have to end when the instance stops. Default 30 s.
@@ -53,9 +62,12 @@ impl Default for GatewayLimits {
         Self {
             client_connections_max: 20_000,
             links_max: 256,
+            link_handshakes_max: 512,
             tls_handshake: Duration::from_secs(10),
             request_head: Duration::from_secs(10),
             answer_head: Duration::from_secs(65),
+            body_stall: Duration::from_secs(30),
+            answer_stall: Duration::from_secs(30),
             link_credit: Duration::from_secs(5),
             drain: Duration::from_secs(30),
         }

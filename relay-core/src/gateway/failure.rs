@@ -27,6 +27,9 @@ pub(super) enum Failure {
     /// The request's target is not a path, e.g. `*` or an authority.
     #[error("the request target is not a path")]
     NotAPath,
+    /// Two hosts are named: two parsers in the chain could disagree whom the request is for.
+    #[error("the request's Host is repeated, or not the host of its target")]
+    BadHost,
     /// The client's head does not fit in one head block.
     #[error("the request head cannot be relayed: {0}")]
     Head(#[from] EncodeError),
@@ -48,6 +51,9 @@ pub(super) enum Failure {
     /// No answer in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
+    /// The client stopped sending its body.
+    #[error("nothing of the request's body came for {} s", .0.as_secs_f32())]
+    ClientStalled(Duration),
     /// The client broke off, or sent a body that cannot be read.
     #[error("the client's body failed: {0}")]
     ClientBody(SendBodyError),
@@ -62,6 +68,7 @@ impl Failure {
                 (refusal.status(), format!("CMGService_{}", refusal.reason()).into())
             }
             Self::NotAPath => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Target"),
+            Self::BadHost => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Host"),
             Self::Head(_) => {
                 service(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "CMGService_Head_Too_Large")
             }
@@ -78,6 +85,7 @@ impl Failure {
             }
             Self::BadAnswer(_) => service(StatusCode::BAD_GATEWAY, "CMGService_Bad_Answer"),
             Self::Timeout(_) => service(StatusCode::GATEWAY_TIMEOUT, "CMGService_Timeout"),
+            Self::ClientStalled(_) => service(StatusCode::REQUEST_TIMEOUT, "CMGService_Too_Slow"),
             Self::ClientBody(SendBodyError::TooLarge { .. }) => {
                 service(StatusCode::PAYLOAD_TOO_LARGE, "CMGService_Body_Too_Large")
             }
@@ -131,12 +139,14 @@ mod tests {
         vec![
             Failure::Refused(Refusal::NotPublished),
             Failure::NotAPath,
+            Failure::BadHost,
             Failure::NoConnector,
             Failure::Overloaded(Duration::from_secs(5)),
             Failure::LinkLost,
             Failure::Aborted(AbortCode::BackendTimeout),
             Failure::BadAnswer("x".to_owned()),
             Failure::Timeout(Duration::from_secs(65)),
+            Failure::ClientStalled(Duration::from_secs(30)),
             Failure::ClientBody(SendBodyError::TooLarge { limit: 1 }),
             Failure::ClientBody(SendBodyError::Source("gone".into())),
         ]

@@ -10,6 +10,7 @@
 mod answer;
 mod config;
 mod failure;
+mod patient;
 mod registry;
 mod relay;
 mod serve;

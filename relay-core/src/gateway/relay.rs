@@ -2,12 +2,12 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::Instant;
 
@@ -15,14 +15,17 @@ use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
     AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
 };
-use crate::link::{End, RecvError, RecvStream, SendStream};
-use crate::mux::StreamCode;
+use crate::link::{End, Head, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, EndpointMap, Route};
 
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
 use super::registry::{Entry, Registry};
+
+/// How often a request that was refused unseen is sent again. More than the links that are likely
+/// to begin a drain at once; a connection point that refuses everything must not keep it for ever.
+const RESENDS_MAX: u32 = 4;
 
 /// What every request needs.
 #[derive(Debug)]
@@ -97,15 +100,20 @@ impl Relay {
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
         let judged = self.judge(parts, message_id, end)?;
         let mut body = Some(body);
+        let mut resends = 0;
         loop {
             let mut sent = self.send(&judged, &mut body).await?;
-            match await_answer(&mut sent, judged.answer_within).await {
+            match await_answer(&mut sent, judged.answer_within, self.limits.body_stall).await {
                 Ok(head) => {
                     let response = self.answer(head, sent.answer, sent.request, message_id, guard);
-                    return Ok((response(judged.is_head)?, sent.via));
+                    return Ok((response(&judged)?, sent.via));
                 }
                 // The one rule of re-sending: it was never looked at, and nothing of the body left.
-                Err(Failure::Aborted(AbortCode::Refused)) if judged.end == End::NoPayload => {}
+                Err(Failure::Aborted(AbortCode::Refused))
+                    if judged.end == End::NoPayload && resends < RESENDS_MAX =>
+                {
+                    resends += 1;
+                }
                 Err(failure) => return Err(failure),
             }
         }
@@ -119,6 +127,7 @@ impl Relay {
         end: End,
     ) -> Result<Judged<'_>, Failure> {
         let mut headers = parts.headers;
+        check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
         let route: Route<'_> = self.endpoints.route(&parts.method, &target)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
@@ -165,8 +174,8 @@ impl Relay {
             let opening = via.link.open(judged.head.clone(), judged.end);
             match tokio::time::timeout_at(deadline, opening).await {
                 Ok(Ok((send, recv))) => return Ok((send, recv, via)),
-                Ok(Err(_)) => {}
-                Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
+                Ok(Err(_)) if Instant::now() < deadline => {}
+                Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
             }
         }
     }
@@ -179,16 +188,22 @@ impl Relay {
         request: Option<BodySender<B>>,
         message_id: MessageId,
         in_flight: InFlightGuard,
-    ) -> impl FnOnce(bool) -> Result<Response<AnswerBody<B>>, Failure> {
+    ) -> impl FnOnce(&Judged<'_>) -> Result<Response<AnswerBody<B>>, Failure> {
         let head = AnswerHead::decode(block, &self.head_limits);
-        move |is_head| {
+        move |judged| {
             let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
+            if head.status.is_informational() {
+                // A final head never has such a status, and HTTP has no way to show it as one.
+                return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
+            }
             policy::strip_answer_headers(&mut head.headers);
-            let declared = declared_length(&head, is_head);
+            let declared = declared_length(&head, judged.is_head)?;
             let answer = BodyReceiver::new(recv, declared);
             let mut response = Response::new(AnswerBody::relayed(Relayed {
                 answer,
                 request,
+                stall: judged.answer_within,
+                waiting: None,
                 _in_flight: in_flight,
             }));
             *response.status_mut() = head.status;
@@ -206,17 +221,36 @@ impl Relay {
     }
 }
 
+/// Refuses a request that names two hosts.
+// RFC 9112, section 3.2.
+fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+    let mut hosts = headers.get_all(HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let agrees = match (uri.authority(), first) {
+        (Some(target), Some(host)) => {
+            host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())
+        }
+        _ => true,
+    };
+    if agrees && second.is_none() { Ok(()) } else { Err(Failure::BadHost) }
+}
+
 /// The length that the answer's body must have, if that is known.
 ///
 /// RFC 9110, section 6.4.1: answers to HEAD, and 204 and 304, have no body whatever they declare.
-fn declared_length(head: &AnswerHead, is_head: bool) -> Option<u64> {
+fn declared_length(head: &AnswerHead, is_head: bool) -> Result<Option<u64>, Failure> {
+    let declared = policy::declared_body_length(&head.headers);
+    let declared = declared.map_err(|error| Failure::BadAnswer(error.to_string()))?;
     let no_body =
         is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if no_body { None } else { content_length(&head.headers) }
+    Ok(declared.filter(|_| !no_body))
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// What ended one wait for the answer's head.
+enum Step {
+    Head(Head),
+    /// Some of the request's body went on.
+    Moved,
 }
 
 /// Moves the request's body until the answer's head arrives. The deadline starts anew whenever the
@@ -224,51 +258,69 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
 async fn await_answer<B>(
     sent: &mut Sent<B>,
     answer_within: Option<Duration>,
+    body_stall: Duration,
 ) -> Result<Bytes, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
+    let mut moved_at = Instant::now();
     loop {
-        let moved = sent.request.as_ref().map_or(0, BodySender::octets);
-        let step = next_head(sent);
-        let head = match answer_within {
-            None => step.await,
-            Some(limit) => match tokio::time::timeout(limit, step).await {
-                Ok(head) => head,
-                Err(_) if sent.request.as_ref().map_or(0, BodySender::octets) > moved => continue,
-                // Dropping the stream's halves tells the connection point to give up too.
-                Err(_) => return Err(Failure::Timeout(limit)),
-            },
-        }?;
-        // Interim heads are hyper's to send; none is relayed yet.
-        if !head.interim {
-            return Ok(head.block);
+        let Some(answer_within) = answer_within else {
+            match next_step(sent).await? {
+                Step::Head(head) if !head.interim => return Ok(head.block),
+                _ => continue,
+            }
+        };
+        let stalled = sent.request.as_ref().is_some_and(BodySender::waits_for_source);
+        let limit = if stalled { body_stall.min(answer_within) } else { answer_within };
+        match tokio::time::timeout_at(moved_at + limit, next_step(sent)).await {
+            Ok(Ok(Step::Head(head))) if !head.interim => return Ok(head.block),
+            // Interim heads are hyper's to send; none is relayed yet.
+            Ok(Ok(Step::Head(_))) => {}
+            Ok(Ok(Step::Moved)) => moved_at = Instant::now(),
+            Ok(Err(failure)) => return Err(failure),
+            // Dropping the stream's halves tells the connection point to give up too.
+            Err(_) if stalled => return Err(Failure::ClientStalled(limit)),
+            Err(_) => return Err(Failure::Timeout(limit)),
         }
     }
 }
 
-async fn next_head<B>(sent: &mut Sent<B>) -> Result<crate::link::Head, Failure>
+async fn next_step<B>(sent: &mut Sent<B>) -> Result<Step, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
     let Sent { request, answer, .. } = sent;
     poll_fn(|cx| {
-        if let Some(sender) = request
-            && let Poll::Ready(outcome) = sender.poll_send(cx)
-        {
-            *request = None;
-            match outcome {
-                // Stopped: the answer is on its way. Reset: the answer's half says why.
-                Ok(()) | Err(SendBodyError::Stream(_)) => {}
-                Err(error) => return Poll::Ready(Err(Failure::ClientBody(error))),
-            }
+        let moved = poll_request(request, cx)?;
+        match answer.poll_head(cx) {
+            Poll::Ready(Ok(head)) => Poll::Ready(Ok(Step::Head(head))),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+            Poll::Pending if moved => Poll::Ready(Ok(Step::Moved)),
+            Poll::Pending => Poll::Pending,
         }
-        answer.poll_head(cx).map_err(|error| match error {
-            RecvError::Reset(StreamCode(code)) => Failure::Aborted(AbortCode::from_wire(code)),
-            other => other.into(),
-        })
     })
     .await
+}
+
+/// Moves what can be moved of the request's body. Returns whether anything did.
+fn poll_request<B>(
+    request: &mut Option<BodySender<B>>,
+    cx: &mut Context<'_>,
+) -> Result<bool, Failure>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let Some(sender) = request else { return Ok(false) };
+    let before = sender.steps();
+    let Poll::Ready(outcome) = sender.poll_send(cx) else { return Ok(sender.steps() != before) };
+    *request = None;
+    match outcome {
+        // Stopped: the answer is on its way. Reset: the answer's half says why.
+        Ok(()) | Err(SendBodyError::Stream(_)) => Ok(true),
+        Err(error) => Err(Failure::ClientBody(error)),
+    }
 }

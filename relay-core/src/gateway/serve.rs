@@ -19,11 +19,12 @@ use tokio::time::Instant;
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::{self, DrainReport};
-use crate::mux::{Config, ConfigError, LinkError, Side};
+use crate::mux::{Config, ConfigError, LinkError, Side, StreamCode};
 use crate::transport::{ConnectError, Listener, Purpose, accept_link, accept_tls};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
+use super::patient::Patient;
 use super::registry::{Entry, Registry};
 use super::relay::Relay;
 
@@ -50,7 +51,9 @@ struct Inner {
     relay: Relay,
     links: AtomicU64,
     connections: Arc<Semaphore>,
-    link_places: Arc<Semaphore>,
+    link_places: Semaphore,
+    /// Bounds peers on the link port that are not authenticated yet.
+    link_handshakes: Semaphore,
     /// Turns true when the instance stops.
     stopping: watch::Sender<bool>,
 }
@@ -71,6 +74,9 @@ pub enum LinkRefused {
     /// As many links as the limits allow are up.
     #[error("the limit of {0} links is reached")]
     TooMany(usize),
+    /// As many peers as the limits allow are in their TLS handshake.
+    #[error("the limit of {0} handshakes is reached")]
+    TooManyHandshakes(usize),
 }
 
 impl Gateway {
@@ -87,7 +93,8 @@ impl Gateway {
             relay,
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
-            link_places: Arc::new(Semaphore::new(config.limits.links_max)),
+            link_places: Semaphore::new(config.limits.links_max),
+            link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
             stopping: watch::Sender::new(false),
             config,
         };
@@ -177,13 +184,20 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let limits = &self.inner.config.limits;
         let tls = Arc::clone(&self.inner.config.client_tls);
-        let stream = match accept_tls(pipe, tls, self.inner.config.limits.tls_handshake).await {
+        let mut stopping = self.inner.stopping.subscribe();
+        let handshake = tokio::select! {
+            handshake = accept_tls(pipe, tls, limits.tls_handshake) => handshake,
+            // Nothing was asked yet, so nothing is lost.
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        };
+        let stream = match handshake {
             Ok(stream) => stream,
             Err(why) => return tracing::debug!(%from, %why, "client handshake failed"),
         };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let io = TokioIo::new(stream);
+        let io = TokioIo::new(Patient::new(stream, limits.answer_stall));
         let outcome = if is_h2 { self.serve_http2(io).await } else { self.serve_http1(io).await };
         if let Err(error) = outcome {
             tracing::debug!(%from, %error, "client connection failed");
@@ -271,12 +285,17 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        let places = &self.inner.link_places;
-        let Ok(_place) = places.try_acquire() else {
-            return Err(LinkRefused::TooMany(self.inner.config.limits.links_max));
+        let limits = &self.inner.config.limits;
+        let Ok(handshake) = self.inner.link_handshakes.try_acquire() else {
+            return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
         };
         let tls = Arc::clone(&self.inner.config.link_tls);
-        let stream = accept_link(pipe, tls, self.inner.config.limits.tls_handshake).await?;
+        let stream = accept_link(pipe, tls, limits.tls_handshake).await?;
+        drop(handshake);
+        // Only now: a stranger must not take the place of a connection point.
+        let Ok(_place) = self.inner.link_places.try_acquire() else {
+            return Err(LinkRefused::TooMany(limits.links_max));
+        };
         let config = Config {
             accept_streams_max: 16,
             open_streams_max: 1024,
@@ -302,7 +321,10 @@ impl Gateway {
             "link up"
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
-        let why = driver.await;
+        let why = tokio::select! {
+            why = driver => why,
+            why = refuse_all(&link) => why,
+        };
         drop(registration);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         Ok(())
@@ -317,10 +339,28 @@ impl Gateway {
         let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
         let reset = if in_time { 0 } else { self.in_flight() };
         clients.shutdown().await;
+        // All at once: peers that are dead or deaf must not add up.
+        let mut goodbyes = JoinSet::new();
         for entry in self.inner.relay.registry.all().iter() {
-            entry.link.drain(LINK_GOODBYE).await;
+            let link = entry.link.clone();
+            goodbyes.spawn(async move { link.drain(LINK_GOODBYE).await });
         }
+        while goodbyes.join_next().await.is_some() {}
         links.shutdown().await;
         DrainReport { finished: open.saturating_sub(reset), reset }
     }
 }
+
+/// Refuses every stream that a connection point opens, until the link ends: nothing is served in
+/// that direction, and a stream that nobody accepts would wait for ever.
+async fn refuse_all(link: &link::Link) -> LinkError {
+    loop {
+        match link.accept().await {
+            Ok(mut incoming) => incoming.send.reset(StreamCode::REFUSED),
+            Err(why) => return why,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::mux::{HeadKind, SendError, StreamCode, StreamId};
 
@@ -24,8 +24,19 @@ pub(super) enum Out {
 pub(super) enum In {
     Head(Head),
     Data(Bytes),
+    /// Small payloads that nobody has read yet, gathered.
+    Gathered(BytesMut),
     Trailers(Bytes),
 }
+
+/// Payloads of up to this many octets are gathered while they wait to be read.
+///
+/// Each entry of an inbox costs tens of octets, and pins the read buffer that it came in: a peer
+/// that sends single octets could hold far more memory than its window.
+const GATHER_MAX: usize = 1024;
+
+/// Octets gathered in one entry.
+const GATHERED_MAX: usize = 4096;
 
 /// How the receive half ended.
 #[derive(Clone, Copy, Debug)]
@@ -84,11 +95,94 @@ impl Cell {
 }
 
 impl State {
+    /// The link is gone under the stream.
+    pub(super) fn cut(&mut self, wakers: &mut Vec<Waker>) {
+        // A head that never reached the engine was never sent: another link may carry it.
+        let (code, error) = match self.opening.take() {
+            Some(_) => (StreamCode::REFUSED, RecvError::Reset(StreamCode::REFUSED)),
+            None => (StreamCode::DROPPED, RecvError::LinkLost),
+        };
+        self.outbox.clear();
+        self.send_end.get_or_insert(SendError::Reset(code));
+        self.recv_end.get_or_insert(RecvEnd::Failed(error));
+        wakers.extend(self.send_waker.take());
+        wakers.extend(self.recv_waker.take());
+    }
+
+    /// Puts what arrived behind what has not been read yet.
+    pub(super) fn put_in(&mut self, item: In) {
+        let payload = match item {
+            In::Data(payload) if payload.len() <= GATHER_MAX => payload,
+            other => return self.inbox.push_back(other),
+        };
+        match self.inbox.back_mut() {
+            Some(In::Gathered(gathered)) if gathered.len() + payload.len() <= GATHERED_MAX => {
+                gathered.extend_from_slice(&payload);
+            }
+            // The first one is handed on as it came, if it is read before the next arrives.
+            Some(In::Data(_) | In::Gathered(_)) => {
+                let mut gathered = BytesMut::with_capacity(GATHER_MAX);
+                gathered.extend_from_slice(&payload);
+                self.inbox.push_back(In::Gathered(gathered));
+            }
+            _ => self.inbox.push_back(In::Data(payload)),
+        }
+    }
+
     /// Puts `waker` where the next event will find it.
     pub(super) fn park(slot: &mut Option<Waker>, waker: &Waker) {
         match slot {
             Some(parked) => parked.clone_from(waker),
             None => *slot = Some(waker.clone()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drain(state: &mut State) -> Vec<u8> {
+        let mut all = Vec::new();
+        for item in state.inbox.drain(..) {
+            match item {
+                In::Data(payload) => all.extend_from_slice(&payload),
+                In::Gathered(payload) => all.extend_from_slice(&payload),
+                other => panic!("{other:?}"),
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn single_octets_that_wait_to_be_read_cost_about_their_own_memory() {
+        let mut state = State::default();
+        let octets: Vec<u8> = (0..=u8::MAX).cycle().take(32 << 10).collect();
+        for octet in &octets {
+            state.put_in(In::Data(Bytes::copy_from_slice(&[*octet])));
+        }
+        assert!(state.inbox.len() <= 10, "{} entries", state.inbox.len());
+        assert_eq!(drain(&mut state), octets);
+    }
+
+    #[test]
+    fn payloads_of_every_size_keep_their_order() {
+        let mut state = State::default();
+        let mut expected = Vec::new();
+        for (number, len) in (0..).zip([1, 1024, 1, 5000, 1, 1023, 1024, 1024, 1025, 2, 2]) {
+            let payload = vec![number; len];
+            expected.extend_from_slice(&payload);
+            state.put_in(In::Data(payload.into()));
+        }
+        assert_eq!(drain(&mut state), expected);
+    }
+
+    #[test]
+    fn a_payload_that_is_read_before_the_next_arrives_is_not_copied() {
+        let mut state = State::default();
+        let payload = Bytes::from(vec![7; 100]);
+        state.put_in(In::Data(payload.clone()));
+        let Some(In::Data(read)) = state.inbox.pop_front() else { panic!("not as it came") };
+        assert_eq!(read.as_ptr(), payload.as_ptr());
     }
 }

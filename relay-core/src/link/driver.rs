@@ -127,6 +127,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
                 self.mux.close();
             }
             self.abandoned = orders.abandoned;
+            if orders.abandoned {
+                self.shared.drop_waiting();
+            }
         }
         if self.abandoned && self.cells.is_empty() {
             self.mux.close();
@@ -146,6 +149,10 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
                     self.cells.insert(id, Arc::clone(cell));
                 }
                 Err(error) => {
+                    if matches!(error, OpenError::HeadTooLong { .. }) {
+                        // The link goes on, and the stream is still free.
+                        self.shared.openable.add_permits(1);
+                    }
                     fail_unopened(&mut state, error, &mut self.wakers);
                     return;
                 }
@@ -165,13 +172,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             self.wakers.extend(state.recv_waker.take());
             self.wakers.extend(state.send_waker.take());
         }
-        if state.recv_dropped
-            && let Some(code) = state.stop.take()
-        {
-            self.mux.stop(id, code);
-        }
-        if state.recv_dropped && !state.send_dropped {
-            self.mux.stop(id, StreamCode::DROPPED);
+        if state.recv_dropped {
+            // Now, not once the outbox is empty: a peer that reads nothing must still hear it.
+            self.mux.stop(id, state.stop.take().unwrap_or(StreamCode::DROPPED));
         }
         if state.send_dropped && state.recv_dropped && state.outbox.is_empty() {
             drop(state);
@@ -315,6 +318,10 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             Event::Established(hello) => {
                 self.shared.stage.send_replace(Stage::Up(Arc::new(*hello)));
                 self.add_permits();
+                if self.mux.is_draining() {
+                    // Ordered before the hello, and begun with it.
+                    self.set_draining();
+                }
             }
             Event::Openable => self.add_permits(),
             Event::Opened { id, head, end } => self.on_opened(id, head, end),
@@ -354,9 +361,13 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
 
     fn set_draining(&mut self) {
         self.shared.refuse_opening();
-        if let Some(hello) = self.mux.peer() {
-            self.shared.stage.send_replace(Stage::Draining(Arc::new(hello.clone())));
-        }
+        self.shared.stage.send_if_modified(|stage| {
+            // A peer that begins to drain after this side has drained changes nothing: whoever
+            // waits for `Drained` must find it.
+            let Stage::Up(hello) = stage else { return false };
+            *stage = Stage::Draining(Arc::clone(hello));
+            true
+        });
     }
 
     fn on_opened(&mut self, id: StreamId, head: bytes::Bytes, end: bool) {
@@ -382,8 +393,10 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
     fn deliver(&mut self, id: StreamId, item: Option<In>, end: bool) {
         let Some(cell) = self.cells.get(&id) else { return };
         let mut state = cell.lock();
-        if !state.recv_dropped {
-            state.inbox.extend(item);
+        if let Some(item) = item
+            && !state.recv_dropped
+        {
+            state.put_in(item);
         }
         if end {
             state.recv_end.get_or_insert(RecvEnd::Finished);
@@ -425,8 +438,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         self.timer_at = None;
         if goodbye {
             // The peer does not take the last octets.
-            self.batch.advance(self.batch.len());
-            self.flush_due = false;
+            self.mux.handle_lost("it did not take the goodbye");
         } else {
             let _ = self.mux.handle_timeout(now());
         }
@@ -441,7 +453,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         let Some(error) = self.mux.closed().cloned() else { return };
         self.incoming = None;
         for cell in std::mem::take(&mut self.cells).into_values() {
-            cut(&mut cell.lock(), &mut self.wakers);
+            cell.lock().cut(&mut self.wakers);
         }
         // The reason first: an opener that is turned away looks for it.
         self.shared.stage.send_replace(Stage::Closed(error.clone()));
@@ -450,6 +462,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         self.ending = Some(error);
         self.timer_at = Some(now() + GOODBYE);
         self.timer = self.timer_at.map(|at| Box::pin(tokio::time::sleep_until(at.into())));
+    }
+
+    /// Whether the last octets have left, or never will.
+    fn has_said_goodbye(&self) -> bool {
+        self.mux.is_lost() || (self.batch.is_empty() && !self.flush_due)
     }
 
     fn publish_stats(&self) {
@@ -491,15 +508,6 @@ fn fail_unopened(state: &mut State, error: OpenError, wakers: &mut Vec<Waker>) {
     wakers.extend(state.recv_waker.take());
 }
 
-/// The link is gone under the stream.
-fn cut(state: &mut State, wakers: &mut Vec<Waker>) {
-    state.outbox.clear();
-    state.send_end.get_or_insert(SendError::Reset(StreamCode::DROPPED));
-    state.recv_end.get_or_insert(RecvEnd::Failed(RecvError::LinkLost));
-    wakers.extend(state.send_waker.take());
-    wakers.extend(state.recv_waker.take());
-}
-
 impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
     type Output = LinkError;
 
@@ -510,8 +518,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
             this.note_closed();
             let timed = this.poll_timer(cx);
             if let Some(error) = &this.ending
-                && this.batch.is_empty()
-                && !this.flush_due
+                && this.has_said_goodbye()
                 && !progress
             {
                 let error = error.clone();
@@ -534,12 +541,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
 impl<P> Drop for Driver<P> {
     fn drop(&mut self) {
         for cell in std::mem::take(&mut self.cells).into_values() {
-            cut(&mut cell.lock(), &mut self.wakers);
+            cell.lock().cut(&mut self.wakers);
         }
-        let swept = std::mem::take(&mut self.shared.agenda().dirty);
-        for cell in swept {
-            cut(&mut cell.lock(), &mut self.wakers);
-        }
+        // The reason first: an opener that is turned away looks for it.
         self.shared.stage.send_if_modified(|stage| {
             let open = !matches!(stage, Stage::Closed(_));
             if open {
@@ -548,6 +552,9 @@ impl<P> Drop for Driver<P> {
             open
         });
         self.shared.refuse_opening();
+        for cell in self.shared.end_sweeps() {
+            cell.lock().cut(&mut self.wakers);
+        }
         for waker in self.wakers.drain(..) {
             waker.wake();
         }

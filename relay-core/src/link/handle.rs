@@ -55,6 +55,9 @@ struct Owner(Arc<Shared>);
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        // Here in case that the driver has ended already; else the driver does it again, for the
+        // stream that arrives meanwhile.
+        self.0.drop_waiting();
         self.0.order(|orders| orders.abandoned = true);
     }
 }
@@ -174,7 +177,8 @@ impl Link {
 
     /// Whether streams can be opened: the link is up and neither side drains.
     pub fn is_open(&self) -> bool {
-        matches!(&*self.shared().stage.borrow(), Stage::Up(_))
+        // The stage follows only with the driver's next turn.
+        !self.is_going_away() && matches!(&*self.shared().stage.borrow(), Stage::Up(_))
     }
 
     /// Why the link ended, once it has.
@@ -304,5 +308,67 @@ impl Link {
     /// Counters and gauges, as of the driver's last turn.
     pub fn stats(&self) -> LinkStats {
         self.shared().stats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::RecvError;
+    use crate::mux::StreamCode;
+
+    const HEAD: Bytes = Bytes::from_static(b"head");
+
+    fn config() -> Config {
+        Config { accept_streams_max: 4, open_streams_max: 4, ..Config::default() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_opened_as_the_driver_goes_fails_at_once_and_may_be_sent_again() {
+        let (near, _far) = tokio::io::duplex(1024);
+        let (link, driver) = new(near, Side::Listener, config()).unwrap();
+        drop(driver);
+        // What an opener does that took its permit just before.
+        let (mut send, mut recv) = link.open_with_permit(HEAD, End::More);
+        let head = tokio::time::timeout(Duration::from_mins(1), recv.head()).await;
+        assert_eq!(head, Ok(Err(RecvError::Reset(StreamCode::REFUSED))));
+        assert!(send.write_chunk(HEAD).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_nobody_accepts_neither_hold_an_abandoned_link_nor_outlive_it() {
+        let (near, far) = tokio::io::duplex(1024);
+        let (link, driver) = new(near, Side::Listener, config()).unwrap();
+        let (peer, peer_driver) = new(far, Side::Dialer, config()).unwrap();
+        let driver = tokio::spawn(driver);
+        let _peer_driver = tokio::spawn(peer_driver);
+        let (_send, mut recv) = peer.open(HEAD, End::More).await.unwrap();
+        while link.stats().mux.streams_open == 0 {
+            tokio::task::yield_now().await;
+        }
+        let shared = Arc::downgrade(link.shared());
+        drop(link);
+        let ended = tokio::time::timeout(Duration::from_mins(1), driver).await;
+        assert_eq!(ended.unwrap().unwrap(), LinkError::ClosedHere);
+        assert!(recv.head().await.is_err(), "the peer is told");
+        assert_eq!(shared.strong_count(), 0, "nothing is left behind");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_nobody_accepted_do_not_outlive_a_link_that_was_lost() {
+        let (near, far) = tokio::io::duplex(1024);
+        let (link, driver) = new(near, Side::Listener, config()).unwrap();
+        let (peer, peer_driver) = new(far, Side::Dialer, config()).unwrap();
+        let driver = tokio::spawn(driver);
+        let peer_driver = tokio::spawn(peer_driver);
+        let _stream = peer.open(HEAD, End::More).await.unwrap();
+        while link.stats().mux.streams_open == 0 {
+            tokio::task::yield_now().await;
+        }
+        peer_driver.abort();
+        assert!(matches!(driver.await.unwrap(), LinkError::Lost { .. }));
+        let shared = Arc::downgrade(link.shared());
+        drop(link);
+        assert_eq!(shared.strong_count(), 0, "nothing is left behind");
     }
 }

@@ -114,7 +114,11 @@ impl RecvStream {
     /// As [`RecvStream::read_chunk`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RecvError>> {
         let mut state = self.cell.lock();
-        match state.inbox.pop_front() {
+        let next = match state.inbox.pop_front() {
+            Some(In::Gathered(payload)) => Some(In::Data(payload.freeze())),
+            other => other,
+        };
+        match next {
             Some(In::Data(payload)) => {
                 state.taken += payload.len();
                 let report = state.recv_end.is_none()
@@ -127,7 +131,7 @@ impl RecvStream {
                 return Poll::Ready(Ok(Some(payload)));
             }
             Some(In::Trailers(block)) => self.trailers = Some(block),
-            Some(head @ In::Head(_)) => {
+            Some(head) => {
                 state.inbox.push_front(head);
                 return Poll::Ready(Err(RecvError::OutOfOrder));
             }

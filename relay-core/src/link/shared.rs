@@ -39,6 +39,8 @@ pub(super) struct Agenda {
     pub(super) orders: Orders,
     pub(super) ordered: bool,
     pub(super) driver: Option<Waker>,
+    /// The driver is gone: nobody will sweep any more.
+    gone: bool,
 }
 
 #[derive(Debug)]
@@ -74,10 +76,31 @@ impl Shared {
     pub(super) fn sweep(&self, cell: Arc<Cell>) {
         let driver = {
             let mut agenda = self.agenda();
+            if agenda.gone {
+                drop(agenda);
+                return cut_late(&cell);
+            }
             agenda.dirty.push(cell);
             agenda.driver.take()
         };
         wake(driver);
+    }
+
+    /// The driver goes: what it has not swept is returned, and a cell that comes later is cut where
+    /// it comes from.
+    pub(super) fn end_sweeps(&self) -> Vec<Arc<Cell>> {
+        let mut agenda = self.agenda();
+        agenda.gone = true;
+        std::mem::take(&mut agenda.dirty)
+    }
+
+    /// Drops the streams that wait to be accepted, once nobody can accept them any more. Each of
+    /// them keeps `self` alive, so they must not stay in it.
+    pub(super) fn drop_waiting(&self) {
+        // Only an acceptor ever holds the lock, and the last one is gone.
+        let Ok(mut accepted) = self.accepted.try_lock() else { return };
+        accepted.close();
+        while accepted.try_recv().is_ok() {}
     }
 
     /// Changes the orders and wakes the driver.
@@ -103,6 +126,14 @@ impl Shared {
 
     pub(super) fn publish_stats(&self, stats: LinkStats) {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
+    }
+}
+
+fn cut_late(cell: &Cell) {
+    let mut wakers = Vec::new();
+    cell.lock().cut(&mut wakers);
+    for waker in wakers {
+        waker.wake();
     }
 }
 

@@ -10,6 +10,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::mux::{Config, HeadKind, HelloError, LinkError, SendError, Side, StreamCode};
 
+mod ends;
+
 const HEAD: Bytes = Bytes::from_static(b"head");
 
 /// Two linked ends and their drivers.

@@ -21,6 +21,13 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 /// delay small exchanges behind bulk.
 const UNSENT_MAX: u32 = 128 << 10;
 
+/// After how much silence a client's connection is probed, how often, and how many probes may go
+/// unanswered. A client that vanished during an exchange that is held open on purpose, when there
+/// is nothing to send to it, is noticed within two minutes.
+const PROBE_AFTER: Duration = Duration::from_mins(1);
+const PROBE_EVERY: Duration = Duration::from_secs(15);
+const PROBES_MAX: u32 = 4;
+
 /// How often a full descriptor table is asked again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -85,6 +92,12 @@ fn set_options(stream: &TcpStream, purpose: Purpose) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
     if purpose == Purpose::Clients {
+        let probes = socket2::TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY);
+        #[cfg(any(target_os = "linux", target_os = "android", target_os = "macos"))]
+        let probes = probes.with_retries(PROBES_MAX);
+        #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "macos")))]
+        let _ = PROBES_MAX;
+        let _ = socket.set_tcp_keepalive(&probes);
         return;
     }
     #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -209,4 +222,17 @@ pub async fn accept_link<P: AsyncRead + AsyncWrite + Unpin>(
         return Err(ConnectError::NotALink);
     }
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_clients_connection_is_probed_when_it_is_silent() {
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+        let dialled = TcpStream::connect(listener.local_addr());
+        let (accepted, _client) = tokio::join!(listener.accept(Purpose::Clients), dialled);
+        assert!(socket2::SockRef::from(&accepted.0).keepalive().unwrap());
+    }
 }

@@ -1,0 +1,402 @@
+//! Requests through a gateway whose links lead to scripted peers in memory.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use http::{HeaderMap, StatusCode};
+use http_body::Frame;
+use http_body_util::Empty;
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
+
+use super::*;
+use crate::exchange::{AbortCode, AnswerHead, Origin};
+use crate::gateway::{GatewayLimits, header};
+use crate::link::Link;
+use crate::mux::HeadKind;
+use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
+
+const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
+const LONG: Duration = Duration::from_mins(10);
+
+fn gateway(limits: GatewayLimits) -> Gateway {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["relay.example".to_owned()]).unwrap();
+    let key = signing_key.serialize_der().try_into().unwrap();
+    let identity = Identity::new(vec![cert.der().clone()], key);
+    let anchors = TrustAnchors::new([cert.der().clone()]).unwrap();
+    let endpoint = Endpoint {
+        name: "mp".to_owned(),
+        kind: EndpointKind::ManagementPoint,
+        role_id: 7,
+        paths: None,
+        request_body_bytes_max: None,
+        access: Access::Anonymous,
+    };
+    Gateway::new(GatewayConfig {
+        service: "relay.example".to_owned(),
+        instance: Instance::FIRST,
+        endpoints: Arc::new(EndpointMap::new(vec![endpoint]).unwrap()),
+        client_tls: client_edge_config(&identity).unwrap(),
+        link_tls: link_server_config(&identity, &anchors).unwrap(),
+        limits,
+    })
+}
+
+/// Registers a link and returns its far end.
+async fn add_link(gateway: &Gateway, number: u64) -> Link {
+    let config = Config { accept_streams_max: 16, open_streams_max: 64, ..Config::default() };
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
+    let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
+    tokio::spawn(peer_driver);
+    let registered = gateway.inner.relay.registry.register(Entry {
+        number,
+        name: "cp".into(),
+        link: link.clone(),
+    });
+    tokio::spawn(async move {
+        driver.await;
+        drop(registered);
+    });
+    link.established().await.unwrap();
+    peer
+}
+
+fn head(status: u16) -> Bytes {
+    let status = StatusCode::from_u16(status).unwrap();
+    let headers = HeaderMap::new();
+    let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+    head.encode(&HeadLimits::default()).unwrap()
+}
+
+fn get() -> Request<Empty<Bytes>> {
+    Request::get(TARGET).body(Empty::new()).unwrap()
+}
+
+/// A body that yields one chunk and then nothing, neither more nor its end.
+struct Stalled(Option<Bytes>);
+
+impl Body for Stalled {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match self.0.take() {
+            Some(chunk) => Poll::Ready(Some(Ok(Frame::data(chunk)))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// A body that always has more.
+struct Endless;
+
+impl Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(&[0; 16_000])))))
+    }
+}
+
+fn reason<B>(response: &Response<B>) -> &str {
+    response.headers().get(header::REASON).map_or("", |value| value.to_str().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_point_that_refuses_everything_is_not_asked_for_ever() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let refusing = tokio::spawn(async move {
+        let mut asked = 0;
+        while let Ok(mut incoming) = peer.accept().await {
+            asked += 1;
+            incoming.send.reset(StreamCode(AbortCode::Refused.to_wire()));
+            if asked > 100 {
+                break;
+            }
+        }
+        asked
+    });
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(response.headers().contains_key(http::header::RETRY_AFTER));
+    for entry in gateway.inner.relay.registry.all().iter() {
+        entry.link.close();
+    }
+    let asked = refusing.await.unwrap();
+    assert!((2..10).contains(&asked), "asked {asked} times");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_sending_is_answered_408_and_its_stream_is_freed() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let before = Instant::now();
+    let request = Request::builder().method("CCM_POST").uri(TARGET);
+    let request = request.body(Stalled(Some(Bytes::from_static(b"half")))).unwrap();
+    let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(reason(&response), "CMGService_Too_Slow");
+    assert_eq!(before.elapsed(), GatewayLimits::default().body_stall);
+    let mut incoming = peer.accept().await.unwrap();
+    incoming.send.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_the_site_does_not_take_is_no_fault_of_the_client() {
+    let gateway = gateway(GatewayLimits::default());
+    let _peer = add_link(&gateway, 1).await;
+    let request = Request::builder().method("CCM_POST").uri(TARGET).body(Endless).unwrap();
+    let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
+    assert_eq!(reason(&response), "CMGService_Timeout");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_final_answer_with_an_interim_status_is_a_bad_answer() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    for status in [100, 101, 103, 199] {
+        let answering = tokio::spawn({
+            let peer = peer.clone();
+            async move {
+                let mut incoming = peer.accept().await.unwrap();
+                incoming.send.send_head(head(status), HeadKind::FinalAndEnd).unwrap();
+            }
+        });
+        let response = gateway.handle(get()).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{status}");
+        assert_eq!(reason(&response), "CMGService_Bad_Answer");
+        answering.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn strangers_on_the_link_port_take_no_connection_points_place() {
+    let limits = GatewayLimits { links_max: 1, ..GatewayLimits::default() };
+    let gateway = gateway(limits);
+    let (_silent, pipe) = tokio::io::duplex(64);
+    let mut stranger = pin!(gateway.serve_link(pipe));
+    poll_fn(|cx| {
+        assert!(stranger.as_mut().poll(cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    let (mut garbage, pipe) = tokio::io::duplex(64);
+    garbage.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let refused = gateway.serve_link(pipe).await;
+    assert!(
+        matches!(refused, Err(LinkRefused::Connect(ConnectError::Tls(_)))),
+        "judged by what it says, not by who is there: {refused:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn deaf_links_do_not_add_up_when_the_instance_stops() {
+    let gateway = gateway(GatewayLimits::default());
+    let mut held = Vec::new();
+    for number in 0..5 {
+        let config = Config { open_streams_max: 8, ..Config::default() };
+        let (near, far) = tokio::io::duplex(64 << 10);
+        let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
+        let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
+        tokio::spawn(driver);
+        let mut peer_driver = Box::pin(peer_driver);
+        tokio::select! {
+            ended = peer_driver.as_mut() => panic!("{ended}"),
+            hello = link.established() => hello.unwrap(),
+        };
+        let entry = Entry { number, name: "cp".into(), link };
+        // From now on nothing answers, although the pipe is open.
+        held.push((gateway.inner.relay.registry.register(entry), peer, peer_driver));
+    }
+    let before = Instant::now();
+    gateway.drain(JoinSet::new(), JoinSet::new()).await;
+    assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
+}
+
+/// How the site's end cuts an answer short.
+#[derive(Clone, Copy, Debug)]
+enum CutBy {
+    /// RESET.
+    Reset,
+    /// The link ends.
+    Close,
+    /// END before the declared length; only a rogue sends that.
+    EarlyEnd,
+}
+
+/// Answers one request with half of what it says, then cuts it.
+async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy) {
+    let mut incoming = peer.accept().await.unwrap();
+    let mut headers = HeaderMap::new();
+    if let Some(declared) = declared {
+        headers.insert(http::header::CONTENT_LENGTH, declared.into());
+    }
+    let status = StatusCode::OK;
+    let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+    let block = head.encode(&HeadLimits::default()).unwrap();
+    incoming.send.send_head(block, HeadKind::Final).unwrap();
+    incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
+    // Lets what was written leave.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    match by {
+        CutBy::Reset => incoming.send.reset(StreamCode(AbortCode::BackendFailed.to_wire())),
+        CutBy::Close => peer.close(),
+        // A gateway that has counted too many octets wants no more.
+        CutBy::EarlyEnd => drop(incoming.send.finish()),
+    }
+}
+
+fn cuts() -> Vec<(Option<u64>, CutBy)> {
+    vec![
+        (Some(10), CutBy::Reset),
+        (Some(10), CutBy::Close),
+        (Some(10), CutBy::EarlyEnd),
+        (Some(4), CutBy::EarlyEnd),
+        (None, CutBy::Reset),
+        (None, CutBy::Close),
+    ]
+}
+
+/// Sends raw octets to the HTTP/1.1 edge and returns all that comes until it closes.
+async fn http1(gateway: &Gateway, request: &str) -> String {
+    let (mut client, server) = tokio::io::duplex(64 << 10);
+    let gateway = gateway.clone();
+    let connection = tokio::spawn(async move {
+        let _ = gateway.serve_http1(TokioIo::new(server)).await;
+    });
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    let read = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut answer);
+    timeout(LONG, read).await.expect("an end").unwrap();
+    connection.await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_answer_never_looks_complete_over_http1() {
+    for (declared, by) in cuts() {
+        let gateway = gateway(GatewayLimits::default());
+        let peer = add_link(&gateway, 1).await;
+        let site = tokio::spawn(answer_half(peer, declared, by));
+        let request = format!("GET {TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n");
+        let answer = http1(&gateway, &request).await;
+        site.await.unwrap();
+        assert_eq!(gateway.in_flight(), 0);
+        if answer.is_empty() {
+            // Closed before the head had left.
+            continue;
+        }
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        assert!(head.starts_with("HTTP/1.1 200"), "{declared:?} {by:?}: {answer}");
+        if let Some(declared) = declared {
+            assert!(head.contains(&format!("content-length: {declared}")), "{answer}");
+            assert!((body.len() as u64) < declared, "{declared:?} {by:?}: {answer}");
+        } else {
+            assert!(head.contains("transfer-encoding: chunked"), "{answer}");
+            assert_eq!(body, "5\r\nhalf.\r\n", "no last chunk: {by:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_answer_never_looks_complete_over_http2() {
+    for (declared, by) in cuts() {
+        let gateway = gateway(GatewayLimits::default());
+        let peer = add_link(&gateway, 1).await;
+        let site = tokio::spawn(answer_half(peer, declared, by));
+        let (client, server) = tokio::io::duplex(64 << 10);
+        let edge = gateway.clone();
+        tokio::spawn(async move { edge.serve_http2(TokioIo::new(server)).await });
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let uri = format!("https://relay.example{TARGET}");
+        let request = Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
+        let whole = async {
+            let response = sender.send_request(request).await?;
+            http_body_util::BodyExt::collect(response.into_body()).await
+        };
+        let whole = timeout(LONG, whole).await.expect("an end");
+        assert!(whole.is_err(), "{declared:?} {by:?}");
+        site.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_that_two_parsers_could_read_differently_reach_no_link() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let post = format!("CCM_POST {TARGET} HTTP/1.1\r\nhost: relay.example\r\n");
+    for request in [
+        format!("{post}content-length: 5\r\ncontent-length: 6\r\n\r\nhello!"),
+        format!("{post}content-length: +5\r\n\r\nhello"),
+        format!("{post}transfer-encoding: gzip\r\n\r\n"),
+        format!("{post}transfer-encoding: chunked, gzip\r\n\r\n"),
+        format!("{post}x : y\r\n\r\n"),
+        format!("{post}x: y\r\n folded\r\n\r\n"),
+        "CONNECT relay.example:443 HTTP/1.1\r\nhost: relay.example\r\n\r\n".to_owned(),
+        format!("{post}host: relay.example\r\n\r\n"),
+        format!("GET http://other.example{TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n"),
+    ] {
+        let close = request.replacen("host:", "connection: close\r\nhost:", 1);
+        let answer = http1(&gateway, &close).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{request}\n{answer}");
+    }
+    assert_eq!(peer.stats().mux.streams_accepted, 0, "nothing reached the site");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_stands_still_is_cut_and_its_stream_freed() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let site = tokio::spawn(async move {
+        let mut incoming = peer.accept().await.unwrap();
+        incoming.send.send_head(head(200), HeadKind::Final).unwrap();
+        incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
+        timeout(LONG, incoming.send.stopped()).await.expect("nobody waits any more")
+    });
+    let request = format!("GET {TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n");
+    let answer = http1(&gateway, &request).await;
+    assert!(answer.ends_with("\r\n\r\n5\r\nhalf.\r\n"), "{answer}");
+    site.await.unwrap();
+    assert_eq!(gateway.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_length_two_parsers_could_read_differently_is_a_bad_answer() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    for lengths in [&["5", "6"][..], &["5, 5"], &["+5"], &[""]] {
+        let mut headers = HeaderMap::new();
+        for length in lengths {
+            headers.append(http::header::CONTENT_LENGTH, length.parse().unwrap());
+        }
+        let status = StatusCode::OK;
+        let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+        let block = head.encode(&HeadLimits::default()).unwrap();
+        let peer = peer.clone();
+        let answering = tokio::spawn(async move {
+            let mut incoming = peer.accept().await.unwrap();
+            incoming.send.send_head(block, HeadKind::FinalAndEnd).unwrap();
+        });
+        let response = gateway.handle(get()).await;
+        assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{lengths:?}");
+        answering.await.unwrap();
+    }
+}
