@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use relay_benches::BULK_OCTETS;
 use relay_benches::links::{Carrier, Links, Raw};
 use tokio::runtime::{Builder, Runtime};
@@ -20,14 +20,26 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("the system has a poller to spare")
 }
 
+fn links(carrier: Carrier) -> (Runtime, Links) {
+    let runtime = runtime();
+    let links = runtime.block_on(Links::new(carrier));
+    (runtime, links)
+}
+
+fn raw(carrier: Carrier) -> (Runtime, Raw) {
+    let runtime = runtime();
+    let raw = runtime.block_on(Raw::new(carrier));
+    (runtime, raw)
+}
+
 fn bulk(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("link/bulk");
     group.throughput(Throughput::Bytes(BULK_OCTETS as u64));
     for carrier in Carrier::ALL {
         for streams in [1, 64] {
+            let mut fixture = None;
             group.bench_function(BenchmarkId::new(carrier.name(), streams), |bencher| {
-                let runtime = runtime();
-                let links = runtime.block_on(Links::new(carrier));
+                let (runtime, links) = fixture.get_or_insert_with(|| links(carrier));
                 bencher.iter(|| runtime.block_on(links.download(streams, BULK_OCTETS)));
             });
         }
@@ -40,24 +52,25 @@ fn raw_bulk(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("raw/bulk");
     group.throughput(Throughput::Bytes(BULK_OCTETS as u64));
     for carrier in Carrier::ALL {
+        let mut fixture = None;
         group.bench_function(BenchmarkId::from_parameter(carrier.name()), |bencher| {
-            let runtime = runtime();
-            let mut raw = runtime.block_on(Raw::new(carrier));
+            let (runtime, raw) = fixture.get_or_insert_with(|| raw(carrier));
             bencher.iter(|| runtime.block_on(raw.download(BULK_OCTETS)));
         });
     }
     group.finish();
 }
 
-/// Time is per exchange: criterion's iterations are exchanges, shared by those in flight.
+/// Time is per exchange: criterion's iterations are exchanges, shared by those in flight. Few, long
+/// samples, so that the begin and end of each, with fewer in flight, do not count.
 fn small_exchange(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("link/small_exchange");
-    group.throughput(Throughput::Elements(1));
+    group.throughput(Throughput::Elements(1)).sample_size(30).sampling_mode(SamplingMode::Flat);
     for carrier in Carrier::ALL {
         for in_flight in [1, 64, 512] {
+            let mut fixture = None;
             group.bench_function(BenchmarkId::new(carrier.name(), in_flight), |bencher| {
-                let runtime = runtime();
-                let links = runtime.block_on(Links::new(carrier));
+                let (runtime, links) = fixture.get_or_insert_with(|| links(carrier));
                 bencher.iter_custom(|count| {
                     let begun = Instant::now();
                     runtime.block_on(links.small_exchanges(in_flight, count));
@@ -74,9 +87,9 @@ fn raw_ping_pong(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("raw/small_exchange");
     group.throughput(Throughput::Elements(1));
     for carrier in Carrier::ALL {
+        let mut fixture = None;
         group.bench_function(BenchmarkId::new(carrier.name(), 1), |bencher| {
-            let runtime = runtime();
-            let mut raw = runtime.block_on(Raw::new(carrier));
+            let (runtime, raw) = fixture.get_or_insert_with(|| raw(carrier));
             bencher.iter_custom(|count| {
                 let begun = Instant::now();
                 runtime.block_on(raw.ping_pong(count));

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use criterion::{BenchmarkId, Criterion, Throughput};
-use relay_benches::relay::{Ask, Relay, Way, ask_all};
+use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
+use relay_benches::relay::{Ask, Client, Relay, Way, ask_all};
 use relay_benches::{BULK_OCTETS, SMALL_DOWN, SMALL_UP};
 use tokio::runtime::{Builder, Runtime};
 
@@ -26,8 +26,26 @@ fn runtime() -> Runtime {
     builder.worker_threads(2).enable_all().build().expect("the system has a poller to spare")
 }
 
+/// A running relay and its clients, for every sample of one benchmark.
+struct Fixture {
+    runtime: Runtime,
+    clients: Vec<Client>,
+    _relay: Relay,
+}
+
+impl Fixture {
+    fn new(way: Way, in_flight: usize) -> Self {
+        let runtime = runtime();
+        let relay = runtime.block_on(Relay::start());
+        let clients = runtime.block_on(relay.clients(way, in_flight));
+        Self { runtime, clients, _relay: relay }
+    }
+}
+
 fn measure(criterion: &mut Criterion, group: &str, way: Way) {
     let mut group = criterion.benchmark_group(group);
+    // Few, long samples: the begin and end of each, with fewer in flight, must not count.
+    group.sample_size(20).sampling_mode(SamplingMode::Flat);
     for (name, ask, in_flight) in [
         ("get_1k_1_in_flight", GET_1K, 1),
         ("get_1k_64_in_flight", GET_1K, 64),
@@ -36,14 +54,14 @@ fn measure(criterion: &mut Criterion, group: &str, way: Way) {
         ("upload_16m", UPLOAD, 1),
     ] {
         group.throughput(throughput(ask));
+        let mut fixture = None;
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            let runtime = runtime();
-            let relay = runtime.block_on(Relay::start());
-            let mut clients = runtime.block_on(relay.clients(way, in_flight));
+            let Fixture { runtime, clients, .. } =
+                fixture.get_or_insert_with(|| Fixture::new(way, in_flight));
             bencher.iter_custom(|count| {
                 let begun = Instant::now();
-                let busy = std::mem::take(&mut clients);
-                clients = runtime.block_on(ask_all(busy, ask, count));
+                let busy = std::mem::take(clients);
+                *clients = runtime.block_on(ask_all(busy, ask, count));
                 begun.elapsed()
             });
         });

@@ -6,3 +6,9 @@ pub mod mux;
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
+
+pub mod client;
+pub mod logs;
+pub mod pki;
+pub mod roles;
+pub mod site;

@@ -1,7 +1,9 @@
 //! Every file that the fuzzers have kept, through the same function that the fuzzers call.
 //!
-//! `cargo +nightly fuzz run <target>` finds new ones; a file that once made a target panic stays here
-//! as a regression test.
+//! `cargo +nightly fuzz run <target>` finds new ones; a file that once made a target panic stays
+//! here as a regression test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use std::path::{Path, PathBuf};
 

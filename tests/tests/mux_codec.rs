@@ -1,5 +1,8 @@
 //! From frames to octets and back, at any split; and the octets that version 1 is.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -23,8 +26,8 @@ fn legal_frames() -> impl Strategy<Value = (Kind, Flags, u32, Vec<u8>)> {
         4 => (any::<bool>(), stream.clone(), octets(1..=2048))
             .prop_map(|(end, stream, octets)| (Kind::Data, Flags::end_if(end), stream, octets)),
         1 => stream.clone().prop_map(|stream| (Kind::Data, Flags::END, stream, vec![])),
-        2 => (0u8..5, stream.clone(), octets(0..=1024))
-            .prop_map(|(bits, stream, octets)| (Kind::Head, Flags::from_bits(bits), stream, octets)),
+        2 => ((0u8..5).prop_map(Flags::from_bits), stream.clone(), octets(0..=1024))
+            .prop_map(|(flags, stream, octets)| (Kind::Head, flags, stream, octets)),
         1 => (stream.clone(), octets(0..=1024))
             .prop_map(|(stream, octets)| (Kind::Trailers, Flags::NONE, stream, octets)),
         1 => (prop_oneof![Just(Kind::Reset), Just(Kind::Stop)], stream.clone(), octets(4..=4))
@@ -109,14 +112,15 @@ proptest! {
 
     #[test]
     fn a_hello_survives_a_round_trip(
-        numbers in (1u32<<10..=1<<24, 256u32..=65_528, 256u32..=65_528, 0u32..=16_384, any::<u32>()),
+        sizes in (1u32 << 10..=1 << 24, 256u32..=65_528, 256u32..=65_528),
+        (streams, keep_alive) in (0u32..=16_384, any::<u32>()),
         link in any::<u64>(),
         instance in any::<u16>(),
         epoch in any::<u64>(),
         name in "[a-zA-Z0-9 äß→-]{0,30}",
         software in "[ -~]{0,128}",
     ) {
-        let (stream_window, payload_max, head_max, streams, keep_alive) = numbers;
+        let (stream_window, payload_max, head_max) = sizes;
         let keep_alive = Duration::from_millis(keep_alive.into());
         let hello = Hello {
             stream_window, payload_max, head_max, streams, keep_alive, link, instance, name, epoch,
@@ -137,7 +141,11 @@ proptest! {
     }
 
     #[test]
-    fn headers_survive_a_round_trip(len in 0u32..=256, end in any::<bool>(), stream in 1..=u32::MAX) {
+    fn headers_survive_a_round_trip(
+        len in 0u32..=256,
+        end in any::<bool>(),
+        stream in 1..=u32::MAX,
+    ) {
         prop_assume!(len > 0 || end);
         let (stream, flags) = (StreamId::from_wire(stream), Flags::end_if(end));
         let raw = Header::encode(Kind::Data, flags, stream, len);
@@ -249,7 +257,7 @@ fn lines(name: &str, octets: &[u8]) -> String {
         let (fields, rest) = rest.split_at(usize::from(preface[15]));
         assert!(fields.ends_with(&version), "the hello ends with the version");
         let fields = &fields[..fields.len() - version.len()];
-        text.push_str(&format!("{name} {} {} version\n", hex(preface), hex(fields)));
+        let _ = writeln!(text, "{name} {} {} version", hex(preface), hex(fields));
         octets = rest;
     }
     for frame in relay_tests::mux::frames(octets) {
@@ -270,5 +278,8 @@ fn lines(name: &str, octets: &[u8]) -> String {
 }
 
 fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+    octets.iter().fold(String::new(), |mut text, octet| {
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }

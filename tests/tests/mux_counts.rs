@@ -1,6 +1,8 @@
 //! What the mux costs, counted: copies by the identity of pointers, allocations by a counting
 //! allocator. Nothing here looks at a clock.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use std::io::IoSlice;
 
 use allocation_counter::measure;

@@ -1,7 +1,9 @@
 //! A peer that breaks the protocol: each named error by raw octets, the code that leaves in GOAWAY,
 //! and a link that stays as it is from then on. And what looks wrong and is not.
 
-use std::time::Duration;
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use relay_core::mux::reference::decoder::Frame;
@@ -35,6 +37,10 @@ fn number(value: u64) -> [u8; 8] {
     value.to_be_bytes()
 }
 
+fn one_tick_before(due: Instant) -> Instant {
+    due.checked_sub(Duration::from_nanos(1)).unwrap()
+}
+
 fn open(stream: u32) -> Vec<u8> {
     frame(Kind::Head, Flags::OPEN, stream, b"head")
 }
@@ -42,7 +48,7 @@ fn open(stream: u32) -> Vec<u8> {
 fn data(stream: u32, octets: usize) -> Vec<u8> {
     let whole = octets / 1024;
     let mut frames = frame(Kind::Data, Flags::NONE, stream, &[7; 1024]).repeat(whole);
-    if octets % 1024 > 0 {
+    if !octets.is_multiple_of(1024) {
         frames.extend(frame(Kind::Data, Flags::NONE, stream, &vec![7; octets % 1024]));
     }
     frames
@@ -76,7 +82,7 @@ fn assert_ended(victim: &mut Victim, error: &LinkError) {
     for late in [open(2), data(2, 3000), frame(Kind::Ping, Flags::NONE, 0, &[0; 8])] {
         assert_eq!(victim.hear(&late).as_ref(), Err(error));
     }
-    victim.now += Duration::from_secs(3600);
+    victim.now += Duration::from_hours(1);
     assert_eq!(victim.mux.handle_timeout(victim.now), Ok(()));
     assert_eq!(victim.mux.open(Bytes::new(), true), Err(OpenError::NotUp));
     for stream in 0..6 {
@@ -208,9 +214,9 @@ fn a_peer_without_hello_is_given_up_exactly_at_the_timeout() {
     let mut victim = Victim::before_hello(config());
     let whole = hello(&config());
     assert_eq!(victim.hear(&whole[..whole.len() - 1]), Ok(()));
-    victim.now += config().hello_timeout - Duration::from_nanos(1);
-    assert_eq!(victim.mux.handle_timeout(victim.now), Ok(()));
-    victim.now += Duration::from_nanos(1);
+    let due = victim.now + config().hello_timeout;
+    assert_eq!(victim.mux.handle_timeout(one_tick_before(due)), Ok(()));
+    victim.now = due;
     assert_eq!(victim.mux.handle_timeout(victim.now), Err(LinkError::HelloTimeout));
     assert_ended(&mut victim, &LinkError::HelloTimeout);
 }
@@ -224,9 +230,9 @@ fn a_peer_that_falls_silent_is_asked_and_then_given_up_exactly_at_the_timeout() 
     victim.now += config().keep_alive_busy;
     assert_eq!(victim.mux.handle_timeout(victim.now), Ok(()));
     assert!(matches!(victim.sends()[..], [Frame { kind: 6, .. }]), "it is asked");
-    victim.now += config().ping_timeout - Duration::from_nanos(1);
-    assert_eq!(victim.mux.handle_timeout(victim.now), Ok(()));
-    victim.now += Duration::from_nanos(1);
+    let due = victim.now + config().ping_timeout;
+    assert_eq!(victim.mux.handle_timeout(one_tick_before(due)), Ok(()));
+    victim.now = due;
     assert_eq!(victim.mux.handle_timeout(victim.now), Err(LinkError::Silent));
     assert_ended(&mut victim, &LinkError::Silent);
 }
@@ -407,9 +413,15 @@ fn a_goaway_with_a_code_ends_the_link_with_what_the_peer_said() {
 #[test]
 fn a_lost_pipe_and_a_closed_link_say_who_ended_them() {
     let mut lost = victim();
-    lost.mux.handle_lost();
-    assert_eq!(lost.mux.closed(), Some(&LinkError::Lost));
-    assert_eq!(lost.sends(), [], "there is nothing to say it to");
+    lost.mux.handle_lost("reset");
+    assert_eq!(lost.mux.closed(), Some(&LinkError::Lost { cause: "reset".into() }));
+    assert_eq!(lost.sends(), [], "there is nobody to say it to");
+
+    let mut left = victim();
+    left.hear(&goaway(0, 0, b"bye")).unwrap();
+    left.mux.handle_lost("end of stream");
+    let goodbye = LinkError::ClosedByPeer { code: LinkError::CODE_DONE, text: "".into() };
+    assert_eq!(left.mux.closed(), Some(&goodbye), "a peer that said goodbye is not lost");
 
     let mut closed = victim();
     closed.mux.close();
@@ -489,11 +501,11 @@ fn padding_and_kinds_of_the_future_are_skipped_at_any_split() {
 fn a_hello_that_says_the_same_side_is_refused_by_both() {
     for side in [Side::Dialer, Side::Listener] {
         let octets = hello_of(&config()).encode(side);
-        let mut mux = relay_core::mux::Mux::new(side, config(), std::time::Instant::now()).unwrap();
+        let mut mux = relay_core::mux::Mux::new(side, config(), Instant::now()).unwrap();
         let mut input = BytesMut::from(&octets[..]);
         let role = u8::from(side == Side::Listener);
         let error = LinkError::Hello(HelloError::Role { role });
-        assert_eq!(mux.handle_input(std::time::Instant::now(), &mut input), Err(error));
+        assert_eq!(mux.handle_input(Instant::now(), &mut input), Err(error));
         assert!(input.is_empty(), "nothing is kept of what a refused peer sent");
     }
 }

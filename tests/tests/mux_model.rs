@@ -1,7 +1,8 @@
 //! Two engines against a model of plain vectors and integers, over pipes that split anywhere.
 //!
-//! A failing case prints its operations and the same as hexadecimal octets; those octets, put into
-//! `fuzz/corpus/mux_ops`, replay it in `cargo test -p relay-tests --test corpora` and in the fuzzer.
+//! A failing case prints its operations, and the same as hexadecimal octets. Those octets, put into
+//! a file of `fuzz/corpus/mux_ops`, replay it in `cargo test -p relay-tests --test corpora` and in
+//! the fuzzer, and keep it as a regression test.
 
 use std::fmt;
 
@@ -34,7 +35,7 @@ fn is_injection(raw: [u8; 4]) -> bool {
 fn scripts(ops_max: usize, hostile: bool) -> impl Strategy<Value = Script> {
     let raw =
         any::<[u8; 4]>().prop_filter("no hostile frame", move |raw| hostile || !is_injection(*raw));
-    (0u8..4, vec(raw, 1..ops_max)).prop_map(|(settings, ops)| {
+    (0u8..5, vec(raw, 1..ops_max)).prop_map(|(settings, ops)| {
         let mut octets = vec![settings];
         octets.extend(ops.into_iter().flatten());
         Script { octets }

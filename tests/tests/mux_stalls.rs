@@ -1,6 +1,8 @@
 //! The rule behind the rest: a consumer that takes nothing stalls its own stream and no other, and
 //! the reader of a link never waits.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
 use bytes::Bytes;
 use relay_core::mux::{Config, Event, HeadKind, IdMap, Mux, StreamCode, StreamId};
 use relay_tests::mux::{Pair, drain_output, events};

@@ -29,6 +29,12 @@ pub enum ReceiveError {
     /// Nothing came for this long.
     #[error("nothing came for {} s", .0.as_secs_f32())]
     Stalled(Duration),
+    /// The body grew beyond its limit. The peer's fault: it should have held the limit too.
+    #[error("the body exceeds its limit of {limit} octets")]
+    TooLarge {
+        /// Octets allowed.
+        limit: u64,
+    },
     /// The trailers could not be decoded. The peer's fault.
     #[error("trailers: {0}")]
     Trailers(#[from] DecodeError),
@@ -40,6 +46,7 @@ pub struct BodyReceiver {
     recv: RecvStream,
     declared: Option<u64>,
     octets: u64,
+    octets_max: Option<u64>,
     limits: HeadLimits,
     ended: bool,
 }
@@ -47,7 +54,15 @@ pub struct BodyReceiver {
 impl BodyReceiver {
     /// The body that `recv` goes on to carry, of `declared` octets if that is known.
     pub fn new(recv: RecvStream, declared: Option<u64>) -> Self {
-        Self { recv, declared, octets: 0, limits: HeadLimits::default(), ended: false }
+        let limits = HeadLimits::default();
+        Self { recv, declared, octets: 0, octets_max: None, limits, ended: false }
+    }
+
+    /// The same body of at most `octets_max` octets (`None`: no limit). It fails at the chunk that
+    /// goes beyond.
+    #[must_use]
+    pub fn limited(self, octets_max: Option<u64>) -> Self {
+        Self { octets_max, ..self }
     }
 
     /// Octets read so far.
@@ -56,6 +71,11 @@ impl BodyReceiver {
     }
 
     fn wrong_length(&self) -> Option<ReceiveError> {
+        if let Some(limit) = self.octets_max
+            && self.octets > limit
+        {
+            return Some(ReceiveError::TooLarge { limit });
+        }
         let declared = self.declared?;
         let wrong = if self.ended { self.octets != declared } else { self.octets > declared };
         wrong.then_some(ReceiveError::Length { octets: self.octets, declared })

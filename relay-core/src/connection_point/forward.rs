@@ -11,7 +11,7 @@ use http_body::Body;
 use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
 
-use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
+use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
 use crate::exchange::{AbortCode, AnswerHead, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
@@ -188,7 +188,8 @@ impl Forwarder {
         let pool = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
         let uri = pool.uri(route.site_target).ok_or(Failure::NoBackend)?;
         let last_move = LastMove::now();
-        let body = BodyReceiver::new(recv, declared);
+        let limit = route.endpoint.request_body_bytes_max;
+        let body = BodyReceiver::new(recv, declared).limited(limit);
         let mut request = Request::new(Upload::new(body, last_move.clone()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -306,6 +307,9 @@ fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
+        if let Some(ReceiveError::TooLarge { limit }) = cause.downcast_ref() {
+            return Refusal::BodyTooLarge { limit: *limit }.into();
+        }
         text = format!("{text}: {cause}");
         source = cause.source();
     }

@@ -46,7 +46,8 @@ pub enum Front {
     Refused(FrameError),
 }
 
-/// One row per kind: number, flags allowed, whether it names a stream, shortest and longest payload.
+/// One row per kind: number, kind, flags allowed, whether it names a stream, shortest and longest
+/// payload.
 type Row = (u8, Kind, u8, bool, usize, usize);
 
 fn rows(limits: Limits) -> [Row; 11] {
@@ -167,8 +168,8 @@ fn as_learned(mut frame: Frame, skipped: bool) -> Frame {
     frame
 }
 
-/// What the engine's decoder makes of `octets` when they arrive in parts of the lengths `parts` (the
-/// rest at once), with the parts of a payload put together again.
+/// What the engine's decoder makes of `octets` when they arrive in parts of the lengths `parts` and
+/// the rest at once, with the parts of a payload put together again.
 ///
 /// # Panics
 ///

@@ -129,6 +129,10 @@ impl End {
                 let Some(id) = self.picked(pick) else { return };
                 self.write(peer, id, len);
             }
+            Op::WantRoom(_, pick) => {
+                let Some(id) = self.picked(pick) else { return };
+                self.want_room(id);
+            }
             Op::Finish(_, pick) => {
                 let Some(id) = self.picked(pick) else { return };
                 let answer = self.mux.finish(id);
@@ -210,13 +214,13 @@ impl End {
         let limit = peer.config.head_max;
         let Some(heads) = self.views.get(&id).map(|view| view.heads.len()) else { return };
         let interim = kind == HeadKind::Interim;
-        if interim && heads >= INTERIM_HEADS_MAX {
-            return;
-        }
         let octets = block(id, self.side, heads, len);
         let answer = self.mux.send_head(id, Bytes::from(octets.clone()), kind);
         if len > limit as usize {
             assert_eq!(answer, Err(SendError::HeadTooLong { len, limit }));
+            return;
+        }
+        if interim && heads == INTERIM_HEADS_MAX && answer == Err(SendError::TooManyInterimHeads) {
             return;
         }
         if !self.is_taken(id, Sending::AwaitHead, answer) {
@@ -256,6 +260,12 @@ impl End {
         }
         view.written += taken;
         view.wants_room = !left.is_empty();
+    }
+
+    fn want_room(&mut self, id: StreamId) {
+        self.mux.want_room(id);
+        let Some(view) = self.views.get_mut(&id) else { return };
+        view.wants_room = matches!(view.send, Sending::AwaitHead | Sending::Open);
     }
 
     fn trailers(&mut self, peer: &Self, id: StreamId, len: usize) {

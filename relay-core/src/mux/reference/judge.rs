@@ -57,7 +57,8 @@ impl End {
                 let view = self.views.get_mut(&id).expect("only known streams become writable");
                 assert!(view.wants_room, "nobody waits to write on {id}");
                 view.wants_room = false;
-                assert_eq!(view.send, Sending::Open, "{id} is called writable");
+                let open = matches!(view.send, Sending::AwaitHead | Sending::Open);
+                assert!(open, "{id} is called writable and is {:?}", view.send);
                 assert!(self.mux.room(id) > 0, "{id} is called writable and is not");
             }
             Event::Openable => {
@@ -165,7 +166,16 @@ impl End {
         let over = ours.filter(|view| self.is_over(peer, view)).count() as u64;
         let local = over + u64::from(self.config.open_streams_max);
         assert_eq!(self.mux.openable_total(), local.min(peer.heard.streams()), "{side:?}");
+        let theirs = peer.views.values().filter(|view| view.id.opener() == side);
+        let let_go = theirs.filter(|view| peer.is_over(self, view)).count() as u64;
+        let held_back = let_go + u64::from(peer.config.accept_streams_max) - peer.heard.streams();
+        let starved = peer.heard.streams() == u64::from(self.heard.opened());
+        assert!(!starved || held_back == 0 || self.drains(peer), "{side:?} is kept from opening");
         self.check_drained(open);
+    }
+
+    fn drains(&self, peer: &Self) -> bool {
+        self.draining || peer.draining
     }
 
     fn check_drained(&self, open: usize) {

@@ -92,13 +92,14 @@ pub fn configs(choice: u8) -> [Config; 2] {
         payload_max: 256,
         head_max: 256,
         send_queue_max: 700,
-        ping_timeout: Duration::from_secs(60),
+        ping_timeout: Duration::from_mins(1),
         ..Config::default()
     };
-    match choice % 4 {
+    match choice % 5 {
         0 => [tiny(1, 2), tiny(2, 1)],
         1 => [tiny(3, 5), Config { send_queue_max: 4096, payload_max: 1500, ..tiny(4, 3) }],
         2 => [Config { head_max: 300, stream_window: 1500, ..tiny(0, 4) }, tiny(8, 4)],
+        3 => [tiny(9, 9), tiny(9, 9)],
         _ => [
             Config { receive_memory_max: 1 << 20, ..tiny(5, 5) },
             Config { receive_memory_max: 6 * 1024, send_queue_max: 1, ..tiny(3, 3) },

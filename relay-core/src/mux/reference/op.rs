@@ -19,6 +19,8 @@ pub enum Op {
     SendHead(Side, u8, usize, HeadKind),
     /// The side writes so many octets.
     Write(Side, u8, usize),
+    /// The side waits for room on a stream.
+    WantRoom(Side, u8),
     /// The side finishes its half.
     Finish(Side, u8),
     /// The side finishes its half with a block of so many octets.
@@ -74,7 +76,8 @@ impl Op {
             22 => Self::Reset(side, pick),
             23 => Self::Stop(side, pick),
             24..=25 => Self::Take(side, pick, len % 1500),
-            26..=27 => Self::TakeAll(side),
+            26 => Self::TakeAll(side),
+            27 => Self::WantRoom(side, pick),
             28..=29 => Self::Release(side, pick),
             30 if long == 0xff => Self::Drain(side),
             30 => Self::Take(side, pick, usize::MAX),

@@ -108,8 +108,8 @@ impl Referee {
         self.serves
     }
 
-    /// Takes `octets` that pass. `heard` is what the sender has heard from its peer; without it only
-    /// what this side says by itself is judged.
+    /// Takes `octets` that pass. `heard` is what the sender has heard from its peer; without it
+    /// only what this side says by itself is judged.
     ///
     /// # Panics
     ///
@@ -221,8 +221,7 @@ impl Referee {
             assert!(ours, "{context}: it was not opened");
             return;
         };
-        // A STOP that waited when the RESET came says nothing new and does no harm.
-        assert!(!other.reset || kind == STOP, "{context}: sent after the peer's RESET was heard");
+        assert!(!other.reset, "{context}: sent after the peer's RESET was heard");
         assert!(kind != WINDOW || !other.ended, "{context}: a grant for a half that has ended");
         let unwanted = other.stopped && matches!(kind, HEAD | TRAILERS);
         assert!(!unwanted, "{context}: sent after the peer's STOP was heard");

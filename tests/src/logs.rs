@@ -1,0 +1,51 @@
+//! What the roles log, for tests to read.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tracing::subscriber::DefaultGuard;
+
+/// Captures what this thread logs, one JSON object a line, until it is dropped.
+///
+/// Only for tests on a runtime of one thread: what other threads log is not seen.
+#[derive(Debug)]
+pub struct Logs {
+    text: Shared,
+    _guard: DefaultGuard,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(octets);
+        Ok(octets.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Logs {
+    /// Begins.
+    pub fn capture() -> Self {
+        let text = Shared::default();
+        let writer = text.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .json()
+            .with_max_level(tracing::Level::INFO)
+            .with_writer(move || writer.clone())
+            .finish();
+        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// Every line so far that contains all of `parts`.
+    pub fn with(&self, parts: &[&str]) -> Vec<String> {
+        let octets = self.text.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = String::from_utf8_lossy(&octets);
+        let fits = |line: &&str| parts.iter().all(|part| line.contains(part));
+        text.lines().filter(fits).map(str::to_owned).collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! The two roles on an in-memory network, and peers that break the rules.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a failed step of a test's set-up is a failed test"
+)]
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use relay_core::connection_point::{
+    BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
+    LinkEnded, SiteEndpoint,
+};
+use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits, LinkRefused};
+use relay_core::link::{self, DrainReport, Link};
+use relay_core::mux::{Config, LinkError, Side};
+use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use relay_core::transport::{
+    Instance, accept_link, client_edge_config, link_client_config, link_server_config, secure_link,
+};
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+
+use crate::pki::SiteCa;
+
+/// The service's name.
+pub const SERVICE: &str = "relay.test";
+
+/// Role id of the management point that [`House::before`] publishes.
+pub const ROLE: u64 = 7;
+
+/// Octets that an in-memory connection holds in each direction.
+pub const PIPE: usize = 64 << 10;
+
+/// No test takes this long; only a hang does. Above every default limit of the roles, because a
+/// paused clock goes through those.
+const HANG: Duration = Duration::from_secs(100);
+
+/// Runs a test, which fails if it hangs.
+pub fn within<'a, T>(test: impl Future<Output = T> + 'a) -> Pin<Box<dyn Future<Output = T> + 'a>> {
+    Box::pin(async { tokio::time::timeout(HANG, test).await.expect("the test hangs") })
+}
+
+/// Waits, without sleeping, until `condition` holds.
+pub async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// `path` of the management point, as clients write it.
+pub fn target(path: &str) -> String {
+    format!("/CCM_Proxy_MutualAuth/{ROLE}{path}")
+}
+
+/// What both roles of a site are made from. The fields are to be changed before the roles are made.
+#[derive(Debug)]
+pub struct House {
+    /// The site's authority.
+    pub ca: SiteCa,
+    /// What is published, and the address behind it.
+    pub endpoint: (Endpoint, SocketAddr),
+    /// Limits of gateways.
+    pub gateway_limits: GatewayLimits,
+    /// Limits of connection points.
+    pub connection_point_limits: ConnectionPointLimits,
+}
+
+impl House {
+    /// A site with one management point at `backend`.
+    pub fn before(backend: SocketAddr) -> Self {
+        let endpoint = Endpoint {
+            name: "mp".to_owned(),
+            kind: EndpointKind::ManagementPoint,
+            role_id: ROLE,
+            paths: None,
+            request_body_bytes_max: None,
+            access: Access::Anonymous,
+        };
+        let mut connection_point_limits = ConnectionPointLimits::default();
+        connection_point_limits.redial_first = Duration::from_millis(1);
+        Self {
+            ca: SiteCa::new(),
+            endpoint: (endpoint, backend),
+            gateway_limits: GatewayLimits::default(),
+            connection_point_limits,
+        }
+    }
+
+    /// A gateway instance.
+    pub fn gateway(&self, instance: u64) -> Gateway {
+        let identity = self.ca.server(SERVICE);
+        Gateway::new(GatewayConfig {
+            service: SERVICE.to_owned(),
+            instance: Instance::new(instance).unwrap(),
+            endpoints: Arc::new(EndpointMap::new(vec![self.endpoint.0.clone()]).unwrap()),
+            client_tls: client_edge_config(&identity).unwrap(),
+            link_tls: link_server_config(&identity, &self.ca.anchors()).unwrap(),
+            limits: self.gateway_limits.clone(),
+        })
+    }
+
+    /// A connection point that [`ConnectionPoint::run`] has dial `gateways`.
+    pub fn connection_point(&self, gateways: Vec<GatewayAddress>) -> ConnectionPoint {
+        let url = Uri::try_from(format!("http://{}", self.endpoint.1)).unwrap();
+        let backend = BackendConfig { url, tls: None };
+        let identity = self.ca.connection_point();
+        ConnectionPoint::new(ConnectionPointConfig {
+            name: "cp".to_owned(),
+            gateways,
+            link_tls: link_client_config(&identity, &self.ca.anchors()).unwrap(),
+            endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
+            limits: self.connection_point_limits.clone(),
+        })
+        .unwrap()
+    }
+
+    /// Both roles and a link between them.
+    pub async fn joined(&self) -> (Gateway, Joined) {
+        let gateway = self.gateway(1);
+        let joined = join(&gateway, &self.connection_point(Vec::new())).await;
+        (gateway, joined)
+    }
+
+    /// A link to `gateway` whose far end is in the test's hands.
+    pub async fn rogue_connection_point(&self, gateway: &Gateway, config: Config) -> Rogue {
+        let before = gateway.links();
+        let (near, far) = tokio::io::duplex(PIPE);
+        tokio::spawn(serve_link(gateway.clone(), near));
+        let tls = link_client_config(&self.ca.connection_point(), &self.ca.anchors()).unwrap();
+        let stream = secure_link(far, SERVICE, tls).await.unwrap();
+        let (link, driver) = link::new(stream, Side::Dialer, config).unwrap();
+        let driver = tokio::spawn(driver);
+        until(|| gateway.links() > before).await;
+        Rogue { link, driver }
+    }
+
+    /// A link of `connection_point` whose gateway end is in the test's hands.
+    pub async fn rogue_gateway(&self, connection_point: &ConnectionPoint) -> Rogue {
+        let (near, far) = tokio::io::duplex(PIPE);
+        let connection_point = connection_point.clone();
+        tokio::spawn(async move { connection_point.serve_link(far, &address(1, 0)).await });
+        let tls = link_server_config(&self.ca.server(SERVICE), &self.ca.anchors()).unwrap();
+        let stream = accept_link(near, tls, HANG).await.unwrap();
+        let config = Config { accept_streams_max: 16, open_streams_max: 1024, ..Config::default() };
+        let (link, driver) = link::new(stream, Side::Listener, config).unwrap();
+        let driver = tokio::spawn(driver);
+        link.established().await.unwrap();
+        Rogue { link, driver }
+    }
+}
+
+/// A gateway instance on loopback.
+pub fn address(instance: u64, port: u16) -> GatewayAddress {
+    GatewayAddress {
+        instance: Instance::new(instance).unwrap(),
+        host: "127.0.0.1".to_owned(),
+        port,
+        server_name: SERVICE.to_owned(),
+    }
+}
+
+/// One end of a link that obeys no rule but the protocol's. Dropping it leaves the link alone.
+#[derive(Debug)]
+pub struct Rogue {
+    /// The link.
+    pub link: Link,
+    driver: JoinHandle<LinkError>,
+}
+
+impl Rogue {
+    /// Ends the connection without a word.
+    pub fn lose(&self) {
+        self.driver.abort();
+    }
+}
+
+/// A link between two roles.
+#[derive(Debug)]
+pub struct Joined {
+    /// The gateway's side.
+    pub at_gateway: JoinHandle<Result<(), LinkRefused>>,
+    /// The connection point's side.
+    pub at_site: JoinHandle<Result<DrainReport, LinkEnded>>,
+}
+
+impl Joined {
+    /// Ends the connection without a word, from the site's side.
+    pub fn lose(&self) {
+        self.at_site.abort();
+    }
+}
+
+async fn serve_link(gateway: Gateway, pipe: DuplexStream) -> Result<(), LinkRefused> {
+    gateway.serve_link(pipe).await
+}
+
+/// Links two roles in memory and waits until the link is up.
+pub async fn join(gateway: &Gateway, connection_point: &ConnectionPoint) -> Joined {
+    let before = gateway.links();
+    let (near, far) = tokio::io::duplex(PIPE);
+    let at_gateway = tokio::spawn(serve_link(gateway.clone(), near));
+    let connection_point = connection_point.clone();
+    let at_site =
+        tokio::spawn(async move { connection_point.serve_link(far, &address(1, 0)).await });
+    until(|| gateway.links() > before).await;
+    Joined { at_gateway, at_site }
+}
