@@ -81,8 +81,8 @@ impl Pool {
     }
 }
 
-/// Bounds all of connecting: resolving the name and the TLS handshake too, which the connector's own
-/// limit leaves out. An exchange that is held open has no other deadline.
+/// Bounds all of connecting: resolving the name and the TLS handshake too, which the connector's
+/// own limit leaves out. An exchange that is held open has no other deadline.
 #[derive(Clone, Debug)]
 struct InTime<C> {
     connector: C,
