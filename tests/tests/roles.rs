@@ -454,7 +454,6 @@ async fn only_what_was_never_looked_at_and_has_no_body_is_sent_again() {
     .await;
 }
 
-#[ignore = "the gateway sends a refused request again without bound; its fix is on its way"]
 #[tokio::test(start_paused = true)]
 async fn a_connection_point_that_refuses_everything_is_not_asked_for_ever() {
     within(async {
