@@ -7,8 +7,8 @@
 //! A benchmark's id is `<room>/<operation>/<parameter>` and is never renamed silently: figures are
 //! compared over time by it. Set-up is cheap, because `cargo bench -- --test` runs each once.
 //!
-//! criterion calls a benchmark once per sample, so fixtures are made outside, on the first call: they
-//! are warm, and a filter that leaves a benchmark out costs nothing.
+//! criterion calls a benchmark once per sample, so fixtures are made outside, on the first call:
+//! they are warm, and a filter that leaves a benchmark out costs nothing.
 //!
 //! A broken fixture panics: there is nobody a benchmark could hand an error to.
 

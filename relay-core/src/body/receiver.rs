@@ -26,15 +26,15 @@ pub enum ReceiveError {
         /// Octets that were declared.
         declared: u64,
     },
-    /// Nothing came for this long.
-    #[error("nothing came for {} s", .0.as_secs_f32())]
-    Stalled(Duration),
     /// The body grew beyond its limit. The peer's fault: it should have held the limit too.
     #[error("the body exceeds its limit of {limit} octets")]
     TooLarge {
         /// Octets allowed.
         limit: u64,
     },
+    /// Nothing came for this long.
+    #[error("nothing came for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
     /// The trailers could not be decoded. The peer's fault.
     #[error("trailers: {0}")]
     Trailers(#[from] DecodeError),

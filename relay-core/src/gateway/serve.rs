@@ -305,7 +305,7 @@ impl Gateway {
             open_streams_max: 1024,
             instance: self.inner.config.instance.number().into(),
             name: self.inner.config.service.chars().take(64).collect(),
-            link: uuid::Uuid::new_v4().as_u64_pair().0,
+            link: fastrand::u64(..),
             ..Config::default()
         };
         let (link, driver) = link::new(stream, Side::Listener, config)?;

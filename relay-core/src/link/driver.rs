@@ -4,6 +4,7 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -28,7 +29,7 @@ use super::shared::{Shared, Stage};
 const READ_BUFFER: usize = 64 << 10;
 
 /// A new read buffer is begun when less than this is left in the old one.
-const READ_SPACE_MIN: usize = 16 << 10;
+const READ_SPACE_MIN: usize = 32 << 10;
 
 /// Rounds of reading and writing in one poll before other tasks get a turn.
 const ROUNDS_PER_POLL: usize = 16;
@@ -62,6 +63,10 @@ pub struct Driver<P> {
     wakers: Vec<Waker>,
     write_calls: u64,
     read_calls: u64,
+    /// The time of this round: the clock is read once.
+    now: Instant,
+    /// Octets read in this poll.
+    read_octets: usize,
 }
 
 /// Whether a step did something, so that another round may do more.
@@ -92,10 +97,13 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             wakers: Vec::new(),
             write_calls: 0,
             read_calls: 0,
+            now: now(),
+            read_octets: 0,
         }
     }
 
     fn poll_round(&mut self, cx: &mut Context<'_>) -> Progress {
+        self.now = now();
         let swept = self.sweep();
         let read = self.poll_read(cx);
         self.dispatch();
@@ -120,7 +128,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         self.sweeping = swept;
         if let Some(orders) = orders {
             if orders.drain && !self.mux.is_draining() {
-                self.mux.drain(now());
+                self.mux.drain(self.now);
                 self.set_draining();
             }
             if orders.close {
@@ -145,7 +153,6 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             match self.mux.open(head, end) {
                 Ok(id) => {
                     state.id = Some(id);
-                    state.taken_report = self.mux_window_quarter();
                     self.cells.insert(id, Arc::clone(cell));
                 }
                 Err(error) => {
@@ -164,6 +171,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         if taken > 0 {
             self.mux.take(id, taken);
         }
+        state.taken_report = self.mux.grant_step(id);
         if let Some(code) = state.reset.take() {
             self.mux.reset(id, code);
             let error = SendError::Reset(code);
@@ -181,10 +189,6 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             self.mux.release(id);
             self.cells.remove(&id);
         }
-    }
-
-    fn mux_window_quarter(&self) -> usize {
-        self.mux.stream_window() / 4
     }
 
     /// Moves what the cell has to send into the engine, as far as there is room.
@@ -247,10 +251,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
                 self.mux.handle_lost(&error.to_string());
                 true
             }
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(octets)) => {
                 self.read_calls += 1;
+                self.read_octets += octets;
                 // An error is kept by the engine, and ends the link once its GOAWAY has left.
-                let _ = self.mux.handle_input(now(), &mut self.input);
+                let _ = self.mux.handle_input(self.now, &mut self.input);
                 true
             }
         }
@@ -262,7 +267,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             return false;
         }
         if self.batch.is_empty() {
-            self.mux.poll_transmit(now(), &mut self.batch);
+            self.mux.poll_transmit(self.now, &mut self.batch);
         }
         let mut progress = false;
         while !self.batch.is_empty() {
@@ -316,6 +321,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
     fn on_event(&mut self, event: Event) {
         match event {
             Event::Established(hello) => {
+                self.shared.initial_room.store(self.mux.initial_room(), Ordering::Release);
                 self.shared.stage.send_replace(Stage::Up(Arc::new(*hello)));
                 self.add_permits();
                 if self.mux.is_draining() {
@@ -374,7 +380,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         let state = State {
             id: Some(id),
             room: self.mux.room(id),
-            taken_report: self.mux_window_quarter(),
+            taken_report: self.mux.grant_step(id),
             recv_end: end.then_some(RecvEnd::Finished),
             ..State::default()
         };
@@ -440,7 +446,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             // The peer does not take the last octets.
             self.mux.handle_lost("it did not take the goodbye");
         } else {
-            let _ = self.mux.handle_timeout(now());
+            let _ = self.mux.handle_timeout(self.now);
         }
         true
     }
@@ -513,7 +519,13 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LinkError> {
         let this = self.get_mut();
+        this.read_octets = 0;
+        // Consumers get a turn after each buffer: they free it while it is warm, and it is used
+        // again instead of a fresh one.
         for _ in 0..ROUNDS_PER_POLL {
+            if this.read_octets >= READ_BUFFER {
+                break;
+            }
             let progress = this.poll_round(cx);
             this.note_closed();
             let timed = this.poll_timer(cx);

@@ -233,7 +233,10 @@ impl Link {
 
     fn open_with_permit(&self, head: Bytes, end: End) -> (SendStream, RecvStream) {
         let ended = end == End::NoPayload;
-        let state = State { opening: Some((head, ended)), dirty: true, ..State::default() };
+        // Its first payload then leaves with its head.
+        let room = self.shared().initial_room.load(Ordering::Acquire);
+        let opening = Some((head, ended));
+        let state = State { opening, room, dirty: true, ..State::default() };
         let cell = Cell::new(state);
         self.shared().sweep(Arc::clone(&cell));
         let send = SendStream::new(Arc::clone(&cell), Arc::clone(self.shared()), ended);

@@ -27,23 +27,32 @@ impl SendStream {
         Self { cell, shared, ended }
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let (result, newly_dirty) = {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let newly_dirty = {
             let mut state = self.cell.lock();
-            let result = change(&mut state);
-            (result, !std::mem::replace(&mut state.dirty, true))
+            change(&mut state);
+            !std::mem::replace(&mut state.dirty, true)
         };
         if newly_dirty {
             self.shared.sweep(Arc::clone(&self.cell));
         }
-        result
     }
 
     fn push(&self, out: Out) -> Result<(), SendError> {
-        if let Some(error) = self.cell.lock().send_end {
-            return Err(error);
+        let newly_dirty = {
+            let mut state = self.cell.lock();
+            if let Some(error) = state.send_end {
+                return Err(error);
+            }
+            if let Out::Data(payload) = &out {
+                state.room = state.room.saturating_sub(payload.len());
+            }
+            state.outbox.push_back(out);
+            !std::mem::replace(&mut state.dirty, true)
+        };
+        if newly_dirty {
+            self.shared.sweep(Arc::clone(&self.cell));
         }
-        self.change(|state| state.outbox.push_back(out));
         Ok(())
     }
 
@@ -125,14 +134,7 @@ impl SendStream {
         if payload.is_empty() {
             return Ok(());
         }
-        if let Some(error) = self.cell.lock().send_end {
-            return Err(error);
-        }
-        self.change(|state| {
-            state.room = state.room.saturating_sub(payload.len());
-            state.outbox.push_back(Out::Data(payload));
-        });
-        Ok(())
+        self.push(Out::Data(payload))
     }
 
     /// Ends this half; everything written is sent first.

@@ -1,6 +1,6 @@
 //! What all handles of a link and its driver share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) stage: watch::Sender<Stage>,
     pub(super) stats: Mutex<LinkStats>,
     pub(super) going_away: AtomicBool,
+    /// Octets that a new stream has room for, once the link is up.
+    pub(super) initial_room: AtomicUsize,
 }
 
 impl Shared {
@@ -64,6 +66,7 @@ impl Shared {
             stage: watch::Sender::new(Stage::Connecting),
             stats: Mutex::default(),
             going_away: AtomicBool::new(false),
+            initial_room: AtomicUsize::new(0),
         })
     }
 

@@ -13,7 +13,8 @@ use super::frame::FrameLimits;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
     /// Octets reserved for each stream, and granted to it from its first octet on: its floor.
-    /// Default 32 KiB, range 1 KiB to 16 MiB.
+    /// Default 32,752, two full frames, so that no window ends in a frame of a few octets. Range
+    /// 1 KiB to 16 MiB.
     pub stream_window: u32,
     /// Payload octets that all streams of the link may hold together. Default 64 MiB. What the
     /// floors leave over is the pool that busy windows grow into.
@@ -51,7 +52,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            stream_window: 32 << 10,
+            stream_window: 2 * 16_376,
             receive_memory_max: 64 << 20,
             accept_streams_max: 1024,
             open_streams_max: 16,
@@ -176,10 +177,10 @@ mod tests {
 
     #[test]
     fn floors_may_fill_the_memory_and_not_exceed_it() {
-        let streams = 1024 + 16;
-        let exact = Config { receive_memory_max: streams * (32 << 10), ..Config::default() };
+        let floors = (1024 + 16) * 2 * 16_376;
+        let exact = Config { receive_memory_max: floors, ..Config::default() };
         assert_eq!(exact.validate(), Ok(()));
-        let short = Config { receive_memory_max: streams * (32 << 10) - 1, ..Config::default() };
+        let short = Config { receive_memory_max: floors - 1, ..Config::default() };
         assert!(matches!(short.validate(), Err(ConfigError::FloorsExceedMemory { .. })));
     }
 

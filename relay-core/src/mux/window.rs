@@ -88,9 +88,12 @@ impl ReceiveWindow {
         self.taken + self.size - self.granted >= self.size / 4
     }
 
-    /// The new absolute offset to announce. Doubles the window first when the last quarter was
-    /// consumed in less than half a round trip, which shows that the window, not the sender or the
-    /// consumer, is what limits the rate.
+    /// The new absolute offset to announce. Doubles the window first when payload was consumed
+    /// faster than a quarter of the window in half a round trip, which shows that the window, not
+    /// the sender or the consumer, is what limits the rate.
+    ///
+    /// The pace is what counts, not the time since the last grant: grants coalesce, so a whole
+    /// window may be consumed, a round trip after the last one, by the time a grant is written.
     pub(super) fn grant(
         &mut self,
         now: Instant,
@@ -98,7 +101,11 @@ impl ReceiveWindow {
         pool: &mut GrowthPool,
     ) -> u64 {
         if let (Some(before), Some(round_trip)) = (self.granted_at, round_trip) {
-            let limited = now.saturating_duration_since(before) < round_trip / 2;
+            let elapsed = now.saturating_duration_since(before).as_nanos();
+            let consumed = u128::from(self.taken + self.size - self.granted);
+            // elapsed / consumed < (round_trip / 2) / (size / 4), without the divisions.
+            let limited =
+                2 * elapsed * u128::from(self.size) / 4 < round_trip.as_nanos() * consumed;
             let grown = (self.size * 2).min(WINDOW_MAX);
             if limited && grown > self.size && pool.take(grown - self.size) {
                 self.size = grown;

@@ -194,9 +194,16 @@ impl Mux {
         })
     }
 
-    /// Octets that every stream is granted from its first octet on.
-    pub fn stream_window(&self) -> usize {
-        self.config.stream_window as usize
+    /// How many octets taken from the stream are worth a grant: a quarter of its window.
+    pub fn grant_step(&self, id: StreamId) -> usize {
+        let size = self.streams.get(id).map_or(0, |stream| stream.window.size());
+        usize::try_from(size / 4).unwrap_or(usize::MAX)
+    }
+
+    /// Octets that a stream has room for when it is opened.
+    pub fn initial_room(&self) -> usize {
+        let credit = self.peer.as_ref().map_or(0, |peer| peer.stream_window);
+        credit.min(self.config.send_queue_max) as usize
     }
 
     /// Which side this is.
