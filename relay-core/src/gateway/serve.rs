@@ -286,6 +286,10 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let limits = &self.inner.config.limits;
+        if self.inner.link_places.available_permits() == 0 {
+            // Only authenticated peers hold places, so a handshake would be in vain.
+            return Err(LinkRefused::TooMany(limits.links_max));
+        }
         let Ok(handshake) = self.inner.link_handshakes.try_acquire() else {
             return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
         };
