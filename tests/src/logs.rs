@@ -3,7 +3,8 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tracing::subscriber::DefaultGuard;
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
 
 /// Captures what this thread logs, one JSON object a line, until it is dropped.
 ///
@@ -12,6 +13,10 @@ use tracing::subscriber::DefaultGuard;
 pub struct Logs {
     text: Shared,
     _guard: DefaultGuard,
+    /// While there is only one dispatcher, `tracing` decides for good whether a line of code logs
+    /// by the thread that comes to it first, which may be another test's. A second one, which
+    /// takes nothing, has it ask them all.
+    _second: Dispatch,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -31,6 +36,7 @@ impl Write for Shared {
 impl Logs {
     /// Begins.
     pub fn capture() -> Self {
+        let second = Dispatch::new(NoSubscriber::new());
         let text = Shared::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt()
@@ -38,7 +44,8 @@ impl Logs {
             .with_max_level(tracing::Level::INFO)
             .with_writer(move || writer.clone())
             .finish();
-        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+        let guard = tracing::subscriber::set_default(subscriber);
+        Self { text, _guard: guard, _second: second }
     }
 
     /// Every line so far that contains all of `parts`.

@@ -263,7 +263,7 @@ async fn links_beyond_their_limit_are_refused_until_one_ends() {
         let mut house = House::before(nobody().await);
         house.gateway_limits.links_max = 1;
         let (gateway, first) = house.joined().await;
-        let (_stream, served) = secured(&house, &gateway).await;
+        let (_pipe, served) = link_pipe(&gateway);
         assert!(matches!(served.await.unwrap(), Err(LinkRefused::TooMany(1))));
         first.lose();
         first.at_gateway.await.unwrap().unwrap();
@@ -277,16 +277,26 @@ async fn links_beyond_their_limit_are_refused_until_one_ends() {
 async fn strangers_in_their_handshake_take_no_links_place() {
     within(async {
         let mut house = House::before(nobody().await);
-        house.gateway_limits.links_max = 1;
-        house.gateway_limits.link_handshakes_max = 2;
+        house.gateway_limits.links_max = 2;
+        house.gateway_limits.link_handshakes_max = 3;
         let gateway = house.gateway(1);
-        let (_silent, _served) = link_pipe(&gateway);
+        let _strangers = [link_pipe(&gateway), link_pipe(&gateway)];
         let connection_point = house.connection_point(Vec::new());
-        let _link = relay_tests::roles::join(&gateway, &connection_point).await;
+        let _first = relay_tests::roles::join(&gateway, &connection_point).await;
+        let _second = relay_tests::roles::join(&gateway, &connection_point).await;
+    })
+    .await;
+}
 
-        let (_second, _served) = link_pipe(&gateway);
-        let (_third, served) = link_pipe(&gateway);
-        assert!(matches!(served.await.unwrap(), Err(LinkRefused::TooManyHandshakes(2))));
+#[tokio::test]
+async fn handshakes_beyond_their_limit_are_refused_at_once() {
+    within(async {
+        let mut house = House::before(nobody().await);
+        house.gateway_limits.link_handshakes_max = 1;
+        let gateway = house.gateway(1);
+        let _stranger = link_pipe(&gateway);
+        let (_pipe, served) = link_pipe(&gateway);
+        assert!(matches!(served.await.unwrap(), Err(LinkRefused::TooManyHandshakes(1))));
     })
     .await;
 }
