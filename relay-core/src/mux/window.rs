@@ -76,6 +76,11 @@ impl ReceiveWindow {
         self.received - self.taken
     }
 
+    /// Octets that were granted and have not arrived.
+    pub(super) fn unused(&self) -> u64 {
+        self.granted - self.received
+    }
+
     /// Octets of memory this window may come to need: its size.
     pub(super) fn size(&self) -> u64 {
         self.size
@@ -174,6 +179,16 @@ impl SendCredit {
     /// Forgets what is queued.
     pub(super) fn clear_queue(&mut self) {
         self.queued = 0;
+    }
+
+    /// Octets handed to the pipe.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What the peer has granted.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
     }
 
     /// Octets queued and not yet handed to the pipe.
