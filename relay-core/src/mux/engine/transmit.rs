@@ -95,9 +95,10 @@ impl Mux {
             }
             if std::mem::take(&mut stream.slots.window) && stream.recv == RecvHalf::Receiving {
                 let round_trip = self.liveness.round_trip();
-                let limit = stream.window.grant(now, round_trip, &mut self.pool);
-                control(batch, Kind::Window, id, &limit.to_be_bytes());
-                self.refresh_round_trip(now);
+                if let Some(limit) = stream.window.grant(now, round_trip, &mut self.pool) {
+                    control(batch, Kind::Window, id, &limit.to_be_bytes());
+                    self.refresh_round_trip(now);
+                }
             }
             self.remove_if_over(id);
         }
