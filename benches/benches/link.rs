@@ -4,7 +4,9 @@ use std::time::Instant;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use relay_benches::BULK_OCTETS;
-use relay_benches::links::{Carrier, Links, Raw};
+use relay_benches::load::{download, small_exchanges};
+use relay_benches::peers::{Connection, Contender};
+use relay_benches::pipes::Carrier;
 use tokio::runtime::{Builder, Runtime};
 
 fn main() {
@@ -20,16 +22,10 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().expect("the system has a poller to spare")
 }
 
-fn links(carrier: Carrier) -> (Runtime, Links) {
+fn connect(contender: Contender, carrier: Carrier) -> (Runtime, Connection) {
     let runtime = runtime();
-    let links = runtime.block_on(Links::new(carrier));
-    (runtime, links)
-}
-
-fn raw(carrier: Carrier) -> (Runtime, Raw) {
-    let runtime = runtime();
-    let raw = runtime.block_on(Raw::new(carrier));
-    (runtime, raw)
+    let connection = runtime.block_on(Connection::new(contender, carrier));
+    (runtime, connection)
 }
 
 fn bulk(criterion: &mut Criterion) {
@@ -39,8 +35,10 @@ fn bulk(criterion: &mut Criterion) {
         for streams in [1, 64] {
             let mut fixture = None;
             group.bench_function(BenchmarkId::new(carrier.name(), streams), |bencher| {
-                let (runtime, links) = fixture.get_or_insert_with(|| links(carrier));
-                bencher.iter(|| runtime.block_on(links.download(streams, BULK_OCTETS)));
+                let (runtime, links) =
+                    fixture.get_or_insert_with(|| connect(Contender::Link, carrier));
+                let handle = links.handle();
+                bencher.iter(|| runtime.block_on(download(&handle, streams, BULK_OCTETS)));
             });
         }
     }
@@ -54,8 +52,9 @@ fn raw_bulk(criterion: &mut Criterion) {
     for carrier in Carrier::ALL {
         let mut fixture = None;
         group.bench_function(BenchmarkId::from_parameter(carrier.name()), |bencher| {
-            let (runtime, raw) = fixture.get_or_insert_with(|| raw(carrier));
-            bencher.iter(|| runtime.block_on(raw.download(BULK_OCTETS)));
+            let (runtime, raw) = fixture.get_or_insert_with(|| connect(Contender::Raw, carrier));
+            let handle = raw.handle();
+            bencher.iter(|| runtime.block_on(download(&handle, 1, BULK_OCTETS)));
         });
     }
     group.finish();
@@ -70,10 +69,12 @@ fn small_exchange(criterion: &mut Criterion) {
         for in_flight in [1, 64, 512] {
             let mut fixture = None;
             group.bench_function(BenchmarkId::new(carrier.name(), in_flight), |bencher| {
-                let (runtime, links) = fixture.get_or_insert_with(|| links(carrier));
+                let (runtime, links) =
+                    fixture.get_or_insert_with(|| connect(Contender::Link, carrier));
+                let handle = links.handle();
                 bencher.iter_custom(|count| {
                     let begun = Instant::now();
-                    runtime.block_on(links.small_exchanges(in_flight, count));
+                    runtime.block_on(small_exchanges(&handle, in_flight, count));
                     begun.elapsed()
                 });
             });
@@ -89,10 +90,11 @@ fn raw_ping_pong(criterion: &mut Criterion) {
     for carrier in Carrier::ALL {
         let mut fixture = None;
         group.bench_function(BenchmarkId::new(carrier.name(), 1), |bencher| {
-            let (runtime, raw) = fixture.get_or_insert_with(|| raw(carrier));
+            let (runtime, raw) = fixture.get_or_insert_with(|| connect(Contender::Raw, carrier));
+            let handle = raw.handle();
             bencher.iter_custom(|count| {
                 let begun = Instant::now();
-                runtime.block_on(raw.ping_pong(count));
+                runtime.block_on(small_exchanges(&handle, 1, count));
                 begun.elapsed()
             });
         });

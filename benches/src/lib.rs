@@ -1,8 +1,9 @@
 //! Shared parts of the benchmarks: what is measured, at three heights.
 //!
-//! [`engines`] joins two protocol engines in memory, [`links`] two links over a loopback socket,
-//! and [`relay`] a whole relay with a client in front and a backend behind it. The benchmarks in
-//! `benches/` only name, size and time them.
+//! [`engines`] joins two protocol engines in memory, [`peers`] two links, or two ends of another
+//! multiplexer, over a loopback socket, and [`relay`] a whole relay with a client in front and a
+//! backend behind it. The benchmarks in `benches/` only name, size and time them; the program
+//! `compare` runs [`cases`] on the link and its peers in turns and prints how they stand.
 //!
 //! A benchmark's id is `<room>/<operation>/<parameter>` and is never renamed silently: figures are
 //! compared over time by it. Set-up is cheap, because `cargo bench -- --test` runs each once.
@@ -14,8 +15,11 @@
 
 use bytes::Bytes;
 
+pub mod cases;
 pub mod engines;
-pub mod links;
+pub mod load;
+pub mod peers;
+pub mod pipes;
 pub mod pki;
 pub mod relay;
 

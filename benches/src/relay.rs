@@ -33,7 +33,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-use crate::links::take_turn;
+use crate::load::take_turn;
 use crate::pki::{HOST, SiteCa};
 use crate::{CHUNK_OCTETS, payload};
 
