@@ -1,4 +1,5 @@
-//! One engine against any octets behind a valid hello: bounded work, bounded memory, one named error.
+//! One engine against any octets behind a valid hello: bounded work, bounded memory, one named
+//! error.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

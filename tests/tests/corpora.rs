@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use relay_core::exchange::reference::head_block;
 use relay_core::mux::reference;
 
-/// Memory that a run of `mux_hostile_peer` may take whatever the peer sends: two settings of tens of
-/// KiB. Windows of 16 MiB or frames of 64 KiB, which a peer may claim, would exceed it.
+/// Memory that a run of `mux_hostile_peer` may take whatever the peer sends: two settings of tens
+/// of KiB. Windows of 16 MiB or frames of 64 KiB, which a peer may claim, would exceed it.
 const HOSTILE_BYTES_MAX: u64 = 256 << 10;
 
 /// And for each octet that the peer sends: the shortest frame has eight.

@@ -1,5 +1,5 @@
-//! What `PROTOCOL.md` demands and no other test shows, number by number: by octets in and out of one
-//! engine. `protocol.rs` holds that every number has its tests.
+//! What `PROTOCOL.md` demands and no other test shows, number by number: by octets in and out of
+//! one engine. `protocol.rs` holds that every number has its tests.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 

@@ -1,9 +1,9 @@
 //! Every numbered requirement of `PROTOCOL.md` has a test that obeys it and one that breaks it.
 //!
-//! A test says which it is by a comment above its `#[test]`, in any source of relay-core or of these
-//! tests: `// [MUX-12] +` if it shows that what the number allows or demands is taken or done,
-//! `// [MUX-12] -` if it shows that what the number forbids is refused or never done, `+-` if both.
-//! One line may name several numbers.
+//! A test says which it is by a comment above its `#[test]`, in any source of relay-core or of
+//! these tests: `// [MUX-12] +` if it shows that what the number allows or demands is taken or
+//! done, `// [MUX-12] -` if it shows that what the number forbids is refused or never done, `+-` if
+//! both. One line may name several numbers.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -524,6 +524,7 @@ fn with_one_stream() -> (Pair, StreamId) {
     (pair, id)
 }
 
+// [MUX-64] +-
 #[test]
 fn each_kind_of_busy_work_has_a_budget_and_one_more_ends_the_link_by_its_name() {
     let link = StreamId::LINK;
