@@ -14,7 +14,7 @@ use super::decoder::{Limits, decode_all};
 use super::referee::Referee;
 use super::{configs, splits};
 use crate::mux::{
-    Batch, Config, Event, GOAWAY_TEXT_MAX, HEADER_LEN, HeadKind, Hello, LinkError, Mux, Side,
+    Batch, Config, Event, GOAWAY_TEXT_MAX, HEADER_LEN, HeadKind, Hello, Kind, LinkError, Mux, Side,
     StreamCode, StreamId,
 };
 
@@ -69,8 +69,8 @@ impl Owner {
 struct Known {
     /// Payload octets told and not passed on.
     held: u64,
-    /// Heads told.
-    heads: usize,
+    /// Interim heads told.
+    interim_heads: usize,
     /// What is left to write.
     unsent: Bytes,
 }
@@ -198,10 +198,10 @@ impl Victim {
                 assert!(self.streams.insert(id, known).is_none(), "{id} opens twice");
                 self.on_opened(id, end);
             }
-            Event::Head { id, end, .. } => {
+            Event::Head { id, interim, end, .. } => {
                 if let Some(known) = self.streams.get_mut(&id) {
-                    known.heads += 1;
-                    assert!(known.heads <= 9, "eight interim heads and one final head of {id}");
+                    known.interim_heads += usize::from(interim);
+                    assert!(known.interim_heads <= 8, "interim heads of {id}");
                 }
                 self.on_end_of(id, end);
             }
@@ -320,7 +320,11 @@ impl Victim {
         assert!(waiting <= bound, "{waiting} octets wait for the pipe, {bound} at most");
 
         let sent = self.sent.frames();
-        let heard = decode_all(octets, Limits::from(self.config.frame_limits())).frames.len();
+        let heard = decode_all(octets, Limits::from(self.config.frame_limits())).frames;
+        let goaways = heard.iter().filter(|frame| frame.kind == Kind::GoAway as u8).count();
+        // Each has the engine look at every stream.
+        assert!(goaways <= 8 || self.ended.is_some(), "{goaways} GOAWAYs are taken");
+        let heard = heard.len();
         let Work { parts, events, opened, commands } = self.work;
         let worth = heard + parts + opened;
         assert!(events <= 8 + 3 * worth, "{events} events for {heard} frames in {parts} parts");
