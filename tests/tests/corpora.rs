@@ -7,7 +7,15 @@
 
 use std::path::{Path, PathBuf};
 
+use relay_core::exchange::reference::head_block;
 use relay_core::mux::reference;
+
+/// Memory that a run of `mux_hostile_peer` may take whatever the peer sends: two settings of tens
+/// of KiB. Windows of 16 MiB or frames of 64 KiB, which a peer may claim, would exceed it.
+const HOSTILE_BYTES_MAX: u64 = 256 << 10;
+
+/// And for each octet that the peer sends: the shortest frame has eight.
+const HOSTILE_BYTES_PER_OCTET: u64 = 16;
 
 /// The files of one corpus, in the order of their names.
 fn corpus(target: &str) -> Vec<PathBuf> {
@@ -37,4 +45,25 @@ fn the_corpus_of_frame_decode_passes() {
 #[test]
 fn the_corpus_of_mux_ops_passes() {
     replay("mux_ops", reference::mux_ops);
+}
+
+#[test]
+fn the_corpus_of_mux_hostile_peer_passes() {
+    replay("mux_hostile_peer", |octets| {
+        let cost = allocation_counter::measure(|| reference::mux_hostile_peer(octets));
+        // Of this the engine and its queues are some; the rest is what judges them, which keeps a
+        // copy of every frame.
+        let bound = HOSTILE_BYTES_MAX + HOSTILE_BYTES_PER_OCTET * octets.len() as u64;
+        assert!(cost.bytes_max <= bound, "{} octets of memory, {bound} at most", cost.bytes_max);
+    });
+}
+
+#[test]
+fn the_corpus_of_head_block_passes() {
+    replay("head_block", head_block);
+}
+
+#[test]
+fn the_corpus_of_hello_passes() {
+    replay("hello", reference::hello);
 }

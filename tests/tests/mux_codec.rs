@@ -69,6 +69,7 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
+    // [MUX-15] +
     #[test]
     fn frames_survive_encoding_and_decoding_at_any_split(
         frames in vec(legal_frames(), 0..8),
@@ -93,6 +94,7 @@ proptest! {
         prop_assert_eq!(decoder::merged(octets, LIMITS, &parts), expected);
     }
 
+    // [MUX-15] -
     #[test]
     fn wrong_headers_are_judged_as_the_reference_decoder_does(
         before in vec(legal_frames(), 0..2),
@@ -234,6 +236,7 @@ impl Conversation {
 
 /// A short conversation, octet by octet. A change here is a change of the protocol: it needs a new
 /// version, not new octets in this file.
+// [MUX-01] + [MUX-17] + [MUX-23] +
 #[test]
 fn the_frozen_octets_of_a_conversation() {
     let mut conversation = Conversation::new();

@@ -34,6 +34,7 @@ fn write_some(mux: &mut Mux, id: StreamId, left: &mut usize) {
     }
 }
 
+// [MUX-40] +
 #[test]
 fn ninety_nine_streams_go_on_while_one_is_never_taken() {
     const EACH: usize = 20 * WINDOW as usize;
@@ -80,6 +81,7 @@ fn ninety_nine_streams_go_on_while_one_is_never_taken() {
     assert_eq!(got[&stalled] + rest, EACH);
 }
 
+// [MUX-40] + [MUX-43] +-
 #[test]
 fn all_streams_stalled_hold_what_was_reserved_and_not_one_octet_more() {
     let mut pair = Pair::new(config(), config());
@@ -148,6 +150,7 @@ fn two_sides_full_of_writes_move_on_as_soon_as_one_takes() {
     assert_eq!(pair.dialer.room(ids[3]), 0, "its own half waits for the other side");
 }
 
+// [MUX-44] +
 #[test]
 fn a_side_that_cannot_write_still_reads_everything_the_peer_may_send() {
     let (mut pair, ids) = clogged();

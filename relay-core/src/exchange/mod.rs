@@ -37,6 +37,9 @@ mod assertions;
 mod block;
 mod head;
 mod names;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod reference;
 #[cfg(test)]
 mod tests;
 

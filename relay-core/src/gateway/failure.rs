@@ -37,7 +37,7 @@ pub(super) enum Failure {
     #[error("no connection point is connected to this instance")]
     NoConnector,
     /// Every link is full and stayed full.
-    #[error("no stream was free on any link within {} s", .0.as_secs_f32())]
+    #[error("every link is full; a request waits at most {} s", .0.as_secs_f32())]
     Overloaded(Duration),
     /// The link was lost after the request was sent.
     #[error("the link was lost; the site may have acted on the request")]

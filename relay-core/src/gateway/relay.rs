@@ -15,7 +15,7 @@ use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
     AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
 };
-use crate::link::{End, Head, RecvStream, SendStream};
+use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, EndpointMap, Route};
 
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
@@ -174,6 +174,9 @@ impl Relay {
             let opening = via.link.open(judged.head.clone(), judged.end);
             match tokio::time::timeout_at(deadline, opening).await {
                 Ok(Ok((send, recv))) => return Ok((send, recv, via)),
+                Ok(Err(OpenFailed::Busy)) => {
+                    return Err(Failure::Overloaded(self.limits.link_credit));
+                }
                 Ok(Err(_)) if Instant::now() < deadline => {}
                 Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
             }

@@ -1,12 +1,12 @@
 //! The handle of a link.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{TryAcquireError, mpsc};
 
 use crate::mux::{Config, ConfigError, Hello, LinkError, Mux, Side, Stats, StreamId};
 
@@ -39,6 +39,27 @@ where
     let shared = Shared::new(accepted);
     let driver = Driver::new(pipe, mux, Arc::clone(&shared), incoming);
     Ok((Link { shared: Arc::new(Owner(shared)) }, driver))
+}
+
+/// Openers that may wait for a stream on one link. Beyond that an overload is told at once, and not
+/// after each waiter's deadline.
+pub const OPENERS_WAITING_MAX: usize = 4096;
+
+/// A place in the line of openers; it is free again when this is dropped.
+struct WaitingPlace<'a>(&'a AtomicUsize);
+
+impl<'a> WaitingPlace<'a> {
+    fn take(waiting: &'a AtomicUsize) -> Option<Self> {
+        // Dropped at once if the line is full, and the count is right again.
+        let place = (waiting.fetch_add(1, Ordering::Relaxed), Self(waiting));
+        (place.0 < OPENERS_WAITING_MAX).then_some(place.1)
+    }
+}
+
+impl Drop for WaitingPlace<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One live connection to a peer. Clones share it.
@@ -92,6 +113,9 @@ pub enum OpenFailed {
     /// The link takes no new streams.
     #[error("the link takes no new streams")]
     GoingAway,
+    /// As many openers wait already as may. The link is overloaded.
+    #[error("too many wait for a stream on this link")]
+    Busy,
     /// The link has ended.
     #[error("the link has ended: {0}")]
     Closed(LinkError),
@@ -191,7 +215,8 @@ impl Link {
 
     /// Opens a stream whose head block is `head`, waiting while none is free.
     ///
-    /// Waiters are served in the order they came. There is no deadline here: the caller has one.
+    /// Waiters are served in the order they came, and at most [`OPENERS_WAITING_MAX`] wait. There
+    /// is no deadline here: the caller has one.
     ///
     /// # Errors
     ///
@@ -206,8 +231,13 @@ impl Link {
         head: Bytes,
         end: End,
     ) -> Result<(SendStream, RecvStream), OpenFailed> {
-        let Ok(permit) = self.shared().openable.acquire().await else {
-            return Err(self.refusal());
+        let permit = match self.shared().openable.try_acquire() {
+            Ok(permit) => permit,
+            Err(TryAcquireError::Closed) => return Err(self.refusal()),
+            Err(TryAcquireError::NoPermits) => {
+                let _place = WaitingPlace::take(&self.shared().waiting).ok_or(OpenFailed::Busy)?;
+                self.shared().openable.acquire().await.map_err(|_| self.refusal())?
+            }
         };
         permit.forget();
         Ok(self.open_with_permit(head, end))
@@ -225,8 +255,8 @@ impl Link {
     ) -> Result<Option<(SendStream, RecvStream)>, OpenFailed> {
         match self.shared().openable.try_acquire() {
             Ok(permit) => permit.forget(),
-            Err(tokio::sync::TryAcquireError::NoPermits) => return Ok(None),
-            Err(tokio::sync::TryAcquireError::Closed) => return Err(self.refusal()),
+            Err(TryAcquireError::NoPermits) => return Ok(None),
+            Err(TryAcquireError::Closed) => return Err(self.refusal()),
         }
         Ok(Some(self.open_with_permit(head, end)))
     }

@@ -53,7 +53,9 @@ mod send;
 mod shared;
 
 pub use driver::Driver;
-pub use handle::{DrainReport, End, Incoming, Link, LinkStats, OpenFailed, new};
+pub use handle::{
+    DrainReport, End, Incoming, Link, LinkStats, OPENERS_WAITING_MAX, OpenFailed, new,
+};
 pub use recv::{Head, RecvError, RecvStream};
 pub use send::SendStream;
 

@@ -52,6 +52,8 @@ pub(super) struct Shared {
     pub(super) accepted: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
     pub(super) stage: watch::Sender<Stage>,
     pub(super) stats: Mutex<LinkStats>,
+    /// Openers that wait for a permit.
+    pub(super) waiting: AtomicUsize,
     pub(super) going_away: AtomicBool,
     /// Octets that a new stream has room for, once the link is up.
     pub(super) initial_room: AtomicUsize,
@@ -65,6 +67,7 @@ impl Shared {
             accepted: tokio::sync::Mutex::new(accepted),
             stage: watch::Sender::new(Stage::Connecting),
             stats: Mutex::default(),
+            waiting: AtomicUsize::new(0),
             going_away: AtomicBool::new(false),
             initial_room: AtomicUsize::new(0),
         })

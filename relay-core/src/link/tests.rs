@@ -341,3 +341,29 @@ async fn try_open_says_when_no_stream_is_free() {
     });
     assert!(waiting.await, "an opener that is cancelled holds no place");
 }
+
+#[tokio::test(start_paused = true)]
+async fn as_many_openers_wait_as_may_and_one_more_is_told_at_once() {
+    let pair = pair_with(config(0), config(1)).await;
+    let (send, recv) = pair.gateway.open(HEAD, End::More).await.unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..OPENERS_WAITING_MAX {
+        let mut opening = Box::pin(pair.gateway.open(HEAD, End::More));
+        assert!(poll_once(opening.as_mut()).await.is_pending());
+        waiting.push(opening);
+    }
+    let one_more = pair.gateway.open(HEAD, End::More).await.map(|_| ());
+    assert_eq!(one_more, Err(OpenFailed::Busy));
+    waiting.pop();
+    let mut next = Box::pin(pair.gateway.open(HEAD, End::More));
+    assert!(poll_once(next.as_mut()).await.is_pending(), "a cancelled opener frees its place");
+
+    let first = waiting.swap_remove(0);
+    drop((send, recv, pair.site.accept().await.unwrap()));
+    first.await.unwrap();
+}
+
+/// Polls once.
+async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}

@@ -175,6 +175,7 @@ mod tests {
         assert_eq!(Config::default().validate(), Ok(()));
     }
 
+    // [MUX-37] +-
     #[test]
     fn floors_may_fill_the_memory_and_not_exceed_it() {
         let floors = (1024 + 16) * 2 * 16_376;

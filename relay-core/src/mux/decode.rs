@@ -34,8 +34,8 @@ pub enum Item {
         payload: Bytes,
         /// Whether this is the last of the half-stream.
         end: bool,
-        /// Whether this is the first part of its frame.
-        first: bool,
+        /// What the frame's header said; with the first part of the frame only.
+        header: Option<DataHeader>,
     },
     /// Octets of a PAD or of an unknown frame that may be skipped.
     Skipped {
@@ -46,13 +46,22 @@ pub enum Item {
     },
 }
 
+/// What the header of a DATA frame said.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct DataHeader {
+    /// Octets of the whole frame's payload.
+    pub payload_len: u32,
+    /// Whether the frame ends its half-stream.
+    pub end: bool,
+}
+
 /// What of the current frame is still to come.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Expect {
     /// The next header.
     Header,
     /// The rest of a DATA payload.
-    Data { stream: StreamId, remaining: usize, end: bool, first: bool },
+    Data { stream: StreamId, remaining: usize, end: bool, header: Option<DataHeader> },
     /// The rest of a frame to skip.
     Skip { remaining: usize, first: bool },
 }
@@ -97,7 +106,8 @@ impl Decoder {
                     input.advance(HEADER_LEN);
                     let end = header.flags.contains(Flags::END);
                     let (stream, remaining) = (header.stream, payload_len);
-                    self.expect = Expect::Data { stream, remaining, end, first: true };
+                    let header = Some(DataHeader { payload_len: header.payload_len, end });
+                    self.expect = Expect::Data { stream, remaining, end, header };
                 }
                 None | Some(Kind::Pad) => {
                     input.advance(HEADER_LEN);
@@ -113,7 +123,7 @@ impl Decoder {
     fn partial(&mut self, input: &mut BytesMut) -> Option<Item> {
         match self.expect {
             Expect::Header => None,
-            Expect::Data { stream, remaining, end, first } => {
+            Expect::Data { stream, remaining, end, header } => {
                 let len = remaining.min(input.len());
                 if len == 0 && remaining > 0 {
                     return None;
@@ -121,10 +131,10 @@ impl Decoder {
                 let left = remaining - len;
                 self.expect = match left {
                     0 => Expect::Header,
-                    _ => Expect::Data { stream, remaining: left, end, first: false },
+                    _ => Expect::Data { stream, remaining: left, end, header: None },
                 };
                 let payload = take(input, len);
-                Some(Item::Data { stream, payload, end: end && left == 0, first })
+                Some(Item::Data { stream, payload, end: end && left == 0, header })
             }
             Expect::Skip { remaining, first } => {
                 let octets = remaining.min(input.len());
@@ -199,13 +209,14 @@ mod tests {
         let stream = StreamId::from_wire(5);
         let first = decoder.next(&mut input).unwrap().unwrap();
         let payload = Bytes::from_static(b"hello");
-        assert_eq!(first, Item::Data { stream, payload, end: false, first: true });
+        let header = Some(DataHeader { payload_len: 12, end: true });
+        assert_eq!(first, Item::Data { stream, payload, end: false, header });
         assert_eq!(decoder.next(&mut input), Ok(None));
         assert!(!decoder.at_boundary());
         input.extend_from_slice(&octets[HEADER_LEN + 5..]);
         let second = decoder.next(&mut input).unwrap().unwrap();
         let payload = Bytes::from_static(b", world");
-        assert_eq!(second, Item::Data { stream, payload, end: true, first: false });
+        assert_eq!(second, Item::Data { stream, payload, end: true, header: None });
         assert!(decoder.at_boundary());
     }
 

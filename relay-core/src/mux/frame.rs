@@ -331,6 +331,7 @@ mod tests {
         assert_eq!(bytes, [0, 0, 8, 0x80, 0, 0, 0, 0]);
     }
 
+    // [MUX-10] +-
     #[test]
     fn every_kind_survives_a_round_trip_at_both_ends_of_its_length() {
         for kind in Kind::ALL {
@@ -349,6 +350,7 @@ mod tests {
         }
     }
 
+    // [MUX-12] -
     #[test]
     fn a_frame_for_a_stream_must_name_one_and_a_link_frame_must_not() {
         for kind in Kind::ALL {
@@ -365,6 +367,7 @@ mod tests {
         }
     }
 
+    // [MUX-14] +-
     #[test]
     fn unknown_kinds_are_skipped_only_when_marked_ignorable() {
         for kind in 10..15 {
@@ -374,6 +377,7 @@ mod tests {
         }
     }
 
+    // [MUX-11] +- [MUX-12] +
     #[test]
     fn flags_outside_the_kind_are_refused() {
         for kind in Kind::ALL {
@@ -388,12 +392,14 @@ mod tests {
         }
     }
 
+    // [MUX-13] +-
     #[test]
     fn empty_data_is_legal_only_with_end() {
         assert_eq!(decode(0, 0, 1, 0), Err(FrameError::EmptyData { stream: StreamId(1) }));
         assert!(decode(0, 1, 1, 0).is_ok());
     }
 
+    // [MUX-17] + [MUX-22] +-
     #[test]
     fn stream_numbers_belong_to_their_opener_and_run_out() {
         assert_eq!(StreamId::nth(Side::Listener, 0), Some(StreamId(1)));

@@ -164,6 +164,7 @@ mod tests {
 
     const CODE: StreamCode = StreamCode(0x42);
 
+    // [MUX-23] +-
     #[test]
     fn send_half_transitions_match_the_figure() {
         use SendEvent as E;
@@ -193,6 +194,7 @@ mod tests {
         }
     }
 
+    // [MUX-27] +-
     #[test]
     fn recv_half_transitions_match_the_figure() {
         use RecvEvent as E;

@@ -306,6 +306,7 @@ mod tests {
         (*head, rest)
     }
 
+    // [MUX-01] +
     #[test]
     fn the_frozen_preface_and_hello_of_version_1() {
         let octets = sample().encode(Side::Dialer);
@@ -327,6 +328,7 @@ mod tests {
         assert_eq!(hex, expected);
     }
 
+    // [MUX-03] + [MUX-04] + [MUX-06] +
     #[test]
     fn a_hello_survives_a_round_trip() {
         let octets = sample().encode(Side::Listener);
@@ -336,6 +338,7 @@ mod tests {
         assert_eq!(Hello::decode(fields), Ok(sample()));
     }
 
+    // [MUX-01] - [MUX-02] +- [MUX-03] - [MUX-04] -
     #[test]
     fn each_octet_of_the_preface_is_judged() {
         let octets = sample().encode(Side::Listener);
@@ -356,6 +359,7 @@ mod tests {
         assert_eq!(verdict(13, 1), Err(HelloError::TooLong { len: 0x0001_005b, limit: 4096 }));
     }
 
+    // [MUX-05] +-
     #[test]
     fn a_hello_of_4096_octets_passes_the_preface_and_one_more_does_not() {
         let octets = sample().encode(Side::Listener);
@@ -366,6 +370,7 @@ mod tests {
         assert!(Preface::decode(&preface, Side::Dialer).is_err());
     }
 
+    // [MUX-06] - [MUX-07] +-
     #[test]
     fn unknown_fields_are_ignored_unless_critical() {
         let octets = sample().encode(Side::Listener);
@@ -379,6 +384,7 @@ mod tests {
         assert_eq!(with(field::NAME), Err(HelloError::Duplicate { field: field::NAME }));
     }
 
+    // [MUX-06] -
     #[test]
     fn a_hello_cut_anywhere_is_an_error_and_never_a_panic() {
         let octets = sample().encode(Side::Listener);
@@ -399,6 +405,7 @@ mod tests {
         }
     }
 
+    // [MUX-06] +-
     #[test]
     fn values_outside_their_range_are_refused_on_both_sides() {
         let with = |edit: fn(&mut Hello)| {

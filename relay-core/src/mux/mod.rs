@@ -52,6 +52,7 @@
 //! ```
 
 mod batch;
+mod budget;
 mod config;
 mod decode;
 mod engine;
@@ -63,13 +64,14 @@ mod hello;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod reference;
+mod schedule;
 mod stream;
 mod table;
 mod window;
 
 pub use batch::{BATCH_OCTETS, BATCH_SLICES, Batch, COPY_IN_MAX};
 pub use config::{Config, ConfigError};
-pub use decode::{COPY_OUT_MAX, Decoder, Item};
+pub use decode::{COPY_OUT_MAX, DataHeader, Decoder, Item};
 pub use engine::{HeadKind, Mux, Stats};
 pub use error::{FrameError, HelloError, LinkError, OpenError, SendError, StreamCode};
 pub use event::Event;

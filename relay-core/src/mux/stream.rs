@@ -72,6 +72,8 @@ pub(super) struct Stream {
     pub(super) interim_heads: u8,
     /// Interim heads queued.
     pub(super) interim_sent: u8,
+    /// Octets of its turn that it has not used, see [`schedule`](super::schedule).
+    pub(super) deficit: u64,
 }
 
 impl Stream {
@@ -102,6 +104,7 @@ impl Stream {
             released: false,
             interim_heads: 0,
             interim_sent: 0,
+            deficit: 0,
         }
     }
 

@@ -76,6 +76,11 @@ impl ReceiveWindow {
         self.received - self.taken
     }
 
+    /// Octets that were granted and have not arrived.
+    pub(super) fn unused(&self) -> u64 {
+        self.granted - self.received
+    }
+
     /// Octets of memory this window may come to need: its size.
     pub(super) fn size(&self) -> u64 {
         self.size
@@ -88,9 +93,12 @@ impl ReceiveWindow {
         self.taken + self.size - self.granted >= self.size / 4
     }
 
-    /// The new absolute offset to announce. Doubles the window first when payload was consumed
-    /// faster than a quarter of the window in half a round trip, which shows that the window, not
-    /// the sender or the consumer, is what limits the rate.
+    /// The new absolute offset to announce; `None` if nothing more is to be granted now.
+    ///
+    /// Doubles the window first when payload was consumed faster than a quarter of the window in
+    /// half a round trip, which shows that the window, not the sender or the consumer, is what
+    /// limits the rate. Halves it, by granting less, when that took more than eight round trips:
+    /// others can use the memory.
     ///
     /// The pace is what counts, not the time since the last grant: grants coalesce, so a whole
     /// window may be consumed, a round trip after the last one, by the time a grant is written.
@@ -99,21 +107,41 @@ impl ReceiveWindow {
         now: Instant,
         round_trip: Option<Duration>,
         pool: &mut GrowthPool,
-    ) -> u64 {
+    ) -> Option<u64> {
         if let (Some(before), Some(round_trip)) = (self.granted_at, round_trip) {
             let elapsed = now.saturating_duration_since(before).as_nanos();
             let consumed = u128::from(self.taken + self.size - self.granted);
-            // elapsed / consumed < (round_trip / 2) / (size / 4), without the divisions.
-            let limited =
-                2 * elapsed * u128::from(self.size) / 4 < round_trip.as_nanos() * consumed;
-            let grown = (self.size * 2).min(WINDOW_MAX);
-            if limited && grown > self.size && pool.take(grown - self.size) {
-                self.size = grown;
+            // Round trips per quarter of the window, as a fraction: without the divisions.
+            let taken_for_a_quarter = elapsed * u128::from(self.size) / 4;
+            let round_trips = round_trip.as_nanos() * consumed;
+            if 2 * taken_for_a_quarter < round_trips {
+                self.grow(pool);
+            } else if taken_for_a_quarter > 8 * round_trips {
+                self.shrink(pool);
             }
         }
         self.granted_at = Some(now);
-        self.granted = self.taken + self.size;
-        self.granted
+        let granted = self.taken + self.size;
+        if granted == self.granted {
+            return None;
+        }
+        self.granted = granted;
+        Some(granted)
+    }
+
+    fn grow(&mut self, pool: &mut GrowthPool) {
+        let grown = (self.size * 2).min(WINDOW_MAX);
+        if grown > self.size && pool.take(grown - self.size) {
+            self.size = grown;
+        }
+    }
+
+    /// What was granted cannot be taken back: the window shrinks to it at most.
+    fn shrink(&mut self, pool: &mut GrowthPool) {
+        let promised = self.granted - self.taken;
+        let shrunk = (self.size / 2).max(self.floor).max(promised);
+        pool.give_back(self.size - shrunk);
+        self.size = shrunk;
     }
 
     /// Returns what the window had grown by to the pool. The window must not be used again.
@@ -176,6 +204,16 @@ impl SendCredit {
         self.queued = 0;
     }
 
+    /// Octets handed to the pipe.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// What the peer has granted.
+    pub(super) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Octets queued and not yet handed to the pipe.
     pub(super) fn queued(&self) -> u64 {
         self.queued
@@ -210,7 +248,7 @@ mod tests {
         window.take(1);
         assert!(window.grant_is_due());
         let mut pool = GrowthPool::new(0);
-        assert_eq!(window.grant(Instant::now(), None, &mut pool), 125);
+        assert_eq!(window.grant(Instant::now(), None, &mut pool), Some(125));
         assert!(!window.grant_is_due());
     }
 
@@ -220,7 +258,7 @@ mod tests {
         assert!(window.receive(50));
         window.take(u64::MAX);
         let mut pool = GrowthPool::new(0);
-        assert_eq!(window.grant(Instant::now(), None, &mut pool), 150);
+        assert_eq!(window.grant(Instant::now(), None, &mut pool), Some(150));
     }
 
     fn consume_quarter(window: &mut ReceiveWindow) {
@@ -253,6 +291,53 @@ mod tests {
         assert_eq!(window.size(), 2048, "no growth without a round-trip sample");
         window.retire(&mut pool);
         assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn a_window_that_is_no_longer_used_shrinks_to_its_floor_and_takes_back_no_promise() {
+        let mut now = Instant::now();
+        let mut pool = GrowthPool::new(1 << 20);
+        let mut window = ReceiveWindow::new(1024);
+        for _ in 0..8 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(RTT), &mut pool);
+        }
+        let widest = window.size();
+        assert!(widest > 64 * 1024, "{widest}");
+
+        let mut granted = window.granted;
+        for _ in 0..1000 {
+            let before = window.size();
+            consume_quarter(&mut window);
+            now += 8 * RTT + Duration::from_millis(1);
+            let told = window.grant(now, Some(RTT), &mut pool);
+            assert!(told.is_none_or(|limit| limit > granted), "no promise is taken back");
+            granted = window.granted;
+            window.check();
+            assert!(window.size() <= before);
+            if window.size() == 1024 {
+                break;
+            }
+        }
+        assert_eq!((window.size(), pool.lent()), (1024, 0));
+    }
+
+    #[test]
+    fn a_quarter_in_exactly_eight_round_trips_does_not_shrink_the_window() {
+        let start = Instant::now();
+        let mut pool = GrowthPool::new(1 << 20);
+        let mut window = ReceiveWindow::new(1024);
+        for _ in 0..2 {
+            consume_quarter(&mut window);
+            window.grant(start, Some(RTT), &mut pool);
+        }
+        assert_eq!(window.size(), 2048);
+        consume_quarter(&mut window);
+        window.grant(start + 8 * RTT, Some(RTT), &mut pool);
+        assert_eq!(window.size(), 2048);
+        consume_quarter(&mut window);
+        window.grant(start + 16 * RTT + Duration::from_nanos(1), Some(RTT), &mut pool);
+        assert!(window.size() < 2048);
     }
 
     #[test]

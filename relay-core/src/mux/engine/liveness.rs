@@ -48,6 +48,11 @@ impl Liveness {
         self.round_trip
     }
 
+    /// When the peer was last heard: the time of the input that is being judged.
+    pub(super) fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard_at = self.heard_at.max(now);
     }

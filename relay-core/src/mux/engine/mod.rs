@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::budget::Budgets;
 use super::config::{Config, ConfigError};
 use super::decode::Decoder;
 use super::error::{LinkError, StreamCode};
@@ -24,6 +25,7 @@ use super::event::Event;
 use super::frame::{GOAWAY_TEXT_MAX, Side, StreamId};
 use super::half::{RecvEvent, SendEvent};
 use super::hello::{Hello, cut_to};
+use super::schedule::Schedule;
 use super::table::Table;
 use super::window::GrowthPool;
 use liveness::Liveness;
@@ -121,7 +123,8 @@ pub struct Mux {
     /// Streams with a control slot to write.
     control: VecDeque<StreamId>,
     /// Streams with a queue to write, in turn.
-    ready: VecDeque<StreamId>,
+    ready: Schedule,
+    budgets: Budgets,
     slots: LinkSlots,
     /// Streams this side has opened.
     opened: u32,
@@ -176,7 +179,8 @@ impl Mux {
             events: VecDeque::new(),
             openings: VecDeque::new(),
             control: VecDeque::new(),
-            ready: VecDeque::new(),
+            ready: Schedule::default(),
+            budgets: Budgets::new(now),
             slots,
             opened: 0,
             opened_over: 0,
@@ -305,7 +309,7 @@ impl Mux {
         let Some(stream) = self.streams.get_mut(id) else { return };
         if !stream.in_ready && stream.opening.is_none() && !stream.queue.is_empty() {
             stream.in_ready = true;
-            self.ready.push_back(id);
+            self.ready.push(stream.class(), id);
         }
     }
 
@@ -333,6 +337,7 @@ impl Mux {
             return;
         }
         let Some(mut stream) = self.streams.remove(id) else { return };
+        self.budgets.stream_ended(stream.window.unused());
         stream.window.retire(&mut self.pool);
         let is_open = matches!(self.phase, Phase::Open);
         if stream.is_ours(self.side) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 use bytes::{Buf as _, Bytes, BytesMut};
 
 use super::{Drain, Mux, Phase, code, number};
+use crate::mux::budget::{SMALL_DATA, Work};
 use crate::mux::decode::Item;
 use crate::mux::error::{LinkError, StreamCode};
 use crate::mux::event::Event;
@@ -51,12 +52,16 @@ impl Mux {
         }
         while let Some(item) = self.decoder.next(input)? {
             match item {
-                Item::Data { stream, payload, end, first } => {
-                    self.on_data(stream, payload, end, first)?;
+                Item::Data { stream, payload, end, header } => {
+                    if header.is_some_and(|frame| !frame.end && frame.payload_len < SMALL_DATA) {
+                        self.spend(Work::SmallData)?;
+                    }
+                    self.on_data(stream, payload, end, header.is_some())?;
                 }
                 Item::Frame { kind, flags, stream, payload } => {
                     self.on_frame(kind, flags, stream, payload, now)?;
                 }
+                Item::Skipped { first: true, .. } => self.spend(Work::Skipped)?,
                 Item::Skipped { .. } => {}
             }
         }
@@ -111,6 +116,7 @@ impl Mux {
             Kind::Window => self.on_window(id, number(&payload)),
             Kind::Streams => self.on_streams(number(&payload)),
             Kind::Ping => {
+                self.spend(Work::Ping)?;
                 self.slots.pong = payload.first_chunk::<8>().copied();
                 Ok(())
             }
@@ -141,7 +147,14 @@ impl Mux {
             return Err(LinkError::NotOpen { kind, stream: id });
         }
         self.stats.late_frames += 1;
+        self.spend(Work::LateFrame)?;
         Ok(None)
+    }
+
+    /// Takes a token from the peer's budget for `work`.
+    fn spend(&mut self, work: Work) -> Result<(), LinkError> {
+        let now = self.liveness.heard_at();
+        self.budgets.spend(work, now).map_err(|what| LinkError::Abuse { what })
     }
 
     fn on_open(&mut self, id: StreamId, head: Bytes, flags: Flags) -> Result<(), LinkError> {
@@ -213,13 +226,11 @@ impl Mux {
     ) -> Result<(), LinkError> {
         let octets = payload.len() as u64;
         let refused = LinkError::StreamState { kind: Kind::Data, stream: id };
-        let Some(stream) = self.stream(Kind::Data, id)? else {
-            if !first {
-                // Counted once per frame, however the pipe has split it.
-                self.stats.late_frames -= 1;
-            }
+        if !first && self.streams.get(id).is_none() {
+            // Counted with its first part, however the pipe has split it.
             return Ok(());
-        };
+        }
+        let Some(stream) = self.stream(Kind::Data, id)? else { return Ok(()) };
         if !stream.window.receive(octets) {
             return Err(LinkError::FlowControl { stream: id });
         }
@@ -291,12 +302,16 @@ impl Mux {
     fn on_window(&mut self, id: StreamId, limit: u64) -> Result<(), LinkError> {
         let queue_max = u64::from(self.config.send_queue_max);
         let Some(stream) = self.stream(Kind::Window, id)? else { return Ok(()) };
+        let grants_nothing = limit == stream.credit.limit();
         if !stream.credit.raise(limit) {
             return Err(LinkError::CreditDecreased { kind: Kind::Window, stream: id });
         }
         if stream.wants_room && stream.credit.room(queue_max) > 0 {
             stream.wants_room = false;
             self.events.push_back(Event::Writable { id });
+        }
+        if grants_nothing {
+            self.spend(Work::EmptyGrant)?;
         }
         Ok(())
     }
@@ -305,6 +320,9 @@ impl Mux {
         if total < self.openable_by_peer {
             let stream = StreamId::LINK;
             return Err(LinkError::CreditDecreased { kind: Kind::Streams, stream });
+        }
+        if total == self.openable_by_peer {
+            return self.spend(Work::EmptyGrant);
         }
         let before = self.openable_total();
         self.openable_by_peer = total;

@@ -402,7 +402,7 @@ fn a_full_batch_is_not_added_to_however_often_the_peer_asks() {
     assert!(batch.len() >= BATCH_OCTETS);
     let full = batch.len();
     let ping = forged(Kind::Ping, Flags::NONE, StreamId::LINK, &[7; 8]);
-    for _ in 0..100 {
+    for _ in 0..9 {
         pair.forge_to_gateway(&ping).unwrap();
         pair.gateway.poll_transmit(pair.now, &mut batch);
     }
@@ -514,4 +514,172 @@ fn a_stop_that_the_end_has_overtaken_is_not_sent() {
         }
         assert_eq!(kinds(&sent(&mut pair.site, pair.now)), []);
     }
+}
+
+/// An established link whose site plays the peer by hand: one stream of the gateway, open.
+fn with_one_stream() -> (Pair, StreamId) {
+    let mut pair = Pair::new(2);
+    let id = pair.gateway.open(head(), false).unwrap();
+    pair.settle();
+    (pair, id)
+}
+
+// [MUX-64] +-
+#[test]
+fn each_kind_of_busy_work_has_a_budget_and_one_more_ends_the_link_by_its_name() {
+    let link = StreamId::LINK;
+    let (_, id) = with_one_stream();
+    let reset = forged(Kind::Reset, Flags::NONE, id, &CODE.0.to_be_bytes());
+    let window = 2 * u64::from(Config::default().payload_max);
+    let answered = forged(Kind::Head, Flags::NONE, id, b"h");
+    let cases: [(&str, usize, Vec<u8>, Vec<u8>); 6] = [
+        // The handshake's own PING has taken one of ten.
+        ("PING", 9, vec![], forged(Kind::Ping, Flags::NONE, link, &[0; 8])),
+        // Its end excuses what its window could have held, and eight more.
+        ("frames for ended streams", 1000 + 127 + 8, reset.clone(), reset),
+        ("small DATA", 200_000, answered, forged(Kind::Data, Flags::NONE, id, b"x")),
+        ("skipped frames", 1000, vec![], forged(Kind::Pad, Flags::NONE, link, b"")),
+        (
+            "grants of nothing",
+            1000,
+            vec![],
+            forged(Kind::Window, Flags::NONE, id, &window.to_be_bytes()),
+        ),
+        (
+            "grants of nothing",
+            1000,
+            vec![],
+            forged(Kind::Streams, Flags::NONE, link, &1024_u64.to_be_bytes()),
+        ),
+    ];
+    for (name, burst, before, frame) in cases {
+        let config = Config { open_streams_max: 2, ..Config::default() };
+        let mut pair = Pair::with(config, Config::default());
+        let id = pair.gateway.open(head(), false).unwrap();
+        pair.settle();
+        pair.forge_to_gateway(&before).unwrap();
+        if name == "frames for ended streams" {
+            pair.gateway.release(id);
+        }
+        for count in 0..burst {
+            let verdict = pair.forge_to_gateway(&frame);
+            assert_eq!(verdict, Ok(()), "{name}: number {count}");
+            while pair.gateway.poll_event().is_some() {
+                pair.gateway.take(id, 1);
+            }
+            sent(&mut pair.gateway, pair.now);
+        }
+        let verdict = pair.forge_to_gateway(&frame);
+        assert_eq!(verdict, Err(LinkError::Abuse { what: name }));
+        let said = sent(&mut pair.gateway, pair.now);
+        assert_eq!(kinds(&said), [Kind::GoAway]);
+        assert_eq!(said[12..16], 0x09_u32.to_be_bytes());
+    }
+}
+
+#[test]
+fn a_budget_fills_again_with_time() {
+    let mut pair = Pair::new(1);
+    let ping = forged(Kind::Ping, Flags::NONE, StreamId::LINK, &[0; 8]);
+    for _ in 0..9 {
+        pair.forge_to_gateway(&ping).unwrap();
+    }
+    pair.now += Duration::from_millis(1001);
+    assert_eq!(pair.forge_to_gateway(&ping), Ok(()));
+    assert_eq!(pair.forge_to_gateway(&ping), Err(LinkError::Abuse { what: "PING" }));
+}
+
+/// A link with windows wide enough that credit plays no part.
+fn wide() -> Pair {
+    let config = Config {
+        stream_window: 1 << 20,
+        send_queue_max: 1 << 20,
+        open_streams_max: 16,
+        accept_streams_max: 16,
+        ..Config::default()
+    };
+    Pair::with(config.clone(), config)
+}
+
+/// The streams of the frames in `octets`, in order, with their payload's length.
+fn order(octets: &[u8]) -> Vec<(u32, usize)> {
+    let mut decoder = Decoder::new(Config::default().frame_limits());
+    let mut input = BytesMut::from(octets);
+    let mut order = Vec::new();
+    while let Some(item) = decoder.next(&mut input).unwrap() {
+        match item {
+            Item::Frame { stream, payload, .. } | Item::Data { stream, payload, .. } => {
+                order.push((stream.number(), payload.len()));
+            }
+            Item::Skipped { .. } => {}
+        }
+    }
+    order
+}
+
+/// Opens a stream that has `octets` of payload queued.
+fn open_with(pair: &mut Pair, octets: usize) -> StreamId {
+    let id = pair.gateway.open(head(), false).unwrap();
+    pair.gateway.write(id, &mut Bytes::from(vec![7; octets])).unwrap();
+    id
+}
+
+#[test]
+fn a_short_exchange_overtakes_bulk_that_was_there_before_it() {
+    let mut pair = wide();
+    let bulk = open_with(&mut pair, 1 << 20);
+    let mut batch = Batch::new();
+    pair.gateway.poll_transmit(pair.now, &mut batch);
+    batch.advance(batch.len());
+    let short = open_with(&mut pair, 1000);
+    let order = order(&sent(&mut pair.gateway, pair.now));
+    let of = |id: StreamId| order.iter().position(|(stream, _)| *stream == id.number());
+    assert!(of(short) < of(bulk), "{order:?}");
+}
+
+#[test]
+fn waiting_bulk_gets_an_octet_for_every_eight_of_short_exchanges() {
+    let mut pair = wide();
+    let bulk = open_with(&mut pair, 500_000);
+    let mut batch = Batch::new();
+    pair.gateway.poll_transmit(pair.now, &mut batch);
+    batch.advance(batch.len());
+    let mut octets_of_bulk = 0;
+    let mut octets_of_short = 0;
+    for _ in 0..14 {
+        open_with(&mut pair, 30_000);
+    }
+    for (stream, octets) in order(&sent(&mut pair.gateway, pair.now)) {
+        if stream == bulk.number() {
+            octets_of_bulk += octets;
+        } else {
+            octets_of_short += octets;
+        }
+        if octets_of_short == 14 * 30_000 + 14 * 4 {
+            break;
+        }
+    }
+    let fair = octets_of_short / 8;
+    assert!(octets_of_bulk.abs_diff(fair) <= 16_376, "{octets_of_bulk} of about {fair}");
+}
+
+#[test]
+fn bulk_streams_get_equal_octets_whatever_their_frames() {
+    let mut pair = wide();
+    let large = open_with(&mut pair, 600_000);
+    let small = pair.gateway.open(head(), false).unwrap();
+    // Chunks above what is joined, so that each stays a slice of its own.
+    for _ in 0..300 {
+        pair.gateway.write(small, &mut Bytes::from(vec![7; 2000])).unwrap();
+    }
+    let mut sums = [0_usize; 2];
+    for (stream, octets) in order(&sent(&mut pair.gateway, pair.now)) {
+        sums[usize::from(stream == small.number())] += octets;
+        if sums.iter().sum::<usize>() > 900_000 {
+            break;
+        }
+        let apart = sums[0].abs_diff(sums[1]);
+        assert!(apart <= 3 * 16_376, "{apart} octets apart after {sums:?}");
+    }
+    assert!(large != small);
 }

@@ -11,6 +11,7 @@ use crate::mux::batch::Batch;
 use crate::mux::event::Event;
 use crate::mux::frame::{Flags, Header, Kind, StreamId};
 use crate::mux::half::{RecvHalf, SendEvent};
+use crate::mux::schedule::QUANTUM;
 use crate::mux::stream::{Queued, Stream};
 
 impl Mux {
@@ -94,9 +95,10 @@ impl Mux {
             }
             if std::mem::take(&mut stream.slots.window) && stream.recv == RecvHalf::Receiving {
                 let round_trip = self.liveness.round_trip();
-                let limit = stream.window.grant(now, round_trip, &mut self.pool);
-                control(batch, Kind::Window, id, &limit.to_be_bytes());
-                self.refresh_round_trip(now);
+                if let Some(limit) = stream.window.grant(now, round_trip, &mut self.pool) {
+                    control(batch, Kind::Window, id, &limit.to_be_bytes());
+                    self.refresh_round_trip(now);
+                }
             }
             self.remove_if_over(id);
         }
@@ -106,11 +108,12 @@ impl Mux {
         let payload_max = self.peer.as_ref().map_or(0, |peer| peer.payload_max as usize);
         let queue_max = u64::from(self.config.send_queue_max);
         while !batch.is_full() {
-            let Some(id) = self.ready.pop_front() else { return };
+            let Some((class, id)) = self.ready.pop() else { return };
             let Some(stream) = self.streams.get_mut(id) else { continue };
             stream.in_ready = false;
-            let sent = send_one(stream, payload_max, batch);
-            self.stats.payload_sent += sent;
+            let before = batch.len();
+            self.stats.payload_sent += send_turn(stream, payload_max, batch);
+            self.ready.sent(class, (batch.len() - before) as u64);
             if stream.wants_room && has_worthwhile_room(stream, queue_max) {
                 stream.wants_room = false;
                 self.events.push_back(Event::Writable { id });
@@ -126,6 +129,35 @@ impl Mux {
 fn has_worthwhile_room(stream: &Stream, queue_max: u64) -> bool {
     let room = stream.credit.room(queue_max);
     room > 0 && (stream.credit.queued() == 0 || room >= queue_max / 2)
+}
+
+/// Sends what one turn allows from the front of the stream's queue. Returns the payload octets
+/// sent.
+fn send_turn(stream: &mut Stream, payload_max: usize, batch: &mut Batch) -> u64 {
+    stream.deficit += QUANTUM;
+    let mut sent = 0;
+    while !batch.is_full() {
+        let Some(cost) = front_cost(stream, payload_max) else {
+            // What a stream does not use while it has nothing to send is not saved up.
+            stream.deficit = 0;
+            break;
+        };
+        let Some(left) = stream.deficit.checked_sub(cost) else { break };
+        stream.deficit = left;
+        sent += send_one(stream, payload_max, batch);
+    }
+    sent
+}
+
+/// Octets of the frame that the stream would send next.
+fn front_cost(stream: &Stream, payload_max: usize) -> Option<u64> {
+    Some(match stream.queue.front()? {
+        Queued::Interim(block) | Queued::Head(block) | Queued::Trailers(block) => {
+            block.len() as u64
+        }
+        Queued::Data(_) => stream.credit.queued().min(payload_max as u64),
+        Queued::End => 0,
+    })
 }
 
 /// Sends one frame from the front of the stream's queue. Returns the payload octets sent.

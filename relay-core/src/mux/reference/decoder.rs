@@ -203,9 +203,9 @@ fn merge(frames: &mut Vec<Frame>, item: Item, whole: bool) {
             let (kind, flags) = (kind as u8, flags.bits());
             (true, Frame { kind, flags, stream: stream.number(), payload: payload.into(), whole })
         }
-        Item::Data { stream, payload, end, first } => {
+        Item::Data { stream, payload, end, header } => {
             let (stream, flags) = (stream.number(), u8::from(end));
-            (first, Frame { kind: DATA, flags, stream, payload: payload.into(), whole })
+            (header.is_some(), Frame { kind: DATA, flags, stream, payload: payload.into(), whole })
         }
         Item::Skipped { octets, first } => {
             (first, Frame { kind: PAD, flags: 0, stream: 0, payload: vec![0; octets], whole })

@@ -6,6 +6,8 @@
 //! - [`pair`] joins two engines by two pipes and does operations; [`end`] is one side, and predicts
 //!   what its engine must answer; [`view`] is what one side knows of one stream; `judge` says what
 //!   the model says to events and to the state at rest.
+//! - `hostile` is one engine against any octets, without predictions; `hello` holds the decoder of
+//!   prefaces and hellos against the engine and against what it encodes.
 //!
 //! Property tests, fuzz targets and the replay of their corpora share these. Nothing here is used
 //! by the engine; every violation is a panic that says what was violated. Hidden behind the feature
@@ -15,6 +17,8 @@
 
 pub mod decoder;
 pub mod end;
+mod hello;
+mod hostile;
 mod judge;
 pub mod op;
 pub mod pair;
@@ -27,6 +31,9 @@ use super::{Config, FrameLimits};
 use decoder::Limits;
 use op::Op;
 use pair::Pair;
+
+pub use hello::hello;
+pub use hostile::{HOSTILE_OCTETS_MAX, mux_hostile_peer};
 
 /// The body of the fuzz target `frame_decode`: the decoder agrees with the reference decoder on
 /// `data`, whole and at every split that the first three octets of `data` choose.

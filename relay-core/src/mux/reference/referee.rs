@@ -47,6 +47,8 @@ pub struct Referee {
     pings: Vec<Vec<u8>>,
     pongs: usize,
     serves: Option<u32>,
+    frames: usize,
+    last_code: Option<u32>,
 }
 
 const DATA: u8 = 0;
@@ -80,6 +82,8 @@ impl Referee {
             pings: Vec::new(),
             pongs: 0,
             serves: None,
+            frames: 0,
+            last_code: None,
         }
     }
 
@@ -106,6 +110,16 @@ impl Referee {
     /// The highest stream that the last GOAWAY of this side names.
     pub fn serves(&self) -> Option<u32> {
         self.serves
+    }
+
+    /// Frames seen.
+    pub fn frames(&self) -> usize {
+        self.frames
+    }
+
+    /// The code of the last frame seen, if that was a GOAWAY.
+    pub fn last_code(&self) -> Option<u32> {
+        self.last_code
     }
 
     /// Takes `octets` that pass. `heard` is what the sender has heard from its peer; without it
@@ -148,6 +162,8 @@ impl Referee {
     /// Judges a frame by what this side has sent before.
     fn judge(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let side = self.side;
+        self.frames += 1;
+        self.last_code = None;
         match kind {
             STREAMS => {
                 let total = number(payload);
@@ -160,6 +176,8 @@ impl Referee {
                 let last = u32::from_be_bytes([payload[0], payload[1], payload[2], payload[3]]);
                 assert!(self.serves.is_none_or(|before| last <= before), "GOAWAY went up");
                 self.serves = Some(last);
+                let [.., c3, c2, c1, c0] = *payload.first_chunk::<8>().expect("GOAWAY has eight");
+                self.last_code = Some(u32::from_be_bytes([c3, c2, c1, c0]));
             }
             _ => self.judge_stream(kind, flags, stream, payload),
         }
