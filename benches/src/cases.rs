@@ -73,6 +73,14 @@ pub struct Size {
     pub exchanges: u64,
 }
 
+impl Size {
+    /// A quarter of it.
+    #[must_use]
+    pub fn quarter(self) -> Self {
+        Self { octets: self.octets / 4, exchanges: self.exchanges.div_ceil(4) }
+    }
+}
+
 /// What one run did.
 #[derive(Clone, Copy, Debug)]
 pub struct Run {

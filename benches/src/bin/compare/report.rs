@@ -165,7 +165,9 @@ pub(crate) fn print(results: &Results) {
     }
     println!("\n{:<52} {:>9} {:>9} {:>9}", "target", "at least", "aim", "measured");
     for target in TARGETS {
-        print_target(results, target);
+        if let Some(figure) = results.measured(target) {
+            print_target(target, figure);
+        }
     }
 }
 
@@ -195,7 +197,7 @@ fn print_row(figures: &Figures) {
     println!();
 }
 
-fn print_target(results: &Results, target: &Target) {
+fn print_target(target: &Target, figure: f64) {
     let Target { case, carrier, measure, least, aim } = target;
     let measure_name = match measure {
         Measure::Rate(peer) => format!("rate / {}", peer.name()),
@@ -206,13 +208,10 @@ fn print_target(results: &Results, target: &Target) {
     };
     let name = format!("{}/{}: {measure_name}", case.name(), carrier.name());
     let aim_text = aim.map_or_else(|| "-".into(), |aim| aim.to_string());
-    let (figure, verdict) = match results.measured(target) {
-        None => ("-".into(), "not measured"),
-        Some(figure) if !least.is_met_by(figure) => (format!("{figure:.2}"), "MISSED"),
-        Some(figure) if aim.is_some_and(|aim| !aim.is_met_by(figure)) => {
-            (format!("{figure:.2}"), "met")
-        }
-        Some(figure) => (format!("{figure:.2}"), "met, and the aim"),
+    let verdict = match aim {
+        _ if !least.is_met_by(figure) => "MISSED",
+        Some(aim) if aim.is_met_by(figure) => "met, and the aim",
+        _ => "met",
     };
-    println!("{name:<52} {:>9} {aim_text:>9} {figure:>9}  {verdict}", least.to_string());
+    println!("{name:<52} {:>9} {aim_text:>9} {figure:>9.3}  {verdict}", least.to_string());
 }
