@@ -2,9 +2,9 @@
 //!
 //! In every round each contender runs each case once, one straight after the other, and begins in
 //! another place of the order each time: what the machine does besides hits all alike. Each run has
-//! a connection of its own, warmed up by a shorter run of the same, because a connection's luck with
-//! buffers and windows lasts as long as it does. Figures are medians over the rounds, ratios medians
-//! of the rounds' own ratios.
+//! a connection of its own, warmed up by a shorter run of the same, because a connection's luck
+//! with buffers and windows lasts as long as it does. Figures are medians over the rounds, ratios
+//! medians of the rounds' own ratios.
 //!
 //! Read [`Options`] and [`report`] first.
 
