@@ -56,11 +56,10 @@ impl Case {
         contender.travels_in(carrier) && (contender.is_mux() || !needs_mux)
     }
 
-    /// Whether `contender` is known to stand still in this case: its stalled stream takes a window
-    /// or a queue that all streams share.
+    /// Whether `contender` is known to stand still in this case: with default windows the stalled
+    /// stream of `h2` takes the whole window of the connection.
     pub fn stalls(self, contender: Contender) -> bool {
-        let shares = matches!(contender, Contender::H2Default | Contender::TokioYamux);
-        self == Self::Stalled && shares
+        self == Self::Stalled && contender == Contender::H2Default
     }
 }
 

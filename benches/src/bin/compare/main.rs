@@ -45,6 +45,9 @@ struct Options {
     /// Only cases whose name holds this
     #[arg(long, default_value = "")]
     case: String,
+    /// Only carriers whose name holds this: plain or tls
+    #[arg(long, default_value = "")]
+    carrier: String,
     /// Only contenders whose name holds this, and the link
     #[arg(long, default_value = "")]
     contender: String,
@@ -105,7 +108,8 @@ async fn rounds(options: &Options) -> Results {
 /// Everyone who takes part, by case and carrier.
 fn places(options: &Options) -> Vec<Vec<Place>> {
     let cases = Case::ALL.into_iter().filter(|case| case.name().contains(&options.case));
-    let groups = cases.flat_map(|case| Carrier::ALL.map(|carrier| (case, carrier)));
+    let carriers = Carrier::ALL.into_iter().filter(|it| it.name().contains(&options.carrier));
+    let groups = cases.flat_map(|case| carriers.clone().map(move |carrier| (case, carrier)));
     let group = |(case, carrier): (Case, Carrier)| -> Vec<Place> {
         let wanted = |contender: &Contender| {
             *contender == Contender::Link || contender.name().contains(&options.contender)
