@@ -31,7 +31,7 @@ const STANDSTILL: Duration = Duration::from_secs(10);
 #[command(about = "Compares the link with its peers, in turns, in one process")]
 struct Options {
     /// How many rounds
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 7)]
     rounds: usize,
     /// Worker threads of the runtime
     #[arg(long, default_value_t = 1)]
