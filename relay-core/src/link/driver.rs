@@ -174,6 +174,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         state.taken_report = self.mux.grant_step(id);
         if let Some(code) = state.reset.take() {
             self.mux.reset(id, code);
+            state.outbox.clear();
             let error = SendError::Reset(code);
             state.send_end.get_or_insert(error);
             state.recv_end.get_or_insert(RecvEnd::Failed(RecvError::Reset(code)));
@@ -411,7 +412,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
     }
 
     fn fail(&mut self, id: StreamId, send: SendError, recv: Option<RecvError>) {
-        let Some(cell) = self.cells.get(&id) else { return };
+        let Some(cell) = self.cells.get(&id).cloned() else { return };
         let mut state = cell.lock();
         state.outbox.clear();
         state.send_end.get_or_insert(send);
@@ -419,6 +420,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         if let Some(error) = recv {
             state.recv_end.get_or_insert(RecvEnd::Failed(error));
             self.wakers.extend(state.recv_waker.take());
+        }
+        if state.send_dropped && state.recv_dropped {
+            // Only what waited in the outbox held the stream, and no event tells of room any more.
+            drop(state);
+            self.take_up(&cell);
         }
     }
 
