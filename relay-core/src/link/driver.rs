@@ -160,7 +160,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
                         // The link goes on, and the stream is still free.
                         self.shared.openable.add_permits(1);
                     }
-                    fail_unopened(&mut state, error, &mut self.wakers);
+                    state.end_reset(unopened_code(error), &mut self.wakers);
                     return;
                 }
             }
@@ -174,18 +174,13 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         state.taken_report = self.mux.grant_step(id);
         if let Some(code) = state.reset.take() {
             self.mux.reset(id, code);
-            state.outbox.clear();
-            let error = SendError::Reset(code);
-            state.send_end.get_or_insert(error);
-            state.recv_end.get_or_insert(RecvEnd::Failed(RecvError::Reset(code)));
-            self.wakers.extend(state.recv_waker.take());
-            self.wakers.extend(state.send_waker.take());
+            state.end_reset(code, &mut self.wakers);
         }
         if state.recv_dropped {
             // Now, not once the outbox is empty: a peer that reads nothing must still hear it.
             self.mux.stop(id, state.stop.take().unwrap_or(StreamCode::DROPPED));
         }
-        if state.send_dropped && state.recv_dropped && state.outbox.is_empty() {
+        if state.is_unheld() && state.outbox.is_empty() {
             drop(state);
             self.mux.release(id);
             self.cells.remove(&id);
@@ -216,14 +211,12 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             }
         }
         if let Err(error) = outcome {
-            state.outbox.clear();
-            state.send_end.get_or_insert(error);
+            state.end_send(error, &mut self.wakers);
             if !matches!(error, SendError::Stopped(_) | SendError::Reset(_)) {
                 // A mistake in the caller, e.g. a head that is too long: the half cannot be
                 // completed, and the peer must not wait for it.
                 state.reset.get_or_insert(StreamCode::DROPPED);
             }
-            self.wakers.extend(state.send_waker.take());
             return;
         }
         state.room = self.mux.room(id);
@@ -414,14 +407,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
     fn fail(&mut self, id: StreamId, send: SendError, recv: Option<RecvError>) {
         let Some(cell) = self.cells.get(&id).cloned() else { return };
         let mut state = cell.lock();
-        state.outbox.clear();
-        state.send_end.get_or_insert(send);
-        self.wakers.extend(state.send_waker.take());
+        state.end_send(send, &mut self.wakers);
         if let Some(error) = recv {
-            state.recv_end.get_or_insert(RecvEnd::Failed(error));
-            self.wakers.extend(state.recv_waker.take());
+            state.end_recv(error, &mut self.wakers);
         }
-        if state.send_dropped && state.recv_dropped {
+        if state.is_unheld() {
             // Only what waited in the outbox held the stream, and no event tells of room any more.
             drop(state);
             self.take_up(&cell);
@@ -506,18 +496,13 @@ pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// An opening that the engine refused although there was a permit: the link has begun to end.
-fn fail_unopened(state: &mut State, error: OpenError, wakers: &mut Vec<Waker>) {
-    // Nothing was sent, so it may be sent again.
-    let code = match error {
+/// What handles are told of an opening that the engine refused although there was a permit.
+fn unopened_code(error: OpenError) -> StreamCode {
+    match error {
         OpenError::HeadTooLong { .. } => StreamCode::DROPPED,
+        // The link has begun to end. Nothing was sent, so it may be sent again.
         OpenError::NotUp | OpenError::GoingAway | OpenError::NoStreamFree => StreamCode::REFUSED,
-    };
-    state.outbox.clear();
-    state.send_end.get_or_insert(SendError::Reset(code));
-    state.recv_end.get_or_insert(RecvEnd::Failed(RecvError::Reset(code)));
-    wakers.extend(state.send_waker.take());
-    wakers.extend(state.recv_waker.take());
+    }
 }
 
 impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {

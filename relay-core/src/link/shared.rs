@@ -8,7 +8,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::mux::{Hello, LinkError};
 
-use super::cell::Cell;
+use super::cell::{Cell, State};
 use super::handle::{Incoming, LinkStats};
 
 /// Where a link is in its life, as its handles see it.
@@ -76,6 +76,19 @@ impl Shared {
     pub(super) fn agenda(&self) -> MutexGuard<'_, Agenda> {
         // Nothing that runs under the lock panics half-way through a change.
         self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes a cell. Where `change` marks it dirty, and it was not, it comes before the driver.
+    pub(super) fn change<R>(&self, cell: &Arc<Cell>, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut state = cell.lock();
+        let was_dirty = state.dirty;
+        let result = change(&mut state);
+        let newly_dirty = state.dirty && !was_dirty;
+        drop(state);
+        if newly_dirty {
+            self.sweep(Arc::clone(cell));
+        }
+        result
     }
 
     /// Puts a cell, which its caller has just marked dirty, before the driver.
