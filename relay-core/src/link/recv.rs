@@ -114,7 +114,7 @@ impl RecvStream {
     /// As [`RecvStream::read_chunk`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RecvError>> {
         let Self { cell, shared, trailers } = self;
-        shared.change(cell, |state| {
+        shared.agenda.change(cell, |state| {
             let next = match state.inbox.pop_front() {
                 Some(In::Gathered(payload)) => Some(In::Data(payload.freeze())),
                 other => other,
@@ -162,7 +162,7 @@ impl RecvStream {
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
-        self.shared.change(&self.cell, |state| {
+        self.shared.agenda.change(&self.cell, |state| {
             state.recv_dropped = true;
             state.inbox.clear();
             state.dirty = true;

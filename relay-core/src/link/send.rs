@@ -28,7 +28,7 @@ impl SendStream {
     }
 
     fn push(&self, out: Out) -> Result<(), SendError> {
-        self.shared.change(&self.cell, |state| {
+        self.shared.agenda.change(&self.cell, |state| {
             if let Some(error) = state.send_end {
                 return Err(error);
             }
@@ -89,7 +89,7 @@ impl SendStream {
         if self.ended {
             return Poll::Ready(Err(SendError::Finished));
         }
-        self.shared.change(&self.cell, |state| {
+        self.shared.agenda.change(&self.cell, |state| {
             if let Some(error) = state.send_end {
                 return Poll::Ready(Err(error));
             }
@@ -148,7 +148,7 @@ impl SendStream {
     /// Aborts both halves of the stream. Does nothing if both have ended.
     pub fn reset(&mut self, code: StreamCode) {
         self.ended = true;
-        self.shared.change(&self.cell, |state| {
+        self.shared.agenda.change(&self.cell, |state| {
             state.reset.get_or_insert(code);
             state.outbox.clear();
             state.dirty = true;
@@ -181,7 +181,7 @@ impl SendStream {
 impl Drop for SendStream {
     fn drop(&mut self) {
         let unfinished = !self.ended;
-        self.shared.change(&self.cell, |state| {
+        self.shared.agenda.change(&self.cell, |state| {
             state.send_dropped = true;
             state.dirty = true;
             if unfinished && state.send_end.is_none() {

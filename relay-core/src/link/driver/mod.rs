@@ -203,7 +203,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
                 let _ = Pin::new(&mut this.pipe).poll_shutdown(cx);
                 return Poll::Ready(error);
             }
-            if !progress && !timed && this.park(cx) {
+            if !progress && !timed && this.shared.agenda.park(cx.waker()) {
                 this.publish_stats();
                 return Poll::Pending;
             }
@@ -228,7 +228,7 @@ impl<P> Drop for Driver<P> {
             open
         });
         self.shared.refuse_opening();
-        for cell in self.shared.end_sweeps() {
+        for cell in self.shared.agenda.end() {
             cell.lock().cut(&mut self.wakers);
         }
         for waker in self.wakers.drain(..) {

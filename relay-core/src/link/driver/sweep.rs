@@ -1,7 +1,6 @@
 //! From the handles to the engine: what they have left in their cells, and orders for the link.
 
 use std::sync::Arc;
-use std::task::Context;
 
 use crate::mux::{OpenError, SendError, StreamCode, StreamId};
 
@@ -11,12 +10,8 @@ use super::{Driver, Progress};
 impl<P> Driver<P> {
     /// Takes up what handles have left in their cells, and orders for the link.
     pub(super) fn sweep(&mut self) -> Progress {
-        let orders = {
-            let mut agenda = self.shared.agenda();
-            std::mem::swap(&mut agenda.dirty, &mut self.sweeping);
-            std::mem::take(&mut agenda.ordered).then_some(agenda.orders)
-        };
         let mut swept = std::mem::take(&mut self.sweeping);
+        let orders = self.shared.agenda.take(&mut swept);
         let progress = !swept.is_empty() || orders.is_some();
         for cell in swept.drain(..) {
             self.take_up(&cell);
@@ -121,16 +116,6 @@ impl<P> Driver<P> {
         } else {
             self.mux.want_room(id);
         }
-    }
-
-    /// Leaves the waker, unless something came up since the last sweep.
-    pub(super) fn park(&mut self, cx: &Context<'_>) -> bool {
-        let mut agenda = self.shared.agenda();
-        if !agenda.dirty.is_empty() || agenda.ordered {
-            return false;
-        }
-        State::park(&mut agenda.driver, cx.waker());
-        true
     }
 }
 
