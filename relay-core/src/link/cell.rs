@@ -1,7 +1,7 @@
 //! What a stream's handles and the driver share: the stream's cell.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
@@ -9,6 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::mux::{HeadKind, SendError, StreamCode, StreamId};
 
 use super::recv::{Head, RecvError};
+use super::sync::{Mutex, MutexGuard};
 
 /// Something a handle wants sent, in order.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! From the engine to the handles: what arrived, and what became of their streams and the link.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -12,6 +11,7 @@ use super::super::handle::Incoming;
 use super::super::recv::{Head, RecvError, RecvStream};
 use super::super::send::SendStream;
 use super::super::shared::Stage;
+use super::super::sync::Ordering;
 use super::Driver;
 
 impl<P> Driver<P> {
