@@ -49,7 +49,7 @@ impl<P> Driver<P> {
             Event::Stopped { id, code } => self.fail(id, SendError::Stopped(code), None),
             Event::Writable { id } => {
                 if let Some(cell) = self.cells.get(&id).cloned() {
-                    self.take_up(&cell);
+                    self.take_up(&cell, cell.lock());
                 }
             }
             Event::GoingAway { .. } => self.set_draining(),
@@ -123,8 +123,7 @@ impl<P> Driver<P> {
         }
         if state.is_unheld() {
             // Only what waited in the outbox held the stream, and no event tells of room any more.
-            drop(state);
-            self.take_up(&cell);
+            self.take_up(&cell, state);
         }
     }
 }
