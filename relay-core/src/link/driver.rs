@@ -343,7 +343,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
                 self.fail(id, SendError::Reset(code), Some(RecvError::Reset(code)));
             }
             Event::Stopped { id, code } => self.fail(id, SendError::Stopped(code), None),
-            Event::Writable { id } => {
+            Event::Writable { id } | Event::Unread { id } => {
                 if let Some(cell) = self.cells.get(&id).cloned() {
                     self.take_up(&cell);
                 }

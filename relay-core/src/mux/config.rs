@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::frame::FrameLimits;
+use super::memory::MemoryBudget;
 
 /// Settings of one side of a link. The defaults suit a gateway link.
 ///
@@ -19,6 +20,12 @@ pub struct Config {
     /// Payload octets that all streams of the link may hold together. Default 64 MiB. What the
     /// floors leave over is the pool that busy windows grow into.
     pub receive_memory_max: u64,
+    /// The budget that this link shares with others, and leases its floors and growth from. Default
+    /// none: `receive_memory_max` is all that bounds the link.
+    ///
+    /// With one, a link begins with the floors of up to 128 streams each way, and leases more as
+    /// streams are opened.
+    pub memory: Option<MemoryBudget>,
     /// Streams that the peer may have open at once. Default 1,024, range 0 to 16,384.
     pub accept_streams_max: u32,
     /// Streams that this side has open at once, whatever the peer would allow. Default 16.
@@ -37,6 +44,9 @@ pub struct Config {
     /// The peer is given up when nothing arrived for this long after a PING. Default 10 s, so that
     /// a dead peer is noticed within 15 s while streams are open.
     pub ping_timeout: Duration,
+    /// A stream is reset when its consumer took nothing for this long while payload waited. Judged
+    /// at every quarter of it, so it may take that much longer. Default 60 s.
+    pub consumer_timeout: Duration,
     /// The peer must have sent its hello within this time. Default 5 s.
     pub hello_timeout: Duration,
     /// This side's name in the hello; at most 128 octets. Default empty.
@@ -54,6 +64,7 @@ impl Default for Config {
         Self {
             stream_window: 2 * 16_376,
             receive_memory_max: 64 << 20,
+            memory: None,
             accept_streams_max: 1024,
             open_streams_max: 16,
             payload_max: 16_376,
@@ -62,6 +73,7 @@ impl Default for Config {
             keep_alive_busy: Duration::from_secs(5),
             keep_alive_idle: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(10),
+            consumer_timeout: Duration::from_mins(1),
             hello_timeout: Duration::from_secs(5),
             name: String::new(),
             instance: 0,
@@ -122,6 +134,7 @@ impl Config {
         time("keep_alive_busy in ms", self.keep_alive_busy)?;
         time("keep_alive_idle in ms", self.keep_alive_idle)?;
         time("ping_timeout in ms", self.ping_timeout)?;
+        time("consumer_timeout in ms", self.consumer_timeout)?;
         time("hello_timeout in ms", self.hello_timeout)?;
         range("name", self.name.len() as u64, 0, super::hello::HELLO_TEXT_MAX as u64)?;
         if self.name.chars().any(char::is_control) {
@@ -211,7 +224,8 @@ mod tests {
     #[test]
     fn times_are_held_to_their_range_on_both_sides() {
         type Set = fn(&mut Config, Duration);
-        let settings: [Set; 4] = [
+        let settings: [Set; 5] = [
+            |c, v| c.consumer_timeout = v,
             |c, v| c.keep_alive_busy = v,
             |c, v| c.keep_alive_idle = v,
             |c, v| c.ping_timeout = v,

@@ -5,35 +5,35 @@
 
 use std::time::{Duration, Instant};
 
+use super::memory::Lease;
+
 /// The widest a window grows, in octets.
 pub const WINDOW_MAX: u64 = 16 << 20;
 
 /// Receive memory of one link that is not reserved as floors and that windows may grow into.
 #[derive(Debug)]
 pub(super) struct GrowthPool {
-    free: u64,
     total: u64,
+    lease: Lease,
 }
 
 impl GrowthPool {
-    pub(super) fn new(total: u64) -> Self {
-        Self { free: total, total }
+    /// A pool of `total` octets, each of which is leased when a window takes it.
+    pub(super) fn new(total: u64, lease: Lease) -> Self {
+        Self { total, lease }
     }
 
     fn take(&mut self, octets: u64) -> bool {
-        let Some(left) = self.free.checked_sub(octets) else { return false };
-        self.free = left;
-        true
+        octets <= self.total - self.lent() && self.lease.take(octets)
     }
 
     fn give_back(&mut self, octets: u64) {
-        self.free += octets;
-        debug_assert!(self.free <= self.total, "more was given back than was taken");
+        self.lease.give_back(octets);
     }
 
     /// Octets lent out now.
     pub(super) fn lent(&self) -> u64 {
-        self.total - self.free
+        self.lease.held()
     }
 }
 
@@ -227,8 +227,13 @@ impl SendCredit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mux::memory::MemoryBudget;
 
     const RTT: Duration = Duration::from_millis(10);
+
+    fn pool_of(total: u64) -> GrowthPool {
+        GrowthPool::new(total, Lease::new(None))
+    }
 
     #[test]
     fn payload_is_taken_up_to_the_grant_and_not_one_octet_more() {
@@ -247,7 +252,7 @@ mod tests {
         assert!(!window.grant_is_due());
         window.take(1);
         assert!(window.grant_is_due());
-        let mut pool = GrowthPool::new(0);
+        let mut pool = pool_of(0);
         assert_eq!(window.grant(Instant::now(), None, &mut pool), Some(125));
         assert!(!window.grant_is_due());
     }
@@ -257,7 +262,7 @@ mod tests {
         let mut window = ReceiveWindow::new(100);
         assert!(window.receive(50));
         window.take(u64::MAX);
-        let mut pool = GrowthPool::new(0);
+        let mut pool = pool_of(0);
         assert_eq!(window.grant(Instant::now(), None, &mut pool), Some(150));
     }
 
@@ -270,7 +275,7 @@ mod tests {
     #[test]
     fn a_window_doubles_only_when_a_quarter_went_in_under_half_a_round_trip() {
         let start = Instant::now();
-        let mut pool = GrowthPool::new(1 << 20);
+        let mut pool = pool_of(1 << 20);
         let mut window = ReceiveWindow::new(1024);
         consume_quarter(&mut window);
         window.grant(start, Some(RTT), &mut pool);
@@ -296,7 +301,7 @@ mod tests {
     #[test]
     fn a_window_that_is_no_longer_used_shrinks_to_its_floor_and_takes_back_no_promise() {
         let mut now = Instant::now();
-        let mut pool = GrowthPool::new(1 << 20);
+        let mut pool = pool_of(1 << 20);
         let mut window = ReceiveWindow::new(1024);
         for _ in 0..8 {
             consume_quarter(&mut window);
@@ -325,7 +330,7 @@ mod tests {
     #[test]
     fn a_quarter_in_exactly_eight_round_trips_does_not_shrink_the_window() {
         let start = Instant::now();
-        let mut pool = GrowthPool::new(1 << 20);
+        let mut pool = pool_of(1 << 20);
         let mut window = ReceiveWindow::new(1024);
         for _ in 0..2 {
             consume_quarter(&mut window);
@@ -344,19 +349,34 @@ mod tests {
     fn growth_stops_at_the_pool_and_at_the_widest_window() {
         let now = Instant::now();
         let mut window = ReceiveWindow::new(1024);
-        let mut pool = GrowthPool::new(1023);
+        let mut pool = pool_of(1023);
         for _ in 0..4 {
             consume_quarter(&mut window);
             window.grant(now, Some(RTT), &mut pool);
         }
         assert_eq!((window.size(), pool.lent()), (1024, 0));
 
-        let mut pool = GrowthPool::new(u64::MAX);
+        let mut pool = pool_of(u64::MAX);
         for _ in 0..40 {
             consume_quarter(&mut window);
             window.grant(now, Some(RTT), &mut pool);
         }
         assert_eq!(window.size(), WINDOW_MAX);
+    }
+
+    #[test]
+    fn growth_stops_at_what_the_process_has_left() {
+        let now = Instant::now();
+        let budget = MemoryBudget::new(1024 + 2047);
+        let mut pool = GrowthPool::new(u64::MAX, Lease::new(Some(budget.clone())));
+        let mut window = ReceiveWindow::new(1024);
+        for _ in 0..4 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(RTT), &mut pool);
+        }
+        assert_eq!((window.size(), budget.leased()), (2048, 1024));
+        drop(pool);
+        assert_eq!(budget.leased(), 0);
     }
 
     #[test]

@@ -3,12 +3,18 @@
 use std::time::{Duration, Instant};
 
 use super::{Drain, GoAway, Mux, Phase};
-use crate::mux::error::LinkError;
+use crate::mux::error::{LinkError, StreamCode};
 use crate::mux::event::Event;
+use crate::mux::half::RecvHalf;
+use crate::mux::stream::Stream;
 
 /// How old a round-trip sample may be before a busy link measures anew. Below the one PING per
 /// second that a peer allows.
 const SAMPLE_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// Looks at a consumer within [`Config::consumer_timeout`](crate::mux::Config::consumer_timeout): a
+/// count of looks needs no clock in each stream.
+const LOOKS_PER_TIMEOUT: u32 = 4;
 
 /// A PING that was not answered yet.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +34,8 @@ pub(super) struct Liveness {
     outstanding: Option<Outstanding>,
     pings: u64,
     sampled_at: Option<Instant>,
+    /// When to look for consumers that take nothing; `None` while no payload waits.
+    look_due: Option<Instant>,
     round_trip: Option<Duration>,
 }
 
@@ -39,6 +47,7 @@ impl Liveness {
             outstanding: None,
             pings: 0,
             sampled_at: None,
+            look_due: None,
             round_trip: None,
         }
     }
@@ -76,6 +85,12 @@ impl Liveness {
         Some(smoothed)
     }
 
+    /// For tests in which no time passes.
+    #[cfg(test)]
+    pub(super) fn assume_round_trip(&mut self, round_trip: Duration) {
+        self.round_trip = Some(round_trip);
+    }
+
     fn sample_is_old(&self, now: Instant) -> bool {
         let fresh = |at: Instant| now.saturating_duration_since(at) < SAMPLE_AGE_MAX;
         self.outstanding.is_none() && !self.sampled_at.is_some_and(fresh)
@@ -88,10 +103,18 @@ impl Mux {
         match self.phase {
             Phase::Closed(_) => None,
             Phase::Preface | Phase::Hello { .. } => Some(self.liveness.hello_due),
-            Phase::Open => Some(match self.liveness.outstanding {
-                Some(ping) => ping.asked_at.max(self.liveness.heard_at) + self.config.ping_timeout,
-                None => self.liveness.heard_at + self.keep_alive(),
-            }),
+            Phase::Open => {
+                let sign_due = self.sign_of_life_due();
+                Some(self.liveness.look_due.map_or(sign_due, |look| look.min(sign_due)))
+            }
+        }
+    }
+
+    /// When a silent peer is asked for a sign of life, or given up.
+    fn sign_of_life_due(&self) -> Instant {
+        match self.liveness.outstanding {
+            Some(ping) => ping.asked_at.max(self.liveness.heard_at) + self.config.ping_timeout,
+            None => self.liveness.heard_at + self.keep_alive(),
         }
     }
 
@@ -103,7 +126,8 @@ impl Mux {
         }
     }
 
-    /// Does what is due at `now`: asks a silent peer for a sign of life, or gives it up.
+    /// Does what is due at `now`: asks a silent peer for a sign of life, or gives it up; resets
+    /// streams whose consumer takes nothing.
     ///
     /// # Errors
     ///
@@ -112,9 +136,16 @@ impl Mux {
         if self.poll_timeout().is_none_or(|due| now < due) {
             return Ok(());
         }
+        if matches!(self.phase, Phase::Open) {
+            self.look_at_consumers(now);
+            if now < self.sign_of_life_due() {
+                return Ok(());
+            }
+        }
         let error = match (&self.phase, self.liveness.outstanding) {
             (Phase::Open, None) => {
                 self.slots.ping = Some(self.liveness.new_ping(now));
+                self.lease_floors();
                 return Ok(());
             }
             (Phase::Open, Some(_)) => LinkError::Silent,
@@ -122,6 +153,41 @@ impl Mux {
         };
         self.fail(error.clone());
         Err(error)
+    }
+
+    /// Payload has arrived and waits for its consumer.
+    pub(super) fn expect_consumer(&mut self) {
+        let due = self.liveness.heard_at + self.config.consumer_timeout / LOOKS_PER_TIMEOUT;
+        self.liveness.look_due.get_or_insert(due);
+    }
+
+    /// Looks for consumers that have taken nothing since the last look.
+    fn look_at_consumers(&mut self, now: Instant) {
+        if self.liveness.look_due.is_none_or(|due| now < due) {
+            return;
+        }
+        let mut stalled = Vec::new();
+        let mut is_any_waiting = false;
+        let waits =
+            |stream: &&mut Stream| stream.window.held() > 0 && stream.recv != RecvHalf::Reset;
+        for stream in self.streams.iter_mut().filter(waits) {
+            is_any_waiting = true;
+            if u32::from(stream.stalled_looks) >= LOOKS_PER_TIMEOUT {
+                stalled.push(stream.id);
+            } else {
+                stream.stalled_looks += 1;
+                self.events.push_back(Event::Unread { id: stream.id });
+            }
+        }
+        for id in stalled {
+            let code = StreamCode::STALLED;
+            if self.reset_if_open(id, code) {
+                self.stats.consumers_stalled += 1;
+                self.events.push_back(Event::Reset { id, code });
+            }
+        }
+        let next = now + self.config.consumer_timeout / LOOKS_PER_TIMEOUT;
+        self.liveness.look_due = is_any_waiting.then_some(next);
     }
 
     /// The smoothed round trip to the peer, once one was measured.

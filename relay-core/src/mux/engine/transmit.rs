@@ -58,7 +58,7 @@ impl Mux {
             control(batch, Kind::Ping, StreamId::LINK, &number.to_be_bytes());
         }
         if std::mem::take(&mut self.slots.streams) {
-            self.granted = self.accepted_over + u64::from(self.config.accept_streams_max);
+            self.granted = self.acceptable_total();
             control(batch, Kind::Streams, StreamId::LINK, &self.granted.to_be_bytes());
         }
     }

@@ -73,7 +73,7 @@ impl End {
                 );
                 self.told_to_go = true;
             }
-            Event::RoundTrip(_) => {}
+            Event::RoundTrip(_) | Event::Unread { .. } => {}
             Event::Drained => {
                 assert!(self.draining && !self.drained, "drained once, when asked to");
                 self.drained = true;
