@@ -37,6 +37,35 @@ pub(super) struct Liveness {
     /// When to look for consumers that take nothing; `None` while no payload waits.
     look_due: Option<Instant>,
     round_trip: Option<Duration>,
+    shortest: Shortest,
+}
+
+/// The shortest round trip of late: what the path takes when nothing queues on it.
+///
+/// The shortest of this span and the one before: a path that has become longer is believed after
+/// two spans at most.
+#[derive(Debug)]
+struct Shortest {
+    this_span: Option<Duration>,
+    last_span: Option<Duration>,
+    span_began: Instant,
+}
+
+/// As long as BBR believes in a shortest round trip.
+const SPAN: Duration = Duration::from_secs(10);
+
+impl Shortest {
+    fn note(&mut self, sample: Duration, now: Instant) {
+        if now.saturating_duration_since(self.span_began) >= SPAN {
+            self.last_span = self.this_span.take();
+            self.span_began = now;
+        }
+        self.this_span = Some(self.this_span.map_or(sample, |shortest| shortest.min(sample)));
+    }
+
+    fn get(&self) -> Option<Duration> {
+        self.this_span.into_iter().chain(self.last_span).min()
+    }
 }
 
 impl Liveness {
@@ -49,12 +78,19 @@ impl Liveness {
             sampled_at: None,
             look_due: None,
             round_trip: None,
+            shortest: Shortest { this_span: None, last_span: None, span_began: now },
         }
     }
 
     /// Smoothed round trip, once one was measured.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// The shortest round trip of late, once one was measured. Windows are judged by it: by one that
+    /// holds the queues they cause themselves, they would grow for ever.
+    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
+        self.shortest.get()
     }
 
     /// When the peer was last heard: the time of the input that is being judged.
@@ -82,13 +118,14 @@ impl Liveness {
         let smoothed = self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8);
         self.round_trip = Some(smoothed);
         self.sampled_at = Some(now);
+        self.shortest.note(sample, now);
         Some(smoothed)
     }
 
     /// For tests in which no time passes.
     #[cfg(test)]
     pub(super) fn assume_round_trip(&mut self, round_trip: Duration) {
-        self.round_trip = Some(round_trip);
+        self.shortest.this_span = Some(round_trip);
     }
 
     fn sample_is_old(&self, now: Instant) -> bool {

@@ -94,7 +94,7 @@ impl Mux {
                 batch.copy(&Header::encode(Kind::Data, Flags::END, id, 0));
             }
             if std::mem::take(&mut stream.slots.window) && stream.recv == RecvHalf::Receiving {
-                let round_trip = self.liveness.round_trip();
+                let round_trip = self.liveness.shortest_round_trip();
                 if let Some(limit) = stream.window.grant(now, round_trip, &mut self.pool) {
                     control(batch, Kind::Window, id, &limit.to_be_bytes());
                     self.refresh_round_trip(now);
