@@ -102,11 +102,32 @@ impl State {
             Some(_) => (StreamCode::REFUSED, RecvError::Reset(StreamCode::REFUSED)),
             None => (StreamCode::DROPPED, RecvError::LinkLost),
         };
+        self.end_send(SendError::Reset(code), wakers);
+        self.end_recv(error, wakers);
+    }
+
+    /// Ends the send half, unless it has ended: what waits is not sent any more.
+    pub(super) fn end_send(&mut self, error: SendError, wakers: &mut Vec<Waker>) {
         self.outbox.clear();
-        self.send_end.get_or_insert(SendError::Reset(code));
-        self.recv_end.get_or_insert(RecvEnd::Failed(error));
+        self.send_end.get_or_insert(error);
         wakers.extend(self.send_waker.take());
+    }
+
+    /// Cuts the receive half, unless it has ended: what has arrived can still be read.
+    pub(super) fn end_recv(&mut self, error: RecvError, wakers: &mut Vec<Waker>) {
+        self.recv_end.get_or_insert(RecvEnd::Failed(error));
         wakers.extend(self.recv_waker.take());
+    }
+
+    /// Ends both halves, where they have not ended, with a reset.
+    pub(super) fn end_reset(&mut self, code: StreamCode, wakers: &mut Vec<Waker>) {
+        self.end_send(SendError::Reset(code), wakers);
+        self.end_recv(RecvError::Reset(code), wakers);
+    }
+
+    /// Whether nobody holds either half any more.
+    pub(super) fn is_unheld(&self) -> bool {
+        self.send_dropped && self.recv_dropped
     }
 
     /// Puts what arrived behind what has not been read yet.

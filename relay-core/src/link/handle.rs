@@ -79,7 +79,7 @@ impl Drop for Owner {
         // Here in case that the driver has ended already; else the driver does it again, for the
         // stream that arrives meanwhile.
         self.0.drop_waiting();
-        self.0.order(|orders| orders.abandoned = true);
+        self.0.agenda.order(|orders| orders.abandoned = true);
     }
 }
 
@@ -268,7 +268,7 @@ impl Link {
         let opening = Some((head, ended));
         let state = State { opening, room, dirty: true, ..State::default() };
         let cell = Cell::new(state);
-        self.shared().sweep(Arc::clone(&cell));
+        self.shared().agenda.put(Arc::clone(&cell));
         let send = SendStream::new(Arc::clone(&cell), Arc::clone(self.shared()), ended);
         (send, RecvStream::new(cell, Arc::clone(self.shared())))
     }
@@ -303,7 +303,7 @@ impl Link {
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
         let open = self.stats().mux.streams_open as u64;
         self.shared().refuse_opening();
-        self.shared().order(|orders| orders.drain = true);
+        self.shared().agenda.order(|orders| orders.drain = true);
         let mut stage = self.shared().stage.subscribe();
         let ended = stage.wait_for(|stage| matches!(stage, Stage::Drained(_) | Stage::Closed(_)));
         let in_time = tokio::time::timeout(deadline, ended).await.is_ok();
@@ -321,7 +321,7 @@ impl Link {
     /// Closes the link at once. Streams that are open are cut.
     pub fn close(&self) {
         self.shared().refuse_opening();
-        self.shared().order(|orders| orders.close = true);
+        self.shared().agenda.order(|orders| orders.close = true);
     }
 
     /// Waits until the link has ended, and says why.

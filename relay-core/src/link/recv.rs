@@ -113,38 +113,34 @@ impl RecvStream {
     ///
     /// As [`RecvStream::read_chunk`].
     pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, RecvError>> {
-        let mut state = self.cell.lock();
-        let next = match state.inbox.pop_front() {
-            Some(In::Gathered(payload)) => Some(In::Data(payload.freeze())),
-            other => other,
-        };
-        match next {
-            Some(In::Data(payload)) => {
-                state.taken += payload.len();
-                let report = state.recv_end.is_none()
-                    && state.taken >= state.taken_report
-                    && !std::mem::replace(&mut state.dirty, true);
-                drop(state);
-                if report {
-                    self.shared.sweep(Arc::clone(&self.cell));
+        let Self { cell, shared, trailers } = self;
+        shared.agenda.change(cell, |state| {
+            let next = match state.inbox.pop_front() {
+                Some(In::Gathered(payload)) => Some(In::Data(payload.freeze())),
+                other => other,
+            };
+            match next {
+                Some(In::Data(payload)) => {
+                    state.taken += payload.len();
+                    state.dirty |= state.recv_end.is_none() && state.taken >= state.taken_report;
+                    return Poll::Ready(Ok(Some(payload)));
                 }
-                return Poll::Ready(Ok(Some(payload)));
+                Some(In::Trailers(block)) => *trailers = Some(block),
+                Some(head) => {
+                    state.inbox.push_front(head);
+                    return Poll::Ready(Err(RecvError::OutOfOrder));
+                }
+                None => {}
             }
-            Some(In::Trailers(block)) => self.trailers = Some(block),
-            Some(head) => {
-                state.inbox.push_front(head);
-                return Poll::Ready(Err(RecvError::OutOfOrder));
+            match state.recv_end {
+                Some(RecvEnd::Finished) => Poll::Ready(Ok(None)),
+                Some(RecvEnd::Failed(error)) => Poll::Ready(Err(error)),
+                None => {
+                    State::park(&mut state.recv_waker, cx.waker());
+                    Poll::Pending
+                }
             }
-            None => {}
-        }
-        match state.recv_end {
-            Some(RecvEnd::Finished) => Poll::Ready(Ok(None)),
-            Some(RecvEnd::Failed(error)) => Poll::Ready(Err(error)),
-            None => {
-                State::park(&mut state.recv_waker, cx.waker());
-                Poll::Pending
-            }
-        }
+        })
     }
 
     /// The trailers, once [`RecvStream::read_chunk`] has returned `None`; `None` if there are none.
@@ -166,14 +162,10 @@ impl RecvStream {
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
-        let newly_dirty = {
-            let mut state = self.cell.lock();
+        self.shared.agenda.change(&self.cell, |state| {
             state.recv_dropped = true;
             state.inbox.clear();
-            !std::mem::replace(&mut state.dirty, true)
-        };
-        if newly_dirty {
-            self.shared.sweep(Arc::clone(&self.cell));
-        }
+            state.dirty = true;
+        });
     }
 }

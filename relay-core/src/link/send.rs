@@ -27,20 +27,8 @@ impl SendStream {
         Self { cell, shared, ended }
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        let newly_dirty = {
-            let mut state = self.cell.lock();
-            change(&mut state);
-            !std::mem::replace(&mut state.dirty, true)
-        };
-        if newly_dirty {
-            self.shared.sweep(Arc::clone(&self.cell));
-        }
-    }
-
     fn push(&self, out: Out) -> Result<(), SendError> {
-        let newly_dirty = {
-            let mut state = self.cell.lock();
+        self.shared.agenda.change(&self.cell, |state| {
             if let Some(error) = state.send_end {
                 return Err(error);
             }
@@ -48,12 +36,9 @@ impl SendStream {
                 state.room = state.room.saturating_sub(payload.len());
             }
             state.outbox.push_back(out);
-            !std::mem::replace(&mut state.dirty, true)
-        };
-        if newly_dirty {
-            self.shared.sweep(Arc::clone(&self.cell));
-        }
-        Ok(())
+            state.dirty = true;
+            Ok(())
+        })
     }
 
     /// Sends a head on a stream that the peer opened. Does not wait: heads are bounded by the
@@ -104,8 +89,7 @@ impl SendStream {
         if self.ended {
             return Poll::Ready(Err(SendError::Finished));
         }
-        let newly_dirty = {
-            let mut state = self.cell.lock();
+        self.shared.agenda.change(&self.cell, |state| {
             if let Some(error) = state.send_end {
                 return Poll::Ready(Err(error));
             }
@@ -113,12 +97,9 @@ impl SendStream {
                 return Poll::Ready(Ok(()));
             }
             State::park(&mut state.send_waker, cx.waker());
-            !std::mem::replace(&mut state.dirty, true)
-        };
-        if newly_dirty {
-            self.shared.sweep(Arc::clone(&self.cell));
-        }
-        Poll::Pending
+            state.dirty = true;
+            Poll::Pending
+        })
     }
 
     /// Queues `payload` whole, without waiting. Call it once after each ready
@@ -167,9 +148,10 @@ impl SendStream {
     /// Aborts both halves of the stream. Does nothing if both have ended.
     pub fn reset(&mut self, code: StreamCode) {
         self.ended = true;
-        self.change(|state| {
+        self.shared.agenda.change(&self.cell, |state| {
             state.reset.get_or_insert(code);
             state.outbox.clear();
+            state.dirty = true;
         });
     }
 
@@ -199,8 +181,9 @@ impl SendStream {
 impl Drop for SendStream {
     fn drop(&mut self) {
         let unfinished = !self.ended;
-        self.change(|state| {
+        self.shared.agenda.change(&self.cell, |state| {
             state.send_dropped = true;
+            state.dirty = true;
             if unfinished && state.send_end.is_none() {
                 state.reset.get_or_insert(StreamCode::DROPPED);
             }

@@ -1,14 +1,13 @@
 //! What all handles of a link and its driver share.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::mux::{Hello, LinkError};
 
-use super::cell::Cell;
+use super::agenda::Agenda;
 use super::handle::{Incoming, LinkStats};
 
 /// Where a link is in its life, as its handles see it.
@@ -23,29 +22,9 @@ pub(super) enum Stage {
     Closed(LinkError),
 }
 
-/// What the whole link is asked to do.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Orders {
-    pub(super) drain: bool,
-    pub(super) close: bool,
-    /// Every handle of the link is gone: close once the streams are.
-    pub(super) abandoned: bool,
-}
-
-/// What the driver is to look at.
-#[derive(Debug, Default)]
-pub(super) struct Agenda {
-    pub(super) dirty: Vec<Arc<Cell>>,
-    pub(super) orders: Orders,
-    pub(super) ordered: bool,
-    pub(super) driver: Option<Waker>,
-    /// The driver is gone: nobody will sweep any more.
-    gone: bool,
-}
-
 #[derive(Debug)]
 pub(super) struct Shared {
-    agenda: Mutex<Agenda>,
+    pub(super) agenda: Agenda,
     /// One permit per stream that may be opened. Only ever added to by the driver, and forgotten by
     /// whoever opens.
     pub(super) openable: Semaphore,
@@ -62,7 +41,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(accepted: mpsc::Receiver<Incoming>) -> Arc<Self> {
         Arc::new(Self {
-            agenda: Mutex::default(),
+            agenda: Agenda::default(),
             openable: Semaphore::new(0),
             accepted: tokio::sync::Mutex::new(accepted),
             stage: watch::Sender::new(Stage::Connecting),
@@ -73,33 +52,6 @@ impl Shared {
         })
     }
 
-    pub(super) fn agenda(&self) -> MutexGuard<'_, Agenda> {
-        // Nothing that runs under the lock panics half-way through a change.
-        self.agenda.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Puts a cell, which its caller has just marked dirty, before the driver.
-    pub(super) fn sweep(&self, cell: Arc<Cell>) {
-        let driver = {
-            let mut agenda = self.agenda();
-            if agenda.gone {
-                drop(agenda);
-                return cut_late(&cell);
-            }
-            agenda.dirty.push(cell);
-            agenda.driver.take()
-        };
-        wake(driver);
-    }
-
-    /// The driver goes: what it has not swept is returned, and a cell that comes later is cut where
-    /// it comes from.
-    pub(super) fn end_sweeps(&self) -> Vec<Arc<Cell>> {
-        let mut agenda = self.agenda();
-        agenda.gone = true;
-        std::mem::take(&mut agenda.dirty)
-    }
-
     /// Drops the streams that wait to be accepted, once nobody can accept them any more. Each of
     /// them keeps `self` alive, so they must not stay in it.
     pub(super) fn drop_waiting(&self) {
@@ -107,17 +59,6 @@ impl Shared {
         let Ok(mut accepted) = self.accepted.try_lock() else { return };
         accepted.close();
         while accepted.try_recv().is_ok() {}
-    }
-
-    /// Changes the orders and wakes the driver.
-    pub(super) fn order(&self, change: impl FnOnce(&mut Orders)) {
-        let driver = {
-            let mut agenda = self.agenda();
-            change(&mut agenda.orders);
-            agenda.ordered = true;
-            agenda.driver.take()
-        };
-        wake(driver);
     }
 
     /// No stream is opened any more: waiting openers fail.
@@ -132,19 +73,5 @@ impl Shared {
 
     pub(super) fn publish_stats(&self, stats: LinkStats) {
         *self.stats.lock().unwrap_or_else(PoisonError::into_inner) = stats;
-    }
-}
-
-fn cut_late(cell: &Cell) {
-    let mut wakers = Vec::new();
-    cell.lock().cut(&mut wakers);
-    for waker in wakers {
-        waker.wake();
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }

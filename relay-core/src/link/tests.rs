@@ -47,6 +47,17 @@ impl Pair {
     }
 }
 
+/// Gives the other tasks turns until `reached`, which takes a handful.
+async fn turns_until(reached: impl Fn() -> bool) {
+    for _ in 0..1000 {
+        if reached() {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("not reached");
+}
+
 async fn read_all(recv: &mut RecvStream) -> Result<Vec<u8>, RecvError> {
     let mut all = Vec::new();
     while let Some(chunk) = recv.read_chunk().await? {
@@ -93,15 +104,14 @@ async fn a_dropped_write_has_queued_nothing() {
     let (mut send, _recv) = pair.gateway.open(HEAD, End::More).await.unwrap();
     let mut incoming = pair.site.accept().await.unwrap();
     let mut queued = 0;
-    // Until the stream has no room, because nobody reads.
+    // Until the stream has no room, because nobody reads. The clock is paused: it reaches the
+    // deadline only when nothing else can be done.
+    let deadline = Duration::from_secs(1);
     loop {
         let write = send.write_chunk(Bytes::from(vec![1; 5000]));
-        tokio::select! {
-            biased;
-            written = write => { written.unwrap(); queued += 5000; }
-            // The clock is paused: it moves on only when nothing else can.
-            () = tokio::time::sleep(Duration::from_secs(1)) => break,
-        }
+        let Ok(written) = tokio::time::timeout(deadline, write).await else { break };
+        written.unwrap();
+        queued += 5000;
     }
     send.reset(StreamCode(0x777));
     drop(send);
@@ -320,10 +330,9 @@ async fn many_streams_at_once_all_end_and_leave_nothing_behind() {
     for exchange in exchanges {
         exchange.await.unwrap();
     }
-    // The last handles were dropped; one more turn of each driver notices.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(pair.gateway.stats().mux.streams_open, 0);
-    assert_eq!(pair.site.stats().mux.streams_open, 0);
+    // The last handles were dropped, which the drivers notice in their next turns.
+    turns_until(|| pair.gateway.stats().mux.streams_open == 0).await;
+    turns_until(|| pair.site.stats().mux.streams_open == 0).await;
     assert_eq!(pair.gateway.stats().mux.streams_opened, 300);
     pair.end().await;
     served.await.unwrap();

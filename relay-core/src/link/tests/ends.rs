@@ -117,3 +117,55 @@ async fn a_link_that_is_told_to_drain_or_close_is_not_open_from_that_moment() {
     turn(&mut drain).await;
     assert!(!pair.gateway.is_open());
 }
+
+/// Opens, has the acceptor do its work, and opens again where there is one place only.
+async fn place_returns_after(end: impl AsyncFn(SendStream, RecvStream, Incoming)) {
+    let pair = pair_with(config(0), config(1)).await;
+    for _ in 0..2 {
+        let opening = timeout(LONG, pair.gateway.open(HEAD, End::More)).await;
+        let (send, recv) = opening.expect("the place has come back").unwrap();
+        end(send, recv, pair.site.accept().await.unwrap()).await;
+    }
+    let [gateway, site] = pair.drivers;
+    drop((pair.gateway, pair.site));
+    let ended = timeout(LONG, async { (gateway.await.unwrap(), site.await.unwrap()) }).await;
+    assert!(ended.is_ok(), "no stream holds the link");
+}
+
+/// An answer that is longer than the peer has granted, so that its end waits in the outbox.
+fn answer_at_length(send: &mut SendStream) {
+    send.send_head(Bytes::from_static(b"200"), HeadKind::Final).unwrap();
+    send.write_now(Bytes::from(vec![0; 1 << 20])).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_whose_opener_stops_or_resets_it_while_its_end_waits_is_let_go() {
+    place_returns_after(async |mut send, mut recv, mut incoming| {
+        send.finish().unwrap();
+        answer_at_length(&mut incoming.send);
+        incoming.send.finish().unwrap();
+        drop(incoming);
+        recv.head().await.unwrap();
+        drop((send, recv));
+    })
+    .await;
+    place_returns_after(async |mut send, mut recv, mut incoming| {
+        answer_at_length(&mut incoming.send);
+        incoming.send.finish().unwrap();
+        drop(incoming);
+        recv.head().await.unwrap();
+        send.reset(StreamCode(0x200));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_let_go_half_written_is_let_go_at_once() {
+    place_returns_after(async |_send, mut recv, mut incoming| {
+        drop(incoming.recv);
+        answer_at_length(&mut incoming.send);
+        drop(incoming.send);
+        while recv.read_chunk().await.is_ok() {}
+    })
+    .await;
+}

@@ -1,0 +1,95 @@
+//! Between the pipe and the engine: reading and writing, each on its own.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_read_buf;
+
+use crate::mux::BATCH_SLICES;
+
+use super::{Driver, Progress, READ_BUFFER};
+
+/// A new read buffer is begun when less than this is left in the old one.
+const READ_SPACE_MIN: usize = 32 << 10;
+
+impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
+    /// Reads once and has the engine judge what came.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Progress {
+        if self.mux.closed().is_some() {
+            return false;
+        }
+        if self.input.capacity() - self.input.len() < READ_SPACE_MIN {
+            self.input.reserve(READ_BUFFER);
+        }
+        match poll_read_buf(Pin::new(&mut self.pipe), cx, &mut self.input) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0)) => {
+                self.mux.handle_lost("closed without goodbye");
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                self.mux.handle_lost(&error.to_string());
+                true
+            }
+            Poll::Ready(Ok(octets)) => {
+                self.read_calls += 1;
+                self.read_octets += octets;
+                // An error is kept by the engine, and ends the link once its GOAWAY has left.
+                let _ = self.mux.handle_input(self.now, &mut self.input);
+                true
+            }
+        }
+    }
+
+    /// Writes until nothing is ready, the pipe is full, or one batch is through.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Progress {
+        if self.mux.is_lost() {
+            return false;
+        }
+        if self.batch.is_empty() {
+            self.mux.poll_transmit(self.now, &mut self.batch);
+        }
+        let mut progress = false;
+        while !self.batch.is_empty() {
+            match self.poll_write_batch(cx) {
+                Poll::Pending => return progress,
+                Poll::Ready(Ok(0)) => {
+                    self.batch.advance(self.batch.len());
+                    self.mux.handle_lost("the pipe takes no more octets");
+                    return true;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.batch.advance(self.batch.len());
+                    self.mux.handle_lost(&error.to_string());
+                    return true;
+                }
+                Poll::Ready(Ok(written)) => {
+                    self.batch.advance(written);
+                    self.flush_due = true;
+                    progress = true;
+                }
+            }
+        }
+        if progress {
+            // More may be ready behind this batch: flush only once nothing is.
+            return true;
+        }
+        if self.flush_due {
+            match Pin::new(&mut self.pipe).poll_flush(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.flush_due = false,
+                Poll::Ready(Err(error)) => self.mux.handle_lost(&error.to_string()),
+            }
+        }
+        false
+    }
+
+    fn poll_write_batch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+        let used = self.batch.io_slices(&mut slices);
+        self.write_calls += 1;
+        Pin::new(&mut self.pipe).poll_write_vectored(cx, &slices[..used])
+    }
+}
