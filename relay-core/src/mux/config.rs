@@ -8,7 +8,7 @@ use super::memory::MemoryBudget;
 /// Settings of one side of a link. The defaults suit a gateway link.
 ///
 /// Worst-case receive memory of a link is [`Config::receive_memory_max`] for payload, plus one
-/// head of `head_max` per stream, plus one read buffer of 64 KiB.
+/// head of `head_max` per stream, plus one read buffer of 256 KiB.
 ///
 /// Times range from 1 ms to 24 h.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,8 +35,12 @@ pub struct Config {
     pub payload_max: u32,
     /// Longest head block taken, in octets. Default 16,376, range 256 to 65,528.
     pub head_max: u32,
-    /// Octets that may wait in one stream's send queue. Default 64 KiB.
+    /// Octets that may wait in one stream's send queue, however many have something to send.
+    /// Default 64 KiB.
     pub send_queue_max: u32,
+    /// Octets that the streams with something to send share instead, if that is more for each: a
+    /// few busy streams then wake their writers less often. Default 1 MiB, range 0 to 64 MiB.
+    pub send_queue_shared: u32,
     /// A PING is sent when nothing arrived for this long while streams are open. Default 5 s.
     pub keep_alive_busy: Duration,
     /// The same while no stream is open. Default 15 s.
@@ -70,6 +74,7 @@ impl Default for Config {
             payload_max: 16_376,
             head_max: 16_376,
             send_queue_max: 64 << 10,
+            send_queue_shared: 1 << 20,
             keep_alive_busy: Duration::from_secs(5),
             keep_alive_idle: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(10),
@@ -131,6 +136,7 @@ impl Config {
         range("payload_max", self.payload_max.into(), 256, 65_528)?;
         range("head_max", self.head_max.into(), 256, 65_528)?;
         range("send_queue_max", self.send_queue_max.into(), 1, 1 << 24)?;
+        range("send_queue_shared", self.send_queue_shared.into(), 0, 1 << 26)?;
         time("keep_alive_busy in ms", self.keep_alive_busy)?;
         time("keep_alive_idle in ms", self.keep_alive_idle)?;
         time("ping_timeout in ms", self.ping_timeout)?;
@@ -201,7 +207,9 @@ mod tests {
     #[test]
     fn each_setting_is_held_to_its_range_on_both_sides() {
         type Set = fn(&mut Config, u32);
-        let settings: [(Set, u32, u32); 5] = [
+        let settings: [(Set, u32, u32); 7] = [
+            (|c, v| c.send_queue_max = v, 1, 1 << 24),
+            (|c, v| c.send_queue_shared = v, 0, 1 << 26),
             (|c, v| c.stream_window = v, 1 << 10, 1 << 24),
             (|c, v| c.accept_streams_max = v, 0, 16_384),
             (|c, v| c.open_streams_max = v, 0, 16_384),

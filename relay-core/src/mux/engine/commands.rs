@@ -112,9 +112,16 @@ impl Mux {
         Ok(())
     }
 
+    /// Octets that may wait in a stream's queue now. May fall below what waits already.
+    pub(super) fn queue_max(&self) -> u64 {
+        let busy = self.ready.len().max(1) as u64;
+        let share = u64::from(self.config.send_queue_shared) / busy;
+        share.max(self.config.send_queue_max.into())
+    }
+
     /// Octets that [`Mux::write`] would take now.
     pub fn room(&self, id: StreamId) -> usize {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let room = self.streams.get(id).map_or(0, |stream| stream.credit.room(queue_max));
         usize::try_from(room).unwrap_or(usize::MAX)
     }
@@ -127,7 +134,7 @@ impl Mux {
     ///
     /// [`SendError`]; nothing was queued.
     pub fn write(&mut self, id: StreamId, payload: &mut Bytes) -> Result<(), SendError> {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let stream = self.streams.get_mut(id).ok_or(SendError::NoSuchStream)?;
         if stream.send != SendHalf::Sending {
             return Err(refusal(stream.send));
@@ -147,7 +154,7 @@ impl Mux {
     /// Asks for [`Event::Writable`] once the stream has room: now, if
     /// it has some. Does nothing on a half that takes no more payload.
     pub fn want_room(&mut self, id: StreamId) {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let Some(stream) = self.streams.get_mut(id) else { return };
         if !matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {
             return;

@@ -12,8 +12,9 @@ use crate::mux::stream::Stream;
 /// second that a peer allows.
 const SAMPLE_AGE_MAX: Duration = Duration::from_secs(2);
 
-/// Looks at a consumer within [`Config::consumer_timeout`](crate::mux::Config::consumer_timeout): a
-/// count of looks needs no clock in each stream.
+/// Looks at a consumer within
+/// [`Config::consumer_timeout`](crate::mux::Config::consumer_timeout): a count of looks needs no
+/// clock in each stream.
 const LOOKS_PER_TIMEOUT: u32 = 4;
 
 /// A PING that was not answered yet.
@@ -87,8 +88,8 @@ impl Liveness {
         self.round_trip
     }
 
-    /// The shortest round trip of late, once one was measured. Windows are judged by it: by one that
-    /// holds the queues they cause themselves, they would grow for ever.
+    /// The shortest round trip of late, once one was measured. Windows are judged by it: by one
+    /// that holds the queues they cause themselves, they would grow for ever.
     pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
         self.shortest.get()
     }

@@ -308,7 +308,7 @@ impl Mux {
     }
 
     fn on_window(&mut self, id: StreamId, limit: u64) -> Result<(), LinkError> {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let Some(stream) = self.stream(Kind::Window, id)? else { return Ok(()) };
         let grants_nothing = limit == stream.credit.limit();
         if !stream.credit.raise(limit) {

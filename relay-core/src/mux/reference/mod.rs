@@ -99,6 +99,7 @@ pub fn configs(choice: u8) -> [Config; 2] {
         payload_max: 256,
         head_max: 256,
         send_queue_max: 700,
+        send_queue_shared: 0,
         ping_timeout: Duration::from_mins(1),
         ..Config::default()
     };

@@ -113,8 +113,8 @@ fn an_owner_hears_nothing_more_of_a_stream_it_has_released() {
 
 #[test]
 fn a_full_batch_is_not_added_to_however_often_the_peer_asks() {
-    let mut pair = Pair::new(8);
-    for _ in 0..8 {
+    let mut pair = Pair::new(20);
+    for _ in 0..20 {
         pair.gateway.open(Bytes::from(vec![7; 16_000]), true).unwrap();
     }
     let mut batch = Batch::new();
