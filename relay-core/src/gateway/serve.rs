@@ -1,6 +1,7 @@
 //! Listeners, connections and links of one gateway instance, from start to drain.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -217,14 +218,8 @@ impl Gateway {
             .header_read_timeout(self.inner.config.limits.request_head)
             .max_headers(FIELDS_MAX)
             .max_buf_size(HTTP1_BUFFER);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        let mut stopping = self.inner.stopping.subscribe();
-        tokio::select! {
-            outcome = connection.as_mut() => return outcome,
-            _ = stopping.wait_for(|stopping| *stopping) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        connection.await
+        let connection = builder.serve_connection(io, service);
+        self.until_stopped(connection, http1::Connection::graceful_shutdown).await
     }
 
     async fn serve_http2<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
@@ -247,13 +242,23 @@ impl Gateway {
             .max_send_buf_size(64 << 10)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(15));
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let connection = builder.serve_connection(io, service);
+        self.until_stopped(connection, http2::Connection::graceful_shutdown).await
+    }
+
+    /// Drives a connection to its end, which `end_gracefully` asks for when the instance stops.
+    async fn until_stopped<C: Future>(
+        &self,
+        connection: C,
+        end_gracefully: impl FnOnce(Pin<&mut C>),
+    ) -> C::Output {
+        let mut connection = pin!(connection);
         let mut stopping = self.inner.stopping.subscribe();
         tokio::select! {
             outcome = connection.as_mut() => return outcome,
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
-        connection.as_mut().graceful_shutdown();
+        end_gracefully(connection.as_mut());
         connection.await
     }
 
@@ -309,7 +314,7 @@ impl Gateway {
             ..Config::default()
         };
         let (link, driver) = link::new(stream, Side::Listener, config)?;
-        let mut driver = std::pin::pin!(driver);
+        let mut driver = pin!(driver);
         let hello = tokio::select! {
             ended = driver.as_mut() => return Err(ended.into()),
             hello = link.established() => hello?,

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
