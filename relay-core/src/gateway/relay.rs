@@ -105,8 +105,8 @@ impl Relay {
             let mut sent = self.send(&judged, &mut body).await?;
             match await_answer(&mut sent, judged.answer_within, self.limits.body_stall).await {
                 Ok(head) => {
-                    let response = self.answer(head, sent.answer, sent.request, message_id, guard);
-                    return Ok((response(&judged)?, sent.via));
+                    let via = sent.via.clone();
+                    return Ok((self.answer(head, sent, &judged, message_id, guard)?, via));
                 }
                 // The one rule of re-sending: it was never looked at, and nothing of the body left.
                 Err(Failure::Aborted(AbortCode::Refused))
@@ -174,10 +174,8 @@ impl Relay {
             let opening = via.link.open(judged.head.clone(), judged.end);
             match tokio::time::timeout_at(deadline, opening).await {
                 Ok(Ok((send, recv))) => return Ok((send, recv, via)),
-                Ok(Err(OpenFailed::Busy)) => {
-                    return Err(Failure::Overloaded(self.limits.link_credit));
-                }
-                Ok(Err(_)) if Instant::now() < deadline => {}
+                Ok(Err(OpenFailed::GoingAway | OpenFailed::Closed(_)))
+                    if Instant::now() < deadline => {}
                 Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
             }
         }
@@ -187,40 +185,37 @@ impl Relay {
     fn answer<B>(
         &self,
         block: Bytes,
-        recv: RecvStream,
-        request: Option<BodySender<B>>,
+        sent: Sent<B>,
+        judged: &Judged<'_>,
         message_id: MessageId,
         in_flight: InFlightGuard,
-    ) -> impl FnOnce(&Judged<'_>) -> Result<Response<AnswerBody<B>>, Failure> {
+    ) -> Result<Response<AnswerBody<B>>, Failure> {
         let head = AnswerHead::decode(block, &self.head_limits);
-        move |judged| {
-            let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
-            if head.status.is_informational() {
-                // A final head never has such a status, and HTTP has no way to show it as one.
-                return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
-            }
-            policy::strip_answer_headers(&mut head.headers);
-            let declared = declared_length(&head, judged.is_head)?;
-            let answer = BodyReceiver::new(recv, declared);
-            let mut response = Response::new(AnswerBody::relayed(Relayed {
-                answer,
-                request,
-                stall: judged.answer_within,
-                waiting: None,
-                _in_flight: in_flight,
-            }));
-            *response.status_mut() = head.status;
-            *response.headers_mut() = head.headers;
-            let (reason, phrase) = match head.origin {
-                Origin::ConnectionPoint => (head.reason, None),
-                _ => (None, head.reason),
-            };
-            answer::mark(&mut response, message_id, reason);
-            if let Some(phrase) = phrase {
-                answer::show_phrase(&mut response, phrase);
-            }
-            Ok(response)
+        let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
+        if head.status.is_informational() {
+            // A final head never has such a status, and HTTP has no way to show it as one.
+            return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
         }
+        policy::strip_answer_headers(&mut head.headers);
+        let declared = declared_length(&head, judged.is_head)?;
+        let mut response = Response::new(AnswerBody::relayed(Relayed {
+            answer: BodyReceiver::new(sent.answer, declared),
+            request: sent.request,
+            stall: judged.answer_within,
+            waiting: None,
+            _in_flight: in_flight,
+        }));
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        let (reason, phrase) = match head.origin {
+            Origin::ConnectionPoint => (head.reason, None),
+            _ => (None, head.reason),
+        };
+        answer::mark(&mut response, message_id, reason);
+        if let Some(phrase) = phrase {
+            answer::show_phrase(&mut response, phrase);
+        }
+        Ok(response)
     }
 }
 
