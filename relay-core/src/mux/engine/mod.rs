@@ -156,19 +156,8 @@ impl Mux {
     /// [`ConfigError`] as [`Config::validate`].
     pub fn new(side: Side, config: Config, now: Instant) -> Result<Self, ConfigError> {
         config.validate()?;
-        let hello = Hello {
-            stream_window: config.stream_window,
-            payload_max: config.payload_max,
-            head_max: config.head_max,
-            streams: config.accept_streams_max,
-            keep_alive: config.keep_alive_idle,
-            link: config.link,
-            instance: config.instance,
-            name: config.name.clone(),
-            epoch: config.epoch,
-            software: concat!("relay/", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
-        let slots = LinkSlots { preface: Some(hello.encode(side)), ..LinkSlots::default() };
+        let preface = Some(Hello::of(&config).encode(side));
+        let slots = LinkSlots { preface, ..LinkSlots::default() };
         Ok(Self {
             side,
             phase: Phase::Preface,
