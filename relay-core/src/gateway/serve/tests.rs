@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
-use http_body_util::Empty;
-use tokio::io::AsyncWriteExt as _;
+use http_body_util::{BodyExt as _, Empty};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
@@ -237,8 +238,8 @@ enum CutBy {
     EarlyEnd,
 }
 
-/// Answers one request with half of what it says, then cuts it.
-async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy) {
+/// Answers one request with half of what it says, then cuts it once the client has `seen` that.
+async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy, seen: oneshot::Receiver<()>) {
     let mut incoming = peer.accept().await.unwrap();
     let mut headers = HeaderMap::new();
     if let Some(declared) = declared {
@@ -249,8 +250,8 @@ async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy) {
     let block = head.encode(&HeadLimits::default()).unwrap();
     incoming.send.send_head(block, HeadKind::Final).unwrap();
     incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
-    // Lets what was written leave.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // An error: the gateway has cut the answer before, because it declares less.
+    let _ = seen.await;
     match by {
         CutBy::Reset => incoming.send.reset(StreamCode(AbortCode::BackendFailed.to_wire())),
         CutBy::Close => peer.close(),
@@ -279,8 +280,19 @@ async fn http1(gateway: &Gateway, request: &str) -> String {
     });
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    let read = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut answer);
-    timeout(LONG, read).await.expect("an end").unwrap();
+    let mut seen = Some(seen);
+    let read = async {
+        while client.read_buf(&mut answer).await.unwrap() > 0 {
+            if answer.windows(5).any(|octets| octets == b"half.")
+                && let Some(seen) = seen.take()
+            {
+                // An error means that nobody waits for it.
+                let _ = seen.send(());
+            }
+        }
+        drop(seen);
+    };
+    timeout(LONG, read).await.expect("an end");
     connection.await.unwrap();
     String::from_utf8(answer).unwrap()
 }
@@ -290,12 +302,13 @@ async fn a_cut_answer_never_looks_complete_over_http1() {
     for (declared, by) in cuts() {
         let gateway = gateway(GatewayLimits::default());
         let peer = add_link(&gateway, 1).await;
-        let site = tokio::spawn(answer_half(peer, declared, by));
+        let (seen, told) = oneshot::channel();
+        let site = tokio::spawn(answer_half(peer, declared, by, told));
         let request = format!("GET {TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n");
-        let answer = http1(&gateway, &request).await;
+        let answer = http1_seeing(&gateway, &request, seen).await;
         site.await.unwrap();
         assert_eq!(gateway.in_flight(), 0);
-        if answer.is_empty() {
+        if answer.is_empty() && declared == Some(4) {
             // Closed before the head had left.
             continue;
         }
@@ -316,7 +329,8 @@ async fn a_cut_answer_never_looks_complete_over_http2() {
     for (declared, by) in cuts() {
         let gateway = gateway(GatewayLimits::default());
         let peer = add_link(&gateway, 1).await;
-        let site = tokio::spawn(answer_half(peer, declared, by));
+        let (seen, told) = oneshot::channel();
+        let site = tokio::spawn(answer_half(peer, declared, by, told));
         let (client, server) = tokio::io::duplex(64 << 10);
         let edge = gateway.clone();
         tokio::spawn(async move { edge.serve_http2(TokioIo::new(server)).await });
@@ -328,8 +342,11 @@ async fn a_cut_answer_never_looks_complete_over_http2() {
         let uri = format!("https://relay.example{TARGET}");
         let request = Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
         let whole = async {
-            let response = sender.send_request(request).await?;
-            http_body_util::BodyExt::collect(response.into_body()).await
+            let mut body = sender.send_request(request).await?.into_body();
+            body.frame().await.transpose()?;
+            // An error: the site has noticed the cut before.
+            let _ = seen.send(());
+            body.collect().await
         };
         let whole = timeout(LONG, whole).await.expect("an end");
         assert!(whole.is_err(), "{declared:?} {by:?}");
@@ -359,6 +376,11 @@ async fn requests_that_two_parsers_could_read_differently_reach_no_link() {
     }
     assert_eq!(peer.stats().mux.streams_accepted, 0, "nothing reached the site");
 }
+    http1_seeing(gateway, request, oneshot::channel().0).await
+}
+
+/// As [`http1`]; tells `seen` when the half has come that [`answer_half`] sends.
+async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()>) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_stands_still_is_cut_and_its_stream_freed() {
