@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use relay_core::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
 use relay_core::link::{End, Link};
 use relay_core::mux::{Config, HeadKind, StreamCode};
+use relay_core::policy::NAMED_HEADERS;
 use relay_tests::client::{Answer, Client, Http, bare, with_body};
 use relay_tests::logs::Logs;
 use relay_tests::roles::{House, target, until, within};
@@ -403,6 +404,20 @@ async fn a_gateway_that_lets_a_body_grow_is_cut_at_the_sites_own_limit() {
 
 /// Answers every stream of `link` by `answer`, in the background, and counts them.
 fn answer_all(
+#[test]
+fn every_named_header_travels_as_a_code() {
+    let octets_with = |name: &str| {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let headers = HeaderMap::from_iter([(name, "x".parse().unwrap())]);
+        request_head("GET", "/", headers).len()
+    };
+    for name in NAMED_HEADERS {
+        let unknown = "x".repeat(name.len());
+        // The length octet and the name itself are saved.
+        assert_eq!(octets_with(name) + 1 + name.len(), octets_with(&unknown), "{name}");
+    }
+}
+
     link: Link,
     answer: impl Fn(&mut relay_core::link::SendStream) + Send + 'static,
 ) -> tokio::sync::watch::Receiver<usize> {
