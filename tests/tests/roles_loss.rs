@@ -124,12 +124,17 @@ async fn a_cut_chunked_answer_has_no_last_chunk_on_the_wire() {
 
 #[tokio::test]
 async fn a_link_lost_before_the_answer_is_502_and_the_site_was_asked_once() {
+/// A backend that takes every request whole and answers none.
+async fn silent_backend() -> Backend {
+    Backend::start(|request: Request<Incoming>| async move {
+        let _ = request.into_body().collect().await;
+        std::future::pending().await
+    })
+    .await
+}
+
     within(async {
-        let backend = Backend::start(|request: Request<Incoming>| async move {
-            let _ = request.into_body().collect().await;
-            std::future::pending().await
-        })
-        .await;
+        let backend = silent_backend().await;
         let house = House::before(backend.address);
         for http in Http::BOTH {
             lose_all_links(&house, &backend, http, with_body("CCM_POST", &path(), full("1"))).await;
@@ -165,11 +170,7 @@ async fn lose_all_links(house: &House, backend: &Backend, http: Http, request: R
 #[tokio::test]
 async fn a_post_is_not_sent_again_over_the_link_that_is_left() {
     within(async {
-        let backend = Backend::start(|request: Request<Incoming>| async move {
-            let _ = request.into_body().collect().await;
-            std::future::pending().await
-        })
-        .await;
+        let backend = silent_backend().await;
         let house = House::before(backend.address);
         let gateway = house.gateway(1);
         let carrying = join(&gateway, &house.connection_point(Vec::new())).await;
