@@ -139,6 +139,57 @@ async fn a_backend_that_is_down_is_502_at_the_connection_point() {
 }
 
 #[tokio::test]
+async fn an_answer_to_head_has_no_body_whoever_answers() {
+    within(async {
+        let backend = Backend::echo_path().await;
+        let up = House::before(backend.address);
+        let down = House::before(nobody().await);
+        let asked = [
+            (&up, target("/SMS_MP/x"), 200),
+            (&up, target("/elsewhere"), 404),
+            (&down, target("/SMS_MP/x"), 502),
+        ];
+        for (house, path, status) in asked {
+            let (gateway, _link) = house.joined().await;
+            for http in Http::BOTH {
+                let mut client = Client::join(&gateway, &house.ca, http).await;
+                // A client takes octets behind such a head for a broken answer.
+                let answer = client.ask(bare("HEAD", &path)).await;
+                assert_eq!((answer.status(), answer.body.len()), (status, 0), "{http:?}");
+            }
+            until(|| gateway.in_flight() == 0).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn octets_behind_an_answer_that_has_no_body_reach_no_client() {
+    within(async {
+        let house = House::before(([127, 0, 0, 1], 9).into());
+        let gateway = house.gateway(1);
+        let rogue = house.rogue_connection_point(&gateway, Config::default()).await;
+        let statuses = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        let turn = AtomicUsize::new(0);
+        let _count = answer_all(rogue.link.clone(), move |send| {
+            let status = statuses[turn.fetch_add(1, Ordering::Relaxed) % 2];
+            send.send_head(bare_head(status), HeadKind::Final).unwrap();
+            send.write_now(Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\n")).unwrap();
+            send.finish().unwrap();
+        });
+        for http in Http::BOTH {
+            let mut client = Client::join(&gateway, &house.ca, http).await;
+            for status in statuses {
+                let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+                let came = (answer.parts.status, answer.body.len());
+                assert_eq!(came, (status, 0), "{http:?}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_backend_that_hangs_is_504_and_given_up() {
     within(async {
         let backend = Backend::start(|_| std::future::pending()).await;
@@ -431,15 +482,14 @@ fn every_named_header_travels_as_a_code() {
     counted
 }
 
+fn bare_head(status: StatusCode) -> Bytes {
+    let headers = HeaderMap::new();
+    let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+    head.encode(&HeadLimits::default()).unwrap()
+}
+
 fn says_ok(send: &mut relay_core::link::SendStream) {
-    let head = AnswerHead {
-        status: StatusCode::OK,
-        reason: None,
-        headers: HeaderMap::new(),
-        origin: Origin::Site,
-    };
-    let block = head.encode(&HeadLimits::default()).unwrap();
-    send.send_head(block, HeadKind::FinalAndEnd).unwrap();
+    send.send_head(bare_head(StatusCode::OK), HeadKind::FinalAndEnd).unwrap();
 }
 
 #[tokio::test(start_paused = true)]

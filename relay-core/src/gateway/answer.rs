@@ -51,7 +51,7 @@ pub struct AnswerBody<B>(Inner<B>);
 
 #[derive(Debug)]
 enum Inner<B> {
-    /// The gateway's own text.
+    /// The gateway's own text, until it is sent.
     Text(Option<Bytes>),
     /// The site's answer.
     Relayed(Box<Relayed<B>>),
@@ -72,6 +72,10 @@ pub(super) struct Relayed<B> {
 
 impl<B> AnswerBody<B> {
     pub(super) fn text(text: String) -> Self {
+    pub(super) fn none() -> Self {
+        Self(Inner::Text(None))
+    }
+
         Self(Inner::Text(Some(Bytes::from(text))))
     }
 

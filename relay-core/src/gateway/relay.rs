@@ -81,7 +81,11 @@ impl Relay {
                     %message_id, %method, path, status = status.as_u16(), %reason, why = %failure,
                     "answered here"
                 );
-                failure.response(message_id)
+                let response = failure.response(message_id);
+                if has_no_body(status, method == Method::HEAD) {
+                    return response.map(|_| AnswerBody::none());
+                }
+                response
             }
         }
     }
@@ -197,14 +201,20 @@ impl Relay {
             return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
         }
         policy::strip_answer_headers(&mut head.headers);
-        let declared = declared_length(&head, judged.is_head)?;
-        let mut response = Response::new(AnswerBody::relayed(Relayed {
-            answer: BodyReceiver::new(sent.answer, declared),
-            request: sent.request,
-            stall: judged.answer_within,
-            waiting: None,
-            _in_flight: in_flight,
-        }));
+        let declared = policy::declared_body_length(&head.headers);
+        let declared = declared.map_err(|error| Failure::BadAnswer(error.to_string()))?;
+        let body = if has_no_body(head.status, judged.is_head) {
+            AnswerBody::none()
+        } else {
+            AnswerBody::relayed(Relayed {
+                answer: BodyReceiver::new(sent.answer, declared),
+                request: sent.request,
+                stall: judged.answer_within,
+                waiting: None,
+                _in_flight: in_flight,
+            })
+        };
+        let mut response = Response::new(body);
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;
         let (reason, phrase) = match head.origin {
@@ -233,15 +243,11 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     if agrees && second.is_none() { Ok(()) } else { Err(Failure::BadHost) }
 }
 
-/// The length that the answer's body must have, if that is known.
-///
-/// RFC 9110, section 6.4.1: answers to HEAD, and 204 and 304, have no body whatever they declare.
-fn declared_length(head: &AnswerHead, is_head: bool) -> Result<Option<u64>, Failure> {
-    let declared = policy::declared_body_length(&head.headers);
-    let declared = declared.map_err(|error| Failure::BadAnswer(error.to_string()))?;
-    let no_body =
-        is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    Ok(declared.filter(|_| !no_body))
+/// Whether an answer has no body whatever it declares and whatever comes behind its head: over
+/// HTTP/2 nothing else keeps such octets from the client, which must take them for a broken answer.
+// RFC 9110, section 6.4.1.
+fn has_no_body(status: StatusCode, is_head: bool) -> bool {
+    is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What ended one wait for the answer's head.
