@@ -11,7 +11,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -26,6 +26,7 @@ use crate::transport::{ConnectError, Listener, Purpose, accept_link, accept_tls}
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::patient::Patient;
+use super::patient_streams::PatientExecutor;
 use super::registry::{Entry, Registry};
 use super::relay::Relay;
 
@@ -231,7 +232,8 @@ impl Gateway {
             let gateway = gateway.clone();
             async move { Ok::<_, std::convert::Infallible>(gateway.handle(request).await) }
         });
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder =
+            http2::Builder::new(PatientExecutor::new(self.inner.config.limits.answer_stall));
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(100)
