@@ -253,6 +253,25 @@ async fn a_peer_that_says_nothing_is_given_up() {
         let refused = served.await.unwrap().unwrap_err();
         let in_time = matches!(refused, LinkRefused::Link(LinkError::HelloTimeout));
         assert!(in_time, "before the hello: {refused:?}");
+
+        let connection_point = house.connection_point(Vec::new());
+        let (_silent, pipe) = tokio::io::duplex(PIPE);
+        let ended = connection_point.serve_link(pipe, &address(1, 0)).await.unwrap_err();
+        let in_time = matches!(ended, LinkEnded::Connect(ConnectError::Timeout { .. }));
+        assert!(in_time, "a gateway: {ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_point_that_stops_waits_for_no_handshake() {
+    within(async {
+        let house = House::before(([127, 0, 0, 1], 9).into());
+        let connection_point = house.connection_point(Vec::new());
+        connection_point.clone().run(std::future::ready(())).await;
+        let (_silent, pipe) = tokio::io::duplex(PIPE);
+        let ended = connection_point.serve_link(pipe, &address(1, 0)).await;
+        assert!(ended.is_ok(), "{ended:?}");
     })
     .await;
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::link::{self, DrainReport, Link};
 use crate::mux::{Config, LinkError, Side};
-use crate::transport::dial_link;
+use crate::transport::{ConnectError, dial_link};
 
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
@@ -50,19 +50,33 @@ impl ConnectionPoint {
         gateway: &GatewayAddress,
         up_since: &mut Option<Instant>,
     ) -> Result<DrainReport, LinkEnded> {
-        let mut stopping = self.inner.stopping.subscribe();
         let tls = Arc::clone(&self.inner.config.link_tls);
         let (host, name) = (&gateway.host, &gateway.server_name);
         let dial = dial_link(host, gateway.port, name, tls, self.inner.config.limits.dial);
+        self.connect_and_serve(dial, gateway, up_since).await
+    }
+
+    /// Waits for a connection, unless the connection point stops, and serves the link over it.
+    /// `up_since` tells since when that was established.
+    pub(super) async fn connect_and_serve<P>(
+        &self,
+        connection: impl Future<Output = Result<P, ConnectError>>,
+        gateway: &GatewayAddress,
+        up_since: &mut Option<Instant>,
+    ) -> Result<DrainReport, LinkEnded>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut stopping = self.inner.stopping.subscribe();
         let stream = tokio::select! {
-            stream = dial => stream?,
+            stream = connection => stream?,
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(DrainReport::default()),
         };
         self.serve_secure_link(stream, gateway, up_since).await
     }
 
-    /// Serves a link whose peer is authenticated. `up_since` tells since when it was established.
-    pub(super) async fn serve_secure_link<P>(
+    /// Serves a link whose peer is authenticated.
+    async fn serve_secure_link<P>(
         &self,
         stream: P,
         gateway: &GatewayAddress,
