@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::link::{self, DrainReport, Link};
-use crate::mux::{Config, LinkError, Side};
+use crate::mux::{Config, Side};
 use crate::transport::{ConnectError, dial_link};
 
 use super::backoff::Backoff;
@@ -104,17 +104,14 @@ impl ConnectionPoint {
         );
         let mut stopping = self.inner.stopping.subscribe();
         let mut exchanges = JoinSet::new();
-        let serve = async {
-            tokio::select! {
-                why = self.accept(&link, &mut exchanges) => Err(why),
-                _ = stopping.wait_for(|stopping| *stopping) => Ok(()),
-            }
-        };
         let ended = tokio::select! {
-            why = driver.as_mut() => Err(why),
-            ended = serve => ended,
+            (why, ()) = async {
+                // Both to their end: the driver goes on until its last octets have left.
+                tokio::join!(driver.as_mut(), self.accept(&link, &mut exchanges))
+            } => Some(why),
+            _ = stopping.wait_for(|stopping| *stopping) => None,
         };
-        if let Err(why) = ended {
+        if let Some(why) = ended {
             return Err(why.into());
         }
         let (report, _) = tokio::join!(self.drain(&link, &mut exchanges), driver);
@@ -122,7 +119,7 @@ impl ConnectionPoint {
     }
 
     /// Forwards what arrives until the link ends.
-    async fn accept(&self, link: &Link, exchanges: &mut JoinSet<()>) -> LinkError {
+    async fn accept(&self, link: &Link, exchanges: &mut JoinSet<()>) {
         loop {
             let incoming = tokio::select! {
                 incoming = link.accept() => incoming,
@@ -133,7 +130,8 @@ impl ConnectionPoint {
                     let forwarder = Arc::clone(&self.inner.forwarder);
                     exchanges.spawn(async move { forwarder.serve(incoming).await });
                 }
-                Err(why) => return why,
+                // The driver says why.
+                Err(_) => return,
             }
         }
     }
@@ -143,7 +141,7 @@ impl ConnectionPoint {
         let mut drain = std::pin::pin!(link.drain(self.inner.config.limits.drain));
         tokio::select! {
             report = drain.as_mut() => return report,
-            _ = self.accept(link, exchanges) => {}
+            () = self.accept(link, exchanges) => {}
         }
         drain.await
     }

@@ -332,10 +332,8 @@ impl Gateway {
             "link up"
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
-        let why = tokio::select! {
-            why = driver => why,
-            why = refuse_all(&link) => why,
-        };
+        // Both to their end: the driver goes on until its last octets have left.
+        let (why, ()) = tokio::join!(driver, refuse_all(&link));
         drop(registration);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         Ok(())
@@ -364,12 +362,9 @@ impl Gateway {
 
 /// Refuses every stream that a connection point opens, until the link ends: nothing is served in
 /// that direction, and a stream that nobody accepts would wait for ever.
-async fn refuse_all(link: &link::Link) -> LinkError {
-    loop {
-        match link.accept().await {
-            Ok(mut incoming) => incoming.send.reset(StreamCode::REFUSED),
-            Err(why) => return why,
-        }
+async fn refuse_all(link: &link::Link) {
+    while let Ok(mut incoming) = link.accept().await {
+        incoming.send.reset(StreamCode::REFUSED);
     }
 }
 
