@@ -404,6 +404,20 @@ fn request_head(verb: &str, path: &str, headers: HeaderMap) -> Bytes {
     head.encode(&HeadLimits::default()).unwrap()
 }
 
+#[test]
+fn every_named_header_travels_as_a_code() {
+    let octets_with = |name: &str| {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let headers = HeaderMap::from_iter([(name, "x".parse().unwrap())]);
+        request_head("GET", "/", headers).len()
+    };
+    for name in NAMED_HEADERS {
+        let unknown = "x".repeat(name.len());
+        // The length octet and the name itself are saved.
+        assert_eq!(octets_with(name) + 1 + name.len(), octets_with(&unknown), "{name}");
+    }
+}
+
 async fn answer_head(recv: &mut relay_core::link::RecvStream) -> AnswerHead {
     let head = recv.head().await.unwrap();
     AnswerHead::decode(head.block, &HeadLimits::default()).unwrap()
@@ -477,20 +491,6 @@ async fn a_gateway_that_lets_a_body_grow_is_cut_at_the_sites_own_limit() {
 
 /// Answers every stream of `link` by `answer`, in the background, and counts them.
 fn answer_all(
-#[test]
-fn every_named_header_travels_as_a_code() {
-    let octets_with = |name: &str| {
-        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
-        let headers = HeaderMap::from_iter([(name, "x".parse().unwrap())]);
-        request_head("GET", "/", headers).len()
-    };
-    for name in NAMED_HEADERS {
-        let unknown = "x".repeat(name.len());
-        // The length octet and the name itself are saved.
-        assert_eq!(octets_with(name) + 1 + name.len(), octets_with(&unknown), "{name}");
-    }
-}
-
     link: Link,
     answer: impl Fn(&mut relay_core::link::SendStream) + Send + 'static,
 ) -> tokio::sync::watch::Receiver<usize> {
@@ -515,7 +515,7 @@ fn says_ok(send: &mut relay_core::link::SendStream) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_was_never_looked_at_and_has_no_body_is_sent_again() {
+async fn only_what_was_never_looked_at_and_is_still_whole_is_sent_again() {
     within(async {
         let house = House::before(([127, 0, 0, 1], 9).into());
         let gateway = house.gateway(1);
@@ -537,6 +537,19 @@ async fn only_what_was_never_looked_at_and_has_no_body_is_sent_again() {
             statuses.push(ask(&house, &gateway, Http::One, post).await.status());
         }
         assert!(statuses.contains(&503) && statuses.contains(&200), "{statuses:?}");
+
+        for _ in 0..4 {
+            let before = *refused.borrow() + *taken.borrow();
+            let (sender, body) = fed();
+            let post = with_body("CCM_POST", &target("/SMS_MP/x"), body);
+            let answer = async { ask(&house, &gateway, Http::Two, post).await.status() };
+            let feed = async {
+                until(|| *refused.borrow() + *taken.borrow() > before).await;
+                // An error means that the answer did not wait for it.
+                let _ = sender.send(octets(0, 10)).await;
+            };
+            assert_eq!(tokio::join!(answer, feed).0, 200, "nothing of the body was taken");
+        }
     })
     .await;
 }

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
 use crate::gateway::{GatewayLimits, header};
-use crate::link::Link;
+use crate::link::{End, Link};
 use crate::mux::HeadKind;
 use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
@@ -138,6 +138,93 @@ async fn a_connection_point_that_refuses_everything_is_not_asked_for_ever() {
     }
     let asked = refusing.await.unwrap();
     assert!((2..10).contains(&asked), "asked {asked} times");
+}
+
+/// Takes the next request, says `interim` heads, waits, and loses the link under it. Tells whether
+/// it was asked.
+async fn lose_one(peer: Link, interim: usize, after: Duration) -> bool {
+    let Ok(mut incoming) = peer.accept().await else { return false };
+    for _ in 0..interim {
+        incoming.send.send_head(head(103), HeadKind::Interim).unwrap();
+    }
+    let held = timeout(after, incoming.send.stopped()).await;
+    assert!(held.is_err(), "the gateway gave up");
+    peer.close();
+    true
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_sent_over_each_link_once_however_many_are_lost() {
+    let gateway = gateway(GatewayLimits::default());
+    let mut links = JoinSet::new();
+    for number in 0..3 {
+        let peer = add_link(&gateway, number).await;
+        links.spawn(lose_one(peer, 0, Duration::from_secs(1)));
+    }
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(reason(&response), "CMGService_Connector_Lost");
+    let asked = timeout(LONG, links.join_all()).await.expect("every link is asked");
+    assert_eq!(asked, [true; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_whose_answer_anything_was_seen_is_not_sent_again() {
+    let gateway = gateway(GatewayLimits::default());
+    let lost = tokio::spawn(lose_one(add_link(&gateway, 1).await, 1, Duration::from_secs(1)));
+    let left = add_link(&gateway, 2).await;
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(reason(&response), "CMGService_Connector_Lost");
+    assert!(lost.await.unwrap());
+    assert_eq!(left.stats().mux.streams_accepted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_link_was_lost_waits_little_for_a_full_one() {
+    let gateway = gateway(GatewayLimits::default());
+    let _full = add_link(&gateway, 1).await;
+    let full = gateway.inner.relay.registry.all();
+    let held = std::iter::from_fn(|| full[0].link.try_open(head(200), End::NoPayload).unwrap());
+    let _held: Vec<_> = held.collect();
+    let after = Duration::from_secs(1);
+    let lost = tokio::spawn(lose_one(add_link(&gateway, 2).await, 0, after));
+    let before = Instant::now();
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(reason(&response), "CMGService_Connector_Lost");
+    assert_eq!(before.elapsed(), after + Duration::from_secs(1));
+    assert!(lost.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sending_again_gives_a_request_no_more_time() {
+    let gateway = gateway(GatewayLimits::default());
+    let after = Duration::from_secs(40);
+    let lost = tokio::spawn(lose_one(add_link(&gateway, 1).await, 0, after));
+    let silent = add_link(&gateway, 2).await;
+    let before = Instant::now();
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(reason(&response), "CMGService_Timeout");
+    assert_eq!(before.elapsed(), GatewayLimits::default().answer_head);
+    assert!(lost.await.unwrap());
+    assert_eq!(silent.stats().mux.streams_accepted, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_whose_body_anything_was_taken_is_not_sent_again() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let refusing = tokio::spawn(async move {
+        let mut incoming = peer.accept().await.unwrap();
+        assert_eq!(incoming.recv.read_chunk().await.unwrap().unwrap(), "half");
+        incoming.send.reset(StreamCode::REFUSED);
+        peer
+    });
+    let request = Request::builder().method("CCM_POST").uri(TARGET);
+    let request = request.body(Stalled(Some(Bytes::from_static(b"half")))).unwrap();
+    let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reason(&response), "CMGConnector_Refused");
+    assert_eq!(refusing.await.unwrap().stats().mux.streams_accepted, 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,6 +361,11 @@ fn cuts() -> Vec<(Option<u64>, CutBy)> {
 
 /// Sends raw octets to the HTTP/1.1 edge and returns all that comes until it closes.
 async fn http1(gateway: &Gateway, request: &str) -> String {
+    http1_seeing(gateway, request, oneshot::channel().0).await
+}
+
+/// As [`http1`]; tells `seen` when the half has come that [`answer_half`] sends.
+async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()>) -> String {
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let gateway = gateway.clone();
     let connection = tokio::spawn(async move {
@@ -377,11 +469,6 @@ async fn requests_that_two_parsers_could_read_differently_reach_no_link() {
     }
     assert_eq!(peer.stats().mux.streams_accepted, 0, "nothing reached the site");
 }
-    http1_seeing(gateway, request, oneshot::channel().0).await
-}
-
-/// As [`http1`]; tells `seen` when the half has come that [`answer_half`] sends.
-async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()>) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_stands_still_is_cut_and_its_stream_freed() {
