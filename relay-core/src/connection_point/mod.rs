@@ -125,8 +125,12 @@ impl ConnectionPoint {
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let tls = Arc::clone(&self.inner.config.link_tls);
-        let stream = secure_link(pipe, &gateway.server_name, tls).await?;
-        let mut up_since = None;
-        self.serve_secure_link(stream, gateway, &mut up_since).await
+        let limit = self.inner.config.limits.dial;
+        let secured = async {
+            let secured = secure_link(pipe, &gateway.server_name, tls);
+            let in_time = tokio::time::timeout(limit, secured).await;
+            in_time.unwrap_or(Err(ConnectError::Timeout { limit }))
+        };
+        self.connect_and_serve(secured, gateway, &mut None).await
     }
 }

@@ -48,8 +48,8 @@ pub struct GatewayLimits {
     /// Time that a client may send nothing of a body that it has begun, before it is answered 408.
     /// Default 30 s.
     pub body_stall: Duration,
-    /// Time that a client may take nothing of what is sent to it, before its connection is cut.
-    /// Default 30 s.
+    /// Time that a client may take nothing of what is sent to it, before its connection is cut, or
+    /// over HTTP/2 the one stream of which it takes nothing. Default 30 s.
     pub answer_stall: Duration,
     /// Time a request waits for a stream on a link before it is answered 503. Default 5 s.
     pub link_credit: Duration,

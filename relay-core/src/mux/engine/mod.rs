@@ -173,18 +173,7 @@ impl Mux {
         let floors = |streams| Floors::new(config.stream_window, streams, memory.clone());
         let own_floors = floors(config.open_streams_max);
         let peer_floors = floors(config.accept_streams_max);
-        let hello = Hello {
-            stream_window: config.stream_window,
-            payload_max: config.payload_max,
-            head_max: config.head_max,
-            streams: peer_floors.streams(),
-            keep_alive: config.keep_alive_idle,
-            link: config.link,
-            instance: config.instance,
-            name: config.name.clone(),
-            epoch: config.epoch,
-            software: concat!("relay/", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
+        let hello = Hello { streams: peer_floors.streams(), ..Hello::of(&config) };
         let slots = LinkSlots { preface: Some(hello.encode(side)), ..LinkSlots::default() };
         Ok(Self {
             side,
