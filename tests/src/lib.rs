@@ -11,4 +11,5 @@ pub mod client;
 pub mod logs;
 pub mod pki;
 pub mod roles;
+pub mod seeds;
 pub mod site;

@@ -9,7 +9,9 @@ use bytes::{Bytes, BytesMut};
 use super::op::Op;
 use super::referee::Referee;
 use super::view::{Block, Receiving, Sending, View, block, payload};
-use crate::mux::{Batch, Config, HeadKind, Mux, OpenError, SendError, Side, StreamCode, StreamId};
+use crate::mux::{
+    Batch, Config, HeadKind, LinkError, Mux, OpenError, SendError, Side, StreamCode, StreamId,
+};
 
 /// Slices of a batch, with room to spare.
 const SLICES: usize = 80;
@@ -99,6 +101,45 @@ impl End {
         let floor = u64::from(self.config.stream_window);
         let above: u64 = self.views.values().map(|v| v.held().saturating_sub(floor)).sum();
         assert!(above <= growth, "{:?} holds more than was reserved", self.side);
+    }
+
+    /// What the engine says of itself when asked.
+    pub(super) fn check_answers(&self, peer: &Self) {
+        let room = peer.config.stream_window.min(self.config.send_queue_max);
+        assert!(self.mux.peer().is_none() || self.mux.initial_room() == room as usize);
+        let open = self.views.values().filter(|view| !view.released);
+        let step = open.map(|view| self.mux.grant_step(view.id)).min();
+        let least = self.config.stream_window as usize / 4;
+        assert!(step.is_none_or(|step| step >= least), "grants of {step:?}, {least} at least");
+        assert!(!self.predicted || self.mux.is_draining() == self.draining);
+    }
+
+    /// Ends the link: for this reason, unless it has ended before.
+    pub(super) fn close(&mut self) {
+        let reason = self.mux.closed().cloned().unwrap_or(LinkError::ClosedHere);
+        self.mux.close();
+        assert_eq!(self.mux.closed(), Some(&reason), "the first reason stays");
+    }
+
+    /// Takes the pipe away: the link has ended, and there is nothing more to write.
+    pub(super) fn lose(&mut self, peer: &Self, now: Instant) {
+        let before = self.mux.closed().cloned();
+        self.mux.handle_lost("cut");
+        assert!(self.mux.is_lost());
+        let is_goodbye = peer.heard.serves().is_some();
+        match (before, self.mux.closed()) {
+            (Some(before), after) => assert_eq!(after, Some(&before), "the first reason stays"),
+            (None, Some(LinkError::ClosedByPeer { code: 0, .. })) => {
+                assert!(is_goodbye || !self.predicted, "the peer has not said goodbye");
+            }
+            (None, after) => {
+                assert!(matches!(after, Some(LinkError::Lost { .. })), "{after:?}");
+                assert!(!is_goodbye || !self.predicted, "the peer has said goodbye");
+            }
+        }
+        let written = self.batch.len();
+        self.mux.poll_transmit(now, &mut self.batch);
+        assert_eq!(self.batch.len(), written, "there is no pipe to write to");
     }
 
     /// Every stream this side knows, over or not.
@@ -199,6 +240,8 @@ impl End {
     /// `needs`. Nothing is taken on a stream that was let go of.
     fn is_taken(&self, id: StreamId, needs: Sending, answer: Result<(), SendError>) -> bool {
         let Some(view) = self.views.get(&id) else { return false };
+        let silent = answer.is_err_and(|error| error.to_string().is_empty());
+        assert!(!silent, "a refusal says why");
         if !self.predicted {
             return answer.is_ok();
         }

@@ -89,8 +89,12 @@ pub fn mux_ops(data: &[u8]) {
 /// Operations of one run at most, so that one input takes milliseconds.
 pub const OPS_MAX: usize = 400;
 
-/// Settings of listener and dialer: small, so that every limit is met often, and not the same.
+/// Settings of listener and dialer: mostly small, so that every limit is met often, and not the
+/// same.
 pub fn configs(choice: u8) -> [Config; 2] {
+    if choice >= ROOMY {
+        return roomy_configs();
+    }
     let tiny = |accept: u32, open: u32| Config {
         stream_window: 1024,
         receive_memory_max: u64::from(accept + open) * 1024 + 5 * 1024,
@@ -113,4 +117,23 @@ pub fn configs(choice: u8) -> [Config; 2] {
             Config { receive_memory_max: 6 * 1024, send_queue_max: 1, ..tiny(3, 3) },
         ],
     }
+}
+
+/// Choices from here on are settings with room for what small ones never meet: payload that
+/// travels uncopied, streams that have sent enough to wait behind others, batches that are full.
+pub const ROOMY: u8 = 240;
+
+fn roomy_configs() -> [Config; 2] {
+    let stream_window = 96 << 10;
+    let roomy = |payload_max: u32| Config {
+        stream_window,
+        receive_memory_max: 9 * u64::from(stream_window),
+        accept_streams_max: 4,
+        open_streams_max: 4,
+        payload_max,
+        ping_timeout: Duration::from_mins(1),
+        ..Config::default()
+    };
+    // What the listener sends is copied, what the dialer sends is not.
+    [roomy(16_376), roomy(1024)]
 }

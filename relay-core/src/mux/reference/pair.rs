@@ -91,6 +91,8 @@ impl Pair {
             }
             Op::Advance(millis) => self.advance(Duration::from_millis(millis.into())),
             Op::Drain(side) => self.drain(side),
+            Op::Close(side) => self.both(side).0.close(),
+            Op::Lose(side) => self.lose(side),
             Op::Inject(side, frame) => self.inject(side, frame),
             Op::Open(side, ..)
             | Op::SendHead(side, ..)
@@ -119,6 +121,7 @@ impl Pair {
             let (end, peer) = self.both(side);
             end.tell_events(peer);
             end.check_memory();
+            end.check_answers(peer);
         }
     }
 
@@ -192,6 +195,12 @@ impl Pair {
         let (end, _) = self.both(side);
         end.mux.drain(now);
         end.draining = true;
+    }
+
+    fn lose(&mut self, side: Side) {
+        let now = self.now;
+        let (end, peer) = self.both(side);
+        end.lose(peer, now);
     }
 
     fn inject(&mut self, side: Side, frame: Injected) {
