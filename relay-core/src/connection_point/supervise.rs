@@ -85,10 +85,14 @@ impl ConnectionPoint {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
+        let limits = &self.inner.config.limits;
         let config = Config {
             name: self.inner.config.name.chars().take(64).collect(),
             epoch: self.inner.epoch,
             link: fastrand::u64(..),
+            memory: Some(self.inner.link_memory.clone()),
+            // A backend that takes nothing of an upload is given up by its own limit.
+            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
             ..Config::default()
         };
         let (link, driver) = link::new(stream, Side::Dialer, config)?;

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::{self, DrainReport};
-use crate::mux::{Config, ConfigError, LinkError, Side, StreamCode};
+use crate::mux::{Config, ConfigError, LinkError, MemoryBudget, Side, StreamCode};
 use crate::transport::{ConnectError, Listener, Purpose, accept_link, accept_tls};
 
 use super::answer::{AnswerBody, InFlight};
@@ -54,6 +54,7 @@ struct Inner {
     links: AtomicU64,
     connections: Arc<Semaphore>,
     link_places: Semaphore,
+    link_memory: MemoryBudget,
     /// Bounds peers on the link port that are not authenticated yet.
     link_handshakes: Semaphore,
     /// Turns true when the instance stops.
@@ -96,6 +97,7 @@ impl Gateway {
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
             link_places: Semaphore::new(config.limits.links_max),
+            link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
             stopping: watch::Sender::new(false),
             config,
@@ -313,6 +315,9 @@ impl Gateway {
             instance: self.inner.config.instance.number().into(),
             name: self.inner.config.service.chars().take(64).collect(),
             link: fastrand::u64(..),
+            memory: Some(self.inner.link_memory.clone()),
+            // A client that takes nothing is cut by its own limit, which says why.
+            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.answer_stall),
             ..Config::default()
         };
         let (link, driver) = link::new(stream, Side::Listener, config)?;
