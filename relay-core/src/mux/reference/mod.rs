@@ -131,6 +131,7 @@ fn roomy_configs() -> [Config; 2] {
         accept_streams_max: 4,
         open_streams_max: 4,
         payload_max,
+        send_queue_shared: 0,
         ping_timeout: Duration::from_mins(1),
         ..Config::default()
     };
