@@ -8,7 +8,8 @@ use super::memory::MemoryBudget;
 /// Settings of one side of a link. The defaults suit a gateway link.
 ///
 /// Worst-case receive memory of a link is [`Config::receive_memory_max`] for payload, plus one
-/// head of `head_max` per stream, plus one read buffer of 256 KiB.
+/// head of `head_max` per stream, plus the 8 MiB of read buffers that unread payload may pin beyond
+/// its own size.
 ///
 /// Times range from 1 ms to 24 h.
 #[derive(Clone, Debug, Eq, PartialEq)]

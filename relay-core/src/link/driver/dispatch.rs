@@ -106,6 +106,7 @@ impl<P> Driver<P> {
         if let Some(item) = item
             && !state.recv_dropped
         {
+            self.buffers.note(id, &item);
             state.put_in(item);
         }
         if end {

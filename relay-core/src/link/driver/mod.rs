@@ -21,9 +21,11 @@ use super::handle::{Incoming, LinkStats};
 use super::shared::{Shared, Stage};
 
 mod dispatch;
+mod pinned;
 mod pipe;
 mod sweep;
 
+use pinned::Buffers;
 use pipe::{READ_BUFFER_MAX, READ_BUFFER_MIN};
 
 /// Octets read in one poll before other tasks get a turn: they free the buffer while it is warm.
@@ -50,6 +52,7 @@ pub struct Driver<P> {
     input: BytesMut,
     /// Octets that the next read buffer will have.
     read_buffer: usize,
+    buffers: Buffers,
     batch: Batch,
     flush_due: bool,
     /// Permits handed out so far, see [`Mux::openable_total`].
@@ -87,6 +90,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             cells: IdMap::default(),
             input: BytesMut::new(),
             read_buffer: READ_BUFFER_MIN,
+            buffers: Buffers::default(),
             batch: Batch::new(),
             flush_due: false,
             permits: 0,

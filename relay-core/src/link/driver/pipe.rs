@@ -27,7 +27,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             return false;
         }
         if self.input.capacity() - self.input.len() < READ_SPACE_MIN {
-            self.input.reserve(self.read_buffer);
+            self.renew_buffer();
         }
         let space = self.input.capacity() - self.input.len();
         match poll_read_buf(Pin::new(&mut self.pipe), cx, &mut self.input) {
