@@ -1,6 +1,7 @@
 //! Shared parts of the cross-room tests.
 
 pub mod mux;
+pub mod paths;
 
 /// Compiles the README's examples.
 #[cfg(doctest)]

@@ -252,3 +252,23 @@ impl Mux {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_round_trip_is_that_of_this_span_and_the_last() {
+        let start = Instant::now();
+        let mut shortest = Shortest { this_span: None, last_span: None, span_began: start };
+        assert_eq!(shortest.get(), None);
+        let millis = Duration::from_millis;
+        // Seconds, sample, and what is believed then.
+        for (seconds, sample, believed) in
+            [(0, 9, 9), (1, 5, 5), (9, 7, 5), (10, 8, 5), (19, 9, 5), (20, 9, 8), (31, 20, 9)]
+        {
+            shortest.note(millis(sample), start + Duration::from_secs(seconds));
+            assert_eq!(shortest.get(), Some(millis(believed)), "after {seconds} s");
+        }
+    }
+}

@@ -206,10 +206,11 @@ impl Mux {
         })
     }
 
-    /// How many octets taken from the stream are worth a grant: a quarter of its window.
+    /// How many octets taken from the stream are worth a grant: a quarter of its window, and at
+    /// most 512 KiB.
     pub fn grant_step(&self, id: StreamId) -> usize {
-        let size = self.streams.get(id).map_or(0, |stream| stream.window.size());
-        usize::try_from(size / 4).unwrap_or(usize::MAX)
+        let step = self.streams.get(id).map_or(0, |stream| stream.window.step());
+        usize::try_from(step).unwrap_or(usize::MAX)
     }
 
     /// Octets that a stream has room for when it is opened.
