@@ -7,6 +7,7 @@ pub mod mux;
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+pub mod carriers;
 pub mod client;
 pub mod logs;
 pub mod pki;
