@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::carrier::Carrier;
 use super::op::Op;
 use super::referee::Referee;
 use super::view::{Block, Receiving, Sending, View, block, payload};
@@ -19,7 +20,7 @@ const SLICES: usize = 80;
 /// Interim heads that a peer takes on one stream.
 const INTERIM_HEADS_MAX: usize = 8;
 
-/// One side: its engine, the pipe it sends into, and what the model knows of it.
+/// One side: its engine, what it has left to write, and what the model knows of it.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -31,8 +32,6 @@ pub struct End {
     pub mux: Mux,
     pub(super) config: Config,
     pub(super) batch: Batch,
-    /// Octets in the pipe towards the other side.
-    pub(super) pipe: Vec<u8>,
     /// Octets that arrived and that the engine has left for later.
     pub(super) input: BytesMut,
     /// What this side has sent.
@@ -56,7 +55,6 @@ impl End {
             side,
             mux: Mux::new(side, config.clone(), now).expect("the settings of a pair are valid"),
             batch: Batch::new(),
-            pipe: Vec::new(),
             input: BytesMut::new(),
             sent: Referee::new(side, &config, peer),
             heard: Referee::new(side, &config, peer),
@@ -72,8 +70,27 @@ impl End {
         }
     }
 
+    /// What is ready is added to the batch, and judged.
+    pub(super) fn fill_batch(&mut self, peer: &Self, now: Instant) {
+        let before = self.batch.len();
+        self.mux.poll_transmit(now, &mut self.batch);
+        if self.batch.len() > before {
+            let added = self.unwritten().split_off(before);
+            self.sent.see(&added, self.predicted.then_some(&peer.heard));
+        }
+    }
+
+    /// One write: `carrier` takes at most `octets_max` of the batch. Returns how many it took.
+    pub(super) fn write_to(&mut self, carrier: &mut impl Carrier, octets_max: usize) -> usize {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let used = self.batch.io_slices(&mut slices);
+        let taken = carrier.write(self.side, &slices[..used], octets_max);
+        self.batch.advance(taken);
+        taken
+    }
+
     /// A copy of what the batch has left to write.
-    pub(super) fn unwritten(&self) -> Vec<u8> {
+    fn unwritten(&self) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let used = self.batch.io_slices(&mut slices);
         let octets: Vec<u8> = slices[..used].iter().flat_map(|s| s.iter().copied()).collect();

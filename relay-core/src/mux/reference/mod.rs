@@ -3,7 +3,9 @@
 //! - [`decoder`] reads frames from whole octets, straight from the specification.
 //! - [`referee`] watches one direction of the wire and knows what may be sent when.
 //! - [`op`] is something that the owner of a link, the pipe or the clock can do.
-//! - [`pair`] joins two engines by two pipes and does operations; [`end`] is one side, and predicts
+//! - [`carrier`] is what octets go through from one engine to the other: pipes of memory here, and
+//!   whatever else carries octets in order, from outside.
+//! - [`pair`] joins two engines by a carrier and does operations; [`end`] is one side, and predicts
 //!   what its engine must answer; [`view`] is what one side knows of one stream; `judge` says what
 //!   the model says to events and to the state at rest.
 //! - `hostile` is one engine against any octets, without predictions; `hello` holds the decoder of
@@ -15,6 +17,7 @@
 //!
 //! Read [`pair::Pair`] first, then [`referee::Referee`].
 
+pub mod carrier;
 pub mod decoder;
 pub mod end;
 mod hello;
@@ -28,6 +31,7 @@ pub mod view;
 use std::time::Duration;
 
 use super::{Config, FrameLimits};
+use carrier::{Carrier, Pipe};
 use decoder::Limits;
 use op::Op;
 use pair::Pair;
@@ -70,16 +74,25 @@ fn splits(len: usize, seed: u16) -> Vec<usize> {
     parts
 }
 
-/// The body of the fuzz target `mux_ops`: two engines do what `data` says, the model predicts.
+/// The body of the fuzz target `mux_ops`: [`mux_ops_over`] a pipe that takes every write whole.
+///
+/// # Panics
+///
+/// If an engine does anything that the model or the referee does not allow.
+pub fn mux_ops(data: &[u8]) {
+    mux_ops_over(Pipe::whole(), data);
+}
+
+/// Two engines do what `data` says over `carrier`, the model predicts.
 ///
 /// The first octet chooses the settings, every four octets after it are one [`Op`].
 ///
 /// # Panics
 ///
 /// If an engine does anything that the model or the referee does not allow.
-pub fn mux_ops(data: &[u8]) {
+pub fn mux_ops_over(carrier: impl Carrier, data: &[u8]) {
     let Some((&settings, ops)) = data.split_first() else { return };
-    let mut pair = Pair::new(configs(settings));
+    let mut pair = Pair::new(configs(settings), carrier);
     for raw in ops.as_chunks::<4>().0.iter().take(OPS_MAX) {
         pair.apply(Op::from_octets(*raw));
     }
