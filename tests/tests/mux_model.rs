@@ -176,6 +176,28 @@ fn links_that_share_a_budget_grow_no_further_than_it_has() {
     assert_eq!(budget.leased(), 0);
 }
 
+/// The last of a stream goes without a frame, so the batch is empty, and there is credit to return.
+#[test]
+fn a_stop_that_is_too_late_leaves_nothing_ready_behind_an_empty_batch() {
+    let (opener, acceptor) = (Side::Listener, Side::Dialer);
+    let mut pair = Pair::new(configs(0), Pipe::whole());
+    for op in [
+        Op::Open(opener, 9, false),
+        Op::Settle,
+        Op::SendHead(acceptor, 0, 9, HeadKind::FinalAndEnd),
+        Op::Settle,
+        Op::Stop(acceptor, 0),
+        Op::Finish(opener, 0),
+        Op::Transmit(opener, usize::MAX),
+        Op::Deliver(acceptor, usize::MAX),
+        Op::Release(acceptor, 0),
+        Op::Transmit(acceptor, usize::MAX),
+    ] {
+        pair.apply(op);
+    }
+    pair.finish();
+}
+
 /// What is written in any parts is read in any parts: all of it, in its order, each way apart.
 fn keeps_what_it_carries(mut carrier: impl Carrier, steps: &[(bool, bool, usize)]) {
     let mut written = [Vec::new(), Vec::new()];

@@ -78,6 +78,15 @@ impl End {
             let added = self.unwritten().split_off(before);
             self.sent.see(&added, self.predicted.then_some(&peer.heard));
         }
+        if self.batch.is_empty() {
+            // Here a driver goes to sleep.
+            self.mux.poll_transmit(now, &mut self.batch);
+            assert!(
+                self.batch.is_empty(),
+                "{:?} had something ready and did not say so",
+                self.side
+            );
+        }
     }
 
     /// One write: `carrier` takes at most `octets_max` of the batch. Returns how many it took.

@@ -22,7 +22,8 @@
 //! - What is reserved stays within the budget, of the link and of those that share one:
 //!   `check_memory` of [`end`] and `check_budget` of [`pair`]. Reserved covers what is held and
 //!   what was promised.
-//! - At rest nothing ready is unflushed: `check_at_rest` of [`pair`].
+//! - At rest nothing ready is unflushed: `check_at_rest` of [`pair`]; and whenever an engine leaves
+//!   its batch empty, it does so again when asked at once, see `fill_batch` of [`end`].
 //! - Each half of each stream ends once on each side, by an event or by what that side did itself,
 //!   and is told nothing more: the states of [`view`], counted at rest by its `ended_once`.
 //! - When every stream was let go of, everything is as at the start: `check_nothing_left` of
