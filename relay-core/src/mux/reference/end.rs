@@ -78,6 +78,15 @@ impl End {
             let added = self.unwritten().split_off(before);
             self.sent.see(&added, self.predicted.then_some(&peer.heard));
         }
+        if self.batch.is_empty() {
+            // Here a driver goes to sleep.
+            self.mux.poll_transmit(now, &mut self.batch);
+            assert!(
+                self.batch.is_empty(),
+                "{:?} had something ready and did not say so",
+                self.side
+            );
+        }
     }
 
     /// One write: `carrier` takes at most `octets_max` of the batch. Returns how many it took.
@@ -109,15 +118,30 @@ impl End {
         }
     }
 
-    /// The engine's memory for payload stays within what it was given.
+    /// The engine's memory for payload stays within what it was given, and covers what it holds
+    /// and what it has promised to take.
     pub(super) fn check_memory(&self) {
-        let floors = u64::from(self.config.accept_streams_max + self.config.open_streams_max)
-            * u64::from(self.config.stream_window);
-        let growth = self.mux.stats().window_growth;
-        assert!(growth <= self.config.receive_memory_max - floors, "windows outgrew their memory");
+        let floors = self.config.floors();
+        let stats = self.mux.stats();
+        let growth = stats.window_growth;
+        assert_eq!(stats.memory_reserved, floors + growth, "{:?} reserves floors", self.side);
+        assert!(stats.memory_reserved <= self.config.receive_memory_max, "windows outgrew memory");
         let floor = u64::from(self.config.stream_window);
         let above: u64 = self.views.values().map(|v| v.held().saturating_sub(floor)).sum();
         assert!(above <= growth, "{:?} holds more than was reserved", self.side);
+        if self.predicted {
+            let credit = |view| self.credit_out(view).saturating_sub(floor);
+            let above: u64 = self.views.values().map(credit).sum();
+            assert!(above <= growth, "{:?} has promised more than was reserved", self.side);
+        }
+    }
+
+    /// Octets that this side has promised to hold of a half-stream: what was granted and not passed
+    /// on.
+    fn credit_out(&self, view: &View) -> u64 {
+        let is_taken = matches!(view.recv, Receiving::AwaitHead | Receiving::Open);
+        let granted = self.sent.window(view.id.number());
+        if is_taken { granted - view.taken } else { view.held() }
     }
 
     /// What the engine says of itself when asked.

@@ -11,6 +11,24 @@
 //! - `hostile` is one engine against any octets, without predictions; `hello` holds the decoder of
 //!   prefaces and hellos against the engine and against what it encodes.
 //!
+//! The invariants of a link, and who asserts them after every operation or, where it says so, at
+//! rest, that is when everything ready has been sent and delivered:
+//!
+//! - What is read is a prefix of what was written: `on_data` of `judge` compares the octets, and at
+//!   rest that none stays behind.
+//! - Credit is conserved: [`referee`] lets nobody send or open more than was granted, `room` of
+//!   [`end`] predicts to the octet what a writer may write, `check_memory` bounds what is granted,
+//!   and at rest nobody lacks credit that the peer has to give, for payload as for streams.
+//! - What is reserved stays within the budget, of the link and of those that share one:
+//!   `check_memory` of [`end`] and `check_budget` of [`pair`]. Reserved covers what is held and
+//!   what was promised.
+//! - At rest nothing ready is unflushed: `check_at_rest` of [`pair`]; and whenever an engine leaves
+//!   its batch empty, it does so again when asked at once, see `fill_batch` of [`end`].
+//! - Each half of each stream ends once on each side, by an event or by what that side did itself,
+//!   and is told nothing more: the states of [`view`], counted at rest by its `ended_once`.
+//! - When every stream was let go of, everything is as at the start: `check_nothing_left` of
+//!   `judge`. When the engines are gone, the shared budget is whole again: `finish` of [`pair`].
+//!
 //! Property tests, fuzz targets and the replay of their corpora share these. Nothing here is used
 //! by the engine; every violation is a panic that says what was violated. Hidden behind the feature
 //! `fuzzing` and not covered by semver.
@@ -30,7 +48,7 @@ pub mod view;
 
 use std::time::Duration;
 
-use super::{Config, FrameLimits};
+use super::{Config, FrameLimits, MemoryBudget};
 use carrier::{Carrier, Pipe};
 use decoder::Limits;
 use op::Op;
@@ -120,6 +138,9 @@ pub fn configs(choice: u8) -> [Config; 2] {
         ping_timeout: Duration::from_mins(1),
         ..Config::default()
     };
+    if choice == SHARED {
+        return sharing_configs(&tiny(3, 3));
+    }
     match choice % 5 {
         0 => [tiny(1, 2), tiny(2, 1)],
         1 => [tiny(3, 5), Config { send_queue_max: 4096, payload_max: 1500, ..tiny(4, 3) }],
@@ -130,6 +151,16 @@ pub fn configs(choice: u8) -> [Config; 2] {
             Config { receive_memory_max: 6 * 1024, send_queue_max: 1, ..tiny(3, 3) },
         ],
     }
+}
+
+/// The choice of settings by which both sides share one budget of memory: beyond the floors it has
+/// what one window of one of them grows by.
+pub const SHARED: u8 = ROOMY - 1;
+
+fn sharing_configs(each: &Config) -> [Config; 2] {
+    let memory = MemoryBudget::new(2 * each.floors() + u64::from(each.stream_window));
+    let each = Config { memory: Some(memory), ..each.clone() };
+    [each.clone(), each]
 }
 
 /// Choices from here on are settings with room for what small ones never meet: payload that

@@ -129,6 +129,17 @@ impl<C: Carrier> Pair<C> {
             end.check_memory();
             end.check_answers(peer);
         }
+        self.check_budget();
+    }
+
+    /// What both engines have reserved is what is leased of a budget they share, and not more than
+    /// that has.
+    fn check_budget(&self) {
+        let reserved: u64 = self.ends.iter().map(|end| end.mux.stats().memory_reserved).sum();
+        for budget in self.ends.iter().filter_map(|end| end.config.memory.as_ref()) {
+            assert_eq!(budget.leased(), reserved, "reserved and leased");
+            assert!(reserved <= budget.limit(), "{reserved} octets exceed {budget:?}");
+        }
     }
 
     fn predict_no_more(&mut self) {
@@ -226,19 +237,23 @@ impl<C: Carrier> Pair<C> {
     /// # Panics
     ///
     /// If something is.
-    pub fn finish(&mut self) {
+    pub fn finish(mut self) {
         // Twice: a stream whose opening was on its way is known to its acceptor only afterwards.
         for _ in 0..2 {
             self.settle();
             self.release_all();
         }
         self.settle();
-        if !self.ends.iter().all(|end| end.predicted) {
-            return;
+        if self.ends.iter().all(|end| end.predicted) {
+            for side in BOTH {
+                let (end, peer) = self.both(side);
+                end.check_nothing_left(peer);
+            }
         }
-        for side in BOTH {
-            let (end, peer) = self.both(side);
-            end.check_nothing_left(peer);
+        let budgets = self.ends.each_ref().map(|end| end.config.memory.clone());
+        drop(self);
+        for budget in budgets.into_iter().flatten() {
+            assert_eq!(budget.leased(), 0, "links that are gone keep memory");
         }
     }
 
@@ -260,6 +275,7 @@ impl<C: Carrier> Pair<C> {
             let (end, peer) = self.both(side);
             assert!(end.batch.is_empty(), "{side:?} has something to send at rest");
             assert!(end.sent.at_boundary() && end.heard.at_boundary(), "half a frame at rest");
+            assert_eq!(end.sent.frames(), end.heard.frames(), "every frame has arrived at rest");
             end.check_at_rest(peer);
         }
     }
