@@ -1,9 +1,10 @@
 //! What handles leave for the driver: the agenda they meet over.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use super::cell::{Cell, State};
+use super::sync::{Mutex, MutexGuard};
 
 /// What the whole link is asked to do.
 #[derive(Clone, Copy, Debug, Default)]

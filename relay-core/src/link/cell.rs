@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use crate::mux::{HeadKind, SendError, StreamCode, StreamId};
 
 use super::recv::{Head, RecvError};
+use super::sync::{Mutex, MutexGuard};
 
 /// Something a handle wants sent, in order.
 #[derive(Debug)]
@@ -92,6 +93,16 @@ impl Cell {
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing that runs under the lock panics half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Locks the cell for the driver, which has just taken it from the agenda. It is clean from
+    /// here on, not once the driver has looked: what is changed behind this look puts it there
+    /// again.
+    pub(super) fn lock_clean(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        debug_assert!(state.dirty, "a cell stands on the agenda once, and while it is dirty");
+        state.dirty = false;
+        state
     }
 }
 

@@ -1,7 +1,6 @@
 //! The handle of a link.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use super::driver::{Driver, now};
 use super::recv::RecvStream;
 use super::send::SendStream;
 use super::shared::{Shared, Stage};
+use super::sync::{AtomicUsize, Ordering};
 
 /// Begins a link over `pipe`, which is connected and, where it matters, authenticated.
 ///
@@ -163,7 +163,7 @@ fn ended() -> LinkError {
 }
 
 impl Link {
-    fn shared(&self) -> &Arc<Shared> {
+    pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared.0
     }
 
@@ -261,7 +261,7 @@ impl Link {
         Ok(Some(self.open_with_permit(head, end)))
     }
 
-    fn open_with_permit(&self, head: Bytes, end: End) -> (SendStream, RecvStream) {
+    pub(super) fn open_with_permit(&self, head: Bytes, end: End) -> (SendStream, RecvStream) {
         let ended = end == End::NoPayload;
         // Its first payload then leaves with its head.
         let room = self.shared().initial_room.load(Ordering::Acquire);

@@ -52,6 +52,7 @@ mod handle;
 mod recv;
 mod send;
 mod shared;
+mod sync;
 
 pub use driver::Driver;
 pub use handle::{
@@ -60,5 +61,7 @@ pub use handle::{
 pub use recv::{Head, RecvError, RecvStream};
 pub use send::SendStream;
 
+#[cfg(all(test, relay_loom))]
+mod models;
 #[cfg(test)]
 mod tests;

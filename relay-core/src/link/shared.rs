@@ -1,7 +1,6 @@
 //! What all handles of a link and its driver share.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -9,6 +8,7 @@ use crate::mux::{Hello, LinkError};
 
 use super::agenda::Agenda;
 use super::handle::{Incoming, LinkStats};
+use super::sync::{AtomicBool, AtomicUsize, Mutex, Ordering};
 
 /// Where a link is in its life, as its handles see it.
 #[derive(Clone, Debug)]

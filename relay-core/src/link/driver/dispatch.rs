@@ -1,7 +1,6 @@
 //! From the engine to the handles: what arrived, and what became of their streams and the link.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -12,6 +11,7 @@ use super::super::handle::Incoming;
 use super::super::recv::{Head, RecvError, RecvStream};
 use super::super::send::SendStream;
 use super::super::shared::Stage;
+use super::super::sync::Ordering;
 use super::Driver;
 
 impl<P> Driver<P> {
@@ -49,7 +49,7 @@ impl<P> Driver<P> {
             Event::Stopped { id, code } => self.fail(id, SendError::Stopped(code), None),
             Event::Writable { id } | Event::Unread { id } => {
                 if let Some(cell) = self.cells.get(&id).cloned() {
-                    self.take_up(&cell);
+                    self.take_up(&cell, cell.lock());
                 }
             }
             Event::GoingAway { .. } => self.set_draining(),
@@ -124,8 +124,7 @@ impl<P> Driver<P> {
         }
         if state.is_unheld() {
             // Only what waited in the outbox held the stream, and no event tells of room any more.
-            drop(state);
-            self.take_up(&cell);
+            self.take_up(&cell, state);
         }
     }
 }

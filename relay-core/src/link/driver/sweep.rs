@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::mux::{OpenError, SendError, StreamCode, StreamId};
 
 use super::super::cell::{Cell, Out, State};
+use super::super::sync::MutexGuard;
 use super::{Driver, Progress};
 
 impl<P> Driver<P> {
@@ -14,7 +15,7 @@ impl<P> Driver<P> {
         let orders = self.shared.agenda.take(&mut swept);
         let progress = !swept.is_empty() || orders.is_some();
         for cell in swept.drain(..) {
-            self.take_up(&cell);
+            self.take_up(&cell, cell.lock_clean());
         }
         self.sweeping = swept;
         if let Some(orders) = orders {
@@ -36,10 +37,8 @@ impl<P> Driver<P> {
         progress
     }
 
-    /// Takes up one cell.
-    pub(super) fn take_up(&mut self, cell: &Arc<Cell>) {
-        let mut state = cell.lock();
-        state.dirty = false;
+    /// Takes up what one cell holds, which `state` has locked.
+    pub(super) fn take_up(&mut self, cell: &Arc<Cell>, mut state: MutexGuard<'_, State>) {
         if let Some((head, end)) = state.opening.take() {
             match self.mux.open(head, end) {
                 Ok(id) => {
