@@ -5,8 +5,9 @@ use std::hint::black_box;
 use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput};
 use relay_benches::engines::{Engines, Sender};
+use relay_benches::samples::data_frames;
 use relay_benches::{BULK_OCTETS, payload};
-use relay_core::mux::{Decoder, Flags, FrameLimits, Header, Kind, StreamId};
+use relay_core::mux::{Decoder, FrameLimits, HEADER_LEN};
 
 /// The longest DATA payload by default: header and payload are 16 KiB together.
 const FULL_PAYLOAD: usize = 16_376;
@@ -14,7 +15,7 @@ const FULL_PAYLOAD: usize = 16_376;
 /// The payload of the small frames.
 const SMALL_PAYLOAD: usize = 64;
 
-/// Octets on the wire that the decoder is given at once.
+/// Octets on the wire that the decoder is given at once, at least.
 const WIRE_OCTETS: usize = 1 << 20;
 
 /// Credit of each stream in bulk: so wide that the engines, not the window, are measured.
@@ -69,7 +70,7 @@ fn decode(criterion: &mut Criterion) {
     let limits = FrameLimits { payload_max: 16_376, head_max: 16_376 };
     let mut group = criterion.benchmark_group("mux/codec");
     for (name, len) in [("decode_16k", FULL_PAYLOAD), ("decode_64", SMALL_PAYLOAD)] {
-        let wire = data_frames(len);
+        let wire = data_frames(len, WIRE_OCTETS.div_ceil(len + HEADER_LEN));
         group.throughput(Throughput::Bytes(wire.len() as u64));
         group.bench_function(name, |bencher| {
             let input = || BytesMut::from(&wire[..]);
@@ -83,18 +84,6 @@ fn decode(criterion: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-/// About [`WIRE_OCTETS`] of DATA frames of `len` octets each.
-fn data_frames(len: usize) -> Vec<u8> {
-    let mut wire = Vec::with_capacity(WIRE_OCTETS + len);
-    let wire_len = u32::try_from(len).expect("a frame's payload is at most 65,528 octets");
-    while wire.len() < WIRE_OCTETS {
-        let stream = StreamId::from_wire(1);
-        wire.extend_from_slice(&Header::encode(Kind::Data, Flags::NONE, stream, wire_len));
-        wire.extend_from_slice(&payload(len));
-    }
-    wire
 }
 
 fn bulk(criterion: &mut Criterion) {

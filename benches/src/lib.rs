@@ -17,11 +17,13 @@ use bytes::Bytes;
 
 pub mod cases;
 pub mod engines;
+pub mod instructions;
 pub mod load;
 pub mod peers;
 pub mod pipes;
 pub mod pki;
 pub mod relay;
+pub mod samples;
 
 /// Octets of one bulk transfer.
 pub const BULK_OCTETS: usize = 16 << 20;

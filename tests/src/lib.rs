@@ -1,14 +1,17 @@
 //! Shared parts of the cross-room tests.
 
 pub mod mux;
+pub mod paths;
 
 /// Compiles the README's examples.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+pub mod carriers;
 pub mod client;
 pub mod logs;
 pub mod pki;
 pub mod roles;
+pub mod seeds;
 pub mod site;

@@ -198,16 +198,5 @@ pub fn hello(config: &Config) -> Vec<u8> {
 
 /// What a dialer with `config` says of itself.
 pub fn hello_of(config: &Config) -> Hello {
-    Hello {
-        stream_window: config.stream_window,
-        payload_max: config.payload_max,
-        head_max: config.head_max,
-        streams: config.accept_streams_max,
-        keep_alive: config.keep_alive_idle,
-        link: 7,
-        instance: 0,
-        name: "hostile".to_owned(),
-        epoch: 1,
-        software: "test".to_owned(),
-    }
+    Hello { link: 7, name: "hostile".to_owned(), epoch: 1, ..Hello::of(config) }
 }

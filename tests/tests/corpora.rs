@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use relay_core::exchange::reference::head_block;
 use relay_core::mux::reference;
+use relay_tests::seeds;
 
 /// Memory that a run of `mux_hostile_peer` may take whatever the peer sends: two settings of tens
 /// of KiB. Windows of 16 MiB or frames of 64 KiB, which a peer may claim, would exceed it.
@@ -17,9 +18,13 @@ const HOSTILE_BYTES_MAX: u64 = 256 << 10;
 /// And for each octet that the peer sends: the shortest frame has eight.
 const HOSTILE_BYTES_PER_OCTET: u64 = 16;
 
+fn folder(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
+}
+
 /// The files of one corpus, in the order of their names.
 fn corpus(target: &str) -> Vec<PathBuf> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
+    let dir = folder(target);
     let entries = std::fs::read_dir(&dir).unwrap_or_else(|e| panic!("{}: {e}", dir.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -66,4 +71,26 @@ fn the_corpus_of_head_block_passes() {
 #[test]
 fn the_corpus_of_hello_passes() {
     replay("hello", reference::hello);
+}
+
+/// With `RELAY_WRITE_SEEDS=1` the files are written first.
+#[test]
+fn the_written_seeds_are_in_the_corpora() {
+    for seed in seeds::all() {
+        let file = folder(seed.target).join(seed.name);
+        if std::env::var_os("RELAY_WRITE_SEEDS").is_some() {
+            std::fs::write(&file, &seed.octets).unwrap();
+        }
+        let kept = std::fs::read(&file).unwrap_or_default();
+        let how = "RELAY_WRITE_SEEDS=1 cargo test -p relay-tests --test corpora the_written_seeds";
+        assert!(kept == seed.octets, "{} is not what {how} makes", file.display());
+    }
+}
+
+#[test]
+fn no_corpus_exceeds_a_mebibyte() {
+    for target in ["frame_decode", "mux_ops", "mux_hostile_peer", "head_block", "hello"] {
+        let sizes = corpus(target).iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+        assert!(sizes < 1 << 20, "{target} has {sizes} octets");
+    }
 }

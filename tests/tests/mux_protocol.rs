@@ -458,8 +458,9 @@ fn link_slots_leave_before_openings_those_before_stream_slots_and_payload_last()
 // [MUX-45] -
 #[test]
 fn a_batch_that_is_full_is_not_added_to() {
-    let mut victim = victim();
-    for _ in 0..8 {
+    let many = Config { accept_streams_max: 20, open_streams_max: 20, ..config() };
+    let mut victim = Victim::new(many);
+    for _ in 0..20 {
         victim.mux.open(Bytes::from(vec![7; 16_000]), true).unwrap();
     }
     let mut batch = Batch::new();

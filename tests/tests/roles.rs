@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use relay_core::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
 use relay_core::link::{End, Link};
 use relay_core::mux::{Config, HeadKind, StreamCode};
+use relay_core::policy::NAMED_HEADERS;
 use relay_tests::client::{Answer, Client, Http, bare, with_body};
 use relay_tests::logs::Logs;
 use relay_tests::roles::{House, target, until, within};
@@ -135,6 +136,80 @@ async fn a_backend_that_is_down_is_502_at_the_connection_point() {
         assert!(!answer.parts.headers.contains_key("retry-after"));
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_answer_to_head_has_no_body_whoever_answers() {
+    within(async {
+        let backend = Backend::echo_path().await;
+        let up = House::before(backend.address);
+        let down = House::before(nobody().await);
+        let asked = [
+            (&up, target("/SMS_MP/x"), 200),
+            (&up, target("/elsewhere"), 404),
+            (&down, target("/SMS_MP/x"), 502),
+        ];
+        for (house, path, status) in asked {
+            let (gateway, _link) = house.joined().await;
+            for http in Http::BOTH {
+                let mut client = Client::join(&gateway, &house.ca, http).await;
+                // A client takes octets behind such a head for a broken answer.
+                let answer = client.ask(bare("HEAD", &path)).await;
+                assert_eq!((answer.status(), answer.body.len()), (status, 0), "{http:?}");
+            }
+            until(|| gateway.in_flight() == 0).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn octets_behind_an_answer_that_has_no_body_reach_no_client() {
+    within(async {
+        let house = House::before(([127, 0, 0, 1], 9).into());
+        let gateway = house.gateway(1);
+        let rogue = house.rogue_connection_point(&gateway, Config::default()).await;
+        let statuses = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED];
+        let turn = AtomicUsize::new(0);
+        let _count = answer_all(rogue.link.clone(), move |send| {
+            let status = statuses[turn.fetch_add(1, Ordering::Relaxed) % 2];
+            send.send_head(bare_head(status), HeadKind::Final).unwrap();
+            send.write_now(Bytes::from_static(b"HTTP/1.1 200 OK\r\n\r\n")).unwrap();
+            send.finish().unwrap();
+        });
+        for http in Http::BOTH {
+            let mut client = Client::join(&gateway, &house.ca, http).await;
+            for status in statuses {
+                let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+                let came = (answer.parts.status, answer.body.len());
+                assert_eq!(came, (status, 0), "{http:?}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_an_answer_gives_its_stream_back() {
+    for http in Http::BOTH {
+        within(leave_unread(http)).await;
+    }
+}
+
+async fn leave_unread(http: Http) {
+    let house = House::before(([127, 0, 0, 1], 9).into());
+    let gateway = house.gateway(1);
+    let rogue = house.rogue_connection_point(&gateway, Config::default()).await;
+    let site = tokio::spawn(async move {
+        let mut incoming = rogue.link.accept().await.unwrap();
+        incoming.send.send_head(bare_head(StatusCode::OK), HeadKind::Final).unwrap();
+        while incoming.send.write_chunk(octets(0, 4096)).await.is_ok() {}
+    });
+    let mut client = Client::join(&gateway, &house.ca, http).await;
+    let unread = client.send(bare("GET", &target("/SMS_MP/x"))).await.unwrap();
+    site.await.unwrap();
+    until(|| gateway.in_flight() == 0).await;
+    assert!(unread.into_body().collect().await.is_err(), "cut, over {http:?}");
 }
 
 #[tokio::test]
@@ -330,6 +405,20 @@ fn request_head(verb: &str, path: &str, headers: HeaderMap) -> Bytes {
     head.encode(&HeadLimits::default()).unwrap()
 }
 
+#[test]
+fn every_named_header_travels_as_a_code() {
+    let octets_with = |name: &str| {
+        let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
+        let headers = HeaderMap::from_iter([(name, "x".parse().unwrap())]);
+        request_head("GET", "/", headers).len()
+    };
+    for name in NAMED_HEADERS {
+        let unknown = "x".repeat(name.len());
+        // The length octet and the name itself are saved.
+        assert_eq!(octets_with(name) + 1 + name.len(), octets_with(&unknown), "{name}");
+    }
+}
+
 async fn answer_head(recv: &mut relay_core::link::RecvStream) -> AnswerHead {
     let head = recv.head().await.unwrap();
     AnswerHead::decode(head.block, &HeadLimits::default()).unwrap()
@@ -416,19 +505,18 @@ fn answer_all(
     counted
 }
 
+fn bare_head(status: StatusCode) -> Bytes {
+    let headers = HeaderMap::new();
+    let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
+    head.encode(&HeadLimits::default()).unwrap()
+}
+
 fn says_ok(send: &mut relay_core::link::SendStream) {
-    let head = AnswerHead {
-        status: StatusCode::OK,
-        reason: None,
-        headers: HeaderMap::new(),
-        origin: Origin::Site,
-    };
-    let block = head.encode(&HeadLimits::default()).unwrap();
-    send.send_head(block, HeadKind::FinalAndEnd).unwrap();
+    send.send_head(bare_head(StatusCode::OK), HeadKind::FinalAndEnd).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_what_was_never_looked_at_and_has_no_body_is_sent_again() {
+async fn only_what_was_never_looked_at_and_is_still_whole_is_sent_again() {
     within(async {
         let house = House::before(([127, 0, 0, 1], 9).into());
         let gateway = house.gateway(1);
@@ -450,6 +538,19 @@ async fn only_what_was_never_looked_at_and_has_no_body_is_sent_again() {
             statuses.push(ask(&house, &gateway, Http::One, post).await.status());
         }
         assert!(statuses.contains(&503) && statuses.contains(&200), "{statuses:?}");
+
+        for _ in 0..4 {
+            let before = *refused.borrow() + *taken.borrow();
+            let (sender, body) = fed();
+            let post = with_body("CCM_POST", &target("/SMS_MP/x"), body);
+            let answer = async { ask(&house, &gateway, Http::Two, post).await.status() };
+            let feed = async {
+                until(|| *refused.borrow() + *taken.borrow() > before).await;
+                // An error means that the answer did not wait for it.
+                let _ = sender.send(octets(0, 10)).await;
+            };
+            assert_eq!(tokio::join!(answer, feed).0, 200, "nothing of the body was taken");
+        }
     })
     .await;
 }

@@ -6,16 +6,17 @@ use std::sync::Arc;
 
 use relay_core::connection_point::LinkEnded;
 use relay_core::gateway::{Gateway, LinkRefused};
-use relay_core::mux::{Flags, Header, Hello, HelloError, Kind, LinkError, Side, StreamId};
+use relay_core::mux::{Config, Flags, Header, Hello, HelloError, Kind, LinkError, Side, StreamId};
 use relay_core::transport::{
     ConnectError, Identity, LINK_ALPN, accept_link, link_client_config, link_server_config,
     secure_link,
 };
-use relay_tests::client::{Client, Http, bare, tls};
+use relay_tests::client::{Client, Http, bare, tls, with_body};
 use relay_tests::logs::Logs;
+use relay_tests::mux::frames;
 use relay_tests::pki::SiteCa;
 use relay_tests::roles::{House, PIPE, SERVICE, address, target, until, within};
-use relay_tests::site::{Backend, nobody};
+use relay_tests::site::{Backend, fed, nobody, octets};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
@@ -253,6 +254,58 @@ async fn a_peer_that_says_nothing_is_given_up() {
         let refused = served.await.unwrap().unwrap_err();
         let in_time = matches!(refused, LinkRefused::Link(LinkError::HelloTimeout));
         assert!(in_time, "before the hello: {refused:?}");
+
+        let connection_point = house.connection_point(Vec::new());
+        let (_silent, pipe) = tokio::io::duplex(PIPE);
+        let ended = connection_point.serve_link(pipe, &address(1, 0)).await.unwrap_err();
+        let in_time = matches!(ended, LinkEnded::Connect(ConnectError::Timeout { .. }));
+        assert!(in_time, "a gateway: {ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_point_that_stops_waits_for_no_handshake() {
+    within(async {
+        let house = House::before(([127, 0, 0, 1], 9).into());
+        let connection_point = house.connection_point(Vec::new());
+        connection_point.clone().run(std::future::ready(())).await;
+        let (_silent, pipe) = tokio::io::duplex(PIPE);
+        let ended = connection_point.serve_link(pipe, &address(1, 0)).await;
+        assert!(ended.is_ok(), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_whose_pipe_is_full_still_says_why_it_ends() {
+    within(async {
+        let house = House::before(([127, 0, 0, 1], 9).into());
+        let gateway = house.gateway(1);
+        let (mut pipe, served) = secured(&house, &gateway).await;
+        // Wide windows, so that only the pipe holds the gateway back.
+        let config = Config { stream_window: 1 << 20, ..Config::default() };
+        pipe.write_all(&Hello::of(&config).encode(Side::Dialer)).await.unwrap();
+        pipe.flush().await.unwrap();
+        until(|| gateway.links() == 1).await;
+        let (sender, body) = fed();
+        let mut client = Client::join(&gateway, &house.ca, Http::Two).await;
+        let post = with_body("CCM_POST", &target("/SMS_MP/x"), body);
+        let asked = tokio::spawn(async move { client.ask(post).await.status() });
+        // Time passes only once nothing moves any more.
+        let second = std::time::Duration::from_secs(1);
+        while tokio::time::timeout(second, sender.send(octets(0, PIPE))).await.is_ok() {}
+
+        let unknown_kind = [0, 0, 0, 0xd0, 0, 0, 0, 0];
+        pipe.write_all(&unknown_kind).await.unwrap();
+        pipe.flush().await.unwrap();
+        let mut came = Vec::new();
+        // The end may be an error: TLS was not closed in good order.
+        while pipe.read_buf(&mut came).await.is_ok_and(|count| count > 0) {}
+        let last = frames(&came).pop().unwrap();
+        assert_eq!(last.kind, Kind::GoAway as u8);
+        served.await.unwrap().unwrap();
+        assert_eq!(asked.await.unwrap(), 502);
     })
     .await;
 }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -122,14 +124,19 @@ async fn a_cut_chunked_answer_has_no_last_chunk_on_the_wire() {
     .await;
 }
 
+/// A backend that takes every request whole and answers none.
+async fn silent_backend() -> Backend {
+    Backend::start(|request: Request<Incoming>| async move {
+        let _ = request.into_body().collect().await;
+        std::future::pending().await
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_link_lost_before_the_answer_is_502_and_the_site_was_asked_once() {
     within(async {
-        let backend = Backend::start(|request: Request<Incoming>| async move {
-            let _ = request.into_body().collect().await;
-            std::future::pending().await
-        })
-        .await;
+        let backend = silent_backend().await;
         let house = House::before(backend.address);
         for http in Http::BOTH {
             lose_all_links(&house, &backend, http, with_body("CCM_POST", &path(), full("1"))).await;
@@ -165,11 +172,7 @@ async fn lose_all_links(house: &House, backend: &Backend, http: Http, request: R
 #[tokio::test]
 async fn a_post_is_not_sent_again_over_the_link_that_is_left() {
     within(async {
-        let backend = Backend::start(|request: Request<Incoming>| async move {
-            let _ = request.into_body().collect().await;
-            std::future::pending().await
-        })
-        .await;
+        let backend = silent_backend().await;
         let house = House::before(backend.address);
         let gateway = house.gateway(1);
         let carrying = join(&gateway, &house.connection_point(Vec::new())).await;
@@ -182,6 +185,52 @@ async fn a_post_is_not_sent_again_over_the_link_that_is_left() {
         assert_eq!(asked.await.unwrap().status(), 502);
         backend.until_in_flight(0).await;
         assert_eq!(backend.seen().len(), 1);
+    })
+    .await;
+}
+
+/// The answer to a request whose link is lost while the site works on it and another is there, and
+/// how often the site saw it. The site answers whoever asks again.
+async fn asked_over_a_lost_link(http: Http, request: Request<Body>) -> (u16, usize) {
+    let asked_before = AtomicBool::new(false);
+    let backend = Backend::start(move |request: Request<Incoming>| {
+        let answers = asked_before.swap(true, Ordering::Relaxed);
+        async move {
+            let _ = request.into_body().collect().await;
+            if answers { Response::new(empty()) } else { std::future::pending().await }
+        }
+    })
+    .await;
+    let house = House::before(backend.address);
+    let gateway = house.gateway(1);
+    let carrying = join(&gateway, &house.connection_point(Vec::new())).await;
+    let mut client = Client::join(&gateway, &house.ca, http).await;
+    let asked = tokio::spawn(async move { client.ask(request).await.status() });
+    backend.until_in_flight(1).await;
+    let _left = join(&gateway, &house.connection_point(Vec::new())).await;
+    carrying.lose();
+    let status = asked.await.unwrap();
+    backend.until_in_flight(0).await;
+    until(|| gateway.in_flight() == 0).await;
+    (status, backend.seen().len())
+}
+
+#[tokio::test]
+async fn only_a_request_that_changes_nothing_is_sent_again_after_a_loss() {
+    within(async {
+        for http in Http::BOTH {
+            for verb in ["GET", "HEAD", "PROPFIND"] {
+                let came = asked_over_a_lost_link(http, bare(verb, &path())).await;
+                assert_eq!(came, (200, 2), "{verb} over {http:?}");
+                let request = with_body(verb, &path(), full("body"));
+                let came = asked_over_a_lost_link(http, request).await;
+                assert_eq!(came, (502, 1), "{verb} with a body over {http:?}");
+            }
+            for verb in ["CCM_POST", "BITS_POST"] {
+                let came = asked_over_a_lost_link(http, bare(verb, &path())).await;
+                assert_eq!(came, (502, 1), "{verb} over {http:?}");
+            }
+        }
     })
     .await;
 }

@@ -35,17 +35,24 @@ pub(super) enum Settings {
     Tuned,
 }
 
+/// Tunes a builder of either side; the two have these methods in common and no trait.
+macro_rules! tune {
+    ($builder:ident) => {
+        $builder
+            .max_frame_size(FRAME)
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(STREAM_WINDOW as usize)
+    };
+}
+
 impl Settings {
     fn client(self) -> client::Builder {
         let mut builder = client::Builder::new();
         // Else the first hundred streams go alone.
         builder.initial_max_send_streams(STREAMS as usize);
         if matches!(self, Self::Tuned) {
-            builder
-                .max_frame_size(FRAME)
-                .initial_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .max_send_buffer_size(STREAM_WINDOW as usize);
+            tune!(builder);
         }
         builder
     }
@@ -54,11 +61,7 @@ impl Settings {
         let mut builder = server::Builder::new();
         builder.max_concurrent_streams(STREAMS);
         if matches!(self, Self::Tuned) {
-            builder
-                .max_frame_size(FRAME)
-                .initial_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW)
-                .max_send_buffer_size(STREAM_WINDOW as usize);
+            tune!(builder);
         }
         builder
     }

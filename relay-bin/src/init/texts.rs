@@ -148,6 +148,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # client_connections_max = {}
 # Links open at once.
 # links_max = {}
+# Receive memory that all links share.
+# link_memory_mebibytes = {}
 # Peers on the link port that have not proved who they are, at once.
 # link_handshakes_max = {}
 # Time for a TLS handshake.
@@ -167,6 +169,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 ",
         limits.client_connections_max,
         limits.links_max,
+        limits.link_memory >> 20,
         limits.link_handshakes_max,
         limits.tls_handshake.as_secs(),
         limits.request_head.as_secs(),
@@ -198,6 +201,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # backend_idle_max = {}
 # Time an idle connection to a backend is kept.
 # backend_idle_seconds = {}
+# Receive memory that all links share.
+# link_memory_mebibytes = {}
 # Time for requests in flight to end when the connection point stops.
 # drain_seconds = {}
 ",
@@ -208,6 +213,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
         limits.backend_answer.as_secs(),
         limits.backend_idle_max,
         limits.backend_idle.as_secs(),
+        limits.link_memory >> 20,
         limits.drain.as_secs(),
     )
 }

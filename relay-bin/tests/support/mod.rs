@@ -35,15 +35,10 @@ pub(crate) fn terminate(child: &Child) {
 
 /// Octets that look random and are the same at each call.
 pub(crate) fn octets(len: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut octets = Vec::with_capacity(len + 8);
-    while octets.len() < len {
-        // Xorshift64: any pattern that does not repeat within a frame would do.
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        octets.extend_from_slice(&state.to_le_bytes());
-    }
-    octets.truncate(len);
-    octets
+    // SplitMix64, less a round: any pattern that does not repeat within a frame would do.
+    let mix = |n: u64| {
+        let mixed = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9).to_be_bytes()[0]
+    };
+    (1..).map(mix).take(len).collect()
 }

@@ -80,6 +80,11 @@ where
         self
     }
 
+    /// The body, unless something of it was taken already. The stream's half is reset.
+    pub(crate) fn into_untouched(self) -> Option<B> {
+        (self.steps == 0 && !self.done).then_some(self.body)
+    }
+
     /// Octets moved so far.
     pub fn octets(&self) -> u64 {
         self.octets

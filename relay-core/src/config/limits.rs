@@ -20,6 +20,7 @@ pub(super) type Number = Option<Spanned<i64>>;
 pub(super) struct RawGatewayLimits {
     client_connections_max: Number,
     links_max: Number,
+    link_memory_mebibytes: Number,
     link_handshakes_max: Number,
     tls_handshake_seconds: Number,
     request_head_seconds: Number,
@@ -41,6 +42,7 @@ pub(super) struct RawConnectionPointLimits {
     backend_answer_seconds: Number,
     backend_idle_max: Number,
     backend_idle_seconds: Number,
+    link_memory_mebibytes: Number,
     drain_seconds: Number,
 }
 
@@ -53,6 +55,8 @@ impl RawGatewayLimits {
             client_connections_max: key("client_connections_max", &self.client_connections_max)
                 .count(1..=1_000_000, or.client_connections_max)?,
             links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
+            link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
+                .mebibytes(64..=65_536, or.link_memory)?,
             link_handshakes_max: key("link_handshakes_max", &self.link_handshakes_max)
                 .count(1..=65_536, or.link_handshakes_max)?,
             tls_handshake: key("tls_handshake_seconds", &self.tls_handshake_seconds)
@@ -91,6 +95,8 @@ impl RawConnectionPointLimits {
                 .count(0..=65_536, or.backend_idle_max)?,
             backend_idle: key("backend_idle_seconds", &self.backend_idle_seconds)
                 .seconds(1..=3600, or.backend_idle)?,
+            link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
+                .mebibytes(64..=65_536, or.link_memory)?,
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
         };
         let written = self.redial_first_milliseconds.as_ref().or(self.redial_max_seconds.as_ref());
@@ -137,6 +143,10 @@ impl Key<'_> {
         Ok(self.within(&range)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(or))
     }
 
+    fn mebibytes(&self, range: RangeInclusive<u32>, or: u64) -> Result<u64, ConfigError> {
+        Ok(self.within(&range)?.map_or(or, |mebibytes| u64::from(mebibytes) << 20))
+    }
+
     fn seconds(&self, range: RangeInclusive<u32>, or: Duration) -> Result<Duration, ConfigError> {
         Ok(self.within(&range)?.map_or(or, |seconds| Duration::from_secs(seconds.into())))
     }
@@ -171,6 +181,7 @@ mod tests {
         for (key, low, high) in [
             ("client_connections_max", 1, 1_000_000),
             ("links_max", 1, 4096),
+            ("link_memory_mebibytes", 64, 65_536),
             ("tls_handshake_seconds", 1, 60),
             ("request_head_seconds", 1, 300),
             ("answer_head_seconds", 1, 3600),
@@ -194,6 +205,7 @@ mod tests {
             ("backend_answer_seconds", 1, 3600, ""),
             ("backend_idle_max", 0, 65_536, ""),
             ("backend_idle_seconds", 1, 3600, ""),
+            ("link_memory_mebibytes", 64, 65_536, ""),
             ("drain_seconds", 0, 3600, ""),
         ] {
             let site = Site::new();

@@ -23,13 +23,6 @@ listen = \"0.0.0.0:10140\"
 certificate = \"links.pem\"
 key = \"links-key.pem\"
 site_ca = \"site-ca.pem\"
-
-[[endpoint]]
-name = \"mp\"
-# The kind decides verbs and paths.
-kind = \"management-point\"
-role_id = 72057594037927937
-unsafe_allow_anonymous = true
 ";
 
 const CONNECTION_POINT: &str = "\
@@ -44,13 +37,20 @@ link_port_base = 10140
 certificate = \"link.pem\"
 key = \"link-key.pem\"
 site_ca = \"site-ca.pem\"
+";
 
+/// The endpoint in both files.
+const ENDPOINT: &str = "
 [[endpoint]]
 name = \"mp\"
 # The kind decides verbs and paths.
 kind = \"management-point\"
 role_id = 72057594037927937
 unsafe_allow_anonymous = true
+";
+
+/// Where it leads, which only the site knows.
+const BACKEND: &str = "\
 # The site role's own address.
 backend = \"http://127.0.0.1:8080\"
 ";
@@ -90,7 +90,7 @@ impl Site {
         &self,
         change: impl FnOnce(&str) -> String,
     ) -> Result<LoadedGateway, ConfigError> {
-        self.write("gateway.toml", &change(GATEWAY));
+        self.write("gateway.toml", &change(&format!("{GATEWAY}{ENDPOINT}")));
         load_gateway(&self.gateway_file())
     }
 
@@ -99,7 +99,8 @@ impl Site {
         &self,
         change: impl FnOnce(&str) -> String,
     ) -> Result<LoadedConnectionPoint, ConfigError> {
-        self.write("connection-point.toml", &change(CONNECTION_POINT));
+        let text = format!("{CONNECTION_POINT}{ENDPOINT}{BACKEND}");
+        self.write("connection-point.toml", &change(&text));
         load_connection_point(&self.path("connection-point.toml"))
     }
 

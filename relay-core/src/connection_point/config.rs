@@ -79,6 +79,9 @@ pub struct ConnectionPointLimits {
     pub backend_idle_max: usize,
     /// How long an idle backend connection is kept. Default 60 s.
     pub backend_idle: Duration,
+    /// Octets of receive memory that all links share: what they let their peers send before it is
+    /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
+    pub link_memory: u64,
     /// Time that requests in flight have to end when the connection point stops. Default 30 s.
     pub drain: Duration,
 }
@@ -93,6 +96,7 @@ impl Default for ConnectionPointLimits {
             backend_answer: Duration::from_secs(62),
             backend_idle_max: 64,
             backend_idle: Duration::from_mins(1),
+            link_memory: 512 << 20,
             drain: Duration::from_secs(30),
         }
     }

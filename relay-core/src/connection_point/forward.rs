@@ -358,7 +358,7 @@ mod tests {
         incoming.send.send_head(head, HeadKind::Final).unwrap();
         let body = Hanging(Some(Bytes::from_static(b"half")));
         let mut sender = BodySender::new(body, incoming.send, None);
-        let stall = Duration::from_secs(62);
+        let stall = Duration::from_secs(20);
         let sent = send_body(&mut sender, Some(stall));
         let sent = tokio::time::timeout(stall * 3, sent).await.expect("an end");
         assert!(matches!(sent, Err(Cut::Stalled(_))), "{sent:?}");

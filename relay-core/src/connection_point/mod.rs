@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::link::DrainReport;
-use crate::mux::{ConfigError, LinkError};
+use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::policy::{EndpointMap, EndpointMapError};
 use crate::transport::{ConnectError, secure_link};
 
@@ -44,6 +44,7 @@ struct Inner {
     epoch: u64,
     /// Turns true when the connection point stops.
     stopping: watch::Sender<bool>,
+    link_memory: MemoryBudget,
 }
 
 /// Why a link did not come up, or ended.
@@ -80,6 +81,7 @@ impl ConnectionPoint {
             forwarder: Arc::new(forwarder),
             epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             stopping: watch::Sender::new(false),
+            link_memory: MemoryBudget::new(config.limits.link_memory),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -125,8 +127,12 @@ impl ConnectionPoint {
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let tls = Arc::clone(&self.inner.config.link_tls);
-        let stream = secure_link(pipe, &gateway.server_name, tls).await?;
-        let mut up_since = None;
-        self.serve_secure_link(stream, gateway, &mut up_since).await
+        let limit = self.inner.config.limits.dial;
+        let secured = async {
+            let secured = secure_link(pipe, &gateway.server_name, tls);
+            let in_time = tokio::time::timeout(limit, secured).await;
+            in_time.unwrap_or(Err(ConnectError::Timeout { limit }))
+        };
+        self.connect_and_serve(secured, gateway, &mut None).await
     }
 }

@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::link::{self, DrainReport, Link};
-use crate::mux::{Config, LinkError, Side};
-use crate::transport::dial_link;
+use crate::mux::{Config, Side};
+use crate::transport::{ConnectError, dial_link};
 
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
@@ -50,19 +50,33 @@ impl ConnectionPoint {
         gateway: &GatewayAddress,
         up_since: &mut Option<Instant>,
     ) -> Result<DrainReport, LinkEnded> {
-        let mut stopping = self.inner.stopping.subscribe();
         let tls = Arc::clone(&self.inner.config.link_tls);
         let (host, name) = (&gateway.host, &gateway.server_name);
         let dial = dial_link(host, gateway.port, name, tls, self.inner.config.limits.dial);
+        self.connect_and_serve(dial, gateway, up_since).await
+    }
+
+    /// Waits for a connection, unless the connection point stops, and serves the link over it.
+    /// `up_since` tells since when that was established.
+    pub(super) async fn connect_and_serve<P>(
+        &self,
+        connection: impl Future<Output = Result<P, ConnectError>>,
+        gateway: &GatewayAddress,
+        up_since: &mut Option<Instant>,
+    ) -> Result<DrainReport, LinkEnded>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut stopping = self.inner.stopping.subscribe();
         let stream = tokio::select! {
-            stream = dial => stream?,
+            stream = connection => stream?,
             _ = stopping.wait_for(|stopping| *stopping) => return Ok(DrainReport::default()),
         };
         self.serve_secure_link(stream, gateway, up_since).await
     }
 
-    /// Serves a link whose peer is authenticated. `up_since` tells since when it was established.
-    pub(super) async fn serve_secure_link<P>(
+    /// Serves a link whose peer is authenticated.
+    async fn serve_secure_link<P>(
         &self,
         stream: P,
         gateway: &GatewayAddress,
@@ -71,10 +85,14 @@ impl ConnectionPoint {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
+        let limits = &self.inner.config.limits;
         let config = Config {
             name: self.inner.config.name.chars().take(64).collect(),
             epoch: self.inner.epoch,
             link: fastrand::u64(..),
+            memory: Some(self.inner.link_memory.clone()),
+            // A backend that takes nothing of an upload is given up by its own limit.
+            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
             ..Config::default()
         };
         let (link, driver) = link::new(stream, Side::Dialer, config)?;
@@ -90,17 +108,14 @@ impl ConnectionPoint {
         );
         let mut stopping = self.inner.stopping.subscribe();
         let mut exchanges = JoinSet::new();
-        let serve = async {
-            tokio::select! {
-                why = self.accept(&link, &mut exchanges) => Err(why),
-                _ = stopping.wait_for(|stopping| *stopping) => Ok(()),
-            }
-        };
         let ended = tokio::select! {
-            why = driver.as_mut() => Err(why),
-            ended = serve => ended,
+            (why, ()) = async {
+                // Both to their end: the driver goes on until its last octets have left.
+                tokio::join!(driver.as_mut(), self.accept(&link, &mut exchanges))
+            } => Some(why),
+            _ = stopping.wait_for(|stopping| *stopping) => None,
         };
-        if let Err(why) = ended {
+        if let Some(why) = ended {
             return Err(why.into());
         }
         let (report, _) = tokio::join!(self.drain(&link, &mut exchanges), driver);
@@ -108,7 +123,7 @@ impl ConnectionPoint {
     }
 
     /// Forwards what arrives until the link ends.
-    async fn accept(&self, link: &Link, exchanges: &mut JoinSet<()>) -> LinkError {
+    async fn accept(&self, link: &Link, exchanges: &mut JoinSet<()>) {
         loop {
             let incoming = tokio::select! {
                 incoming = link.accept() => incoming,
@@ -119,7 +134,8 @@ impl ConnectionPoint {
                     let forwarder = Arc::clone(&self.inner.forwarder);
                     exchanges.spawn(async move { forwarder.serve(incoming).await });
                 }
-                Err(why) => return why,
+                // The driver says why.
+                Err(_) => return,
             }
         }
     }
@@ -129,7 +145,7 @@ impl ConnectionPoint {
         let mut drain = std::pin::pin!(link.drain(self.inner.config.limits.drain));
         tokio::select! {
             report = drain.as_mut() => return report,
-            _ = self.accept(link, exchanges) => {}
+            () = self.accept(link, exchanges) => {}
         }
         drain.await
     }

@@ -84,7 +84,7 @@ impl Body for Upload {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::time::sleep;
+    use tokio::time::advance;
 
     const LIMIT: Duration = Duration::from_secs(62);
 
@@ -93,7 +93,7 @@ mod tests {
         let last_move = LastMove::now();
         let upload = async {
             for _ in 0..10 {
-                sleep(LIMIT / 2).await;
+                advance(LIMIT / 2).await;
                 last_move.set();
             }
             "answered"
@@ -106,7 +106,7 @@ mod tests {
         let last_move = LastMove::now();
         let before = Instant::now();
         let work = async {
-            sleep(LIMIT / 2).await;
+            advance(LIMIT / 2).await;
             last_move.set();
             std::future::pending::<()>().await;
         };

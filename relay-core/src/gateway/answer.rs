@@ -16,6 +16,7 @@ use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
 use crate::exchange::MessageId;
 
 use super::header;
+use super::patient_streams::note_polled;
 
 /// Counts the requests in flight, for a drain's report.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +52,7 @@ pub struct AnswerBody<B>(Inner<B>);
 
 #[derive(Debug)]
 enum Inner<B> {
-    /// The gateway's own text.
+    /// The gateway's own text, until it is sent.
     Text(Option<Bytes>),
     /// The site's answer.
     Relayed(Box<Relayed<B>>),
@@ -71,6 +72,10 @@ pub(super) struct Relayed<B> {
 }
 
 impl<B> AnswerBody<B> {
+    pub(super) fn none() -> Self {
+        Self(Inner::Text(None))
+    }
+
     pub(super) fn text(text: String) -> Self {
         Self(Inner::Text(Some(Bytes::from(text))))
     }
@@ -92,10 +97,12 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
-        match &mut self.get_mut().0 {
+        let outcome = match &mut self.get_mut().0 {
             Inner::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Inner::Relayed(relayed) => relayed.poll_frame(cx),
-        }
+        };
+        note_polled(matches!(outcome, Poll::Ready(Some(Ok(_)))));
+        outcome
     }
 
     fn is_end_stream(&self) -> bool {

@@ -35,6 +35,9 @@ pub struct GatewayLimits {
     pub client_connections_max: usize,
     /// Links open at once. Default 256: 16 connection points with several links each.
     pub links_max: usize,
+    /// Octets of receive memory that all links share: what they let their peers send before it is
+    /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
+    pub link_memory: u64,
     /// Peers on the link port that are not authenticated yet, at once. Default 512.
     pub link_handshakes_max: usize,
     /// Time a peer has for the TLS handshake. Default 10 s.
@@ -48,8 +51,8 @@ pub struct GatewayLimits {
     /// Time that a client may send nothing of a body that it has begun, before it is answered 408.
     /// Default 30 s.
     pub body_stall: Duration,
-    /// Time that a client may take nothing of what is sent to it, before its connection is cut.
-    /// Default 30 s.
+    /// Time that a client may take nothing of what is sent to it, before its connection is cut, or
+    /// over HTTP/2 the one stream of which it takes nothing. Default 30 s.
     pub answer_stall: Duration,
     /// Time a request waits for a stream on a link before it is answered 503. Default 5 s.
     pub link_credit: Duration,
@@ -62,6 +65,7 @@ impl Default for GatewayLimits {
         Self {
             client_connections_max: 20_000,
             links_max: 256,
+            link_memory: 512 << 20,
             link_handshakes_max: 512,
             tls_handshake: Duration::from_secs(10),
             request_head: Duration::from_secs(10),

@@ -11,6 +11,7 @@ mod answer;
 mod config;
 mod failure;
 mod patient;
+mod patient_streams;
 mod registry;
 mod relay;
 mod serve;

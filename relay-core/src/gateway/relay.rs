@@ -9,12 +9,10 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
-use crate::exchange::{
-    AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
-};
+use crate::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, EndpointMap, Route};
 
@@ -23,9 +21,13 @@ use super::config::GatewayLimits;
 use super::failure::Failure;
 use super::registry::{Entry, Registry};
 
-/// How often a request that was refused unseen is sent again. More than the links that are likely
-/// to begin a drain at once; a connection point that refuses everything must not keep it for ever.
+/// How often a request is sent again. More than the links that are likely to begin a drain, or to
+/// be lost, at once; a connection point that refuses everything must not keep it for ever.
 const RESENDS_MAX: u32 = 4;
+
+/// Time that a request whose link was lost waits for a stream on another. Its client has waited for
+/// the loss to be noticed already.
+const RESEND_WAIT: Duration = Duration::from_secs(1);
 
 /// What every request needs.
 #[derive(Debug)]
@@ -45,13 +47,28 @@ struct Judged<'a> {
     head: Bytes,
     end: End,
     is_head: bool,
+    /// Whether a backend may see it twice.
+    is_repeatable: bool,
 }
 
 /// A stream that carries a request.
 struct Sent<B> {
     request: Option<BodySender<B>>,
     answer: RecvStream,
+    /// Whether anything of an answer came.
+    answered: bool,
     via: Entry,
+}
+
+/// What became of a request so far.
+#[derive(Debug, Default)]
+struct Tries {
+    /// When it was sent first: its deadline runs from then on.
+    first_sent: Option<Instant>,
+    /// How often it was sent again.
+    again: u32,
+    /// Whether a link was lost under it. That link takes no streams any more.
+    lost: bool,
 }
 
 impl Relay {
@@ -81,7 +98,11 @@ impl Relay {
                     %message_id, %method, path, status = status.as_u16(), %reason, why = %failure,
                     "answered here"
                 );
-                failure.response(message_id)
+                let response = failure.response(message_id);
+                if has_no_body(status, method == Method::HEAD) {
+                    return response.map(|_| AnswerBody::none());
+                }
+                response
             }
         }
     }
@@ -99,23 +120,22 @@ impl Relay {
         let (parts, body) = request.into_parts();
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
         let judged = self.judge(parts, message_id, end)?;
-        let mut body = Some(body);
-        let mut resends = 0;
+        let mut body = Some(body).filter(|_| end == End::More);
+        let mut tries = Tries::default();
         loop {
-            let mut sent = self.send(&judged, &mut body).await?;
-            match await_answer(&mut sent, judged.answer_within, self.limits.body_stall).await {
+            let mut sent = self.send(&judged, body, &tries).await?;
+            let since = *tries.first_sent.get_or_insert_with(Instant::now);
+            let via = sent.via.clone();
+            match self.await_answer(&mut sent, &judged, since).await {
                 Ok(head) => {
-                    let response = self.answer(head, sent.answer, sent.request, message_id, guard);
-                    return Ok((response(&judged)?, sent.via));
+                    return Ok((self.answer(head, sent, &judged, message_id, guard)?, via));
                 }
-                // The one rule of re-sending: it was never looked at, and nothing of the body left.
-                Err(Failure::Aborted(AbortCode::Refused))
-                    if judged.end == End::NoPayload && resends < RESENDS_MAX =>
-                {
-                    resends += 1;
-                }
-                Err(failure) => return Err(failure),
+                Err(failure) => body = tries.again(&judged, sent, failure)?,
             }
+            tracing::info!(
+                %message_id, link = via.number, connection_point = &*via.name,
+                "lost or refused; sent again"
+            );
         }
     }
 
@@ -137,30 +157,42 @@ impl Relay {
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
         let is_head = parts.method == Method::HEAD;
+        let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = request.encode(&self.head_limits)?;
-        Ok(Judged { endpoint, answer_within, head, end, is_head })
+        Ok(Judged { endpoint, answer_within, head, end, is_head, is_repeatable })
     }
 
     /// Opens a stream on the first link that has one free, and hands it the request.
-    async fn send<B>(&self, judged: &Judged<'_>, body: &mut Option<B>) -> Result<Sent<B>, Failure>
+    async fn send<B>(
+        &self,
+        judged: &Judged<'_>,
+        body: Option<B>,
+        tries: &Tries,
+    ) -> Result<Sent<B>, Failure>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let (send, answer, via) = self.open(judged).await?;
-        let request = match judged.end {
-            // The end travelled with the opening: the half has nothing left to do.
-            End::NoPayload => None,
-            End::More => body
-                .take()
-                .map(|body| BodySender::new(body, send, judged.endpoint.request_body_bytes_max)),
+        let (send, answer, via) = match self.open(judged, tries).await {
+            // Not that no other link takes it: the site may have acted on it.
+            Err(_) if tries.lost => return Err(Failure::LinkLost),
+            opened => opened?,
         };
-        Ok(Sent { request, answer, via })
+        // Without a body the end travelled with the opening: the half has nothing left to do.
+        let limit = judged.endpoint.request_body_bytes_max;
+        let request = body.map(|body| BodySender::new(body, send, limit));
+        Ok(Sent { request, answer, answered: false, via })
     }
 
-    async fn open(&self, judged: &Judged<'_>) -> Result<(SendStream, RecvStream, Entry), Failure> {
-        let deadline = Instant::now() + self.limits.link_credit;
+    async fn open(
+        &self,
+        judged: &Judged<'_>,
+        tries: &Tries,
+    ) -> Result<(SendStream, RecvStream, Entry), Failure> {
+        let credit = self.limits.link_credit;
+        let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
+        let deadline = Instant::now() + wait;
         loop {
             let candidates = self.registry.in_turn();
             for via in &candidates {
@@ -172,13 +204,47 @@ impl Relay {
             // nothing was sent, and another is asked.
             let Some(via) = candidates.into_iter().next() else { return Err(Failure::NoConnector) };
             let opening = via.link.open(judged.head.clone(), judged.end);
-            match tokio::time::timeout_at(deadline, opening).await {
+            match timeout_at(deadline, opening).await {
                 Ok(Ok((send, recv))) => return Ok((send, recv, via)),
-                Ok(Err(OpenFailed::Busy)) => {
-                    return Err(Failure::Overloaded(self.limits.link_credit));
-                }
-                Ok(Err(_)) if Instant::now() < deadline => {}
-                Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(self.limits.link_credit)),
+                Ok(Err(OpenFailed::GoingAway | OpenFailed::Closed(_)))
+                    if Instant::now() < deadline => {}
+                Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(credit)),
+            }
+        }
+    }
+
+    /// Moves the request's body until the answer's head arrives. The deadline, which runs from
+    /// `since`, starts anew whenever the body has moved on: a long upload is not a slow answer.
+    async fn await_answer<B>(
+        &self,
+        sent: &mut Sent<B>,
+        judged: &Judged<'_>,
+        since: Instant,
+    ) -> Result<Bytes, Failure>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let mut moved_at = since;
+        loop {
+            let stalled = sent.request.as_ref().is_some_and(BodySender::waits_for_source);
+            let limit = judged
+                .answer_within
+                .map(|within| if stalled { self.limits.body_stall.min(within) } else { within });
+            let step = match limit {
+                None => next_step(sent).await,
+                Some(limit) => match timeout_at(moved_at + limit, next_step(sent)).await {
+                    Ok(step) => step,
+                    // Dropping the stream's halves tells the connection point to give up too.
+                    Err(_) if stalled => return Err(Failure::ClientStalled(limit)),
+                    Err(_) => return Err(Failure::Timeout(limit)),
+                },
+            };
+            match step? {
+                Step::Head(head) if !head.interim => return Ok(head.block),
+                // Interim heads are hyper's to send; none is relayed yet.
+                Step::Head(_) => sent.answered = true,
+                Step::Moved => moved_at = Instant::now(),
             }
         }
     }
@@ -187,41 +253,85 @@ impl Relay {
     fn answer<B>(
         &self,
         block: Bytes,
-        recv: RecvStream,
-        request: Option<BodySender<B>>,
+        sent: Sent<B>,
+        judged: &Judged<'_>,
         message_id: MessageId,
         in_flight: InFlightGuard,
-    ) -> impl FnOnce(&Judged<'_>) -> Result<Response<AnswerBody<B>>, Failure> {
+    ) -> Result<Response<AnswerBody<B>>, Failure> {
         let head = AnswerHead::decode(block, &self.head_limits);
-        move |judged| {
-            let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
-            if head.status.is_informational() {
-                // A final head never has such a status, and HTTP has no way to show it as one.
-                return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
-            }
-            policy::strip_answer_headers(&mut head.headers);
-            let declared = declared_length(&head, judged.is_head)?;
-            let answer = BodyReceiver::new(recv, declared);
-            let mut response = Response::new(AnswerBody::relayed(Relayed {
-                answer,
-                request,
+        let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
+        if head.status.is_informational() {
+            // A final head never has such a status, and HTTP has no way to show it as one.
+            return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
+        }
+        policy::strip_answer_headers(&mut head.headers);
+        let declared = policy::declared_body_length(&head.headers);
+        let declared = declared.map_err(|error| Failure::BadAnswer(error.to_string()))?;
+        let body = if has_no_body(head.status, judged.is_head) {
+            AnswerBody::none()
+        } else {
+            AnswerBody::relayed(Relayed {
+                answer: BodyReceiver::new(sent.answer, declared),
+                request: sent.request,
                 stall: judged.answer_within,
                 waiting: None,
                 _in_flight: in_flight,
-            }));
-            *response.status_mut() = head.status;
-            *response.headers_mut() = head.headers;
-            let (reason, phrase) = match head.origin {
-                Origin::ConnectionPoint => (head.reason, None),
-                _ => (None, head.reason),
-            };
-            answer::mark(&mut response, message_id, reason);
-            if let Some(phrase) = phrase {
-                answer::show_phrase(&mut response, phrase);
+            })
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        let (reason, phrase) = match head.origin {
+            Origin::ConnectionPoint => (head.reason, None),
+            _ => (None, head.reason),
+        };
+        answer::mark(&mut response, message_id, reason);
+        if let Some(phrase) = phrase {
+            answer::show_phrase(&mut response, phrase);
+        }
+        Ok(response)
+    }
+}
+
+impl Tries {
+    /// The one rule of re-sending: a request goes out again if it was never looked at, or if it
+    /// changes nothing, its link was lost, and nothing of an answer came. Returns the body to send
+    /// with it, or the failure if it must not, or cannot, be sent again.
+    fn again<B>(
+        &mut self,
+        judged: &Judged<'_>,
+        sent: Sent<B>,
+        failure: Failure,
+    ) -> Result<Option<B>, Failure>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        if sent.answered || self.again == RESENDS_MAX {
+            return Err(failure);
+        }
+        match failure {
+            Failure::Aborted(code) if code.is_never_processed() => {
+                let body = sent.request.and_then(BodySender::into_untouched);
+                if judged.end == End::More && body.is_none() {
+                    return Err(failure);
+                }
+                self.again += 1;
+                Ok(body)
             }
-            Ok(response)
+            Failure::LinkLost if judged.is_repeatable => {
+                self.again += 1;
+                self.lost = true;
+                Ok(None)
+            }
+            _ => Err(failure),
         }
     }
+}
+
+/// Whether a request with this verb and no body may reach a backend twice.
+fn is_repeatable(method: &Method) -> bool {
+    matches!(method.as_str(), "GET" | "HEAD" | "PROPFIND")
 }
 
 /// Refuses a request that names two hosts.
@@ -238,15 +348,11 @@ fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     if agrees && second.is_none() { Ok(()) } else { Err(Failure::BadHost) }
 }
 
-/// The length that the answer's body must have, if that is known.
-///
-/// RFC 9110, section 6.4.1: answers to HEAD, and 204 and 304, have no body whatever they declare.
-fn declared_length(head: &AnswerHead, is_head: bool) -> Result<Option<u64>, Failure> {
-    let declared = policy::declared_body_length(&head.headers);
-    let declared = declared.map_err(|error| Failure::BadAnswer(error.to_string()))?;
-    let no_body =
-        is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    Ok(declared.filter(|_| !no_body))
+/// Whether an answer has no body whatever it declares and whatever comes behind its head: over
+/// HTTP/2 nothing else keeps such octets from the client, which must take them for a broken answer.
+// RFC 9110, section 6.4.1.
+fn has_no_body(status: StatusCode, is_head: bool) -> bool {
+    is_head || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What ended one wait for the answer's head.
@@ -254,40 +360,6 @@ enum Step {
     Head(Head),
     /// Some of the request's body went on.
     Moved,
-}
-
-/// Moves the request's body until the answer's head arrives. The deadline starts anew whenever the
-/// body has moved on: a long upload is not a slow answer.
-async fn await_answer<B>(
-    sent: &mut Sent<B>,
-    answer_within: Option<Duration>,
-    body_stall: Duration,
-) -> Result<Bytes, Failure>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    let mut moved_at = Instant::now();
-    loop {
-        let Some(answer_within) = answer_within else {
-            match next_step(sent).await? {
-                Step::Head(head) if !head.interim => return Ok(head.block),
-                _ => continue,
-            }
-        };
-        let stalled = sent.request.as_ref().is_some_and(BodySender::waits_for_source);
-        let limit = if stalled { body_stall.min(answer_within) } else { answer_within };
-        match tokio::time::timeout_at(moved_at + limit, next_step(sent)).await {
-            Ok(Ok(Step::Head(head))) if !head.interim => return Ok(head.block),
-            // Interim heads are hyper's to send; none is relayed yet.
-            Ok(Ok(Step::Head(_))) => {}
-            Ok(Ok(Step::Moved)) => moved_at = Instant::now(),
-            Ok(Err(failure)) => return Err(failure),
-            // Dropping the stream's halves tells the connection point to give up too.
-            Err(_) if stalled => return Err(Failure::ClientStalled(limit)),
-            Err(_) => return Err(Failure::Timeout(limit)),
-        }
-    }
 }
 
 async fn next_step<B>(sent: &mut Sent<B>) -> Result<Step, Failure>

@@ -1,6 +1,7 @@
 //! Listeners, connections and links of one gateway instance, from start to drain.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -19,12 +20,13 @@ use tokio::time::Instant;
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::{self, DrainReport};
-use crate::mux::{Config, ConfigError, LinkError, Side, StreamCode};
+use crate::mux::{Config, ConfigError, LinkError, MemoryBudget, Side, StreamCode};
 use crate::transport::{ConnectError, Listener, Purpose, accept_link, accept_tls};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::patient::Patient;
+use super::patient_streams::PatientExecutor;
 use super::registry::{Entry, Registry};
 use super::relay::Relay;
 
@@ -52,6 +54,7 @@ struct Inner {
     links: AtomicU64,
     connections: Arc<Semaphore>,
     link_places: Semaphore,
+    link_memory: MemoryBudget,
     /// Bounds peers on the link port that are not authenticated yet.
     link_handshakes: Semaphore,
     /// Turns true when the instance stops.
@@ -94,6 +97,7 @@ impl Gateway {
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
             link_places: Semaphore::new(config.limits.links_max),
+            link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
             stopping: watch::Sender::new(false),
             config,
@@ -217,14 +221,8 @@ impl Gateway {
             .header_read_timeout(self.inner.config.limits.request_head)
             .max_headers(FIELDS_MAX)
             .max_buf_size(HTTP1_BUFFER);
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-        let mut stopping = self.inner.stopping.subscribe();
-        tokio::select! {
-            outcome = connection.as_mut() => return outcome,
-            _ = stopping.wait_for(|stopping| *stopping) => {}
-        }
-        connection.as_mut().graceful_shutdown();
-        connection.await
+        let connection = builder.serve_connection(io, service);
+        self.until_stopped(connection, http1::Connection::graceful_shutdown).await
     }
 
     async fn serve_http2<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
@@ -236,7 +234,8 @@ impl Gateway {
             let gateway = gateway.clone();
             async move { Ok::<_, std::convert::Infallible>(gateway.handle(request).await) }
         });
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder =
+            http2::Builder::new(PatientExecutor::new(self.inner.config.limits.answer_stall));
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(100)
@@ -247,13 +246,23 @@ impl Gateway {
             .max_send_buf_size(64 << 10)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(15));
-        let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+        let connection = builder.serve_connection(io, service);
+        self.until_stopped(connection, http2::Connection::graceful_shutdown).await
+    }
+
+    /// Drives a connection to its end, which `end_gracefully` asks for when the instance stops.
+    async fn until_stopped<C: Future>(
+        &self,
+        connection: C,
+        end_gracefully: impl FnOnce(Pin<&mut C>),
+    ) -> C::Output {
+        let mut connection = pin!(connection);
         let mut stopping = self.inner.stopping.subscribe();
         tokio::select! {
             outcome = connection.as_mut() => return outcome,
             _ = stopping.wait_for(|stopping| *stopping) => {}
         }
-        connection.as_mut().graceful_shutdown();
+        end_gracefully(connection.as_mut());
         connection.await
     }
 
@@ -306,10 +315,13 @@ impl Gateway {
             instance: self.inner.config.instance.number().into(),
             name: self.inner.config.service.chars().take(64).collect(),
             link: fastrand::u64(..),
+            memory: Some(self.inner.link_memory.clone()),
+            // A client that takes nothing is cut by its own limit, which says why.
+            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.answer_stall),
             ..Config::default()
         };
         let (link, driver) = link::new(stream, Side::Listener, config)?;
-        let mut driver = std::pin::pin!(driver);
+        let mut driver = pin!(driver);
         let hello = tokio::select! {
             ended = driver.as_mut() => return Err(ended.into()),
             hello = link.established() => hello?,
@@ -325,10 +337,8 @@ impl Gateway {
             "link up"
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
-        let why = tokio::select! {
-            why = driver => why,
-            why = refuse_all(&link) => why,
-        };
+        // Both to their end: the driver goes on until its last octets have left.
+        let (why, ()) = tokio::join!(driver, refuse_all(&link));
         drop(registration);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         Ok(())
@@ -357,12 +367,9 @@ impl Gateway {
 
 /// Refuses every stream that a connection point opens, until the link ends: nothing is served in
 /// that direction, and a stream that nobody accepts would wait for ever.
-async fn refuse_all(link: &link::Link) -> LinkError {
-    loop {
-        match link.accept().await {
-            Ok(mut incoming) => incoming.send.reset(StreamCode::REFUSED),
-            Err(why) => return why,
-        }
+async fn refuse_all(link: &link::Link) {
+    while let Ok(mut incoming) = link.accept().await {
+        incoming.send.reset(StreamCode::REFUSED);
     }
 }
 

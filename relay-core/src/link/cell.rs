@@ -1,6 +1,7 @@
 //! What a stream's handles and the driver share: the stream's cell.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
@@ -161,6 +162,17 @@ impl State {
         }
     }
 
+    /// Copies what is unread and lies in `memory`, so that it no longer keeps that in use.
+    pub(super) fn copy_out(&mut self, memory: &Range<usize>) {
+        for item in &mut self.inbox {
+            if let In::Data(payload) = item
+                && memory.contains(&payload.as_ptr().addr())
+            {
+                *payload = Bytes::copy_from_slice(payload);
+            }
+        }
+    }
+
     /// Puts `waker` where the next event will find it.
     pub(super) fn park(slot: &mut Option<Waker>, waker: &Waker) {
         match slot {
@@ -206,6 +218,22 @@ mod tests {
             expected.extend_from_slice(&payload);
             state.put_in(In::Data(payload.into()));
         }
+        assert_eq!(drain(&mut state), expected);
+    }
+
+    #[test]
+    fn what_is_copied_out_is_what_lies_in_the_buffer_and_nothing_else() {
+        let mut state = State::default();
+        let [old, new] = [Bytes::from(vec![1; 5000]), Bytes::from(vec![2; 5000])];
+        for payload in [old.slice(100..3000), new.slice(7..), old.slice(3000..)] {
+            state.put_in(In::Data(payload));
+        }
+        let memory = old.as_ptr().addr()..old.as_ptr().addr() + old.len();
+        state.copy_out(&memory);
+        drop(old.try_into_mut().expect("nothing else holds the old buffer"));
+        let Some(In::Data(kept)) = state.inbox.get(1) else { panic!("not as it came") };
+        assert_eq!(kept.as_ptr(), new[7..].as_ptr());
+        let expected = [vec![1; 2900], vec![2; 4993], vec![1; 2000]].concat();
         assert_eq!(drain(&mut state), expected);
     }
 

@@ -5,8 +5,15 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-/// A batch is full at this many octets.
-pub const BATCH_OCTETS: usize = 64 << 10;
+/// A batch is full at this many octets: 16 full frames of the default size.
+///
+/// Our choice: four times what one `write` is commonly given. Each call costs as much as copying
+/// tens of kilobytes; and a batch of 64 KiB, full after four frames, would leave the last octets of
+/// every chunk of 64 KiB, which is four frames and a bit, to a write of their own.
+pub const BATCH_OCTETS: usize = 256 << 10;
+
+/// Scratch that has been written is worth forgetting from this many octets on.
+const RECLAIM_OCTETS: usize = 64 << 10;
 
 /// A batch is full at this many slices.
 pub const BATCH_SLICES: usize = 64;
@@ -145,7 +152,7 @@ impl Batch {
         let written = first.unwrap_or(self.scratch.len());
         if self.segments.is_empty() {
             self.scratch.clear();
-        } else if written >= BATCH_OCTETS && written >= self.scratch.len() / 2 {
+        } else if written >= RECLAIM_OCTETS && written >= self.scratch.len() / 2 {
             self.scratch.drain(..written);
             for segment in &mut self.segments {
                 if let Segment::Scratch { start, end } = segment {
@@ -237,7 +244,7 @@ mod tests {
             assert!(expected.drain(..step).eq(written), "round {round}");
             batch.advance(step);
         }
-        assert!(batch.scratch.capacity() <= 4 * BATCH_OCTETS);
+        assert!(batch.scratch.capacity() <= 4 * RECLAIM_OCTETS);
         assert_eq!(written_by(&mut batch, usize::MAX), Vec::from(expected));
     }
 

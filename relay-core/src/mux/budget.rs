@@ -55,6 +55,12 @@ const EARNED_MAX: u64 = 200_000;
 /// Frames that every stream's end excuses: a RESET or STOP that crossed it, and some WINDOWs.
 const LATE_FRAMES_PER_STREAM: u64 = 8;
 
+/// Control frames that every stream's end excuses: its RESET, STOP, STREAMS and one WINDOW.
+const CONTROL_FRAMES_PER_STREAM: u64 = 4;
+
+/// Payload that excuses one control frame. The narrowest window, 1 KiB, is granted in quarters.
+const OCTETS_PER_CONTROL_FRAME: u64 = 128;
+
 /// What a bucket is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Work {
@@ -68,6 +74,8 @@ pub(super) enum Work {
     Skipped,
     /// A WINDOW or STREAMS that grants nothing.
     EmptyGrant,
+    /// RESET, STOP, WINDOW, STREAMS or PONG: a frame that moves no payload.
+    Control,
 }
 
 /// DATA payloads below this many octets, without END, are counted.
@@ -81,6 +89,9 @@ pub(super) struct Budgets {
     small_data: Bucket,
     skipped: Bucket,
     empty_grant: Bucket,
+    control: Bucket,
+    /// Payload that control frames have been earned by.
+    payload_seen: u64,
 }
 
 impl Budgets {
@@ -95,6 +106,9 @@ impl Budgets {
             small_data: Bucket::new(200_000, 100_000, now),
             skipped: Bucket::new(1000, 33, now),
             empty_grant: Bucket::new(1000, 33, now),
+            // Whoever moves payload, or ends streams, earns what that takes.
+            control: Bucket::new(2000, 100, now),
+            payload_seen: 0,
         }
     }
 
@@ -104,6 +118,14 @@ impl Budgets {
     /// A fixed rate alone would take a link on which many downloads are cancelled for an attack.
     pub(super) fn stream_ended(&mut self, unused: u64) {
         self.late_frame.earn(unused / u64::from(SMALL_DATA) + LATE_FRAMES_PER_STREAM);
+        self.control.earn(CONTROL_FRAMES_PER_STREAM);
+    }
+
+    /// Excuses the control frames that moving payload takes: `total` octets so far, both ways.
+    pub(super) fn payload_moved(&mut self, total: u64) {
+        let frames = (total - self.payload_seen) / OCTETS_PER_CONTROL_FRAME;
+        self.payload_seen += frames * OCTETS_PER_CONTROL_FRAME;
+        self.control.earn(frames);
     }
 
     /// Takes a token for `work`.
@@ -118,6 +140,7 @@ impl Budgets {
             Work::SmallData => (&mut self.small_data, "small DATA"),
             Work::Skipped => (&mut self.skipped, "skipped frames"),
             Work::EmptyGrant => (&mut self.empty_grant, "grants of nothing"),
+            Work::Control => (&mut self.control, "control frames"),
         };
         if bucket.take(now) { Ok(()) } else { Err(name) }
     }
@@ -129,12 +152,13 @@ mod tests {
 
     use super::*;
 
-    const ALL: [(Work, u32, u32); 5] = [
+    const ALL: [(Work, u32, u32); 6] = [
         (Work::Ping, 10, 1),
         (Work::LateFrame, 1000, 33),
         (Work::SmallData, 200_000, 100_000),
         (Work::Skipped, 1000, 33),
         (Work::EmptyGrant, 1000, 33),
+        (Work::Control, 2000, 100),
     ];
 
     #[test]
@@ -174,6 +198,22 @@ mod tests {
             assert_eq!(budgets.spend(Work::LateFrame, now), Ok(()));
         }
         assert!(budgets.spend(Work::LateFrame, now).is_err());
+    }
+
+    #[test]
+    fn moving_payload_and_ending_streams_earns_control_frames_and_no_more() {
+        let now = Instant::now();
+        let mut budgets = Budgets::new(now);
+        budgets.stream_ended(0);
+        budgets.payload_moved(127);
+        budgets.payload_moved(128 * 3 - 1);
+        for _ in 0..2000 + 4 + 2 {
+            assert_eq!(budgets.spend(Work::Control, now), Ok(()));
+        }
+        assert!(budgets.spend(Work::Control, now).is_err());
+        budgets.payload_moved(128 * 3);
+        assert_eq!(budgets.spend(Work::Control, now), Ok(()));
+        assert!(budgets.spend(Work::Control, now).is_err());
     }
 
     #[test]

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use super::frame::FrameLimits;
+use super::memory::MemoryBudget;
 
 /// Settings of one side of a link. The defaults suit a gateway link.
 ///
 /// Worst-case receive memory of a link is [`Config::receive_memory_max`] for payload, plus one
-/// head of `head_max` per stream, plus one read buffer of 64 KiB.
+/// head of `head_max` per stream, plus the 8 MiB of read buffers that unread payload may pin beyond
+/// its own size.
 ///
 /// Times range from 1 ms to 24 h.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,6 +21,12 @@ pub struct Config {
     /// Payload octets that all streams of the link may hold together. Default 64 MiB. What the
     /// floors leave over is the pool that busy windows grow into.
     pub receive_memory_max: u64,
+    /// The budget that this link shares with others, and leases its floors and growth from. Default
+    /// none: `receive_memory_max` is all that bounds the link.
+    ///
+    /// With one, a link begins with the floors of up to 128 streams each way, and leases more as
+    /// streams are opened.
+    pub memory: Option<MemoryBudget>,
     /// Streams that the peer may have open at once. Default 1,024, range 0 to 16,384.
     pub accept_streams_max: u32,
     /// Streams that this side has open at once, whatever the peer would allow. Default 16.
@@ -28,8 +36,12 @@ pub struct Config {
     pub payload_max: u32,
     /// Longest head block taken, in octets. Default 16,376, range 256 to 65,528.
     pub head_max: u32,
-    /// Octets that may wait in one stream's send queue. Default 64 KiB.
+    /// Octets that may wait in one stream's send queue, however many have something to send.
+    /// Default 64 KiB.
     pub send_queue_max: u32,
+    /// Octets that the streams with something to send share instead, if that is more for each: a
+    /// few busy streams then wake their writers less often. Default 1 MiB, range 0 to 64 MiB.
+    pub send_queue_shared: u32,
     /// A PING is sent when nothing arrived for this long while streams are open. Default 5 s.
     pub keep_alive_busy: Duration,
     /// The same while no stream is open. Default 15 s.
@@ -37,6 +49,9 @@ pub struct Config {
     /// The peer is given up when nothing arrived for this long after a PING. Default 10 s, so that
     /// a dead peer is noticed within 15 s while streams are open.
     pub ping_timeout: Duration,
+    /// A stream is reset when its consumer took nothing for this long while payload waited. Judged
+    /// at every quarter of it, so it may take that much longer. Default 60 s.
+    pub consumer_timeout: Duration,
     /// The peer must have sent its hello within this time. Default 5 s.
     pub hello_timeout: Duration,
     /// This side's name in the hello; at most 128 octets. Default empty.
@@ -54,14 +69,17 @@ impl Default for Config {
         Self {
             stream_window: 2 * 16_376,
             receive_memory_max: 64 << 20,
+            memory: None,
             accept_streams_max: 1024,
             open_streams_max: 16,
             payload_max: 16_376,
             head_max: 16_376,
             send_queue_max: 64 << 10,
+            send_queue_shared: 1 << 20,
             keep_alive_busy: Duration::from_secs(5),
             keep_alive_idle: Duration::from_secs(15),
             ping_timeout: Duration::from_secs(10),
+            consumer_timeout: Duration::from_mins(1),
             hello_timeout: Duration::from_secs(5),
             name: String::new(),
             instance: 0,
@@ -119,9 +137,11 @@ impl Config {
         range("payload_max", self.payload_max.into(), 256, 65_528)?;
         range("head_max", self.head_max.into(), 256, 65_528)?;
         range("send_queue_max", self.send_queue_max.into(), 1, 1 << 24)?;
+        range("send_queue_shared", self.send_queue_shared.into(), 0, 1 << 26)?;
         time("keep_alive_busy in ms", self.keep_alive_busy)?;
         time("keep_alive_idle in ms", self.keep_alive_idle)?;
         time("ping_timeout in ms", self.ping_timeout)?;
+        time("consumer_timeout in ms", self.consumer_timeout)?;
         time("hello_timeout in ms", self.hello_timeout)?;
         range("name", self.name.len() as u64, 0, super::hello::HELLO_TEXT_MAX as u64)?;
         if self.name.chars().any(char::is_control) {
@@ -188,7 +208,9 @@ mod tests {
     #[test]
     fn each_setting_is_held_to_its_range_on_both_sides() {
         type Set = fn(&mut Config, u32);
-        let settings: [(Set, u32, u32); 5] = [
+        let settings: [(Set, u32, u32); 7] = [
+            (|c, v| c.send_queue_max = v, 1, 1 << 24),
+            (|c, v| c.send_queue_shared = v, 0, 1 << 26),
             (|c, v| c.stream_window = v, 1 << 10, 1 << 24),
             (|c, v| c.accept_streams_max = v, 0, 16_384),
             (|c, v| c.open_streams_max = v, 0, 16_384),
@@ -211,7 +233,8 @@ mod tests {
     #[test]
     fn times_are_held_to_their_range_on_both_sides() {
         type Set = fn(&mut Config, Duration);
-        let settings: [Set; 4] = [
+        let settings: [Set; 5] = [
+            |c, v| c.consumer_timeout = v,
             |c, v| c.keep_alive_busy = v,
             |c, v| c.keep_alive_idle = v,
             |c, v| c.ping_timeout = v,

@@ -233,6 +233,8 @@ impl StreamCode {
     pub const REFUSED: Self = Self(0x01);
     /// The handle was dropped without finishing.
     pub const DROPPED: Self = Self(0x02);
+    /// Its consumer took nothing for too long while payload waited.
+    pub const STALLED: Self = Self(0x03);
 }
 
 impl std::fmt::Display for StreamCode {

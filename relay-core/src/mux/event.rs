@@ -50,8 +50,10 @@ pub enum Event {
         /// The field block.
         block: Bytes,
     },
-    /// The peer reset the stream. With [`StreamCode::REFUSED`] it never looked at it; the engine
-    /// says so too of openings that had not left when the link ended.
+    /// The stream was reset. With [`StreamCode::REFUSED`] the peer never looked at it; the engine
+    /// says so too of openings that had not left when the link ended. With
+    /// [`StreamCode::STALLED`] it may be this side's consumer that took nothing for too long; any
+    /// other code is the peer's.
     Reset {
         /// The stream.
         id: StreamId,
@@ -64,6 +66,13 @@ pub enum Event {
         id: StreamId,
         /// Why.
         code: StreamCode,
+    },
+    /// Payload has waited for its consumer for a while. An owner that passes on what was taken in
+    /// steps does so now: after [`Config::consumer_timeout`](super::Config::consumer_timeout)
+    /// without a [`Mux::take`](super::Mux::take) the stream is reset.
+    Unread {
+        /// The stream.
+        id: StreamId,
     },
     /// A stream whose owner waited for room has some again.
     Writable {

@@ -16,6 +16,7 @@
 
 use std::time::Duration;
 
+use super::config::Config;
 use super::error::HelloError;
 use super::frame::Side;
 
@@ -122,6 +123,22 @@ const fn role_octet(side: Side) -> u8 {
 }
 
 impl Hello {
+    /// What a side with these settings says about itself.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            stream_window: config.stream_window,
+            payload_max: config.payload_max,
+            head_max: config.head_max,
+            streams: config.accept_streams_max,
+            keep_alive: config.keep_alive_idle,
+            link: config.link,
+            instance: config.instance,
+            name: config.name.clone(),
+            epoch: config.epoch,
+            software: concat!("relay/", env!("CARGO_PKG_VERSION")).to_owned(),
+        }
+    }
+
     /// Writes preface and hello, as `side`.
     ///
     /// Texts longer than [`HELLO_TEXT_MAX`] are cut at a character boundary.

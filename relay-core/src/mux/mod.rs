@@ -61,6 +61,7 @@ mod event;
 mod frame;
 mod half;
 mod hello;
+mod memory;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod reference;
@@ -77,5 +78,6 @@ pub use error::{FrameError, HelloError, LinkError, OpenError, SendError, StreamC
 pub use event::Event;
 pub use frame::{Flags, FrameLimits, GOAWAY_TEXT_MAX, HEADER_LEN, Header, Kind, Side, StreamId};
 pub use hello::{HELLO_MAX, HELLO_TEXT_MAX, Hello, MAGIC, PREFACE_LEN, Preface, VERSIONS};
+pub use memory::MemoryBudget;
 pub use table::{IdHasher, IdMap};
 pub use window::WINDOW_MAX;

@@ -63,6 +63,11 @@ impl Schedule {
         None
     }
 
+    /// Streams with something to send.
+    pub(super) fn len(&self) -> usize {
+        self.urgent.len() + self.bulk.len()
+    }
+
     /// Accounts for what the stream that [`Schedule::pop`] gave has sent.
     pub(super) fn sent(&mut self, class: Class, octets: u64) {
         match class {

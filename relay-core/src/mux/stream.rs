@@ -72,6 +72,9 @@ pub(super) struct Stream {
     pub(super) interim_heads: u8,
     /// Interim heads queued.
     pub(super) interim_sent: u8,
+    /// Looks in a row, see [`engine::liveness`](super::engine), at which payload waited that its
+    /// consumer had waiting before.
+    pub(super) stalled_looks: u8,
     /// Octets of its turn that it has not used, see [`schedule`](super::schedule).
     pub(super) deficit: u64,
 }
@@ -104,6 +107,7 @@ impl Stream {
             released: false,
             interim_heads: 0,
             interim_sent: 0,
+            stalled_looks: 0,
             deficit: 0,
         }
     }
@@ -139,6 +143,11 @@ impl Stream {
     /// Whether this side opened it.
     pub(super) fn is_ours(&self, side: Side) -> bool {
         self.id.opener() == side
+    }
+
+    /// Whether this side, as the acceptor, has begun to answer.
+    pub(super) fn has_answer(&self, side: Side) -> bool {
+        !self.is_ours(side) && (self.interim_sent > 0 || self.send != SendHalf::AwaitHead)
     }
 
     /// Whether anything of the peer's half was seen, so that the peer has certainly looked at it.

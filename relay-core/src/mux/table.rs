@@ -86,6 +86,10 @@ impl Table {
         self.slots.is_empty()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Stream> {
+        self.slots.iter_mut().map(|(_, stream)| stream)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Stream> {
         self.slots.iter().map(|(_, stream)| stream)
     }

@@ -5,55 +5,95 @@
 
 use std::time::{Duration, Instant};
 
+use super::memory::Lease;
+
 /// The widest a window grows, in octets.
 pub const WINDOW_MAX: u64 = 16 << 20;
+
+/// The most that a window of any size leaves ungranted, in octets. A quarter of the widest would be
+/// a quarter of its rate: what is not granted cannot be on its way.
+const GRANT_STEP_MAX: u64 = 512 << 10;
+
+/// On a path shorter than this a pace is measured over as long at least.
+///
+/// Our choice: a burst between two switches of task moves tens of kilobytes in a few microseconds,
+/// which is a round trip of a loopback. Windows that grow by such a pace fill every buffer on the
+/// way, and short exchanges wait behind them; looking for a millisecond costs a short path nothing.
+const SHORT_PATH: Duration = Duration::from_millis(1);
+
+/// What the windows of a link grow by together on a short path before they grow half as readily.
+///
+/// Our choice, by measurement on a loopback: one bulk stream needs as much to be as fast as bare
+/// TCP; and what four of them have on their way is what a short exchange waits for behind them.
+const SHORT_PATH_OCTETS: u64 = 256 << 10;
 
 /// Receive memory of one link that is not reserved as floors and that windows may grow into.
 #[derive(Debug)]
 pub(super) struct GrowthPool {
-    free: u64,
     total: u64,
+    lease: Lease,
 }
 
 impl GrowthPool {
-    pub(super) fn new(total: u64) -> Self {
-        Self { free: total, total }
+    /// A pool of `total` octets, each of which is leased when a window takes it.
+    pub(super) fn new(total: u64, lease: Lease) -> Self {
+        Self { total, lease }
+    }
+
+    /// The most that one window may have borrowed, of which it has `borrowed` already: twice what
+    /// is then left for others.
+    fn share(&self, borrowed: u64) -> u64 {
+        (self.total - self.lent() + borrowed) / 3 * 2
     }
 
     fn take(&mut self, octets: u64) -> bool {
-        let Some(left) = self.free.checked_sub(octets) else { return false };
-        self.free = left;
-        true
+        octets <= self.total - self.lent() && self.lease.take(octets)
     }
 
     fn give_back(&mut self, octets: u64) {
-        self.free += octets;
-        debug_assert!(self.free <= self.total, "more was given back than was taken");
+        self.lease.give_back(octets);
     }
 
     /// Octets lent out now.
     pub(super) fn lent(&self) -> u64 {
-        self.total - self.free
+        self.lease.held()
     }
 }
 
 /// The receiver's account of one half-stream.
 ///
-/// `taken <= received <= granted <= taken + size` at all times.
+/// `taken <= received <= granted <= taken + size` at all times. Whatever is at most [`WINDOW_MAX`]
+/// is kept in 32 bits: a link may have thousands of streams that do nothing.
 #[derive(Debug)]
 pub(super) struct ReceiveWindow {
-    size: u64,
-    floor: u64,
     received: u64,
     taken: u64,
     granted: u64,
-    granted_at: Option<Instant>,
+    /// Since when the pace is measured.
+    measured_since: Option<Instant>,
+    /// Octets taken since then.
+    consumed: u32,
+    /// Octets of memory set aside.
+    size: u32,
+    /// What `size` is to be. Never above it; below while a promise is not used up.
+    target: u32,
+    floor: u32,
 }
 
 impl ReceiveWindow {
     /// A window of `floor` octets, which the hello has granted already.
     pub(super) fn new(floor: u64) -> Self {
-        Self { size: floor, floor, received: 0, taken: 0, granted: floor, granted_at: None }
+        let narrow = narrow(floor);
+        Self {
+            received: 0,
+            taken: 0,
+            granted: floor,
+            measured_since: None,
+            consumed: 0,
+            size: narrow,
+            target: narrow,
+            floor: narrow,
+        }
     }
 
     /// Counts payload that arrived. `false`: it was not granted, the peer broke the protocol.
@@ -68,7 +108,9 @@ impl ReceiveWindow {
 
     /// Counts payload that the consumer took; at most what arrived counts.
     pub(super) fn take(&mut self, octets: u64) {
-        self.taken += octets.min(self.received - self.taken);
+        let octets = octets.min(self.received - self.taken);
+        self.taken += octets;
+        self.consumed = self.consumed.saturating_add(narrow(octets));
     }
 
     /// Octets that arrived and were not taken.
@@ -83,45 +125,32 @@ impl ReceiveWindow {
 
     /// Octets of memory this window may come to need: its size.
     pub(super) fn size(&self) -> u64 {
-        self.size
+        self.size.into()
     }
 
-    /// Whether a quarter of the window can be granted anew.
+    /// Octets that are worth a grant: a quarter of the window, and never more than 512 KiB.
     ///
     /// A quarter, not half: on a long path half would double the time it takes to ramp up.
-    pub(super) fn grant_is_due(&self) -> bool {
-        self.taken + self.size - self.granted >= self.size / 4
+    pub(super) fn step(&self) -> u64 {
+        (self.size() / 4).min(GRANT_STEP_MAX)
     }
 
-    /// The new absolute offset to announce; `None` if nothing more is to be granted now.
-    ///
-    /// Doubles the window first when payload was consumed faster than a quarter of the window in
-    /// half a round trip, which shows that the window, not the sender or the consumer, is what
-    /// limits the rate. Halves it, by granting less, when that took more than eight round trips:
-    /// others can use the memory.
-    ///
-    /// The pace is what counts, not the time since the last grant: grants coalesce, so a whole
-    /// window may be consumed, a round trip after the last one, by the time a grant is written.
+    /// Whether so much can be granted anew.
+    pub(super) fn grant_is_due(&self) -> bool {
+        self.taken + self.size() - self.granted >= self.step()
+    }
+
+    /// The new absolute offset to announce; `None` if nothing more is to be granted now. The window
+    /// grows or shrinks first, by the pace at which payload was consumed.
     pub(super) fn grant(
         &mut self,
         now: Instant,
         round_trip: Option<Duration>,
         pool: &mut GrowthPool,
     ) -> Option<u64> {
-        if let (Some(before), Some(round_trip)) = (self.granted_at, round_trip) {
-            let elapsed = now.saturating_duration_since(before).as_nanos();
-            let consumed = u128::from(self.taken + self.size - self.granted);
-            // Round trips per quarter of the window, as a fraction: without the divisions.
-            let taken_for_a_quarter = elapsed * u128::from(self.size) / 4;
-            let round_trips = round_trip.as_nanos() * consumed;
-            if 2 * taken_for_a_quarter < round_trips {
-                self.grow(pool);
-            } else if taken_for_a_quarter > 8 * round_trips {
-                self.shrink(pool);
-            }
-        }
-        self.granted_at = Some(now);
-        let granted = self.taken + self.size;
+        self.judge_pace(now, round_trip, pool);
+        self.resize(pool);
+        let granted = self.taken + self.size();
         if granted == self.granted {
             return None;
         }
@@ -129,32 +158,108 @@ impl ReceiveWindow {
         Some(granted)
     }
 
-    fn grow(&mut self, pool: &mut GrowthPool) {
-        let grown = (self.size * 2).min(WINDOW_MAX);
-        if grown > self.size && pool.take(grown - self.size) {
-            self.size = grown;
+    /// Wants a wider window when payload was consumed faster than a quarter of it in half a round
+    /// trip, which shows that the window, not the sender or the consumer, is what limits the rate:
+    /// twice as wide at least, and up to four times if it would last for two round trips at that
+    /// pace. Wants half of it when the quarter took more than eight round trips: others can use the
+    /// memory.
+    ///
+    /// The pace is what counts, not the time since the last grant: grants coalesce, so a whole
+    /// window may be consumed, a round trip after the last one, by the time a grant is written. It
+    /// is judged by the quarter, however often is granted: a pause in which the sender waits for
+    /// credit, as between two bursts, is not the consumer's.
+    fn judge_pace(&mut self, now: Instant, round_trip: Option<Duration>, pool: &GrowthPool) {
+        if self.measured_since.is_none() {
+            (self.measured_since, self.consumed) = (Some(now), 0);
+        }
+        if self.consumed < self.size / 4 || self.is_burst(now, round_trip) {
+            return;
+        }
+        let since = self.measured_since.replace(now).unwrap_or(now);
+        let consumed = u64::from(std::mem::take(&mut self.consumed));
+        let Some(round_trip) = round_trip else { return };
+        let elapsed = now.saturating_duration_since(since).as_nanos();
+        // Round trips per quarter of the window, as a fraction: without the divisions.
+        let taken_for_a_quarter = elapsed * u128::from(self.size) / 4;
+        let round_trips = round_trip.as_nanos() * u128::from(consumed);
+        let is_short = round_trip < SHORT_PATH;
+        // How many times a quarter must fit into a round trip for the window to be what limits.
+        let times = if is_short && pool.lent() + self.size() > SHORT_PATH_OCTETS { 4 } else { 2 };
+        let wanted = if times * taken_for_a_quarter < round_trips {
+            let in_two_round_trips = (2 * round_trips).checked_div(elapsed).unwrap_or(u128::MAX);
+            let paced = u64::try_from(in_two_round_trips).unwrap_or(u64::MAX);
+            // Doubling alone costs a round trip each: what a burst of one window has left, when the
+            // first pace is known, is less than a quarter of a window twice as wide.
+            paced.clamp(2 * self.size(), if is_short { 2 } else { 4 } * self.size())
+        } else if taken_for_a_quarter > 8 * round_trips {
+            u64::from(self.target.min(self.size / 2))
+        } else {
+            u64::from(self.target)
+        };
+        let share = u64::from(self.floor) + pool.share(self.borrowed());
+        let share =
+            if share < u64::from(self.target) { share.min(self.size() * 3 / 4) } else { share };
+        let wanted = narrow(wanted.min(share).min(WINDOW_MAX)).max(self.floor);
+        // Not for every few octets that the share moves by.
+        if wanted == self.floor || wanted.abs_diff(self.target) >= self.target / 16 {
+            self.target = wanted;
         }
     }
 
-    /// What was granted cannot be taken back: the window shrinks to it at most.
-    fn shrink(&mut self, pool: &mut GrowthPool) {
-        let promised = self.granted - self.taken;
-        let shrunk = (self.size / 2).max(self.floor).max(promised);
-        pool.give_back(self.size - shrunk);
-        self.size = shrunk;
+    /// Whether a short path was looked at for so short a time that its pace is that of a processor
+    /// between two switches of task.
+    fn is_burst(&self, now: Instant, round_trip: Option<Duration>) -> bool {
+        let looked = self
+            .measured_since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        round_trip.is_some_and(|it| it < SHORT_PATH) && looked < SHORT_PATH
+    }
+
+    /// What was granted cannot be taken back: the window shrinks with what is used up of it.
+    fn resize(&mut self, pool: &mut GrowthPool) {
+        let promised = narrow(self.granted - self.taken);
+        let mut size = self.target.max(promised);
+        if size <= self.size {
+            pool.give_back(u64::from(self.size - size));
+        } else {
+            size = self.size + grow(size - self.size, pool);
+            self.target = size;
+        }
+        self.size = size;
+    }
+
+    /// Octets it has of the pool.
+    fn borrowed(&self) -> u64 {
+        u64::from(self.size - self.floor)
     }
 
     /// Returns what the window had grown by to the pool. The window must not be used again.
     pub(super) fn retire(&mut self, pool: &mut GrowthPool) {
-        pool.give_back(self.size - self.floor);
+        pool.give_back(self.borrowed());
         self.size = self.floor;
+        self.target = self.floor;
     }
 
     pub(super) fn check(&self) {
         debug_assert!(self.taken <= self.received, "{self:?}");
         debug_assert!(self.received <= self.granted, "{self:?}");
-        debug_assert!(self.granted <= self.taken + self.size, "{self:?}");
+        debug_assert!(self.granted <= self.taken + self.size(), "{self:?}");
+        debug_assert!(self.floor <= self.target && self.target <= self.size, "{self:?}");
     }
+}
+
+/// Takes `octets` from the pool, or half as many, and so on: the process may have less left than
+/// the link. Returns how many it took.
+fn grow(mut octets: u32, pool: &mut GrowthPool) -> u32 {
+    while octets > 0 && !pool.take(octets.into()) {
+        octets /= 2;
+    }
+    octets
+}
+
+/// Octets of a window, which are at most [`WINDOW_MAX`].
+fn narrow(octets: u64) -> u32 {
+    u32::try_from(octets).unwrap_or(u32::MAX)
 }
 
 /// The sender's account of one half-stream.
@@ -227,8 +332,13 @@ impl SendCredit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mux::memory::MemoryBudget;
 
     const RTT: Duration = Duration::from_millis(10);
+
+    fn pool_of(total: u64) -> GrowthPool {
+        GrowthPool::new(total, Lease::new(None))
+    }
 
     #[test]
     fn payload_is_taken_up_to_the_grant_and_not_one_octet_more() {
@@ -247,7 +357,7 @@ mod tests {
         assert!(!window.grant_is_due());
         window.take(1);
         assert!(window.grant_is_due());
-        let mut pool = GrowthPool::new(0);
+        let mut pool = pool_of(0);
         assert_eq!(window.grant(Instant::now(), None, &mut pool), Some(125));
         assert!(!window.grant_is_due());
     }
@@ -257,12 +367,12 @@ mod tests {
         let mut window = ReceiveWindow::new(100);
         assert!(window.receive(50));
         window.take(u64::MAX);
-        let mut pool = GrowthPool::new(0);
+        let mut pool = pool_of(0);
         assert_eq!(window.grant(Instant::now(), None, &mut pool), Some(150));
     }
 
     fn consume_quarter(window: &mut ReceiveWindow) {
-        let quarter = window.size / 4;
+        let quarter = window.size() / 4;
         assert!(window.receive(quarter));
         window.take(quarter);
     }
@@ -270,7 +380,7 @@ mod tests {
     #[test]
     fn a_window_doubles_only_when_a_quarter_went_in_under_half_a_round_trip() {
         let start = Instant::now();
-        let mut pool = GrowthPool::new(1 << 20);
+        let mut pool = pool_of(1 << 20);
         let mut window = ReceiveWindow::new(1024);
         consume_quarter(&mut window);
         window.grant(start, Some(RTT), &mut pool);
@@ -296,7 +406,7 @@ mod tests {
     #[test]
     fn a_window_that_is_no_longer_used_shrinks_to_its_floor_and_takes_back_no_promise() {
         let mut now = Instant::now();
-        let mut pool = GrowthPool::new(1 << 20);
+        let mut pool = pool_of(1 << 20);
         let mut window = ReceiveWindow::new(1024);
         for _ in 0..8 {
             consume_quarter(&mut window);
@@ -325,13 +435,14 @@ mod tests {
     #[test]
     fn a_quarter_in_exactly_eight_round_trips_does_not_shrink_the_window() {
         let start = Instant::now();
-        let mut pool = GrowthPool::new(1 << 20);
+        let mut pool = pool_of(1 << 20);
         let mut window = ReceiveWindow::new(1024);
-        for _ in 0..2 {
+        for at in [start, start + RTT / 3] {
             consume_quarter(&mut window);
-            window.grant(start, Some(RTT), &mut pool);
+            window.grant(at, Some(RTT), &mut pool);
         }
         assert_eq!(window.size(), 2048);
+        let start = start + RTT / 3;
         consume_quarter(&mut window);
         window.grant(start + 8 * RTT, Some(RTT), &mut pool);
         assert_eq!(window.size(), 2048);
@@ -341,22 +452,169 @@ mod tests {
     }
 
     #[test]
+    fn a_window_grows_to_two_round_trips_of_its_pace_and_at_most_fourfold() {
+        for (elapsed, size) in [(RTT / 3, 2048), (RTT / 6, 3072), (RTT / 8, 4096), (RTT / 80, 4096)]
+        {
+            let start = Instant::now();
+            let mut pool = pool_of(1 << 20);
+            let mut window = ReceiveWindow::new(1024);
+            for at in [start, start + elapsed] {
+                consume_quarter(&mut window);
+                window.grant(at, Some(RTT), &mut pool);
+            }
+            assert!(window.size().abs_diff(size) <= 1, "{} after {elapsed:?}", window.size());
+        }
+    }
+
+    /// A window as wide as windows get.
+    fn widest(now: Instant, pool: &mut GrowthPool) -> ReceiveWindow {
+        let mut window = ReceiveWindow::new(1 << 15);
+        for _ in 0..10 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(RTT), pool);
+        }
+        assert_eq!(window.size(), WINDOW_MAX);
+        window
+    }
+
+    #[test]
+    fn a_wide_window_is_granted_by_512_kib_and_not_one_octet_less() {
+        let now = Instant::now();
+        let mut window = widest(now, &mut pool_of(u64::MAX));
+        assert!(window.receive(GRANT_STEP_MAX));
+        window.take(GRANT_STEP_MAX - 1);
+        assert!(!window.grant_is_due());
+        window.take(1);
+        assert!(window.grant_is_due());
+    }
+
+    #[test]
+    fn a_wide_window_shrinks_though_it_is_granted_by_small_steps() {
+        let mut now = Instant::now();
+        let mut pool = pool_of(u64::MAX);
+        let mut window = widest(now, &mut pool);
+        let mut left = 10_000;
+        while window.size() > 1 << 15 {
+            left -= 1;
+            assert!(left > 0, "{} octets are kept", window.size());
+            let step = window.step().min(window.granted - window.received);
+            assert!(window.receive(step));
+            window.take(step);
+            now += 8 * RTT + Duration::from_millis(1);
+            window.grant(now, Some(RTT), &mut pool);
+            window.check();
+        }
+        assert_eq!(pool.lent(), 0);
+    }
+
+    #[test]
+    fn a_pause_between_two_bursts_is_not_taken_for_a_slow_consumer() {
+        let mut now = Instant::now();
+        let mut pool = pool_of(u64::MAX);
+        let mut window = widest(now, &mut pool);
+        for _ in 0..100 {
+            now += RTT;
+            for _ in 0..16 {
+                assert!(window.receive(window.step()));
+                window.take(window.step());
+                window.grant(now, Some(RTT), &mut pool);
+            }
+        }
+        assert_eq!(window.size(), WINDOW_MAX);
+    }
+
+    #[test]
     fn growth_stops_at_the_pool_and_at_the_widest_window() {
         let now = Instant::now();
         let mut window = ReceiveWindow::new(1024);
-        let mut pool = GrowthPool::new(1023);
+        let mut pool = pool_of(1023);
         for _ in 0..4 {
             consume_quarter(&mut window);
             window.grant(now, Some(RTT), &mut pool);
         }
-        assert_eq!((window.size(), pool.lent()), (1024, 0));
+        assert_eq!((window.size(), pool.lent()), (1024 + 682, 682), "a third is left for others");
 
-        let mut pool = GrowthPool::new(u64::MAX);
+        window.retire(&mut pool);
+        let mut pool = pool_of(u64::MAX);
         for _ in 0..40 {
             consume_quarter(&mut window);
             window.grant(now, Some(RTT), &mut pool);
         }
         assert_eq!(window.size(), WINDOW_MAX);
+    }
+
+    #[test]
+    fn a_burst_on_a_short_path_is_no_pace_and_a_millisecond_of_it_is() {
+        let start = Instant::now();
+        let mut pool = pool_of(u64::MAX);
+        let mut window = ReceiveWindow::new(1024);
+        let round_trip = Some(Duration::from_micros(50));
+        let almost = Duration::from_nanos(999_999);
+        for step in 0..1000 {
+            consume_quarter(&mut window);
+            window.grant(start + almost * step / 999, round_trip, &mut pool);
+        }
+        assert_eq!(window.size(), 1024);
+        consume_quarter(&mut window);
+        window.grant(start + SHORT_PATH, round_trip, &mut pool);
+        assert_eq!(window.size(), 2048, "it went on for long enough");
+    }
+
+    #[test]
+    fn windows_of_a_short_path_grow_half_as_readily_beyond_what_one_of_them_needs() {
+        let mut now = Instant::now();
+        let round_trip = Duration::from_micros(800);
+        let mut pool = pool_of(u64::MAX);
+        let mut window = ReceiveWindow::new(32 << 10);
+        // A quarter in three eighths of a round trip, whatever its size.
+        for _ in 0..100 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(round_trip), &mut pool);
+            now += round_trip * 3 / 8;
+        }
+        assert_eq!(window.size(), 256 << 10);
+        // And in one eighth.
+        for _ in 0..100 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(round_trip), &mut pool);
+            now += round_trip / 8;
+        }
+        assert_eq!(window.size(), WINDOW_MAX);
+    }
+
+    #[test]
+    fn growth_stops_at_what_the_process_has_left() {
+        let now = Instant::now();
+        let budget = MemoryBudget::new(1024 + 2047);
+        let mut pool = GrowthPool::new(u64::MAX, Lease::new(Some(budget.clone())));
+        let mut window = ReceiveWindow::new(1024);
+        for _ in 0..4 {
+            consume_quarter(&mut window);
+            window.grant(now, Some(RTT), &mut pool);
+        }
+        assert_eq!(window.size(), 1024 + budget.leased());
+        assert!(budget.leased() <= budget.limit() && budget.refused() > 0, "{budget:?}");
+        assert!(window.size() > 2048, "what is left is used: {window:?}");
+        drop(pool);
+        assert_eq!(budget.leased(), 0);
+    }
+
+    #[test]
+    fn windows_that_had_the_pool_first_shrink_until_those_that_come_later_have_as_much() {
+        let now = Instant::now();
+        let mut pool = pool_of(1 << 20);
+        let mut windows: Vec<ReceiveWindow> = (0..8).map(|_| ReceiveWindow::new(1024)).collect();
+        for round in 0..400 {
+            for window in windows.iter_mut().take(1 + round / 40) {
+                consume_quarter(window);
+                window.grant(now, Some(RTT), &mut pool);
+                window.check();
+            }
+        }
+        let sizes: Vec<u64> = windows.iter().map(ReceiveWindow::size).collect();
+        let (least, most) = (sizes.iter().min().unwrap(), sizes.iter().max().unwrap());
+        assert!(*most < 2 * least, "{sizes:?}");
+        assert!(pool.lent() > 7 << 17, "the pool is used: {sizes:?}");
     }
 
     #[test]

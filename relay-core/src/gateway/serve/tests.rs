@@ -2,19 +2,20 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
 use http_body::Frame;
-use http_body_util::Empty;
-use tokio::io::AsyncWriteExt as _;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::rt::TokioExecutor;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
 use crate::gateway::{GatewayLimits, header};
-use crate::link::Link;
+use crate::link::{End, Link};
 use crate::mux::HeadKind;
 use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
@@ -139,6 +140,93 @@ async fn a_connection_point_that_refuses_everything_is_not_asked_for_ever() {
     assert!((2..10).contains(&asked), "asked {asked} times");
 }
 
+/// Takes the next request, says `interim` heads, waits, and loses the link under it. Tells whether
+/// it was asked.
+async fn lose_one(peer: Link, interim: usize, after: Duration) -> bool {
+    let Ok(mut incoming) = peer.accept().await else { return false };
+    for _ in 0..interim {
+        incoming.send.send_head(head(103), HeadKind::Interim).unwrap();
+    }
+    let held = timeout(after, incoming.send.stopped()).await;
+    assert!(held.is_err(), "the gateway gave up");
+    peer.close();
+    true
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_sent_over_each_link_once_however_many_are_lost() {
+    let gateway = gateway(GatewayLimits::default());
+    let mut links = JoinSet::new();
+    for number in 0..3 {
+        let peer = add_link(&gateway, number).await;
+        links.spawn(lose_one(peer, 0, Duration::from_secs(1)));
+    }
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(reason(&response), "CMGService_Connector_Lost");
+    let asked = timeout(LONG, links.join_all()).await.expect("every link is asked");
+    assert_eq!(asked, [true; 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_whose_answer_anything_was_seen_is_not_sent_again() {
+    let gateway = gateway(GatewayLimits::default());
+    let lost = tokio::spawn(lose_one(add_link(&gateway, 1).await, 1, Duration::from_secs(1)));
+    let left = add_link(&gateway, 2).await;
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(reason(&response), "CMGService_Connector_Lost");
+    assert!(lost.await.unwrap());
+    assert_eq!(left.stats().mux.streams_accepted, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_link_was_lost_waits_little_for_a_full_one() {
+    let gateway = gateway(GatewayLimits::default());
+    let _full = add_link(&gateway, 1).await;
+    let full = gateway.inner.relay.registry.all();
+    let held = std::iter::from_fn(|| full[0].link.try_open(head(200), End::NoPayload).unwrap());
+    let _held: Vec<_> = held.collect();
+    let after = Duration::from_secs(1);
+    let lost = tokio::spawn(lose_one(add_link(&gateway, 2).await, 0, after));
+    let before = Instant::now();
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(reason(&response), "CMGService_Connector_Lost");
+    assert_eq!(before.elapsed(), after + Duration::from_secs(1));
+    assert!(lost.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sending_again_gives_a_request_no_more_time() {
+    let gateway = gateway(GatewayLimits::default());
+    let after = Duration::from_secs(40);
+    let lost = tokio::spawn(lose_one(add_link(&gateway, 1).await, 0, after));
+    let silent = add_link(&gateway, 2).await;
+    let before = Instant::now();
+    let response = timeout(LONG, gateway.handle(get())).await.expect("an answer");
+    assert_eq!(reason(&response), "CMGService_Timeout");
+    assert_eq!(before.elapsed(), GatewayLimits::default().answer_head);
+    assert!(lost.await.unwrap());
+    assert_eq!(silent.stats().mux.streams_accepted, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_of_whose_body_anything_was_taken_is_not_sent_again() {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    let refusing = tokio::spawn(async move {
+        let mut incoming = peer.accept().await.unwrap();
+        assert_eq!(incoming.recv.read_chunk().await.unwrap().unwrap(), "half");
+        incoming.send.reset(StreamCode::REFUSED);
+        peer
+    });
+    let request = Request::builder().method("CCM_POST").uri(TARGET);
+    let request = request.body(Stalled(Some(Bytes::from_static(b"half")))).unwrap();
+    let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(reason(&response), "CMGConnector_Refused");
+    assert_eq!(refusing.await.unwrap().stats().mux.streams_accepted, 1);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_stops_sending_is_answered_408_and_its_stream_is_freed() {
     let gateway = gateway(GatewayLimits::default());
@@ -238,8 +326,8 @@ enum CutBy {
     EarlyEnd,
 }
 
-/// Answers one request with half of what it says, then cuts it.
-async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy) {
+/// Answers one request with half of what it says, then cuts it once the client has `seen` that.
+async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy, seen: oneshot::Receiver<()>) {
     let mut incoming = peer.accept().await.unwrap();
     let mut headers = HeaderMap::new();
     if let Some(declared) = declared {
@@ -250,8 +338,8 @@ async fn answer_half(peer: Link, declared: Option<u64>, by: CutBy) {
     let block = head.encode(&HeadLimits::default()).unwrap();
     incoming.send.send_head(block, HeadKind::Final).unwrap();
     incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
-    // Lets what was written leave.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // An error: the gateway has cut the answer before, because it declares less.
+    let _ = seen.await;
     match by {
         CutBy::Reset => incoming.send.reset(StreamCode(AbortCode::BackendFailed.to_wire())),
         CutBy::Close => peer.close(),
@@ -273,6 +361,11 @@ fn cuts() -> Vec<(Option<u64>, CutBy)> {
 
 /// Sends raw octets to the HTTP/1.1 edge and returns all that comes until it closes.
 async fn http1(gateway: &Gateway, request: &str) -> String {
+    http1_seeing(gateway, request, oneshot::channel().0).await
+}
+
+/// As [`http1`]; tells `seen` when the half has come that [`answer_half`] sends.
+async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()>) -> String {
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let gateway = gateway.clone();
     let connection = tokio::spawn(async move {
@@ -280,8 +373,19 @@ async fn http1(gateway: &Gateway, request: &str) -> String {
     });
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
-    let read = tokio::io::AsyncReadExt::read_to_end(&mut client, &mut answer);
-    timeout(LONG, read).await.expect("an end").unwrap();
+    let mut seen = Some(seen);
+    let read = async {
+        while client.read_buf(&mut answer).await.unwrap() > 0 {
+            if answer.windows(5).any(|octets| octets == b"half.")
+                && let Some(seen) = seen.take()
+            {
+                // An error means that nobody waits for it.
+                let _ = seen.send(());
+            }
+        }
+        drop(seen);
+    };
+    timeout(LONG, read).await.expect("an end");
     connection.await.unwrap();
     String::from_utf8(answer).unwrap()
 }
@@ -291,12 +395,13 @@ async fn a_cut_answer_never_looks_complete_over_http1() {
     for (declared, by) in cuts() {
         let gateway = gateway(GatewayLimits::default());
         let peer = add_link(&gateway, 1).await;
-        let site = tokio::spawn(answer_half(peer, declared, by));
+        let (seen, told) = oneshot::channel();
+        let site = tokio::spawn(answer_half(peer, declared, by, told));
         let request = format!("GET {TARGET} HTTP/1.1\r\nhost: relay.example\r\n\r\n");
-        let answer = http1(&gateway, &request).await;
+        let answer = http1_seeing(&gateway, &request, seen).await;
         site.await.unwrap();
         assert_eq!(gateway.in_flight(), 0);
-        if answer.is_empty() {
+        if answer.is_empty() && declared == Some(4) {
             // Closed before the head had left.
             continue;
         }
@@ -317,7 +422,8 @@ async fn a_cut_answer_never_looks_complete_over_http2() {
     for (declared, by) in cuts() {
         let gateway = gateway(GatewayLimits::default());
         let peer = add_link(&gateway, 1).await;
-        let site = tokio::spawn(answer_half(peer, declared, by));
+        let (seen, told) = oneshot::channel();
+        let site = tokio::spawn(answer_half(peer, declared, by, told));
         let (client, server) = tokio::io::duplex(64 << 10);
         let edge = gateway.clone();
         tokio::spawn(async move { edge.serve_http2(TokioIo::new(server)).await });
@@ -329,8 +435,11 @@ async fn a_cut_answer_never_looks_complete_over_http2() {
         let uri = format!("https://relay.example{TARGET}");
         let request = Request::get(uri).body(Empty::<Bytes>::new()).unwrap();
         let whole = async {
-            let response = sender.send_request(request).await?;
-            http_body_util::BodyExt::collect(response.into_body()).await
+            let mut body = sender.send_request(request).await?.into_body();
+            body.frame().await.transpose()?;
+            // An error: the site has noticed the cut before.
+            let _ = seen.send(());
+            body.collect().await
         };
         let whole = timeout(LONG, whole).await.expect("an end");
         assert!(whole.is_err(), "{declared:?} {by:?}");

@@ -47,7 +47,7 @@ impl<P> Driver<P> {
                 self.fail(id, SendError::Reset(code), Some(RecvError::Reset(code)));
             }
             Event::Stopped { id, code } => self.fail(id, SendError::Stopped(code), None),
-            Event::Writable { id } => {
+            Event::Writable { id } | Event::Unread { id } => {
                 if let Some(cell) = self.cells.get(&id).cloned() {
                     self.take_up(&cell, cell.lock());
                 }
@@ -106,6 +106,7 @@ impl<P> Driver<P> {
         if let Some(item) = item
             && !state.recv_dropped
         {
+            self.buffers.note(id, &item);
             state.put_in(item);
         }
         if end {

@@ -21,12 +21,15 @@ use super::handle::{Incoming, LinkStats};
 use super::shared::{Shared, Stage};
 
 mod dispatch;
+mod pinned;
 mod pipe;
 mod sweep;
 
-/// Octets of a read buffer. Large enough for four full frames a call; small enough that a chunk
-/// kept by a consumer pins little.
-const READ_BUFFER: usize = 64 << 10;
+use pinned::Buffers;
+use pipe::{READ_BUFFER_MAX, READ_BUFFER_MIN};
+
+/// Octets read in one poll before other tasks get a turn: they free the buffer while it is warm.
+const TURN_OCTETS: usize = READ_BUFFER_MAX;
 
 /// Rounds of reading and writing in one poll before other tasks get a turn.
 const ROUNDS_PER_POLL: usize = 16;
@@ -47,6 +50,9 @@ pub struct Driver<P> {
     incoming: Option<mpsc::Sender<Incoming>>,
     cells: IdMap<Arc<Cell>>,
     input: BytesMut,
+    /// Octets that the next read buffer will have.
+    read_buffer: usize,
+    buffers: Buffers,
     batch: Batch,
     flush_due: bool,
     /// Permits handed out so far, see [`Mux::openable_total`].
@@ -83,6 +89,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             incoming: Some(incoming),
             cells: IdMap::default(),
             input: BytesMut::new(),
+            read_buffer: READ_BUFFER_MIN,
+            buffers: Buffers::default(),
             batch: Batch::new(),
             flush_due: false,
             permits: 0,
@@ -184,10 +192,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<LinkError> {
         let this = self.get_mut();
         this.read_octets = 0;
-        // Consumers get a turn after each buffer: they free it while it is warm, and it is used
-        // again instead of a fresh one.
         for _ in 0..ROUNDS_PER_POLL {
-            if this.read_octets >= READ_BUFFER {
+            if this.read_octets >= TURN_OCTETS {
                 break;
             }
             let progress = this.poll_round(cx);

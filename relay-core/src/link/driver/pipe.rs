@@ -9,7 +9,13 @@ use tokio_util::io::poll_read_buf;
 
 use crate::mux::BATCH_SLICES;
 
-use super::{Driver, Progress, READ_BUFFER};
+use super::{Driver, Progress};
+
+/// Octets of a read buffer while reads do not fill it: what they bring is four full frames at most.
+pub(super) const READ_BUFFER_MIN: usize = 64 << 10;
+
+/// Octets of a read buffer on a link that is busy with bulk.
+pub(super) const READ_BUFFER_MAX: usize = 256 << 10;
 
 /// A new read buffer is begun when less than this is left in the old one.
 const READ_SPACE_MIN: usize = 32 << 10;
@@ -21,8 +27,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             return false;
         }
         if self.input.capacity() - self.input.len() < READ_SPACE_MIN {
-            self.input.reserve(READ_BUFFER);
+            self.renew_buffer();
         }
+        let space = self.input.capacity() - self.input.len();
         match poll_read_buf(Pin::new(&mut self.pipe), cx, &mut self.input) {
             Poll::Pending => false,
             Poll::Ready(Ok(0)) => {
@@ -36,10 +43,21 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             Poll::Ready(Ok(octets)) => {
                 self.read_calls += 1;
                 self.read_octets += octets;
+                self.size_buffer(octets, space);
                 // An error is kept by the engine, and ends the link once its GOAWAY has left.
                 let _ = self.mux.handle_input(self.now, &mut self.input);
                 true
             }
+        }
+    }
+
+    /// Has the next buffer be larger when a read has filled what there was, and smaller again when
+    /// reads bring little.
+    fn size_buffer(&mut self, octets: usize, space: usize) {
+        if octets == space {
+            self.read_buffer = (self.read_buffer * 2).min(READ_BUFFER_MAX);
+        } else if octets < READ_BUFFER_MIN / 4 {
+            self.read_buffer = READ_BUFFER_MIN;
         }
     }
 

@@ -57,6 +57,7 @@ impl Mux {
         self.opened += 1;
         self.streams.insert(stream);
         self.openings.push_back(id);
+        self.lease_floors();
         if StreamId::nth(self.side, self.opened).is_none() {
             self.events.push_back(Event::GoingAway { code: LinkError::CODE_DONE });
         }
@@ -111,9 +112,16 @@ impl Mux {
         Ok(())
     }
 
+    /// Octets that may wait in a stream's queue now. May fall below what waits already.
+    pub(super) fn queue_max(&self) -> u64 {
+        let busy = self.ready.len().max(1) as u64;
+        let share = u64::from(self.config.send_queue_shared) / busy;
+        share.max(self.config.send_queue_max.into())
+    }
+
     /// Octets that [`Mux::write`] would take now.
     pub fn room(&self, id: StreamId) -> usize {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let room = self.streams.get(id).map_or(0, |stream| stream.credit.room(queue_max));
         usize::try_from(room).unwrap_or(usize::MAX)
     }
@@ -126,7 +134,7 @@ impl Mux {
     ///
     /// [`SendError`]; nothing was queued.
     pub fn write(&mut self, id: StreamId, payload: &mut Bytes) -> Result<(), SendError> {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let stream = self.streams.get_mut(id).ok_or(SendError::NoSuchStream)?;
         if stream.send != SendHalf::Sending {
             return Err(refusal(stream.send));
@@ -146,7 +154,7 @@ impl Mux {
     /// Asks for [`Event::Writable`] once the stream has room: now, if
     /// it has some. Does nothing on a half that takes no more payload.
     pub fn want_room(&mut self, id: StreamId) {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let Some(stream) = self.streams.get_mut(id) else { return };
         if !matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {
             return;
@@ -187,8 +195,23 @@ impl Mux {
     }
 
     /// Aborts both halves of the stream and tells the peer. Does nothing if both have ended.
+    ///
+    /// [`StreamCode::REFUSED`] promises that nobody looked at the stream, so that it may be sent
+    /// again: once any of an answer was queued, [`StreamCode::DROPPED`] is sent instead.
     pub fn reset(&mut self, id: StreamId, code: StreamCode) {
-        if self.abort(id, code) {
+        let code = match self.streams.get(id) {
+            Some(stream) if code == StreamCode::REFUSED && stream.has_answer(self.side) => {
+                StreamCode::DROPPED
+            }
+            _ => code,
+        };
+        self.reset_if_open(id, code);
+    }
+
+    /// Returns whether either half had not ended.
+    pub(super) fn reset_if_open(&mut self, id: StreamId, code: StreamCode) -> bool {
+        let was_open = self.abort(id, code);
+        if was_open {
             if let Some(stream) = self.streams.get_mut(id) {
                 stream.slots.reset = Some(code);
             }
@@ -196,6 +219,7 @@ impl Mux {
         }
         self.remove_if_over(id);
         self.check_invariants();
+        was_open
     }
 
     /// Tells the peer that this side wants no more of its half. What arrives from now on is thrown
@@ -214,6 +238,9 @@ impl Mux {
     pub fn take(&mut self, id: StreamId, octets: usize) {
         let Some(stream) = self.streams.get_mut(id) else { return };
         stream.window.take(octets as u64);
+        if octets > 0 {
+            stream.stalled_looks = 0;
+        }
         if stream.recv == crate::mux::half::RecvHalf::Receiving && stream.window.grant_is_due() {
             stream.slots.window = true;
             self.mark_control(id);

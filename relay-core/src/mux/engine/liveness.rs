@@ -3,12 +3,19 @@
 use std::time::{Duration, Instant};
 
 use super::{Drain, GoAway, Mux, Phase};
-use crate::mux::error::LinkError;
+use crate::mux::error::{LinkError, StreamCode};
 use crate::mux::event::Event;
+use crate::mux::half::RecvHalf;
+use crate::mux::stream::Stream;
 
 /// How old a round-trip sample may be before a busy link measures anew. Below the one PING per
 /// second that a peer allows.
 const SAMPLE_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// Looks at a consumer within
+/// [`Config::consumer_timeout`](crate::mux::Config::consumer_timeout): a count of looks needs no
+/// clock in each stream.
+const LOOKS_PER_TIMEOUT: u32 = 4;
 
 /// A PING that was not answered yet.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +35,38 @@ pub(super) struct Liveness {
     outstanding: Option<Outstanding>,
     pings: u64,
     sampled_at: Option<Instant>,
+    /// When to look for consumers that take nothing; `None` while no payload waits.
+    look_due: Option<Instant>,
     round_trip: Option<Duration>,
+    shortest: Shortest,
+}
+
+/// The shortest round trip of late: what the path takes when nothing queues on it.
+///
+/// The shortest of this span and the one before: a path that has become longer is believed after
+/// two spans at most.
+#[derive(Debug)]
+struct Shortest {
+    this_span: Option<Duration>,
+    last_span: Option<Duration>,
+    span_began: Instant,
+}
+
+/// As long as BBR believes in a shortest round trip.
+const SPAN: Duration = Duration::from_secs(10);
+
+impl Shortest {
+    fn note(&mut self, sample: Duration, now: Instant) {
+        if now.saturating_duration_since(self.span_began) >= SPAN {
+            self.last_span = self.this_span.take();
+            self.span_began = now;
+        }
+        self.this_span = Some(self.this_span.map_or(sample, |shortest| shortest.min(sample)));
+    }
+
+    fn get(&self) -> Option<Duration> {
+        self.this_span.into_iter().chain(self.last_span).min()
+    }
 }
 
 impl Liveness {
@@ -39,13 +77,21 @@ impl Liveness {
             outstanding: None,
             pings: 0,
             sampled_at: None,
+            look_due: None,
             round_trip: None,
+            shortest: Shortest { this_span: None, last_span: None, span_began: now },
         }
     }
 
     /// Smoothed round trip, once one was measured.
     pub(super) fn round_trip(&self) -> Option<Duration> {
         self.round_trip
+    }
+
+    /// The shortest round trip of late, once one was measured. Windows are judged by it: by one
+    /// that holds the queues they cause themselves, they would grow for ever.
+    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
+        self.shortest.get()
     }
 
     /// When the peer was last heard: the time of the input that is being judged.
@@ -73,7 +119,14 @@ impl Liveness {
         let smoothed = self.round_trip.map_or(sample, |old| (old * 7 + sample) / 8);
         self.round_trip = Some(smoothed);
         self.sampled_at = Some(now);
+        self.shortest.note(sample, now);
         Some(smoothed)
+    }
+
+    /// For tests in which no time passes.
+    #[cfg(test)]
+    pub(super) fn assume_round_trip(&mut self, round_trip: Duration) {
+        self.shortest.this_span = Some(round_trip);
     }
 
     fn sample_is_old(&self, now: Instant) -> bool {
@@ -88,10 +141,18 @@ impl Mux {
         match self.phase {
             Phase::Closed(_) => None,
             Phase::Preface | Phase::Hello { .. } => Some(self.liveness.hello_due),
-            Phase::Open => Some(match self.liveness.outstanding {
-                Some(ping) => ping.asked_at.max(self.liveness.heard_at) + self.config.ping_timeout,
-                None => self.liveness.heard_at + self.keep_alive(),
-            }),
+            Phase::Open => {
+                let sign_due = self.sign_of_life_due();
+                Some(self.liveness.look_due.map_or(sign_due, |look| look.min(sign_due)))
+            }
+        }
+    }
+
+    /// When a silent peer is asked for a sign of life, or given up.
+    fn sign_of_life_due(&self) -> Instant {
+        match self.liveness.outstanding {
+            Some(ping) => ping.asked_at.max(self.liveness.heard_at) + self.config.ping_timeout,
+            None => self.liveness.heard_at + self.keep_alive(),
         }
     }
 
@@ -103,7 +164,8 @@ impl Mux {
         }
     }
 
-    /// Does what is due at `now`: asks a silent peer for a sign of life, or gives it up.
+    /// Does what is due at `now`: asks a silent peer for a sign of life, or gives it up; resets
+    /// streams whose consumer takes nothing.
     ///
     /// # Errors
     ///
@@ -112,9 +174,16 @@ impl Mux {
         if self.poll_timeout().is_none_or(|due| now < due) {
             return Ok(());
         }
+        if matches!(self.phase, Phase::Open) {
+            self.look_at_consumers(now);
+            if now < self.sign_of_life_due() {
+                return Ok(());
+            }
+        }
         let error = match (&self.phase, self.liveness.outstanding) {
             (Phase::Open, None) => {
                 self.slots.ping = Some(self.liveness.new_ping(now));
+                self.lease_floors();
                 return Ok(());
             }
             (Phase::Open, Some(_)) => LinkError::Silent,
@@ -122,6 +191,41 @@ impl Mux {
         };
         self.fail(error.clone());
         Err(error)
+    }
+
+    /// Payload has arrived and waits for its consumer.
+    pub(super) fn expect_consumer(&mut self) {
+        let due = self.liveness.heard_at + self.config.consumer_timeout / LOOKS_PER_TIMEOUT;
+        self.liveness.look_due.get_or_insert(due);
+    }
+
+    /// Looks for consumers that have taken nothing since the last look.
+    fn look_at_consumers(&mut self, now: Instant) {
+        if self.liveness.look_due.is_none_or(|due| now < due) {
+            return;
+        }
+        let mut stalled = Vec::new();
+        let mut is_any_waiting = false;
+        let waits =
+            |stream: &&mut Stream| stream.window.held() > 0 && stream.recv != RecvHalf::Reset;
+        for stream in self.streams.iter_mut().filter(waits) {
+            is_any_waiting = true;
+            if u32::from(stream.stalled_looks) >= LOOKS_PER_TIMEOUT {
+                stalled.push(stream.id);
+            } else {
+                stream.stalled_looks += 1;
+                self.events.push_back(Event::Unread { id: stream.id });
+            }
+        }
+        for id in stalled {
+            let code = StreamCode::STALLED;
+            if self.reset_if_open(id, code) {
+                self.stats.consumers_stalled += 1;
+                self.events.push_back(Event::Reset { id, code });
+            }
+        }
+        let next = now + self.config.consumer_timeout / LOOKS_PER_TIMEOUT;
+        self.liveness.look_due = is_any_waiting.then_some(next);
     }
 
     /// The smoothed round trip to the peer, once one was measured.
@@ -145,6 +249,26 @@ impl Mux {
             self.slots.goaway = Some(GoAway { last, code: LinkError::CODE_DONE, text });
             self.drain = Drain::Final { last, told: false };
             self.note_drained();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_round_trip_is_that_of_this_span_and_the_last() {
+        let start = Instant::now();
+        let mut shortest = Shortest { this_span: None, last_span: None, span_began: start };
+        assert_eq!(shortest.get(), None);
+        let millis = Duration::from_millis;
+        // Seconds, sample, and what is believed then.
+        for (seconds, sample, believed) in
+            [(0, 9, 9), (1, 5, 5), (9, 7, 5), (10, 8, 5), (19, 9, 5), (20, 9, 8), (31, 20, 9)]
+        {
+            shortest.note(millis(sample), start + Duration::from_secs(seconds));
+            assert_eq!(shortest.get(), Some(millis(believed)), "after {seconds} s");
         }
     }
 }

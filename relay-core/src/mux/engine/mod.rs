@@ -5,6 +5,7 @@
 //! argument. `receive` judges what the peer sent, `transmit` decides what is sent next, `commands`
 //! is what the owner may do, `liveness` is time.
 
+mod admission;
 mod commands;
 mod liveness;
 mod receive;
@@ -25,6 +26,7 @@ use super::event::Event;
 use super::frame::{GOAWAY_TEXT_MAX, Side, StreamId};
 use super::half::{RecvEvent, SendEvent};
 use super::hello::{Hello, cut_to};
+use super::memory::{Floors, Lease};
 use super::schedule::Schedule;
 use super::table::Table;
 use super::window::GrowthPool;
@@ -50,6 +52,11 @@ pub struct Stats {
     pub late_frames: u64,
     /// Octets of receive memory that windows have grown by, of the shared pool.
     pub window_growth: u64,
+    /// Octets of receive memory reserved now: the floors of streams that may be open, and
+    /// `window_growth`.
+    pub memory_reserved: u64,
+    /// Streams that were reset because their consumer took nothing for too long.
+    pub consumers_stalled: u64,
 }
 
 /// Where the link is in its life.
@@ -117,6 +124,10 @@ pub struct Mux {
     peer: Option<Box<Hello>>,
     streams: Table,
     pool: GrowthPool,
+    /// For streams this side opens.
+    own_floors: Floors,
+    /// For streams the peer opens.
+    peer_floors: Floors,
     events: VecDeque<Event>,
     /// Streams this side opened whose opening is not yet sent, in the order of their ids.
     openings: VecDeque<StreamId>,
@@ -156,18 +167,13 @@ impl Mux {
     /// [`ConfigError`] as [`Config::validate`].
     pub fn new(side: Side, config: Config, now: Instant) -> Result<Self, ConfigError> {
         config.validate()?;
-        let hello = Hello {
-            stream_window: config.stream_window,
-            payload_max: config.payload_max,
-            head_max: config.head_max,
-            streams: config.accept_streams_max,
-            keep_alive: config.keep_alive_idle,
-            link: config.link,
-            instance: config.instance,
-            name: config.name.clone(),
-            epoch: config.epoch,
-            software: concat!("relay/", env!("CARGO_PKG_VERSION")).to_owned(),
-        };
+        let memory = &config.memory;
+        let pool_octets = config.receive_memory_max - config.floors();
+        let pool = GrowthPool::new(pool_octets, Lease::new(memory.clone()));
+        let floors = |streams| Floors::new(config.stream_window, streams, memory.clone());
+        let own_floors = floors(config.open_streams_max);
+        let peer_floors = floors(config.accept_streams_max);
+        let hello = Hello { streams: peer_floors.streams(), ..Hello::of(&config) };
         let slots = LinkSlots { preface: Some(hello.encode(side)), ..LinkSlots::default() };
         Ok(Self {
             side,
@@ -175,7 +181,10 @@ impl Mux {
             decoder: Decoder::new(config.frame_limits()),
             peer: None,
             streams: Table::default(),
-            pool: GrowthPool::new(config.receive_memory_max - config.floors()),
+            granted: peer_floors.streams().into(),
+            pool,
+            own_floors,
+            peer_floors,
             events: VecDeque::new(),
             openings: VecDeque::new(),
             control: VecDeque::new(),
@@ -187,7 +196,6 @@ impl Mux {
             openable_by_peer: 0,
             accepted: 0,
             accepted_over: 0,
-            granted: u64::from(config.accept_streams_max),
             peer_serves: None,
             goaways: 0,
             liveness: Liveness::new(now, now + config.hello_timeout),
@@ -198,10 +206,11 @@ impl Mux {
         })
     }
 
-    /// How many octets taken from the stream are worth a grant: a quarter of its window.
+    /// How many octets taken from the stream are worth a grant: a quarter of its window, and at
+    /// most 512 KiB.
     pub fn grant_step(&self, id: StreamId) -> usize {
-        let size = self.streams.get(id).map_or(0, |stream| stream.window.size());
-        usize::try_from(size / 4).unwrap_or(usize::MAX)
+        let step = self.streams.get(id).map_or(0, |stream| stream.window.step());
+        usize::try_from(step).unwrap_or(usize::MAX)
     }
 
     /// Octets that a stream has room for when it is opened.
@@ -235,6 +244,7 @@ impl Mux {
             streams_accepted: u64::from(self.accepted),
             streams_open: self.streams.len(),
             window_growth: self.pool.lent(),
+            memory_reserved: self.pool.lent() + self.own_floors.held() + self.peer_floors.held(),
             ..self.stats
         }
     }
@@ -242,12 +252,6 @@ impl Mux {
     /// The next thing that happened, oldest first.
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
-    }
-
-    /// Streams this side may have opened by now, counted from the beginning. Only ever rises.
-    pub fn openable_total(&self) -> u64 {
-        let local = self.opened_over + u64::from(self.config.open_streams_max);
-        self.openable_by_peer.min(local)
     }
 
     /// Ends the link because of `error`, telling the peer. Nothing else is sent or received.
@@ -339,31 +343,9 @@ impl Mux {
         let Some(mut stream) = self.streams.remove(id) else { return };
         self.budgets.stream_ended(stream.window.unused());
         stream.window.retire(&mut self.pool);
-        let is_open = matches!(self.phase, Phase::Open);
-        if stream.is_ours(self.side) {
-            let before = self.openable_total();
-            self.opened_over += 1;
-            if is_open && self.openable_total() > before {
-                self.events.push_back(Event::Openable);
-            }
-        } else {
-            self.accepted_over += 1;
-            if is_open {
-                self.announce_streams();
-            }
-        }
-        if is_open {
+        self.return_stream_credit(stream.is_ours(self.side));
+        if matches!(self.phase, Phase::Open) {
             self.note_drained();
-        }
-    }
-
-    /// Has STREAMS written once what is to be announced is a quarter of what the peer has left:
-    /// rare while it has plenty, at once when it has none.
-    fn announce_streams(&mut self) {
-        let total = self.accepted_over + u64::from(self.config.accept_streams_max);
-        let left = self.granted - u64::from(self.accepted);
-        if (total - self.granted) * 4 >= left {
-            self.slots.streams = total > self.granted;
         }
     }
 

@@ -107,6 +107,9 @@ impl Mux {
         payload: Bytes,
         now: Instant,
     ) -> Result<(), LinkError> {
+        if matches!(kind, Kind::Reset | Kind::Stop | Kind::Window | Kind::Streams | Kind::Pong) {
+            self.spend(Work::Control)?;
+        }
         match kind {
             Kind::Head if flags.contains(Flags::OPEN) => self.on_open(id, payload, flags),
             Kind::Head => self.on_head(id, payload, flags),
@@ -154,6 +157,9 @@ impl Mux {
     /// Takes a token from the peer's budget for `work`.
     fn spend(&mut self, work: Work) -> Result<(), LinkError> {
         let now = self.liveness.heard_at();
+        if work == Work::Control {
+            self.budgets.payload_moved(self.stats.payload_sent + self.stats.payload_received);
+        }
         self.budgets.spend(work, now).map_err(|what| LinkError::Abuse { what })
     }
 
@@ -176,6 +182,7 @@ impl Mux {
         self.streams.insert(stream);
         // What was held back while the peer had plenty may be worth announcing now.
         self.announce_streams();
+        self.lease_floors();
         if matches!(self.drain, Drain::Final { last, .. } if id > last) {
             self.abort(id, StreamCode::REFUSED);
             if let Some(stream) = self.streams.get_mut(id) {
@@ -250,6 +257,7 @@ impl Mux {
         } else {
             self.events.push_back(Event::Data { id, payload, end });
             self.stats.payload_received += octets;
+            self.expect_consumer();
         }
         if end {
             self.remove_if_over(id);
@@ -300,7 +308,7 @@ impl Mux {
     }
 
     fn on_window(&mut self, id: StreamId, limit: u64) -> Result<(), LinkError> {
-        let queue_max = u64::from(self.config.send_queue_max);
+        let queue_max = self.queue_max();
         let Some(stream) = self.stream(Kind::Window, id)? else { return Ok(()) };
         let grants_nothing = limit == stream.credit.limit();
         if !stream.credit.raise(limit) {

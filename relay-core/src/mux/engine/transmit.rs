@@ -58,7 +58,7 @@ impl Mux {
             control(batch, Kind::Ping, StreamId::LINK, &number.to_be_bytes());
         }
         if std::mem::take(&mut self.slots.streams) {
-            self.granted = self.accepted_over + u64::from(self.config.accept_streams_max);
+            self.granted = self.acceptable_total();
             control(batch, Kind::Streams, StreamId::LINK, &self.granted.to_be_bytes());
         }
     }
@@ -94,7 +94,7 @@ impl Mux {
                 batch.copy(&Header::encode(Kind::Data, Flags::END, id, 0));
             }
             if std::mem::take(&mut stream.slots.window) && stream.recv == RecvHalf::Receiving {
-                let round_trip = self.liveness.round_trip();
+                let round_trip = self.liveness.shortest_round_trip();
                 if let Some(limit) = stream.window.grant(now, round_trip, &mut self.pool) {
                     control(batch, Kind::Window, id, &limit.to_be_bytes());
                     self.refresh_round_trip(now);
@@ -106,7 +106,6 @@ impl Mux {
 
     fn send_queues(&mut self, batch: &mut Batch) {
         let payload_max = self.peer.as_ref().map_or(0, |peer| peer.payload_max as usize);
-        let queue_max = u64::from(self.config.send_queue_max);
         while !batch.is_full() {
             let Some((class, id)) = self.ready.pop() else { return };
             let Some(stream) = self.streams.get_mut(id) else { continue };
@@ -114,12 +113,18 @@ impl Mux {
             let before = batch.len();
             self.stats.payload_sent += send_turn(stream, payload_max, batch);
             self.ready.sent(class, (batch.len() - before) as u64);
-            if stream.wants_room && has_worthwhile_room(stream, queue_max) {
-                stream.wants_room = false;
-                self.events.push_back(Event::Writable { id });
-            }
             self.mark_ready(id);
+            self.tell_of_room(id);
             self.remove_if_over(id);
+        }
+    }
+
+    fn tell_of_room(&mut self, id: StreamId) {
+        let queue_max = self.queue_max();
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        if stream.wants_room && has_worthwhile_room(stream, queue_max) {
+            stream.wants_room = false;
+            self.events.push_back(Event::Writable { id });
         }
     }
 }
@@ -142,9 +147,13 @@ fn send_turn(stream: &mut Stream, payload_max: usize, batch: &mut Batch) -> u64 
             stream.deficit = 0;
             break;
         };
-        let Some(left) = stream.deficit.checked_sub(cost) else { break };
-        stream.deficit = left;
-        sent += send_one(stream, payload_max, batch);
+        if stream.deficit < cost {
+            break;
+        }
+        let payload = send_one(stream, payload_max, batch);
+        // A frame for which the batch had few slices left is shorter than it was to be.
+        stream.deficit -= if payload > 0 { payload } else { cost };
+        sent += payload;
     }
     sent
 }

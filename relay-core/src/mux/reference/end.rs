@@ -6,10 +6,13 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::carrier::Carrier;
 use super::op::Op;
 use super::referee::Referee;
 use super::view::{Block, Receiving, Sending, View, block, payload};
-use crate::mux::{Batch, Config, HeadKind, Mux, OpenError, SendError, Side, StreamCode, StreamId};
+use crate::mux::{
+    Batch, Config, HeadKind, LinkError, Mux, OpenError, SendError, Side, StreamCode, StreamId,
+};
 
 /// Slices of a batch, with room to spare.
 const SLICES: usize = 80;
@@ -17,7 +20,7 @@ const SLICES: usize = 80;
 /// Interim heads that a peer takes on one stream.
 const INTERIM_HEADS_MAX: usize = 8;
 
-/// One side: its engine, the pipe it sends into, and what the model knows of it.
+/// One side: its engine, what it has left to write, and what the model knows of it.
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -29,8 +32,6 @@ pub struct End {
     pub mux: Mux,
     pub(super) config: Config,
     pub(super) batch: Batch,
-    /// Octets in the pipe towards the other side.
-    pub(super) pipe: Vec<u8>,
     /// Octets that arrived and that the engine has left for later.
     pub(super) input: BytesMut,
     /// What this side has sent.
@@ -54,7 +55,6 @@ impl End {
             side,
             mux: Mux::new(side, config.clone(), now).expect("the settings of a pair are valid"),
             batch: Batch::new(),
-            pipe: Vec::new(),
             input: BytesMut::new(),
             sent: Referee::new(side, &config, peer),
             heard: Referee::new(side, &config, peer),
@@ -70,8 +70,36 @@ impl End {
         }
     }
 
+    /// What is ready is added to the batch, and judged.
+    pub(super) fn fill_batch(&mut self, peer: &Self, now: Instant) {
+        let before = self.batch.len();
+        self.mux.poll_transmit(now, &mut self.batch);
+        if self.batch.len() > before {
+            let added = self.unwritten().split_off(before);
+            self.sent.see(&added, self.predicted.then_some(&peer.heard));
+        }
+        if self.batch.is_empty() {
+            // Here a driver goes to sleep.
+            self.mux.poll_transmit(now, &mut self.batch);
+            assert!(
+                self.batch.is_empty(),
+                "{:?} had something ready and did not say so",
+                self.side
+            );
+        }
+    }
+
+    /// One write: `carrier` takes at most `octets_max` of the batch. Returns how many it took.
+    pub(super) fn write_to(&mut self, carrier: &mut impl Carrier, octets_max: usize) -> usize {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let used = self.batch.io_slices(&mut slices);
+        let taken = carrier.write(self.side, &slices[..used], octets_max);
+        self.batch.advance(taken);
+        taken
+    }
+
     /// A copy of what the batch has left to write.
-    pub(super) fn unwritten(&self) -> Vec<u8> {
+    fn unwritten(&self) -> Vec<u8> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let used = self.batch.io_slices(&mut slices);
         let octets: Vec<u8> = slices[..used].iter().flat_map(|s| s.iter().copied()).collect();
@@ -90,15 +118,69 @@ impl End {
         }
     }
 
-    /// The engine's memory for payload stays within what it was given.
+    /// The engine's memory for payload stays within what it was given, and covers what it holds
+    /// and what it has promised to take.
     pub(super) fn check_memory(&self) {
-        let floors = u64::from(self.config.accept_streams_max + self.config.open_streams_max)
-            * u64::from(self.config.stream_window);
-        let growth = self.mux.stats().window_growth;
-        assert!(growth <= self.config.receive_memory_max - floors, "windows outgrew their memory");
+        let floors = self.config.floors();
+        let stats = self.mux.stats();
+        let growth = stats.window_growth;
+        assert_eq!(stats.memory_reserved, floors + growth, "{:?} reserves floors", self.side);
+        assert!(stats.memory_reserved <= self.config.receive_memory_max, "windows outgrew memory");
         let floor = u64::from(self.config.stream_window);
         let above: u64 = self.views.values().map(|v| v.held().saturating_sub(floor)).sum();
         assert!(above <= growth, "{:?} holds more than was reserved", self.side);
+        if self.predicted {
+            let credit = |view| self.credit_out(view).saturating_sub(floor);
+            let above: u64 = self.views.values().map(credit).sum();
+            assert!(above <= growth, "{:?} has promised more than was reserved", self.side);
+        }
+    }
+
+    /// Octets that this side has promised to hold of a half-stream: what was granted and not passed
+    /// on.
+    fn credit_out(&self, view: &View) -> u64 {
+        let is_taken = matches!(view.recv, Receiving::AwaitHead | Receiving::Open);
+        let granted = self.sent.window(view.id.number());
+        if is_taken { granted - view.taken } else { view.held() }
+    }
+
+    /// What the engine says of itself when asked.
+    pub(super) fn check_answers(&self, peer: &Self) {
+        let room = peer.config.stream_window.min(self.config.send_queue_max);
+        assert!(self.mux.peer().is_none() || self.mux.initial_room() == room as usize);
+        let open = self.views.values().filter(|view| !view.released);
+        let step = open.map(|view| self.mux.grant_step(view.id)).min();
+        let least = self.config.stream_window as usize / 4;
+        assert!(step.is_none_or(|step| step >= least), "grants of {step:?}, {least} at least");
+        assert!(!self.predicted || self.mux.is_draining() == self.draining);
+    }
+
+    /// Ends the link: for this reason, unless it has ended before.
+    pub(super) fn close(&mut self) {
+        let reason = self.mux.closed().cloned().unwrap_or(LinkError::ClosedHere);
+        self.mux.close();
+        assert_eq!(self.mux.closed(), Some(&reason), "the first reason stays");
+    }
+
+    /// Takes the pipe away: the link has ended, and there is nothing more to write.
+    pub(super) fn lose(&mut self, peer: &Self, now: Instant) {
+        let before = self.mux.closed().cloned();
+        self.mux.handle_lost("cut");
+        assert!(self.mux.is_lost());
+        let is_goodbye = peer.heard.serves().is_some();
+        match (before, self.mux.closed()) {
+            (Some(before), after) => assert_eq!(after, Some(&before), "the first reason stays"),
+            (None, Some(LinkError::ClosedByPeer { code: 0, .. })) => {
+                assert!(is_goodbye || !self.predicted, "the peer has not said goodbye");
+            }
+            (None, after) => {
+                assert!(matches!(after, Some(LinkError::Lost { .. })), "{after:?}");
+                assert!(!is_goodbye || !self.predicted, "the peer has said goodbye");
+            }
+        }
+        let written = self.batch.len();
+        self.mux.poll_transmit(now, &mut self.batch);
+        assert_eq!(self.batch.len(), written, "there is no pipe to write to");
     }
 
     /// Every stream this side knows, over or not.
@@ -199,6 +281,8 @@ impl End {
     /// `needs`. Nothing is taken on a stream that was let go of.
     fn is_taken(&self, id: StreamId, needs: Sending, answer: Result<(), SendError>) -> bool {
         let Some(view) = self.views.get(&id) else { return false };
+        let silent = answer.is_err_and(|error| error.to_string().is_empty());
+        assert!(!silent, "a refusal says why");
         if !self.predicted {
             return answer.is_ok();
         }

@@ -1,12 +1,13 @@
-//! Prefaces and hellos: the decoder against the engine, and against what it encodes.
+//! Prefaces and hellos: the decoder against the engine, and against what it encodes. And the
+//! settings that a hello is made of.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
 use super::splits;
 use crate::mux::{
-    Config, Event, Hello, HelloError, LinkError, MAGIC, Mux, PREFACE_LEN, Preface, Side,
+    Batch, Config, Event, Hello, HelloError, LinkError, MAGIC, Mux, PREFACE_LEN, Preface, Side,
 };
 
 /// The body of the fuzz target `hello`.
@@ -14,7 +15,8 @@ use crate::mux::{
 /// The first octet of `data` says who listens and whether the rest is a whole preface with its
 /// hello, or the fields of a hello behind a valid preface; the next two how the pipe divides them.
 /// Whatever it is: nothing panics, the engine judges it as the decoder does at any split, and what
-/// is accepted is encoded again to an equal value.
+/// is accepted is encoded again to an equal value. A first octet of 0x80 to 0x8f says that the rest
+/// are settings instead, see [`settings`].
 ///
 /// # Panics
 ///
@@ -22,6 +24,9 @@ use crate::mux::{
 pub fn hello(data: &[u8]) {
     let Some((&[how, seed1, seed0], octets)) = data.split_first_chunk::<3>() else { return };
     let side = if how & 1 == 0 { Side::Listener } else { Side::Dialer };
+    if how & 0xf0 == 0x80 {
+        return settings(side, octets);
+    }
     let octets = if how & 2 == 0 { octets.to_vec() } else { behind_preface(side.peer(), octets) };
     let verdict = judge(&octets, side);
     if let Some(Ok(hello)) = &verdict {
@@ -75,7 +80,77 @@ fn heard(octets: &[u8], side: Side, parts: &[usize]) -> Option<Result<Hello, Hel
             outcome => assert_eq!(outcome, Ok(()), "only a hello is judged before one is there"),
         }
     }
+    assert_times_out(&mut mux, now);
     None
+}
+
+/// Whoever has not said its hello by then is given up, whatever else it has said.
+fn assert_times_out(mux: &mut Mux, began: Instant) {
+    let due = began + Config::default().hello_timeout;
+    assert_eq!(mux.poll_timeout(), Some(due), "a hello is waited for");
+    assert_eq!(mux.handle_timeout(began), Ok(()), "it may still come");
+    assert_eq!(mux.handle_timeout(due), Err(LinkError::HelloTimeout));
+    assert_eq!(mux.poll_timeout(), None, "nothing is due on a link that has ended");
+}
+
+/// Settings: every five octets set one, chosen by the first, to what the other four say.
+///
+/// Whatever they are: they are judged as the ranges say, and a side with settings that are valid
+/// says a hello that its peer takes.
+fn settings(side: Side, octets: &[u8]) {
+    let mut config = Config { receive_memory_max: 1 << 40, ..Config::default() };
+    for &[which, value @ ..] in octets.as_chunks::<5>().0 {
+        set(&mut config, which, u32::from_be_bytes(value));
+    }
+    let now = Instant::now();
+    let mux = Mux::new(side, config.clone(), now);
+    assert_eq!(mux.is_ok(), is_valid(&config), "{config:?}");
+    assert_eq!(config.validate().as_ref().err(), mux.as_ref().err(), "{config:?}");
+    let Ok(mut mux) = mux else { return };
+    assert_eq!(mux.poll_timeout(), Some(now + config.hello_timeout));
+    let mut batch = Batch::new();
+    mux.poll_transmit(now, &mut batch);
+    let mut slices = [std::io::IoSlice::new(&[])];
+    assert_eq!(batch.io_slices(&mut slices), 1, "a preface and its hello are copied together");
+    let Some(Ok(hello)) = judge(&slices[0], side.peer()) else {
+        panic!("{config:?} says what its peer refuses");
+    };
+    assert_eq!((hello.stream_window, hello.name), (config.stream_window, config.name));
+}
+
+fn set(config: &mut Config, which: u8, value: u32) {
+    let millis = Duration::from_millis(value.into());
+    match which % 12 {
+        0 => config.stream_window = value,
+        1 => config.accept_streams_max = value,
+        2 => config.open_streams_max = value,
+        3 => config.payload_max = value,
+        4 => config.head_max = value,
+        5 => config.send_queue_max = value,
+        6 => config.keep_alive_busy = millis,
+        7 => config.keep_alive_idle = millis,
+        8 => config.ping_timeout = millis,
+        9 => config.hello_timeout = millis,
+        10 => config.receive_memory_max = value.into(),
+        _ => config.name.push(char::from_u32(value).unwrap_or('?')),
+    }
+}
+
+/// The ranges, written out.
+fn is_valid(config: &Config) -> bool {
+    let streams = u64::from(config.accept_streams_max) + u64::from(config.open_streams_max);
+    let (shortest, longest) = (Duration::from_millis(1), Duration::from_hours(24));
+    let times =
+        [config.keep_alive_busy, config.keep_alive_idle, config.ping_timeout, config.hello_timeout];
+    (1024..=16_777_216).contains(&config.stream_window)
+        && config.accept_streams_max.max(config.open_streams_max) <= 16_384
+        && (256..=65_528).contains(&config.payload_max)
+        && (256..=65_528).contains(&config.head_max)
+        && (1..=16_777_216).contains(&config.send_queue_max)
+        && times.iter().all(|time| shortest <= *time && *time <= longest)
+        && config.name.len() <= 128
+        && !config.name.contains(char::is_control)
+        && streams * u64::from(config.stream_window) <= config.receive_memory_max
 }
 
 /// `hello` encodes to octets that decode to it again, by either side.

@@ -148,7 +148,8 @@ impl Victim {
         if owner.does(Owner::DRAINS) {
             victim.mux.drain(now);
         }
-        victim.hear(&hello(&peer).encode(side.peer()));
+        let hello = Hello { name: "hostile".to_owned(), ..Hello::of(&peer) };
+        victim.hear(&hello.encode(side.peer()));
         assert!(victim.mux.peer().is_some(), "the hello is valid");
         victim
     }
@@ -343,21 +344,5 @@ impl Victim {
         assert_eq!(self.mux.poll_event(), None, "nothing happens on a link that has ended");
         assert_eq!(self.send_all(), 0, "nothing follows the GOAWAY that ends a link");
         assert_eq!(self.sent.frames(), before);
-    }
-}
-
-/// What a peer with `config` says of itself.
-fn hello(config: &Config) -> Hello {
-    Hello {
-        stream_window: config.stream_window,
-        payload_max: config.payload_max,
-        head_max: config.head_max,
-        streams: config.accept_streams_max,
-        keep_alive: config.keep_alive_idle,
-        link: 7,
-        instance: 0,
-        name: "hostile".to_owned(),
-        epoch: 1,
-        software: String::new(),
     }
 }

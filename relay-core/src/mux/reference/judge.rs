@@ -49,7 +49,7 @@ impl End {
                 let (view, other) = self.reading(peer, id);
                 assert_eq!(other.trailers.as_deref(), Some(&block[..]), "trailers of {id}");
                 assert_eq!(view.read, other.written, "trailers of {id} before its payload");
-                view.recv = Receiving::Ended;
+                view.end_is_told();
             }
             Event::Reset { id, code } => self.on_reset(peer, id, code),
             Event::Stopped { id, code } => self.on_stopped(peer, id, code),
@@ -73,7 +73,7 @@ impl End {
                 );
                 self.told_to_go = true;
             }
-            Event::RoundTrip(_) => {}
+            Event::RoundTrip(_) | Event::Unread { .. } => {}
             Event::Drained => {
                 assert!(self.draining && !self.drained, "drained once, when asked to");
                 self.drained = true;
@@ -96,7 +96,7 @@ impl End {
         let mut view = View::new(id, false);
         view.heads_told = 1;
         if end {
-            view.recv = Receiving::Ended;
+            view.end_is_told();
         }
         assert!(self.views.insert(id, view).is_none(), "{id} opens twice");
     }
@@ -108,11 +108,11 @@ impl End {
         assert_eq!(other.heads.get(view.heads_told), Some(block), "heads of {id} in their order");
         view.heads_told += 1;
         assert!(!end || other.written == 0, "the end of {id} overtakes its payload");
-        view.recv = match (block.interim, end) {
-            (true, _) => Receiving::AwaitHead,
-            (false, false) => Receiving::Open,
-            (false, true) => Receiving::Ended,
-        };
+        match (block.interim, end) {
+            (true, _) => {}
+            (false, false) => view.recv = Receiving::Open,
+            (false, true) => view.end_is_told(),
+        }
     }
 
     fn on_data(&mut self, peer: &Self, id: StreamId, octets: &[u8], end: bool) {
@@ -124,7 +124,7 @@ impl End {
         if end {
             let finished = other.trailers.is_none() && view.read == other.written;
             assert!(finished && other.send != Sending::Open, "{id} was not finished here");
-            view.recv = Receiving::Ended;
+            view.end_is_told();
         }
     }
 
@@ -134,6 +134,8 @@ impl End {
         let refused = code == StreamCode::REFUSED && id.opener() == self.side && unserved;
         assert!(by_peer || refused, "{id} is reset by nobody");
         assert!(self.abort(peer, id, code), "{id} is reset, and it was over");
+        let Some(view) = self.views.get_mut(&id) else { return };
+        view.resets_told += 1;
     }
 
     fn on_stopped(&mut self, peer: &Self, id: StreamId, code: StreamCode) {
@@ -161,6 +163,7 @@ impl End {
         assert_eq!(self.mux.stats().streams_open, open, "{side:?} counts its open streams");
         for view in self.views.values() {
             self.check_stream_at_rest(peer, view);
+            assert!(view.ended_once(), "{side:?} was told the end of {view:?}");
         }
         let ours = self.views.values().filter(|view| view.id.opener() == side);
         let over = ours.filter(|view| self.is_over(peer, view)).count() as u64;
@@ -232,6 +235,9 @@ impl End {
         let (side, stats) = (self.side, self.mux.stats());
         assert_eq!(stats.streams_open, 0, "{side:?} keeps streams");
         assert_eq!(stats.window_growth, 0, "{side:?} keeps memory");
+        for view in self.views.values() {
+            assert!(self.is_over(peer, view), "{side:?} was not told the end of {view:?}");
+        }
         let ours = self.config.open_streams_max.min(peer.config.accept_streams_max);
         let free = self.mux.openable_total() - u64::from(self.opened);
         assert!(free > 0 || ours == 0 || peer.draining, "{side:?} can open no stream any more");

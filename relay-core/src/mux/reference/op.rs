@@ -37,6 +37,10 @@ pub enum Op {
     Release(Side, u8),
     /// The side takes no more streams.
     Drain(Side),
+    /// The side ends the link. Nothing is predicted from here on, but that it stays ended.
+    Close(Side),
+    /// The side loses its pipe. Nothing is predicted from here on, but that it stays lost.
+    Lose(Side),
     /// The peer of the side turns hostile: the side gets a frame of any form. Nothing is predicted
     /// from here on, but no engine may panic or exceed its memory.
     Inject(Side, Injected),
@@ -80,6 +84,11 @@ impl Op {
             27 => Self::WantRoom(side, pick),
             28..=29 => Self::Release(side, pick),
             30 if long == 0xff => Self::Drain(side),
+            30 if long == 0xfe => Self::Close(side),
+            30 if long == 0xfd => Self::Lose(side),
+            // So that a few operations fill what has room for tens of KiB.
+            30 if long == 0xfc => Self::Write(side, pick, usize::from(short) << 8),
+            30 if long == 0xfb => Self::Transmit(side, usize::from(short) << 8),
             30 => Self::Take(side, pick, usize::MAX),
             // Rare: it ends the predictions.
             _ if what & 0x60 == 0x60 => {

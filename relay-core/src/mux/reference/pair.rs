@@ -1,10 +1,12 @@
-//! Two engines joined by two pipes, and what a model of them predicts.
+//! Two engines joined by a carrier, and what a model of them predicts.
 //!
-//! The pipes deliver as many octets as they are told to, time is an argument, and everything is
-//! decided by the operations, so a failure is replayed by the same operations.
+//! The carrier delivers as many octets as it is told to, time is an argument, and everything is
+//! decided by the operations, so a failure is replayed by the same operations over the same
+//! carrier.
 
 use std::time::{Duration, Instant};
 
+use super::carrier::Carrier;
 use super::end::End;
 use super::op::{Injected, Op};
 use crate::mux::{Config, LinkError, Side};
@@ -12,10 +14,11 @@ use crate::mux::{Config, LinkError, Side};
 /// More batches than any run can fill: a settling pair that goes beyond never comes to rest.
 const ROUNDS_MAX: usize = 20_000;
 
-/// Two sides and the time.
+/// Two sides, what is between them, and the time.
 #[derive(Debug)]
-pub struct Pair {
+pub struct Pair<C> {
     ends: [End; 2],
+    carrier: C,
     now: Instant,
 }
 
@@ -31,20 +34,21 @@ const fn index(side: Side) -> usize {
     }
 }
 
-impl Pair {
-    /// Listener and dialer with these settings, established, with a measured round trip of 50 ms.
+impl<C: Carrier> Pair<C> {
+    /// Listener and dialer with these settings, established over `carrier`, with a measured round
+    /// trip of 50 ms.
     ///
     /// # Panics
     ///
     /// If the settings are not valid, or they cannot establish a link.
-    pub fn new(configs: [Config; 2]) -> Self {
+    pub fn new(configs: [Config; 2], carrier: C) -> Self {
         let now = Instant::now();
         let [listener, dialer] = configs;
         let ends = [
             End::new(Side::Listener, listener.clone(), &dialer, now),
             End::new(Side::Dialer, dialer, &listener, now),
         ];
-        let mut pair = Self { ends, now };
+        let mut pair = Self { ends, carrier, now };
         for _ in 0..2 {
             // Hellos, and then the PINGs that measure the round trip: they are underway when time
             // goes on, so that windows have something to grow by.
@@ -85,12 +89,16 @@ impl Pair {
     pub fn apply(&mut self, op: Op) {
         match op {
             Op::Settle => self.settle(),
-            Op::Transmit(side, octets) => self.transmit(side, octets),
+            Op::Transmit(side, octets) => {
+                self.transmit(side, octets);
+            }
             Op::Deliver(side, octets) => {
                 self.deliver(side, octets);
             }
             Op::Advance(millis) => self.advance(Duration::from_millis(millis.into())),
             Op::Drain(side) => self.drain(side),
+            Op::Close(side) => self.both(side).0.close(),
+            Op::Lose(side) => self.lose(side),
             Op::Inject(side, frame) => self.inject(side, frame),
             Op::Open(side, ..)
             | Op::SendHead(side, ..)
@@ -119,6 +127,18 @@ impl Pair {
             let (end, peer) = self.both(side);
             end.tell_events(peer);
             end.check_memory();
+            end.check_answers(peer);
+        }
+        self.check_budget();
+    }
+
+    /// What both engines have reserved is what is leased of a budget they share, and not more than
+    /// that has.
+    fn check_budget(&self) {
+        let reserved: u64 = self.ends.iter().map(|end| end.mux.stats().memory_reserved).sum();
+        for budget in self.ends.iter().filter_map(|end| end.config.memory.as_ref()) {
+            assert_eq!(budget.leased(), reserved, "reserved and leased");
+            assert!(reserved <= budget.limit(), "{reserved} octets exceed {budget:?}");
         }
     }
 
@@ -126,35 +146,40 @@ impl Pair {
         self.ends.iter_mut().for_each(|end| end.predicted = false);
     }
 
-    /// One batch of `side` is made; the pipe takes at most `octets` of what is not written yet.
-    fn transmit(&mut self, side: Side, octets: usize) {
-        let now = self.now;
-        let (end, peer) = self.both(side);
-        let before = end.batch.len();
-        end.mux.poll_transmit(now, &mut end.batch);
-        let unwritten = end.unwritten();
-        end.sent.see(&unwritten[before..], end.predicted.then_some(&peer.heard));
-        let written = octets.min(unwritten.len());
-        end.pipe.extend_from_slice(&unwritten[..written]);
-        end.batch.advance(written);
+    /// `side` writes until the carrier has taken `octets`, or all there is: a batch, to which is
+    /// added what fits whenever only a part of it was taken. Returns how many were taken.
+    fn transmit(&mut self, side: Side, octets: usize) -> usize {
+        let mut written = 0;
+        loop {
+            let now = self.now;
+            let (end, peer) = self.both(side);
+            end.fill_batch(peer, now);
+            let taken = self.ends[index(side)].write_to(&mut self.carrier, octets - written);
+            written += taken;
+            if taken == 0 || written == octets || self.end(side).batch.is_empty() {
+                return written;
+            }
+        }
     }
 
-    /// At most `octets` reach `side`. Returns how many did.
+    /// At most `octets` reach `side`, in the portions they arrive in. Returns how many did.
     fn deliver(&mut self, side: Side, octets: usize) -> usize {
         let now = self.now;
-        let (end, peer) = self.both(side);
-        let len = octets.min(peer.pipe.len());
-        if len == 0 {
-            return 0;
+        let mut delivered = 0;
+        loop {
+            let portion = self.carrier.read(side, octets - delivered);
+            if portion.is_empty() {
+                return delivered;
+            }
+            delivered += portion.len();
+            let (end, peer) = self.both(side);
+            if peer.predicted {
+                peer.heard.see(&portion, None);
+            }
+            end.heard_at = now;
+            end.hear(&portion, now);
+            self.after();
         }
-        let octets: Vec<u8> = peer.pipe.drain(..len).collect();
-        if peer.predicted {
-            peer.heard.see(&octets, None);
-        }
-        end.heard_at = now;
-        end.hear(&octets, now);
-        self.after();
-        len
     }
 
     /// Sends and delivers everything, until nothing is left.
@@ -162,11 +187,11 @@ impl Pair {
         for _ in 0..ROUNDS_MAX {
             let mut moved = 0;
             for side in BOTH {
-                self.transmit(side, usize::MAX);
+                moved += self.transmit(side, usize::MAX);
                 moved += self.deliver(side, usize::MAX);
             }
             self.after();
-            if moved == 0 && self.ends.iter().all(|end| end.pipe.is_empty()) {
+            if moved == 0 {
                 self.check_at_rest();
                 return;
             }
@@ -194,6 +219,12 @@ impl Pair {
         end.draining = true;
     }
 
+    fn lose(&mut self, side: Side) {
+        let now = self.now;
+        let (end, peer) = self.both(side);
+        end.lose(peer, now);
+    }
+
     fn inject(&mut self, side: Side, frame: Injected) {
         self.predict_no_more();
         let now = self.now;
@@ -206,19 +237,23 @@ impl Pair {
     /// # Panics
     ///
     /// If something is.
-    pub fn finish(&mut self) {
+    pub fn finish(mut self) {
         // Twice: a stream whose opening was on its way is known to its acceptor only afterwards.
         for _ in 0..2 {
             self.settle();
             self.release_all();
         }
         self.settle();
-        if !self.ends.iter().all(|end| end.predicted) {
-            return;
+        if self.ends.iter().all(|end| end.predicted) {
+            for side in BOTH {
+                let (end, peer) = self.both(side);
+                end.check_nothing_left(peer);
+            }
         }
-        for side in BOTH {
-            let (end, peer) = self.both(side);
-            end.check_nothing_left(peer);
+        let budgets = self.ends.each_ref().map(|end| end.config.memory.clone());
+        drop(self);
+        for budget in budgets.into_iter().flatten() {
+            assert_eq!(budget.leased(), 0, "links that are gone keep memory");
         }
     }
 
@@ -240,6 +275,7 @@ impl Pair {
             let (end, peer) = self.both(side);
             assert!(end.batch.is_empty(), "{side:?} has something to send at rest");
             assert!(end.sent.at_boundary() && end.heard.at_boundary(), "half a frame at rest");
+            assert_eq!(end.sent.frames(), end.heard.frames(), "every frame has arrived at rest");
             end.check_at_rest(peer);
         }
     }

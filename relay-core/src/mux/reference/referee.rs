@@ -37,6 +37,8 @@ pub struct Referee {
     limits: Limits,
     /// Octets that are not a whole frame yet.
     buffer: Vec<u8>,
+    /// Octets of `buffer` with which the frame at its front is whole: not looked at before.
+    whole_at: usize,
     preface_over: bool,
     halves: BTreeMap<u32, Half>,
     opened: u32,
@@ -74,6 +76,7 @@ impl Referee {
             side,
             limits: Limits { payload_max, head_max },
             buffer: Vec::new(),
+            whole_at: 0,
             preface_over: false,
             halves: BTreeMap::new(),
             opened: 0,
@@ -140,12 +143,18 @@ impl Referee {
             self.buffer.drain(..whole);
             self.preface_over = true;
         }
-        loop {
+        while self.buffer.len() >= self.whole_at {
             let frame = match front(&self.buffer, self.limits) {
                 Front::Refused(error) => panic!("{:?} sent a malformed frame: {error}", self.side),
                 Front::Frame(frame) if frame.whole => frame,
-                Front::Frame(_) | Front::NoHeader => return,
+                Front::Frame(_) => {
+                    let len = &self.buffer[..3];
+                    self.whole_at = len.iter().fold(0, |n, octet| n << 8 | usize::from(*octet)) + 8;
+                    return;
+                }
+                Front::NoHeader => return,
             };
+            self.whole_at = 0;
             self.buffer.drain(..8 + frame.payload.len());
             self.judge(frame.kind, frame.flags, frame.stream, &frame.payload);
             if let Some(heard) = heard {

@@ -66,6 +66,10 @@ pub struct View {
     pub read: u64,
     /// Octets of payload this side has passed on.
     pub taken: u64,
+    /// Events that told this side the end of the half it receives.
+    pub ends_told: u32,
+    /// Events that told this side that the stream was reset.
+    pub resets_told: u32,
     /// The code this side has reset the stream with.
     pub own_reset: Option<StreamCode>,
     /// The code this side has stopped the other half with.
@@ -92,6 +96,8 @@ impl View {
             heads_told: 0,
             read: 0,
             taken: 0,
+            ends_told: 0,
+            resets_told: 0,
             own_reset: None,
             own_stop: None,
         }
@@ -105,6 +111,26 @@ impl View {
             Sending::Finishing => Some(SendError::Finished),
             Sending::Stopped(code) => Some(SendError::Stopped(code)),
             Sending::Reset(code) => Some(SendError::Reset(code)),
+        }
+    }
+
+    /// Takes the end of the receiving half, as an event tells it.
+    pub fn end_is_told(&mut self) {
+        self.recv = Receiving::Ended;
+        self.ends_told += 1;
+    }
+
+    /// Whether the receiving half ended as often as it should: once or, while it is open, not yet.
+    /// Exactly one of an end, a reset by the peer, and what this side did itself has ended it.
+    pub fn ended_once(&self) -> bool {
+        let (ends, resets) = (self.ends_told, self.resets_told);
+        match self.recv {
+            Receiving::AwaitHead | Receiving::Open => ends == 0 && resets == 0,
+            // What the peer sends on is told no more; that it gives up our half is.
+            Receiving::Stopping => ends == 0 && resets <= 1 && self.own_stop.is_some(),
+            // The half this side sends may be reset later.
+            Receiving::Ended => ends == 1 && resets <= 1,
+            Receiving::Reset => ends == 0 && u32::from(self.own_reset.is_none()) == resets,
         }
     }
 

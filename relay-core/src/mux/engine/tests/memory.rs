@@ -1,0 +1,167 @@
+//! Memory that is leased, and consumers that hold on to it.
+
+use super::*;
+use crate::mux::memory::MemoryBudget;
+
+fn shared(budget: &MemoryBudget, streams: u32) -> Config {
+    Config {
+        stream_window: 1024,
+        memory: Some(budget.clone()),
+        open_streams_max: 0,
+        accept_streams_max: streams,
+        ..Config::default()
+    }
+}
+
+fn opener() -> Config {
+    Config { open_streams_max: 16_384, accept_streams_max: 0, ..tiny() }
+}
+
+fn tiny() -> Config {
+    Config { stream_window: 1024, ..Config::default() }
+}
+
+/// Opens what may be opened until no more may be, however often the peer is asked.
+fn open_all(pair: &mut Pair) -> usize {
+    let mut open = 0;
+    loop {
+        let before = open;
+        while pair.gateway.open(head(), false).is_ok() {
+            open += 1;
+        }
+        pair.settle();
+        if open == before {
+            return open;
+        }
+    }
+}
+
+#[test]
+fn a_link_lets_its_peer_open_what_the_process_has_memory_for_and_not_one_more() {
+    let budget = MemoryBudget::new(300 * 1024);
+    let mut first = Pair::with(opener(), shared(&budget, 1000));
+    assert_eq!(budget.leased(), 128 * 1024, "what a link begins with");
+    assert_eq!(open_all(&mut first), 300);
+    assert_eq!(budget.leased(), 300 * 1024);
+    assert_eq!(first.gateway.open(head(), false), Err(OpenError::NoStreamFree));
+    assert_eq!(first.site.stats().memory_reserved, 300 * 1024);
+
+    let mut second = Pair::with(opener(), shared(&budget, 1000));
+    assert_eq!(open_all(&mut second), 0, "nothing is left");
+
+    // The first link ends, and the second finds out at its next keep-alive.
+    drop(first);
+    assert_eq!(budget.leased(), 0);
+    second.now = second.site.poll_timeout().unwrap();
+    second.site.handle_timeout(second.now).unwrap();
+    second.settle();
+    assert_eq!(open_all(&mut second), 300);
+}
+
+#[test]
+fn streams_that_this_side_opens_are_leased_too() {
+    let budget = MemoryBudget::new(200 * 1024);
+    let gateway = Config { memory: Some(budget.clone()), ..opener() };
+    let mut pair = Pair::with(gateway, Config { accept_streams_max: 1000, ..tiny() });
+    let ids: Vec<_> = std::iter::from_fn(|| pair.gateway.open(head(), false).ok()).collect();
+    assert_eq!(ids.len(), 200);
+    assert_eq!(budget.leased(), 200 * 1024);
+    for id in ids {
+        pair.gateway.release(id);
+    }
+    pair.settle();
+    while let Some(event) = pair.site.poll_event() {
+        if let Event::Opened { id, .. } = event {
+            pair.site.release(id);
+        }
+    }
+    pair.settle();
+    assert_eq!(pair.gateway.stats().streams_open, 0);
+    assert_eq!(budget.leased(), 175 * 1024, "more than the first is returned down to an eighth");
+    drop(pair);
+    assert_eq!(budget.leased(), 0);
+}
+
+#[test]
+fn a_window_grows_only_by_what_the_process_has_left() {
+    let budget = MemoryBudget::new(128 * 1024 + 3 * 1024);
+    let mut pair = Pair::with(opener(), shared(&budget, 128));
+    let id = pair.gateway.open(head(), false).unwrap();
+    for _ in 0..200 {
+        let room = pair.gateway.room(id);
+        pair.gateway.write(id, &mut Bytes::from(vec![7; room])).unwrap();
+        pair.settle();
+        while let Some(event) = pair.site.poll_event() {
+            if let Event::Data { payload, .. } = event {
+                pair.site.take(id, payload.len());
+            }
+        }
+        // Far less than a round trip, which was nothing at all in this test: so give it one.
+        pair.site.liveness.assume_round_trip(Duration::from_secs(1));
+        pair.settle();
+    }
+    assert_eq!(pair.site.stats().window_growth, 3 * 1024);
+    assert_eq!(budget.leased(), budget.limit());
+    assert!(budget.refused() > 0);
+}
+
+/// A stream with `octets` of payload that the site has and does not take.
+fn with_unread(octets: usize) -> (Pair, StreamId) {
+    let (mut pair, id) = with_one_stream();
+    pair.gateway.write(id, &mut Bytes::from(vec![7; octets])).unwrap();
+    pair.settle();
+    while pair.site.poll_event().is_some() {}
+    (pair, id)
+}
+
+/// Lets `time` pass on the site, which hears from its peer all along.
+fn pass(pair: &mut Pair, time: Duration) {
+    let until = pair.now + time;
+    while let Some(due) = pair.site.poll_timeout().filter(|due| *due <= until) {
+        pair.now = pair.now.max(due);
+        pair.site.handle_timeout(pair.now).unwrap();
+        pair.settle();
+    }
+    pair.now = until;
+}
+
+fn was_reset(mux: &mut Mux, id: StreamId) -> bool {
+    events(mux).contains(&Event::Reset { id, code: StreamCode::STALLED })
+}
+
+// [MUX-65] +
+#[test]
+fn a_consumer_that_takes_nothing_while_payload_waits_loses_its_stream_after_a_minute() {
+    let (mut pair, id) = with_unread(100);
+    pass(&mut pair, Duration::from_millis(59_999));
+    assert!(!was_reset(&mut pair.site, id), "never before the time is over");
+    pass(&mut pair, Duration::from_secs(16));
+    assert!(was_reset(&mut pair.site, id));
+    assert!(was_reset(&mut pair.gateway, id), "the peer is told");
+    assert_eq!(pair.site.stats().consumers_stalled, 1);
+    pass(&mut pair, Duration::from_mins(10));
+    assert_eq!(pair.site.stats().consumers_stalled, 1, "once");
+}
+
+// [MUX-65] -
+#[test]
+fn a_consumer_that_takes_an_octet_now_and_then_keeps_its_stream() {
+    let (mut pair, id) = with_unread(100);
+    for _ in 0..20 {
+        pass(&mut pair, Duration::from_secs(59));
+        let reminded = events(&mut pair.site).contains(&Event::Unread { id });
+        assert!(reminded, "an owner that counts in steps is asked to tell");
+        pair.site.take(id, 1);
+    }
+    assert_eq!(pair.site.stats().consumers_stalled, 0);
+}
+
+// [MUX-65] -
+#[test]
+fn a_stream_on_which_nothing_waits_may_be_silent_for_hours() {
+    let (mut pair, id) = with_unread(100);
+    pair.site.take(id, 100);
+    pass(&mut pair, Duration::from_hours(5));
+    assert_eq!(pair.site.stats().consumers_stalled, 0);
+    assert_eq!(pair.site.stats().streams_open, 1);
+}
