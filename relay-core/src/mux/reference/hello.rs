@@ -16,7 +16,7 @@ use crate::mux::{
 /// hello, or the fields of a hello behind a valid preface; the next two how the pipe divides them.
 /// Whatever it is: nothing panics, the engine judges it as the decoder does at any split, and what
 /// is accepted is encoded again to an equal value. A first octet of 0x80 to 0x8f says that the rest
-/// are settings instead, see [`settings`].
+/// are settings instead, see `settings`.
 ///
 /// # Panics
 ///
