@@ -101,7 +101,12 @@ impl Agenda {
     pub(super) fn end(&self) -> Vec<Arc<Cell>> {
         let mut list = self.lock();
         list.gone = true;
-        std::mem::take(&mut list.dirty)
+        let left = std::mem::take(&mut list.dirty);
+        let driver = list.driver.take();
+        drop(list);
+        // Behind the lock: with its last waker a task may go, and with that its handles.
+        drop(driver);
+        left
     }
 }
 

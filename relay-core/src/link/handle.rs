@@ -369,6 +369,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_stream_opened_as_the_link_ends_fails_although_its_driver_is_kept() {
+        let (near, far) = tokio::io::duplex(1024);
+        let (link, driver) = new(near, Side::Listener, config()).unwrap();
+        let mut driver = std::pin::pin!(driver);
+        drop(far);
+        assert!(matches!(driver.as_mut().await, LinkError::Lost { .. }));
+        // What an opener does that took its permit just before.
+        let (_send, mut recv) = link.open_with_permit(HEAD, End::More);
+        let head = tokio::time::timeout(Duration::from_mins(1), recv.head()).await;
+        assert_eq!(head, Ok(Err(RecvError::Reset(StreamCode::REFUSED))));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn streams_that_nobody_accepts_neither_hold_an_abandoned_link_nor_outlive_it() {
         let (near, far) = tokio::io::duplex(1024);
         let (link, driver) = new(near, Side::Listener, config()).unwrap();

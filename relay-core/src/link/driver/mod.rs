@@ -118,12 +118,6 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         swept || read || written
     }
 
-    fn wake_all(&mut self) {
-        for waker in self.wakers.drain(..) {
-            waker.wake();
-        }
-    }
-
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Progress {
         let goodbye = self.ending.is_some();
         let due = if goodbye { self.timer_at } else { self.mux.poll_timeout() };
@@ -205,6 +199,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
             {
                 let error = error.clone();
                 this.publish_stats();
+                this.end();
                 // Best effort: the peer has the GOAWAY, or is gone.
                 let _ = Pin::new(&mut this.pipe).poll_shutdown(cx);
                 return Poll::Ready(error);
@@ -220,8 +215,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
     }
 }
 
-impl<P> Drop for Driver<P> {
-    fn drop(&mut self) {
+impl<P> Driver<P> {
+    /// Leaves nobody waiting for what the driver will not do any more. Has no effect but once.
+    fn end(&mut self) {
         for cell in std::mem::take(&mut self.cells).into_values() {
             cell.lock().cut(&mut self.wakers);
         }
@@ -237,8 +233,18 @@ impl<P> Drop for Driver<P> {
         for cell in self.shared.agenda.end() {
             cell.lock().cut(&mut self.wakers);
         }
+        self.wake_all();
+    }
+
+    fn wake_all(&mut self) {
         for waker in self.wakers.drain(..) {
             waker.wake();
         }
+    }
+}
+
+impl<P> Drop for Driver<P> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
