@@ -61,7 +61,8 @@ pub use handle::{
 pub use recv::{Head, RecvError, RecvStream};
 pub use send::SendStream;
 
-#[cfg(all(test, relay_loom))]
+#[cfg(test)]
+#[cfg(relay_loom)]
 mod models;
 #[cfg(test)]
 mod tests;

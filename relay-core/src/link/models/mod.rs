@@ -79,8 +79,8 @@ fn answering() -> impl FnMut(&mut Mux, Event) {
 }
 
 /// A peer that opens a stream of its own for the first one that is opened to it.
-fn opening_too(mux: &mut Mux, event: Event) {
-    match event {
+fn opening_too() -> impl FnMut(&mut Mux, Event) {
+    |mux, event| match event {
         Event::Opened { id, .. } => {
             mux.release(id);
             mux.open(HEAD, true).unwrap();
@@ -234,7 +234,7 @@ fn a_link_that_is_closed_ends_whoever_reads_or_opens() {
 #[test]
 fn streams_that_nobody_accepts_keep_no_link_alive() {
     check(|| {
-        let (link, driver) = linked(opening_too);
+        let (link, driver) = linked(opening_too());
         let shared = watch(&link);
         let user = user(async move {
             let _stream = link.open(HEAD, End::NoPayload).await.unwrap();
@@ -246,7 +246,7 @@ fn streams_that_nobody_accepts_keep_no_link_alive() {
 #[test]
 fn an_acceptor_that_waits_is_woken() {
     check(|| {
-        let (link, driver) = linked(opening_too);
+        let (link, driver) = linked(opening_too());
         let shared = watch(&link);
         let user = user(async move {
             drop(link.open(HEAD, End::NoPayload).await.unwrap());

@@ -114,13 +114,16 @@ fn config(streams: u32) -> Config {
     }
 }
 
+/// What a peer does about each event of its engine.
+type Script = dyn FnMut(&mut Mux, Event) + Send;
+
 /// Both the pipe and the other end of it: an engine that answers within the driver's own turn, so
 /// that the only threads of a model are those of the link.
 pub(super) struct Peer {
     mux: Mux,
     input: BytesMut,
     batch: Batch,
-    script: Box<dyn FnMut(&mut Mux, Event) + Send>,
+    script: Box<Script>,
 }
 
 impl Peer {
