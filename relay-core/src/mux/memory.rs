@@ -157,10 +157,7 @@ impl Floors {
         };
         let lease = Lease::new(budget);
         let mut floors = Self { octets_each: octets_each.into(), streams: 0, streams_max, lease };
-        let mut wanted = first;
-        while wanted > 0 && !floors.add(wanted) {
-            wanted /= 2;
-        }
+        most_of(first, |streams| floors.add(streams));
         floors
     }
 
@@ -184,14 +181,8 @@ impl Floors {
             return false;
         }
         let step = self.streams.max(STREAMS_LEASED_FIRST);
-        let mut more = step.min(self.streams_max - self.streams);
-        while more > 0 {
-            if self.add(more) {
-                return true;
-            }
-            more /= 2;
-        }
-        false
+        let more = step.min(self.streams_max - self.streams);
+        most_of(more, |streams| self.add(streams)) > 0
     }
 
     /// Gives one floor back if others need it. Called as a stream ends, so that no promise is
@@ -210,6 +201,15 @@ impl Floors {
         }
         leased
     }
+}
+
+/// Has `take` take `wanted`, or half as many, and so on: less may be left than is wanted. Returns
+/// how many it took.
+pub(super) fn most_of(mut wanted: u32, mut take: impl FnMut(u32) -> bool) -> u32 {
+    while wanted > 0 && !take(wanted) {
+        wanted /= 2;
+    }
+    wanted
 }
 
 #[cfg(test)]

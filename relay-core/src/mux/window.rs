@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::memory::Lease;
+use super::memory::{Lease, most_of};
 
 /// The widest a window grows, in octets.
 pub const WINDOW_MAX: u64 = 16 << 20;
@@ -222,7 +222,7 @@ impl ReceiveWindow {
         if size <= self.size {
             pool.give_back(u64::from(self.size - size));
         } else {
-            size = self.size + grow(size - self.size, pool);
+            size = self.size + most_of(size - self.size, |octets| pool.take(octets.into()));
             self.target = size;
         }
         self.size = size;
@@ -246,15 +246,6 @@ impl ReceiveWindow {
         debug_assert!(self.granted <= self.taken + self.size(), "{self:?}");
         debug_assert!(self.floor <= self.target && self.target <= self.size, "{self:?}");
     }
-}
-
-/// Takes `octets` from the pool, or half as many, and so on: the process may have less left than
-/// the link. Returns how many it took.
-fn grow(mut octets: u32, pool: &mut GrowthPool) -> u32 {
-    while octets > 0 && !pool.take(octets.into()) {
-        octets /= 2;
-    }
-    octets
 }
 
 /// Octets of a window, which are at most [`WINDOW_MAX`].
