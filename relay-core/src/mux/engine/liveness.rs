@@ -6,11 +6,16 @@ use super::{Drain, GoAway, Mux, Phase};
 use crate::mux::error::{LinkError, StreamCode};
 use crate::mux::event::Event;
 use crate::mux::half::RecvHalf;
+use crate::mux::schedule::URGENT_OCTETS;
 use crate::mux::stream::Stream;
+use crate::mux::window::Path;
 
 /// How old a round-trip sample may be before a busy link measures anew. Below the one PING per
 /// second that a peer allows.
 const SAMPLE_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// For how long a short exchange that has ended tells of others to come.
+const SHORT_EXCHANGE_AGE_MAX: Duration = Duration::from_millis(100);
 
 /// Looks at a consumer within
 /// [`Config::consumer_timeout`](crate::mux::Config::consumer_timeout): a count of looks needs no
@@ -39,6 +44,8 @@ pub(super) struct Liveness {
     look_due: Option<Instant>,
     round_trip: Option<Duration>,
     shortest: Shortest,
+    /// When a short exchange has ended last.
+    short_exchange_at: Option<Instant>,
 }
 
 /// The shortest round trip of late: what the path takes when nothing queues on it.
@@ -80,6 +87,7 @@ impl Liveness {
             look_due: None,
             round_trip: None,
             shortest: Shortest { this_span: None, last_span: None, span_began: now },
+            short_exchange_at: None,
         }
     }
 
@@ -88,10 +96,21 @@ impl Liveness {
         self.round_trip
     }
 
-    /// The shortest round trip of late, once one was measured. Windows are judged by it: by one
-    /// that holds the queues they cause themselves, they would grow for ever.
-    pub(super) fn shortest_round_trip(&self) -> Option<Duration> {
-        self.shortest.get()
+    /// What windows are judged by. The round trip is the shortest of late: by one that holds the
+    /// queues they cause themselves, they would grow for ever.
+    pub(super) fn path(&self, now: Instant) -> Path {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) < SHORT_EXCHANGE_AGE_MAX;
+        Path {
+            round_trip: self.shortest.get(),
+            is_mixed: self.short_exchange_at.is_some_and(is_recent),
+        }
+    }
+
+    /// A stream is over, whose longer half had so many octets.
+    pub(super) fn stream_ended(&mut self, octets: u64) {
+        if octets <= URGENT_OCTETS {
+            self.short_exchange_at = Some(self.heard_at);
+        }
     }
 
     /// When the peer was last heard: the time of the input that is being judged.
@@ -269,6 +288,19 @@ mod tests {
         {
             shortest.note(millis(sample), start + Duration::from_secs(seconds));
             assert_eq!(shortest.get(), Some(millis(believed)), "after {seconds} s");
+        }
+    }
+
+    #[test]
+    fn a_path_is_mixed_for_a_tenth_of_a_second_after_an_exchange_of_32_kib_at_most() {
+        let start = Instant::now();
+        for (octets, is_mixed) in [(0, true), (URGENT_OCTETS, true), (URGENT_OCTETS + 1, false)] {
+            let mut liveness = Liveness::new(start, start);
+            assert!(!liveness.path(start).is_mixed);
+            liveness.stream_ended(octets);
+            let later = |after| liveness.path(start + after).is_mixed;
+            assert_eq!(later(Duration::from_nanos(99_999_999)), is_mixed);
+            assert!(!later(SHORT_EXCHANGE_AGE_MAX));
         }
     }
 }

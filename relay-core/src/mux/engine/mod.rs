@@ -169,7 +169,7 @@ impl Mux {
         config.validate()?;
         let memory = &config.memory;
         let pool_octets = config.receive_memory_max - config.floors();
-        let pool = GrowthPool::new(pool_octets, Lease::new(memory.clone()));
+        let pool = GrowthPool::new(pool_octets, config.stream_window, Lease::new(memory.clone()));
         let floors = |streams| Floors::new(config.stream_window, streams, memory.clone());
         let own_floors = floors(config.open_streams_max);
         let peer_floors = floors(config.accept_streams_max);
@@ -342,6 +342,7 @@ impl Mux {
         }
         let Some(mut stream) = self.streams.remove(id) else { return };
         self.budgets.stream_ended(stream.window.unused());
+        self.liveness.stream_ended(stream.window.received().max(stream.credit.sent()));
         stream.window.retire(&mut self.pool);
         self.return_stream_credit(stream.is_ours(self.side));
         if matches!(self.phase, Phase::Open) {

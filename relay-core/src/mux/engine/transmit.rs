@@ -78,6 +78,7 @@ impl Mux {
     }
 
     fn send_control(&mut self, now: Instant, batch: &mut Batch) {
+        let path = self.liveness.path(now);
         while !batch.is_full() {
             let Some(id) = self.control.pop_front() else { return };
             let Some(stream) = self.streams.get_mut(id) else { continue };
@@ -93,12 +94,12 @@ impl Mux {
             if std::mem::take(&mut stream.slots.end) {
                 batch.copy(&Header::encode(Kind::Data, Flags::END, id, 0));
             }
-            if std::mem::take(&mut stream.slots.window) && stream.recv == RecvHalf::Receiving {
-                let round_trip = self.liveness.shortest_round_trip();
-                if let Some(limit) = stream.window.grant(now, round_trip, &mut self.pool) {
-                    control(batch, Kind::Window, id, &limit.to_be_bytes());
-                    self.refresh_round_trip(now);
-                }
+            if std::mem::take(&mut stream.slots.window)
+                && stream.recv == RecvHalf::Receiving
+                && let Some(limit) = stream.window.grant(now, path, &mut self.pool)
+            {
+                control(batch, Kind::Window, id, &limit.to_be_bytes());
+                self.refresh_round_trip(now);
             }
             self.remove_if_over(id);
         }
