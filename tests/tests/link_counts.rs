@@ -10,12 +10,16 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use allocation_counter::measure;
 use bytes::Bytes;
 use relay_core::link::{self, End, Incoming, Link};
 use relay_core::mux::{COPY_OUT_MAX, Config, HeadKind, Side, StreamId};
+use relay_core::transport::{accept_link, link_client_config, link_server_config, secure_link};
 use relay_tests::mux::{Pair, events};
+use relay_tests::pki::SiteCa;
+use relay_tests::roles::SERVICE;
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::task::JoinSet;
 
@@ -157,14 +161,40 @@ impl Counts {
     async fn new(gateway: Config, site: Config) -> Self {
         let (near, far) = CountedPipe::pair();
         let traffic = [Arc::clone(&near.traffic), Arc::clone(&far.traffic)];
+        Self::over(near, far, traffic, [gateway, site]).await
+    }
+
+    /// What is counted is below TLS.
+    async fn in_tls(gateway: Config, site: Config) -> Self {
+        const LIMIT: Duration = Duration::from_secs(10);
+        let (near, far) = CountedPipe::pair();
+        let traffic = [Arc::clone(&near.traffic), Arc::clone(&far.traffic)];
+        let ca = SiteCa::new();
+        let server = link_server_config(&ca.server(SERVICE), &ca.anchors()).unwrap();
+        let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+        let accepted = accept_link(near, server, LIMIT);
+        let (near, far) = tokio::join!(accepted, secure_link(far, SERVICE, client));
+        Self::over(near.unwrap(), far.unwrap(), traffic, [gateway, site]).await
+    }
+
+    async fn over<N, F>(
+        near: N,
+        far: F,
+        traffic: [Arc<Mutex<Traffic>>; 2],
+        [gateway, site]: [Config; 2],
+    ) -> Self
+    where
+        N: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        F: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (gateway, gateway_driver) = link::new(near, Side::Listener, gateway).unwrap();
         let (site, site_driver) = link::new(far, Side::Dialer, site).unwrap();
         let polls: [Arc<AtomicUsize>; 2] = Default::default();
         let mut drivers = JoinSet::new();
-        for (driver, polls) in [gateway_driver, site_driver].into_iter().zip(&polls) {
-            let driver = counted(driver, polls);
-            drivers.spawn(async move { drop(driver.await) });
-        }
+        let gateway_driver = counted(gateway_driver, &polls[0]);
+        drivers.spawn(async move { drop(gateway_driver.await) });
+        let site_driver = counted(site_driver, &polls[1]);
+        drivers.spawn(async move { drop(site_driver.await) });
         gateway.established().await.unwrap();
         site.established().await.unwrap();
         Self { gateway, site, traffic, polls, _drivers: drivers }
@@ -216,17 +246,16 @@ async fn bulk(counts: &Counts, chunk: usize, total: usize) -> (Range<usize>, Vec
 const WRITE_CALLS_PER_MIB: usize = 17;
 
 /// Write calls of the sender for `total` octets in chunks of `chunk`.
-async fn write_calls(chunk: usize, total: usize) -> usize {
-    let counts = Counts::new(wide(), wide()).await;
+async fn write_calls(counts: &Counts, chunk: usize, total: usize) -> usize {
     let before = counts.traffic[0].lock().unwrap().write_calls;
-    bulk(&counts, chunk, total).await;
+    bulk(counts, chunk, total).await;
     counts.traffic[0].lock().unwrap().write_calls - before
 }
 
 #[tokio::test(start_paused = true)]
 async fn bulk_takes_at_most_seventeen_write_calls_per_mib() {
     let total = 500 * CHUNK;
-    let calls = write_calls(CHUNK, total).await;
+    let calls = write_calls(&Counts::new(wide(), wide()).await, CHUNK, total).await;
     let bound = WRITE_CALLS_PER_MIB * total / MIB;
     assert!(calls <= bound, "{calls} write calls for {total} octets, {bound} at most");
 }
@@ -234,8 +263,16 @@ async fn bulk_takes_at_most_seventeen_write_calls_per_mib() {
 #[tokio::test(start_paused = true)]
 async fn chunks_that_do_not_fill_frames_cost_no_write_calls_more() {
     let total = 32 * MIB;
-    let calls = write_calls(64 << 10, total).await;
+    let calls = write_calls(&Counts::new(wide(), wide()).await, 64 << 10, total).await;
     let bound = WRITE_CALLS_PER_MIB * total / MIB;
+    assert!(calls <= bound, "{calls} write calls for {total} octets, {bound} at most");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bulk_in_tls_takes_at_most_ten_write_calls_per_mib() {
+    let total = 32 * MIB;
+    let calls = write_calls(&Counts::in_tls(wide(), wide()).await, 64 << 10, total).await;
+    let bound = 10 * total / MIB;
     assert!(calls <= bound, "{calls} write calls for {total} octets, {bound} at most");
 }
 

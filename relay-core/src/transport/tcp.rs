@@ -21,6 +21,10 @@ const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(15);
 /// delay small exchanges behind bulk.
 const UNSENT_MAX: u32 = 128 << 10;
 
+/// Octets that TLS takes from a link at once and holds sealed until the socket takes them. The
+/// 64 KiB that rustls takes by default are as much again in write calls: 21 for each MiB, not 13.
+const SEALED_OCTETS_MAX: usize = 128 << 10;
+
 /// After how much silence a client's connection is probed, how often, and how many probes may go
 /// unanswered. A client that vanished during an exchange that is held open on purpose, when there
 /// is nothing to send to it, is noticed within two minutes.
@@ -183,7 +187,9 @@ pub async fn secure_link<P: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<client::TlsStream<P>, ConnectError> {
     let name = ServerName::try_from(server_name.to_owned())
         .map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
-    let stream = TlsConnector::from(tls).connect(name, pipe).await.map_err(ConnectError::Tls)?;
+    let mut stream =
+        TlsConnector::from(tls).connect(name, pipe).await.map_err(ConnectError::Tls)?;
+    stream.get_mut().1.set_buffer_limit(Some(SEALED_OCTETS_MAX));
     if stream.get_ref().1.alpn_protocol() != Some(LINK_ALPN) {
         return Err(ConnectError::NotALink);
     }
@@ -217,7 +223,8 @@ pub async fn accept_link<P: AsyncRead + AsyncWrite + Unpin>(
     tls: Arc<ServerConfig>,
     limit: Duration,
 ) -> Result<server::TlsStream<P>, ConnectError> {
-    let stream = accept_tls(pipe, tls, limit).await?;
+    let mut stream = accept_tls(pipe, tls, limit).await?;
+    stream.get_mut().1.set_buffer_limit(Some(SEALED_OCTETS_MAX));
     if stream.get_ref().1.alpn_protocol() != Some(LINK_ALPN) {
         return Err(ConnectError::NotALink);
     }
