@@ -21,7 +21,7 @@ use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     SiteEndpoint,
 };
-use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits};
+use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
     Instance, Listener, backend_client_config, client_edge_config, link_client_config,
@@ -84,7 +84,8 @@ impl Relay {
         let links = listener().await;
         let (clients_at, links_at) = (clients.local_addr(), links.local_addr());
         let gateway = gateway(&ca);
-        let serving = gateway.clone().serve(clients, links, std::future::pending());
+        let listeners = Listeners { clients, links: Some(links), https_links: None };
+        let serving = gateway.clone().serve(listeners, std::future::pending());
         tasks.spawn(async move { _ = serving.await });
         let connection_point = connection_point(&ca, links_at, backend);
         let running = connection_point.run(std::future::pending());
@@ -297,10 +298,13 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
         gateways: vec![GatewayAddress {
             instance: Instance::FIRST,
             host: links.ip().to_string(),
-            port: links.port(),
+            tcp_tls_port: Some(links.port()),
+            https_port: None,
             server_name: HOST.to_owned(),
+            https_name: HOST.to_owned(),
         }],
         link_tls: link_tls.expect("the identity was made for this"),
+        https_tls: backend_client_config(&ca.anchors()).expect("the versions are supported"),
         endpoints: vec![SiteEndpoint {
             endpoint: endpoint(),
             backend: BackendConfig { url, tls: None },

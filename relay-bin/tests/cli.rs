@@ -105,8 +105,8 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
         out,
         "site/connection-point/connection-point.toml can be used
   name      connection-point-1
-  gateway   instance 1 at 127.0.0.1 port 10140 as gateway-1.localhost
-  gateway   instance 2 at 127.0.0.1 port 10141 as gateway-2.localhost
+  gateway   instance 1 at 127.0.0.1 port 10140, then https 8443 as gateway-1.localhost
+  gateway   instance 2 at 127.0.0.1 port 10141, then https 8444 as gateway-2.localhost
   endpoint  mp: management point, role id 72057594037927937, to http://127.0.0.1:8080/
 "
     );
@@ -151,10 +151,9 @@ fn every_option_of_init_yields_a_site_that_passes() {
     let mut connection_point = home.connection_point();
     connection_point.arg("--check");
     let (out, _) = run(connection_point, 0);
-    assert!(
-        out.contains("instance 16 at relay.example port 20015 as gateway-16.relay.example\n"),
-        "{out}"
-    );
+    let ways = "port 20015, then https 10139";
+    let line = format!("instance 16 at relay.example {ways} as gateway-16.relay.example\n");
+    assert!(out.contains(&line), "{out}");
     assert!(out.contains("to https://sup.corp.example:8531/\n"), "{out}");
 }
 

@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::Uri;
@@ -21,7 +22,8 @@ use relay_core::link::{self, DrainReport, Link};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
-    Instance, accept_link, client_edge_config, link_client_config, link_server_config, secure_link,
+    Instance, accept_link, backend_client_config, client_edge_config, link_client_config,
+    link_server_config, secure_link,
 };
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
@@ -69,6 +71,8 @@ pub struct House {
     pub gateway_limits: GatewayLimits,
     /// Limits of connection points.
     pub connection_point_limits: ConnectionPointLimits,
+    /// Connection points made so far: each has a name of its own.
+    points: AtomicUsize,
 }
 
 impl House {
@@ -84,11 +88,14 @@ impl House {
         };
         let mut connection_point_limits = ConnectionPointLimits::default();
         connection_point_limits.redial_first = Duration::from_millis(1);
+        connection_point_limits.dial_pace = Duration::ZERO;
+        connection_point_limits.links_per_instance = 1;
         Self {
             ca: SiteCa::new(),
             endpoint: (endpoint, backend),
             gateway_limits: GatewayLimits::default(),
             connection_point_limits,
+            points: AtomicUsize::new(0),
         }
     }
 
@@ -111,9 +118,10 @@ impl House {
         let backend = BackendConfig { url, tls: None };
         let identity = self.ca.connection_point();
         ConnectionPoint::new(ConnectionPointConfig {
-            name: "cp".to_owned(),
+            name: format!("cp-{}", self.points.fetch_add(1, Ordering::Relaxed) + 1),
             gateways,
             link_tls: link_client_config(&identity, &self.ca.anchors()).unwrap(),
+            https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
             endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
             limits: self.connection_point_limits.clone(),
         })
@@ -160,8 +168,10 @@ pub fn address(instance: u64, port: u16) -> GatewayAddress {
     GatewayAddress {
         instance: Instance::new(instance).unwrap(),
         host: "127.0.0.1".to_owned(),
-        port,
+        tcp_tls_port: Some(port),
+        https_port: None,
         server_name: SERVICE.to_owned(),
+        https_name: SERVICE.to_owned(),
     }
 }
 

@@ -37,7 +37,7 @@ const BANNED: [(&str, &[&str]); 6] = [
     ("tokio::net", &["transport"]),
     ("tokio_rustls", &["transport"]),
     ("tokio::", &["transport", "link", "body", "gateway", "connection_point"]),
-    ("hyper", &["gateway", "connection_point"]),
+    ("hyper", &["transport", "gateway", "connection_point"]),
     ("tracing::", &["transport", "gateway", "connection_point"]),
     ("Deserialize", &["config"]),
 ];

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use relay_core::gateway::Gateway;
+use relay_core::gateway::{Gateway, Listeners};
 use relay_core::link::DrainReport;
 use relay_core::transport::Listener;
 use relay_tests::client::{Client, Http, bare, with_body};
@@ -63,8 +63,9 @@ impl Instance {
         let addresses = [clients.local_addr(), links.local_addr()];
         let gateway = house.gateway(number);
         let serving = gateway.clone();
+        let listeners = Listeners { clients, links: Some(links), https_links: None };
         let running =
-            Running::start(|stop| async move { serving.serve(clients, links, told(stop)).await });
+            Running::start(|stop| async move { serving.serve(listeners, told(stop)).await });
         let [clients, links] = addresses;
         Self { gateway, clients, links, running }
     }
@@ -204,10 +205,9 @@ async fn a_connection_point_waits_for_an_instance_that_starts_later() {
         let at = clients.local_addr();
         let gateway = house.gateway(1);
         let serving = gateway.clone();
+        let listeners = Listeners { clients, links: Some(reserved), https_links: None };
         let _running =
-            Running::start(
-                |stop| async move { serving.serve(clients, reserved, told(stop)).await },
-            );
+            Running::start(|stop| async move { serving.serve(listeners, told(stop)).await });
         until(|| gateway.links() == 1).await;
         let mut client = Client::dial(at, &house.ca, Http::Two).await;
         assert_eq!(client.ask(bare("GET", &target("/SMS_MP/x"))).await.status(), 200);

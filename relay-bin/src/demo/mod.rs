@@ -40,6 +40,10 @@ pub(crate) struct Args {
     #[arg(value_parser = clap::value_parser!(u8).range(1..=16))]
     instances: u8,
 
+    /// How the connection point reaches the instances
+    #[arg(long, value_enum, default_value_t = Transport::Auto)]
+    transport: Transport,
+
     /// Keep everything running after the session, and print curl commands to try
     #[arg(long)]
     stay: bool,
@@ -58,6 +62,17 @@ Examples:
     relay demo --stay
   For a script:
     relay demo --json";
+
+/// How the connection point of the demonstration reaches the instances.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+pub(crate) enum Transport {
+    /// The best way that works: TCP-TLS here
+    Auto,
+    /// The link port alone
+    TcpTls,
+    /// The clients' HTTPS port alone
+    Https,
+}
 
 /// How the demonstration ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -111,7 +126,7 @@ pub(crate) fn main(args: Args) -> ExitCode {
 pub(crate) async fn run(args: Args) -> anyhow::Result<Verdict> {
     let ca = SiteCa::new("Relay demonstration site CA")?;
     let site = Site::start().await.context("cannot start the built-in site on 127.0.0.1")?;
-    let relay = relay::start_relay(args.instances, &site, &ca).await?;
+    let relay = relay::start_relay(args.instances, args.transport, &site, &ca).await?;
     let target = Target {
         instances: relay.clients.clone(),
         host: relay::HOST.to_owned(),

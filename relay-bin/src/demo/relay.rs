@@ -12,14 +12,16 @@ use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     SiteEndpoint,
 };
-use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits};
+use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
-    Instance, Listener, client_edge_config, link_client_config, link_server_config,
+    Instance, Listener, backend_client_config, client_edge_config, link_client_config,
+    link_server_config,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::Transport;
 use super::site::Site;
 use crate::pki::SiteCa;
 
@@ -65,6 +67,7 @@ impl RunningRelay {
 /// When a loopback port cannot be bound, or the certificates do not serve their purpose.
 pub(crate) async fn start_relay(
     instances: u8,
+    transport: Transport,
     site: &Site,
     ca: &SiteCa,
 ) -> anyhow::Result<RunningRelay> {
@@ -82,8 +85,10 @@ pub(crate) async fn start_relay(
         gateways.push(GatewayAddress {
             instance,
             host: Ipv4Addr::LOCALHOST.to_string(),
-            port: links.local_addr().port(),
+            tcp_tls_port: (transport != Transport::Https).then(|| links.local_addr().port()),
+            https_port: (transport != Transport::TcpTls).then(|| clients.local_addr().port()),
             server_name: HOST.to_owned(),
+            https_name: HOST.to_owned(),
         });
         let mut limits = GatewayLimits::default();
         limits.drain = DRAIN_WITHIN;
@@ -99,7 +104,8 @@ pub(crate) async fn start_relay(
             limits,
         });
         let stopped = until(stopped.clone());
-        relay.roles.spawn(async move { _ = gateway.serve(clients, links, stopped).await });
+        let listeners = Listeners { clients, links: Some(links), https_links: None };
+        relay.roles.spawn(async move { _ = gateway.serve(listeners, stopped).await });
     }
 
     let name = "demo-cp";
@@ -109,6 +115,7 @@ pub(crate) async fn start_relay(
         name: name.to_owned(),
         gateways,
         link_tls: link_client_config(&ca.issue_client(name)?.identity(), &anchors)?,
+        https_tls: backend_client_config(&anchors)?,
         endpoints: site_endpoints(site)?,
         limits,
     })?;

@@ -60,7 +60,7 @@ impl Plan {
             service: args.service.clone(),
             bind,
             client_port: args.client_port,
-            ports: PortPlan { tcp_tls_base: args.link_port_base },
+            ports: PortPlan { tcp_tls_base: args.link_port_base, ..PortPlan::default() },
             last,
             kind: args.kind,
             role_id: args.role_id,
@@ -99,6 +99,24 @@ impl Plan {
 
     pub(super) fn link_port_base(&self) -> u16 {
         self.ports.tcp_tls_base
+    }
+
+    /// Where connection points connect to `instance` over HTTPS; `None` where clients do. Instances
+    /// behind one address need a port each.
+    pub(super) fn https_link_listen(&self, instance: Instance) -> Option<SocketAddr> {
+        let is_shared = self.is_local() || self.instance_count() == 1;
+        let port = self.ports.https(instance, self.instance_count()).filter(|_| !is_shared);
+        port.map(|port| SocketAddr::new(self.bind, port))
+    }
+
+    /// HTTPS port of instance 1 for links, as the connection point dials it.
+    pub(super) fn https_port_base(&self) -> u16 {
+        match self.https_link_listen(Instance::FIRST) {
+            Some(address) => address.port(),
+            None if self.is_local() => self.client_port,
+            // Clients expect 443, wherever it is forwarded to.
+            None => self.ports.https_single,
+        }
     }
 
     /// The names in the certificates that clients see.

@@ -11,6 +11,17 @@ pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
     let service = plan.service();
     let clients = plan.client_listen(instance);
     let links = plan.link_listen(instance);
+    let https_links = match plan.https_link_listen(instance) {
+        Some(address) => format!(
+            "# Where they connect over HTTPS when that port is blocked on their way; 10123 plus\n\
+             # the instance's number is customary.\nhttps_listen = \"{address}\"\n"
+        ),
+        None => {
+            "# When that port is blocked on their way they connect over HTTPS, where clients do.\n\
+                 # Instances behind one address need a port each for that: https_listen.\n"
+                .to_owned()
+        }
+    };
     let endpoint = endpoint(plan);
     let limits = gateway_limits(&GatewayLimits::default());
     format!(
@@ -42,7 +53,7 @@ key = "clients-key.pem"
 [links]
 # Address and port; 10139 plus the instance's number is customary.
 listen = "{links}"
-# Certificate chain, leaf first, and private key that connection points verify.
+{https_links}# Certificate chain, leaf first, and private key that connection points verify.
 certificate = "links.pem"
 key = "links-key.pem"
 # Who may connect: holders of a certificate that this authority has signed for clients.
@@ -59,6 +70,7 @@ pub(super) fn connection_point(plan: &Plan) -> String {
     let host = plan.link_host();
     let instances = plan.instance_count();
     let link_port_base = plan.link_port_base();
+    let https_port_base = plan.https_port_base();
     let server_name = plan.link_name_pattern();
     let endpoint = endpoint(plan);
     let backend = plan.backend();
@@ -93,9 +105,15 @@ host = "{host}"
 instances = {instances}
 # Link port of instance 1; each further instance has the next one.
 link_port_base = {link_port_base}
+# HTTPS port of instance 1, tried when the link port is blocked; each further instance has the next.
+https_port_base = {https_port_base}
+# "auto": the link port first, then HTTPS. "tcp-tls" or "https": that alone.
+# transport = "auto"
 # The name that the link certificate of each instance must carry; without this line, the host. It
 # need not exist in any name service.
 server_name = "{server_name}"
+# The name that the certificate of each HTTPS port must carry; without this line, the host.
+# https_name = "{service}"
 
 # What this side of each link shows and trusts.
 [link]
@@ -104,6 +122,9 @@ certificate = "link.pem"
 key = "link-key.pem"
 # The authority that signed the gateways' link certificates.
 site_ca = "site-ca.pem"
+# The authority of whoever ends HTTPS on the way, if not the same: a balancer, a web proxy. The
+# link's own certificates are verified inside all the same.
+# https_ca = "site-ca.pem"
 
 # Must agree with the gateways' files: each request is judged again here.
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
@@ -190,8 +211,14 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # redial_first_milliseconds = {}
 # Where the doubling ends.
 # redial_max_seconds = {}
-# Time to connect to a gateway instance, TLS handshake included.
+# Time for one attempt to reach a gateway instance, TLS handshake included.
 # dial_seconds = {}
+# Time between two dials, whatever their instance.
+# dial_pace_milliseconds = {}
+# Time after which a link that is not up on its best way tries the better ones again, beside it.
+# better_rung_seconds = {}
+# Links to each instance.
+# links_per_instance = {}
 # Time to connect to a backend.
 # backend_connect_seconds = {}
 # Time from a forwarded request to the head of the backend's answer; below the gateways'
@@ -209,6 +236,9 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
         limits.redial_first.as_millis(),
         limits.redial_max.as_secs(),
         limits.dial.as_secs(),
+        limits.dial_pace.as_millis(),
+        limits.better_rung.as_secs(),
+        limits.links_per_instance,
         limits.backend_connect.as_secs(),
         limits.backend_answer.as_secs(),
         limits.backend_idle_max,

@@ -14,7 +14,7 @@ use relay_core::config::{
     Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point, load_gateway,
 };
 use relay_core::connection_point::ConnectionPoint;
-use relay_core::gateway::Gateway;
+use relay_core::gateway::{Gateway, Listeners};
 use relay_core::transport;
 use tokio::runtime::Runtime;
 
@@ -86,17 +86,25 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
     let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
+    let https_links = match loaded.https_link_listen {
+        Some(address) => Some(bind(&loaded, Listener::HttpsLinks(address), address).await?),
+        None => None,
+    };
+    let https =
+        https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
     say(&format!(
-        "ready: instance {} of {}, clients on https://{}, links on {}",
+        "ready: instance {} of {}, clients on https://{}, links on {}{}",
         loaded.config.instance,
         loaded.config.service,
         clients.local_addr(),
-        links.local_addr()
+        links.local_addr(),
+        https.unwrap_or_default()
     ));
+    let listeners = Listeners { clients, links: Some(links), https_links };
     let gateway = Gateway::new(loaded.config);
     let report = signals::until_stopped(
         async || signals.next().await,
-        |stop| gateway.serve(clients, links, stop),
+        |stop| gateway.serve(listeners, stop),
     )
     .await?;
     say(&format!("stopped: {report}"));

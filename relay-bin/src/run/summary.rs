@@ -13,6 +13,9 @@ pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
     row(&mut text, "service", &format!("{}, instance {}", config.service, config.instance));
     row(&mut text, "clients", &format!("https://{}", loaded.listen));
     row(&mut text, "links", &loaded.link_listen.to_string());
+    if let Some(address) = loaded.https_link_listen {
+        row(&mut text, "links", &format!("https://{address}"));
+    }
     for endpoint in config.endpoints.endpoints() {
         row(&mut text, "endpoint", &describe(endpoint));
     }
@@ -27,8 +30,11 @@ pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> S
     row(&mut text, "name", &config.name);
     for gateway in &config.gateways {
         let instance = gateway.instance;
-        let (host, port, name) = (&gateway.host, gateway.port, &gateway.server_name);
-        row(&mut text, "gateway", &format!("instance {instance} at {host} port {port} as {name}"));
+        let ways = [("port", gateway.tcp_tls_port), ("https", gateway.https_port)];
+        let ways = ways.iter().filter_map(|(way, port)| Some(format!("{way} {}", (*port)?)));
+        let (host, name, ways) = (&gateway.host, &gateway.server_name, ways.collect::<Vec<_>>());
+        let ways = ways.join(", then ");
+        row(&mut text, "gateway", &format!("instance {instance} at {host} {ways} as {name}"));
     }
     for site in &config.endpoints {
         let (what, url) = (describe(&site.endpoint), &site.backend.url);

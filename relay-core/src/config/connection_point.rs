@@ -47,14 +47,16 @@ struct RawLink {
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
+    https_ca: Option<Spanned<PathBuf>>,
 }
 
 /// Reads a connection point's configuration file and everything it names.
 ///
 /// Required: `name`; `[gateway]` with `host` and `instances` (optional: `link_port_base`,
-/// `server_name`; `{instance}` in either name stands for the number), or one `[[gateway]]` with
-/// `instance` and `host` (optional: `port`, `server_name`) for each instance; `[link]` with
-/// `certificate`, `key` and `site_ca`. Optional: any number of `[[endpoint]]` as in
+/// `https_port_base`, `transport`, `server_name`, `https_name`; `{instance}` in a name stands for
+/// the number), or one `[[gateway]]` with `instance` and `host` (optional: `port`, `https_port`,
+/// `transport`, `server_name`, `https_name`) for each instance; `[link]` with `certificate`, `key`
+/// and `site_ca` (optional: `https_ca`). Optional: any number of `[[endpoint]]` as in
 /// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
 /// and `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit.
 ///
@@ -79,10 +81,13 @@ pub fn load_connection_point(path: &Path) -> Result<LoadedConnectionPoint, Confi
     let site = trust_anchors(&source, &raw.link.site_ca)?;
     let link_tls =
         link_client_config(&identity, &site).map_err(|error| files.error(&source, &error))?;
+    let https_ca = raw.link.https_ca.as_ref().unwrap_or(&raw.link.site_ca);
+    let https_tls = backend_client_config(&trust_anchors(&source, https_ca)?)
+        .map_err(|error| certificate_error(&source, https_ca, &error))?;
 
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
     warnings.extend(files.warning(&source));
-    let config = ConnectionPointConfig { name, gateways, link_tls, endpoints, limits };
+    let config = ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits };
     Ok(LoadedConnectionPoint { config, warnings })
 }
 

@@ -29,19 +29,24 @@ pub struct LoadedGateway {
     pub listen: SocketAddr,
     /// Where connection points connect. Port 0 leaves the choice to the operating system.
     pub link_listen: SocketAddr,
+    /// Where connection points connect over HTTPS besides the port of clients, if anywhere.
+    pub https_link_listen: Option<SocketAddr>,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
     listen_place: Place,
     link_listen_place: Place,
+    https_link_listen_place: Place,
 }
 
-/// One of a gateway instance's two listeners.
+/// One of a gateway instance's listeners.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Listener {
     /// `[clients]`.
     Clients,
     /// `[links]`.
     Links,
+    /// `https_listen` in `[links]`.
+    HttpsLinks(SocketAddr),
 }
 
 impl LoadedGateway {
@@ -50,6 +55,9 @@ impl LoadedGateway {
         let (address, place, whom) = match listener {
             Listener::Clients => (self.listen, &self.listen_place, "clients"),
             Listener::Links => (self.link_listen, &self.link_listen_place, "links"),
+            Listener::HttpsLinks(address) => {
+                (address, &self.https_link_listen_place, "links over HTTPS")
+            }
         };
         let help = match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -96,6 +104,7 @@ struct RawClients {
 #[serde(deny_unknown_fields, expecting = "a `[links]` table")]
 struct RawLinks {
     listen: Spanned<String>,
+    https_listen: Option<Spanned<String>>,
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
@@ -104,9 +113,10 @@ struct RawLinks {
 /// Reads a gateway instance's configuration file and everything it names.
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
-/// `[links]` with the same and `site_ca`. Optional: any number of `[[endpoint]]` (`name`, `kind`,
-/// `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`) and `[limits]`, whose
-/// keys are the fields of [`GatewayLimits`] with their unit.
+/// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: any number of
+/// `[[endpoint]]` (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`,
+/// `request_body_bytes_max`) and `[limits]`, whose keys are the fields of [`GatewayLimits`] with
+/// their unit.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -128,6 +138,8 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             "give links another port; 10139 plus the instance's number is customary",
         ));
     }
+    let https_link_listen = raw.links.https_listen.as_ref();
+    let https_link_listen = https_link_listen.map(|raw| address(&source, raw)).transpose()?;
     let endpoints = endpoints(&source, &raw.endpoint)?;
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
@@ -161,9 +173,12 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         },
         listen,
         link_listen,
+        https_link_listen,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),
+        https_link_listen_place: source
+            .place(raw.links.https_listen.as_ref().unwrap_or(&raw.links.listen).span()),
     })
 }
 

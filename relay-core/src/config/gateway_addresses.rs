@@ -31,8 +31,35 @@ pub(super) enum RawGateways {
 pub(super) struct RawPattern {
     host: Spanned<String>,
     instances: Spanned<i64>,
+    transport: Option<RawTransport>,
     link_port_base: Number,
+    https_port_base: Number,
     server_name: Option<Spanned<String>>,
+    https_name: Option<Spanned<String>>,
+}
+
+/// Which ports of the instances are dialled.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawTransport {
+    /// TCP-TLS first, HTTPS where that fails.
+    #[default]
+    Auto,
+    /// TCP-TLS alone.
+    TcpTls,
+    /// HTTPS alone, as for a scale set.
+    Https,
+}
+
+impl RawTransport {
+    /// The ports that are left of an instance's two.
+    fn choose(self, tcp_tls: Option<u16>, https: Option<u16>) -> [Option<u16>; 2] {
+        match self {
+            Self::Auto => [tcp_tls, https],
+            Self::TcpTls => [tcp_tls, None],
+            Self::Https => [None, https],
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -40,8 +67,11 @@ pub(super) struct RawPattern {
 pub(super) struct RawAddress {
     instance: Spanned<i64>,
     host: Spanned<String>,
+    transport: Option<RawTransport>,
     port: Number,
+    https_port: Number,
     server_name: Option<Spanned<String>>,
+    https_name: Option<Spanned<String>>,
 }
 
 impl<'de> Deserialize<'de> for RawGateways {
@@ -83,22 +113,31 @@ impl RawGateways {
 impl RawPattern {
     fn judge(&self, source: &Source) -> Result<Vec<GatewayAddress>, ConfigError> {
         let last = instance(source, &self.instances)?;
-        let base = Key { source, name: "link_port_base", written: &self.link_port_base }
-            .within(&(1..=65_535))?
-            .and_then(|port| u16::try_from(port).ok());
-        let plan = base.map_or_else(PortPlan::default, |tcp_tls_base| PortPlan { tcp_tls_base });
+        let mut plan = PortPlan::default();
+        let base = port(source, "link_port_base", &self.link_port_base)?;
+        plan.tcp_tls_base = base.unwrap_or(plan.tcp_tls_base);
+        if let Some(base) = port(source, "https_port_base", &self.https_port_base)? {
+            (plan.https_base, plan.https_single) = (base, base);
+        }
+        let transport = self.transport.unwrap_or_default();
         let server_name = self.server_name.as_ref().unwrap_or(&self.host);
+        let https_name = self.https_name.as_ref().unwrap_or(&self.host);
 
         Instance::first(last.number())
             .map(|instance| {
-                let port = plan.tcp_tls(instance).ok_or_else(|| {
-                    let place = self.link_port_base.as_ref().unwrap_or(&self.instances).span();
+                let too_high = |written: &Number| {
+                    let place = written.as_ref().unwrap_or(&self.instances).span();
                     source.invalid(
                         place,
                         format!("instance {instance} would have a port above 65535"),
                         format!("give {} or less", 65_536 - u32::from(last.number())),
                     )
-                })?;
+                };
+                let tcp_tls = plan.tcp_tls(instance);
+                let tcp_tls = tcp_tls.ok_or_else(|| too_high(&self.link_port_base))?;
+                let https = plan.https(instance, last.number());
+                let https = https.ok_or_else(|| too_high(&self.https_port_base))?;
+                let [tcp_tls_port, https_port] = transport.choose(Some(tcp_tls), Some(https));
                 let number = instance.number().to_string();
                 let fill = |text: &Spanned<String>| {
                     host(source, text, &text.get_ref().replace(PLACEHOLDER, &number))
@@ -106,12 +145,20 @@ impl RawPattern {
                 Ok(GatewayAddress {
                     instance,
                     host: fill(&self.host)?,
-                    port,
+                    tcp_tls_port,
+                    https_port,
                     server_name: fill(server_name)?,
+                    https_name: fill(https_name)?,
                 })
             })
             .collect()
     }
+}
+
+/// A port as written, if it is.
+fn port(source: &Source, name: &'static str, written: &Number) -> Result<Option<u16>, ConfigError> {
+    let port = Key { source, name, written }.within(&(1..=65_535))?;
+    Ok(port.and_then(|port| u16::try_from(port).ok()))
 }
 
 fn judge_list(source: &Source, list: &[RawAddress]) -> Result<Vec<GatewayAddress>, ConfigError> {
@@ -132,17 +179,22 @@ fn judge_list(source: &Source, list: &[RawAddress]) -> Result<Vec<GatewayAddress
                 "give each `[[gateway]]` the number in that instance's own file",
             ));
         }
-        let port = Key { source, name: "port", written: &raw.port }
-            .within(&(1..=65_535))?
-            .and_then(|port| u16::try_from(port).ok())
-            .or_else(|| PortPlan::default().tcp_tls(instance))
-            .expect("the default plan has a port for every instance, 10140 to 10155");
+        let plan = PortPlan::default();
+        let instances = u8::try_from(list.len()).unwrap_or(u8::MAX);
+        let tcp_tls = port(source, "port", &raw.port)?.or_else(|| plan.tcp_tls(instance));
+        let https = port(source, "https_port", &raw.https_port)?;
+        let https = https.or_else(|| plan.https(instance, instances));
+        let transport = raw.transport.unwrap_or_default();
+        let [tcp_tls_port, https_port] = transport.choose(tcp_tls, https);
         let server_name = raw.server_name.as_ref().unwrap_or(&raw.host);
+        let https_name = raw.https_name.as_ref().unwrap_or(&raw.host);
         addresses.push(GatewayAddress {
             instance,
             host: host(source, &raw.host, raw.host.get_ref())?,
-            port,
+            tcp_tls_port,
+            https_port,
             server_name: host(source, server_name, server_name.get_ref())?,
+            https_name: host(source, https_name, https_name.get_ref())?,
         });
     }
     Ok(addresses)
@@ -180,7 +232,14 @@ mod tests {
     fn shown(addresses: &[GatewayAddress]) -> Vec<String> {
         addresses
             .iter()
-            .map(|a| format!("{} {}:{} as {}", a.instance, a.host, a.port, a.server_name))
+            .map(|a| {
+                let [port, https] = [a.tcp_tls_port, a.https_port]
+                    .map(|port| port.map_or_else(|| "-".to_owned(), |port| port.to_string()));
+                format!(
+                    "{} {}:{port}/{https} as {}/{}",
+                    a.instance, a.host, a.server_name, a.https_name
+                )
+            })
             .collect()
     }
 
@@ -191,8 +250,8 @@ mod tests {
         assert_eq!(
             shown(&with(table).unwrap()),
             [
-                "1 relay.example:10140 as gateway-1.relay.example",
-                "2 relay.example:10141 as gateway-2.relay.example",
+                "1 relay.example:10140/10124 as gateway-1.relay.example/relay.example",
+                "2 relay.example:10141/10125 as gateway-2.relay.example/relay.example",
             ]
         );
     }
@@ -203,15 +262,49 @@ mod tests {
             "[gateway]\nhost = \"g{instance}.example\"\ninstances = 2\nlink_port_base = 1\n";
         assert_eq!(
             shown(&with(table).unwrap()),
-            ["1 g1.example:1 as g1.example", "2 g2.example:2 as g2.example"]
+            [
+                "1 g1.example:1/10124 as g1.example/g1.example",
+                "2 g2.example:2/10125 as g2.example/g2.example"
+            ]
         );
     }
 
     #[test]
     fn a_list_yields_what_it_lists() {
         let table = "[[gateway]]\ninstance = 3\nhost = \"10.0.0.3\"\n\
-                     [[gateway]]\ninstance = 1\nhost = \"::1\"\nport = 5\nserver_name = \"a\"\n";
-        assert_eq!(shown(&with(table).unwrap()), ["3 10.0.0.3:10142 as 10.0.0.3", "1 ::1:5 as a"]);
+                     [[gateway]]\ninstance = 1\nhost = \"::1\"\nport = 5\nserver_name = \"a\"\n\
+                     https_port = 6\nhttps_name = \"b\"\n";
+        assert_eq!(
+            shown(&with(table).unwrap()),
+            ["3 10.0.0.3:10142/10126 as 10.0.0.3/10.0.0.3", "1 ::1:5/6 as a/b"]
+        );
+    }
+
+    #[test]
+    fn a_lone_instance_takes_links_on_443_and_a_base_of_its_own_counts_up() {
+        for (rest, ports) in [
+            ("instances = 1\n", "a:10140/443"),
+            ("instances = 1\nhttps_port_base = 8443\n", "a:10140/8443"),
+            ("instances = 2\nhttps_port_base = 8443\n", "a:10140/8443"),
+        ] {
+            let addresses = with(&format!("[gateway]\nhost = \"a\"\n{rest}")).unwrap();
+            assert!(shown(&addresses)[0].contains(ports), "{addresses:?}");
+        }
+    }
+
+    #[test]
+    fn a_transport_leaves_only_its_own_port() {
+        for (transport, ports) in
+            [("auto", "10140/443"), ("tcp-tls", "10140/-"), ("https", "-/443")]
+        {
+            let table = format!("host = \"a\"\ntransport = \"{transport}\"\n");
+            for form in ["[gateway]\ninstances = 1\n", "[[gateway]]\ninstance = 1\n"] {
+                let addresses = with(&format!("{form}{table}")).unwrap();
+                assert!(shown(&addresses)[0].contains(ports), "{addresses:?}");
+            }
+        }
+        let text = message(with("[gateway]\nhost = \"a\"\ninstances = 1\ntransport = \"udp\"\n"));
+        assert!(text.contains("udp"), "{text}");
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub(super) struct RawConnectionPointLimits {
     redial_first_milliseconds: Number,
     redial_max_seconds: Number,
     dial_seconds: Number,
+    dial_pace_milliseconds: Number,
+    better_rung_seconds: Number,
+    links_per_instance: Number,
     backend_connect_seconds: Number,
     backend_answer_seconds: Number,
     backend_idle_max: Number,
@@ -87,6 +90,12 @@ impl RawConnectionPointLimits {
             redial_max: key("redial_max_seconds", &self.redial_max_seconds)
                 .seconds(1..=3600, or.redial_max)?,
             dial: key("dial_seconds", &self.dial_seconds).seconds(1..=60, or.dial)?,
+            dial_pace: key("dial_pace_milliseconds", &self.dial_pace_milliseconds)
+                .milliseconds(0..=60_000, or.dial_pace)?,
+            better_rung: key("better_rung_seconds", &self.better_rung_seconds)
+                .seconds(1..=86_400, or.better_rung)?,
+            links_per_instance: key("links_per_instance", &self.links_per_instance)
+                .count(1..=16, or.links_per_instance)?,
             backend_connect: key("backend_connect_seconds", &self.backend_connect_seconds)
                 .seconds(1..=60, or.backend_connect)?,
             backend_answer: key("backend_answer_seconds", &self.backend_answer_seconds)
@@ -201,6 +210,9 @@ mod tests {
             ("redial_first_milliseconds", 1, 60_000, "redial_max_seconds = 60\n"),
             ("redial_max_seconds", 1, 3600, ""),
             ("dial_seconds", 1, 60, ""),
+            ("dial_pace_milliseconds", 0, 60_000, ""),
+            ("better_rung_seconds", 1, 86_400, ""),
+            ("links_per_instance", 1, 16, ""),
             ("backend_connect_seconds", 1, 60, ""),
             ("backend_answer_seconds", 1, 3600, ""),
             ("backend_idle_max", 0, 65_536, ""),

@@ -7,7 +7,7 @@ use http::Uri;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::transport::Instance;
+use crate::transport::{Instance, Rung};
 
 /// Everything one connection point needs.
 #[derive(Clone, Debug)]
@@ -19,6 +19,10 @@ pub struct ConnectionPointConfig {
     /// TLS towards gateway instances, usually from
     /// [`link_client_config`](crate::transport::link_client_config).
     pub link_tls: Arc<ClientConfig>,
+    /// TLS around a link that is upgraded from HTTPS, usually from
+    /// [`backend_client_config`](crate::transport::backend_client_config). It may end on the way;
+    /// `link_tls` is spoken inside.
+    pub https_tls: Arc<ClientConfig>,
     /// What is published, and where each endpoint leads. Judged here again for each request: the
     /// two ends of a link do not trust each other.
     pub endpoints: Vec<SiteEndpoint>,
@@ -33,10 +37,23 @@ pub struct GatewayAddress {
     pub instance: Instance,
     /// Host name or address literal, resolved anew at each dial.
     pub host: String,
-    /// TCP-TLS link port of the instance.
-    pub port: u16,
+    /// TCP-TLS link port of the instance; `None` if there is none, as in a scale set.
+    pub tcp_tls_port: Option<u16>,
+    /// HTTPS port of the instance on which it takes links; `None` if it takes none there.
+    pub https_port: Option<u16>,
     /// The name that the instance's link certificate must carry.
     pub server_name: String,
+    /// The name that the certificate of its HTTPS port must carry towards anybody but links.
+    pub https_name: String,
+}
+
+impl GatewayAddress {
+    /// The ways to reach the instance.
+    pub(super) fn rungs(&self) -> impl Iterator<Item = Rung> {
+        let tcp_tls = self.tcp_tls_port.map(|_| Rung::TcpTls);
+        let https = self.https_port.map(|_| [Rung::Https, Rung::HttpsUpgrade]);
+        tcp_tls.into_iter().chain(https.into_iter().flatten())
+    }
 }
 
 /// A published endpoint and the backend behind it.
@@ -67,8 +84,17 @@ pub struct ConnectionPointLimits {
     pub redial_first: Duration,
     /// Ceiling of the delay between dials. Default 30 s.
     pub redial_max: Duration,
-    /// Time for TCP connect and TLS handshake of a link. Default 10 s.
+    /// Time for one attempt to reach an instance: from connecting to the TLS handshake's end.
+    /// Default 10 s.
     pub dial: Duration,
+    /// Time between two dials of this connection point, whatever their instance. Default 25 ms:
+    /// 40 a second.
+    pub dial_pace: Duration,
+    /// How long a link that is not up on its best rung waits before the better ones are tried
+    /// again, beside it. Drawn evenly from half of it to one and a half. Default 5 min.
+    pub better_rung: Duration,
+    /// Links to each instance. Default 2: each is driven by one task. 1 to 16.
+    pub links_per_instance: usize,
     /// Time to connect to a backend. Default 5 s.
     pub backend_connect: Duration,
     /// Time from a forwarded request to the head of the backend's answer. Default 62 s: above the
@@ -92,6 +118,9 @@ impl Default for ConnectionPointLimits {
             redial_first: Duration::from_millis(250),
             redial_max: Duration::from_secs(30),
             dial: Duration::from_secs(10),
+            dial_pace: Duration::from_millis(25),
+            better_rung: Duration::from_mins(5),
+            links_per_instance: 2,
             backend_connect: Duration::from_secs(5),
             backend_answer: Duration::from_secs(62),
             backend_idle_max: 64,

@@ -9,15 +9,17 @@ mod backend;
 mod backoff;
 mod config;
 mod forward;
+mod serve;
 mod supervise;
 mod upload;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
@@ -29,6 +31,7 @@ pub use config::{
 };
 
 use forward::Forwarder;
+use supervise::Route;
 
 /// A connection point. Clones share it.
 #[derive(Clone, Debug)]
@@ -45,6 +48,8 @@ struct Inner {
     /// Turns true when the connection point stops.
     stopping: watch::Sender<bool>,
     link_memory: MemoryBudget,
+    /// When the next dial may begin.
+    next_dial: Mutex<Instant>,
 }
 
 /// Why a link did not come up, or ended.
@@ -82,12 +87,13 @@ impl ConnectionPoint {
             epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             stopping: watch::Sender::new(false),
             link_memory: MemoryBudget::new(config.limits.link_memory),
+            next_dial: Mutex::new(Instant::now()),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Keeps a link to every gateway instance until `shutdown` is ready, then drains them: requests
+    /// Keeps links to every gateway instance until `shutdown` is ready, then drains them: requests
     /// in flight have [`ConnectionPointLimits::drain`] to end.
     ///
     /// # Cancel safety
@@ -95,9 +101,12 @@ impl ConnectionPoint {
     /// Dropping the future cuts every link.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> DrainReport {
         let mut supervisors = JoinSet::new();
-        for number in 0..self.inner.config.gateways.len() {
-            let connection_point = self.clone();
-            supervisors.spawn(async move { connection_point.supervise(number).await });
+        for gateway in &self.inner.config.gateways {
+            let route = Arc::new(Route::new(gateway.clone()));
+            for _ in 0..self.inner.config.limits.links_per_instance {
+                let (connection_point, route) = (self.clone(), Arc::clone(&route));
+                supervisors.spawn(async move { connection_point.supervise(&route).await });
+            }
         }
         shutdown.await;
         self.inner.stopping.send_replace(true);
@@ -106,6 +115,13 @@ impl ConnectionPoint {
             report += ended.unwrap_or_default();
         }
         report
+    }
+
+    /// Waits until the connection point stops.
+    async fn stopped(&self) {
+        let mut stopping = self.inner.stopping.subscribe();
+        // The sender lives as long as `self`.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
     }
 
     /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux,
@@ -124,15 +140,26 @@ impl ConnectionPoint {
         gateway: &GatewayAddress,
     ) -> Result<DrainReport, LinkEnded>
     where
-        P: AsyncRead + AsyncWrite + Unpin,
+        P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let tls = Arc::clone(&self.inner.config.link_tls);
         let limit = self.inner.config.limits.dial;
-        let secured = async {
-            let secured = secure_link(pipe, &gateway.server_name, tls);
-            let in_time = tokio::time::timeout(limit, secured).await;
-            in_time.unwrap_or(Err(ConnectError::Timeout { limit }))
+        let secured = tokio::time::timeout(limit, secure_link(pipe, &gateway.server_name, tls));
+        let stream = tokio::select! {
+            secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
+            () = self.stopped() => return Ok(DrainReport::default()),
         };
-        self.connect_and_serve(secured, gateway, &mut None).await
+        let standing = tokio::select! {
+            standing = self.establish(Box::new(stream)) => standing?,
+            () = self.stopped() => return Ok(DrainReport::default()),
+        };
+        let link = standing.link.clone();
+        let mut served = std::pin::pin!(self.serve_standing(standing));
+        tokio::select! {
+            why = served.as_mut() => return Err(why.into()),
+            () = self.stopped() => {}
+        }
+        let (report, _) = tokio::join!(link.drain(self.inner.config.limits.drain), served);
+        Ok(report)
     }
 }

@@ -1,152 +1,257 @@
-//! One supervisor per gateway instance: dial, serve, wait, dial again.
+//! One supervisor for each link that is to be up: dial, serve, wait, dial again; and climb to a
+//! better rung without letting go of the one below.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::task::{Id, JoinSet};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::link::{self, DrainReport, Link};
-use crate::mux::{Config, Side};
-use crate::transport::{ConnectError, dial_link};
+use crate::link::{DrainReport, Link};
+use crate::mux::LinkError;
+use crate::transport::{ConnectError, Ladder, Misstep, Rung, connect, secure_link, upgrade_link};
 
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
+use super::serve::{Pipe, Standing};
 use super::{ConnectionPoint, LinkEnded};
 
+/// A gateway instance, and what all links to it have learnt about the ways there.
+#[derive(Debug)]
+pub(super) struct Route {
+    gateway: GatewayAddress,
+    ladder: Mutex<Ladder>,
+}
+
+impl Route {
+    pub(super) fn new(gateway: GatewayAddress) -> Self {
+        let ladder = Mutex::new(Ladder::new(gateway.rungs()));
+        Self { gateway, ladder }
+    }
+
+    fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
+        with(&mut self.ladder.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The links of one supervisor: the one that is up, and those that it has replaced.
+#[derive(Debug, Default)]
+struct Served {
+    /// Ends with the link, and why it did.
+    links: JoinSet<LinkError>,
+    /// Replaced links, until the last request on them has ended.
+    retiring: JoinSet<DrainReport>,
+}
+
+/// The link that is up.
+#[derive(Debug)]
+struct Current {
+    link: Link,
+    rung: Rung,
+    since: Instant,
+    id: Id,
+}
+
+/// How a supervisor's link came to its end.
+enum End {
+    /// It was lost, and is to be dialled anew.
+    Lost(LinkError, Duration),
+    /// The connection point stops.
+    Stopped(DrainReport),
+}
+
 impl ConnectionPoint {
-    /// Keeps a link to the `number`-th gateway instance until the connection point stops.
-    pub(super) async fn supervise(&self, number: usize) -> DrainReport {
+    /// Keeps one link to the instance at the end of `route` until the connection point stops.
+    pub(super) async fn supervise(&self, route: &Route) -> DrainReport {
         let limits = &self.inner.config.limits;
-        let Some(gateway) = self.inner.config.gateways.get(number) else {
-            return DrainReport::default();
-        };
+        let gateway = &route.gateway;
         let mut backoff = Backoff::new(limits.redial_first, limits.redial_max);
-        let mut stopping = self.inner.stopping.subscribe();
+        let mut served = Served::default();
         loop {
-            let mut up_since = None;
-            // A stop is noticed within: it interrupts a dial and drains a link.
-            let why = match self.dial_and_serve(gateway, &mut up_since).await {
-                Ok(report) => return report,
-                Err(why) => why,
+            let dialled = tokio::select! {
+                dialled = self.dial(route) => dialled,
+                () = self.stopped() => return served.end().await,
             };
-            backoff.was_up(up_since.map_or(Duration::ZERO, |at: Instant| at.elapsed()));
+            let why = match dialled {
+                Some((rung, standing)) => {
+                    match self.stand(route, rung, standing, &mut served).await {
+                        End::Stopped(report) => return report,
+                        End::Lost(why, lived) => {
+                            backoff.was_up(lived);
+                            why.to_string()
+                        }
+                    }
+                }
+                None => route.ladder(|ladder| told(&ladder.missteps())),
+            };
             let delay = backoff.next(fastrand::f64());
             tracing::warn!(
-                instance = %gateway.instance, host = gateway.host, port = gateway.port, %why,
+                instance = %gateway.instance, host = gateway.host, why,
                 retry_in_ms = delay.as_millis(),
                 "no link to the gateway instance"
             );
             tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                _ = stopping.wait_for(|stopping| *stopping) => return DrainReport::default(),
+                () = sleep(delay) => {}
+                () = self.stopped() => return served.end().await,
             }
         }
     }
 
-    async fn dial_and_serve(
+    /// Tries each rung once, in the ladder's order. `None` if none carries a link.
+    async fn dial(&self, route: &Route) -> Option<(Rung, Standing)> {
+        for rung in route.ladder(|ladder| ladder.order()) {
+            if let Some(standing) = self.try_rung(route, rung).await {
+                return Some((rung, standing));
+            }
+        }
+        None
+    }
+
+    /// Tries one rung, and notes what came of it.
+    async fn try_rung(&self, route: &Route, rung: Rung) -> Option<Standing> {
+        self.take_turn().await;
+        let limit = self.inner.config.limits.dial;
+        let pipe = timeout(limit, self.pipe(&route.gateway, rung)).await;
+        let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
+        // The hello has its own deadline, in the mux.
+        let standing = match pipe {
+            Ok(pipe) => self.establish(pipe).await,
+            Err(why) => Err(LinkEnded::Connect(why)),
+        };
+        let instance = route.gateway.instance;
+        match standing {
+            Ok(standing) => {
+                route.ladder(|ladder| ladder.worked(rung));
+                let hello = standing.link.peer();
+                let service = hello.as_ref().map_or("", |hello| hello.name.as_str());
+                let software = hello.as_ref().map_or("", |hello| hello.software.as_str());
+                tracing::info!(%instance, %rung, service, software, "link up");
+                Some(standing)
+            }
+            Err(why) => {
+                tracing::debug!(%instance, %rung, %why, "no link on this rung");
+                let now = Instant::now().into_std();
+                route.ladder(|ladder| ladder.failed(rung, &why.to_string(), now));
+                None
+            }
+        }
+    }
+
+    /// Waits until this dial may begin: the dials of a connection point are spread, so that a
+    /// gateway that comes back is not met by all of them at once.
+    async fn take_turn(&self) {
+        let turn = {
+            let next = &self.inner.next_dial;
+            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = (*next).max(Instant::now());
+            *next = turn + self.inner.config.limits.dial_pace;
+            turn
+        };
+        sleep_until(turn).await;
+    }
+
+    /// A pipe to the instance whose peer is authenticated.
+    async fn pipe(
         &self,
         gateway: &GatewayAddress,
-        up_since: &mut Option<Instant>,
-    ) -> Result<DrainReport, LinkEnded> {
+        rung: Rung,
+    ) -> Result<Box<dyn Pipe>, ConnectError> {
         let tls = Arc::clone(&self.inner.config.link_tls);
-        let (host, name) = (&gateway.host, &gateway.server_name);
-        let dial = dial_link(host, gateway.port, name, tls, self.inner.config.limits.dial);
-        self.connect_and_serve(dial, gateway, up_since).await
-    }
-
-    /// Waits for a connection, unless the connection point stops, and serves the link over it.
-    /// `up_since` tells since when that was established.
-    pub(super) async fn connect_and_serve<P>(
-        &self,
-        connection: impl Future<Output = Result<P, ConnectError>>,
-        gateway: &GatewayAddress,
-        up_since: &mut Option<Instant>,
-    ) -> Result<DrainReport, LinkEnded>
-    where
-        P: AsyncRead + AsyncWrite + Unpin,
-    {
-        let mut stopping = self.inner.stopping.subscribe();
-        let stream = tokio::select! {
-            stream = connection => stream?,
-            _ = stopping.wait_for(|stopping| *stopping) => return Ok(DrainReport::default()),
+        let port = match rung {
+            Rung::TcpTls => gateway.tcp_tls_port,
+            Rung::Https | Rung::HttpsUpgrade => gateway.https_port,
         };
-        self.serve_secure_link(stream, gateway, up_since).await
-    }
-
-    /// Serves a link whose peer is authenticated.
-    async fn serve_secure_link<P>(
-        &self,
-        stream: P,
-        gateway: &GatewayAddress,
-        up_since: &mut Option<Instant>,
-    ) -> Result<DrainReport, LinkEnded>
-    where
-        P: AsyncRead + AsyncWrite + Unpin,
-    {
-        let limits = &self.inner.config.limits;
-        let config = Config {
-            name: self.inner.config.name.chars().take(64).collect(),
-            epoch: self.inner.epoch,
-            link: fastrand::u64(..),
-            memory: Some(self.inner.link_memory.clone()),
-            // A backend that takes nothing of an upload is given up by its own limit.
-            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
-            ..Config::default()
-        };
-        let (link, driver) = link::new(stream, Side::Dialer, config)?;
-        let mut driver = std::pin::pin!(driver);
-        let hello = tokio::select! {
-            ended = driver.as_mut() => return Err(ended.into()),
-            hello = link.established() => hello?,
-        };
-        *up_since = Some(Instant::now());
-        tracing::info!(
-            instance = %gateway.instance, service = hello.name, software = hello.software,
-            "link up"
-        );
-        let mut stopping = self.inner.stopping.subscribe();
-        let mut exchanges = JoinSet::new();
-        let ended = tokio::select! {
-            (why, ()) = async {
-                // Both to their end: the driver goes on until its last octets have left.
-                tokio::join!(driver.as_mut(), self.accept(&link, &mut exchanges))
-            } => Some(why),
-            _ = stopping.wait_for(|stopping| *stopping) => None,
-        };
-        if let Some(why) = ended {
-            return Err(why.into());
+        let socket = connect(&gateway.host, port.unwrap_or_default()).await?;
+        if rung == Rung::HttpsUpgrade {
+            let https = Arc::clone(&self.inner.config.https_tls);
+            let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
+            return Ok(Box::new(upgrade_link(socket, names, https, tls).await?));
         }
-        let (report, _) = tokio::join!(self.drain(&link, &mut exchanges), driver);
-        Ok(report)
+        Ok(Box::new(secure_link(socket, &gateway.server_name, tls).await?))
     }
 
-    /// Forwards what arrives until the link ends.
-    async fn accept(&self, link: &Link, exchanges: &mut JoinSet<()>) {
+    /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
+    async fn stand(
+        &self,
+        route: &Route,
+        rung: Rung,
+        standing: Standing,
+        served: &mut Served,
+    ) -> End {
+        let drain = self.inner.config.limits.drain;
+        let mut current = self.begin(rung, standing, served);
         loop {
-            let incoming = tokio::select! {
-                incoming = link.accept() => incoming,
-                Some(_) = exchanges.join_next(), if !exchanges.is_empty() => continue,
-            };
-            match incoming {
-                Ok(incoming) => {
-                    let forwarder = Arc::clone(&self.inner.forwarder);
-                    exchanges.spawn(async move { forwarder.serve(incoming).await });
+            tokio::select! {
+                Some(ended) = served.links.join_next_with_id() => {
+                    let Some(why) = current.ended(ended) else { continue };
+                    return End::Lost(why, current.since.elapsed());
                 }
-                // The driver says why.
-                Err(_) => return,
+                (rung, standing) = self.climb(route, current.rung) => {
+                    // Make before break: requests in flight end where they are.
+                    let better = self.begin(rung, standing, served);
+                    let old = std::mem::replace(&mut current, better);
+                    served.retiring.spawn(async move { old.link.drain(drain).await });
+                }
+                () = self.stopped() => break,
+            }
+        }
+        let (mut report, retired) = tokio::join!(current.link.drain(drain), served.end());
+        report += retired;
+        End::Stopped(report)
+    }
+
+    fn begin(&self, rung: Rung, standing: Standing, served: &mut Served) -> Current {
+        let link = standing.link.clone();
+        let connection_point = self.clone();
+        let task = async move { connection_point.serve_standing(standing).await };
+        let id = served.links.spawn(task).id();
+        Current { link, rung, since: Instant::now(), id }
+    }
+
+    /// Tries the better rungs now and then, until one of them carries a link.
+    async fn climb(&self, route: &Route, from: Rung) -> (Rung, Standing) {
+        let better = route.ladder(|ladder| ladder.better_than(from));
+        if better.is_empty() {
+            return std::future::pending().await;
+        }
+        loop {
+            sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64())).await;
+            for rung in &better {
+                if let Some(standing) = self.try_rung(route, *rung).await {
+                    return (*rung, standing);
+                }
             }
         }
     }
+}
 
-    /// Lets requests in flight end; those that arrive before the gateway has heard are served too.
-    async fn drain(&self, link: &Link, exchanges: &mut JoinSet<()>) -> DrainReport {
-        let mut drain = std::pin::pin!(link.drain(self.inner.config.limits.drain));
-        tokio::select! {
-            report = drain.as_mut() => return report,
-            () = self.accept(link, exchanges) => {}
+impl Current {
+    /// Why this link ended, if it is the one that did.
+    fn ended(&self, ended: Result<(Id, LinkError), tokio::task::JoinError>) -> Option<LinkError> {
+        match ended {
+            Ok((id, why)) => (id == self.id).then_some(why),
+            Err(error) if error.id() == self.id => {
+                Some(LinkError::Lost { cause: "its task has failed".into() })
+            }
+            Err(_) => None,
         }
-        drain.await
     }
+}
+
+impl Served {
+    /// Waits until every link has ended, with its last octets. They must be draining.
+    async fn end(&mut self) -> DrainReport {
+        let mut report = DrainReport::default();
+        while let Some(ended) = self.retiring.join_next().await {
+            report += ended.unwrap_or_default();
+        }
+        while self.links.join_next().await.is_some() {}
+        report
+    }
+}
+
+/// Why no rung carries a link, in one line.
+fn told(missteps: &[Misstep]) -> String {
+    let each: Vec<_> = missteps.iter().map(|it| format!("{}: {}", it.rung, it.why)).collect();
+    each.join("; ")
 }

@@ -10,6 +10,7 @@
 mod answer;
 mod config;
 mod failure;
+mod links;
 mod patient;
 mod patient_streams;
 mod registry;
@@ -18,7 +19,7 @@ mod serve;
 
 pub use answer::AnswerBody;
 pub use config::{GatewayConfig, GatewayLimits};
-pub use serve::{Gateway, LinkRefused};
+pub use serve::{Gateway, LinkRefused, Listeners};
 
 /// Names of the headers that the gateway adds to every answer.
 pub mod header {

@@ -26,6 +26,10 @@ impl<P> Patient<P> {
         Self { pipe, limit, waiting: None }
     }
 
+    pub(super) fn into_inner(self) -> P {
+        self.pipe
+    }
+
     fn judge<T>(
         &mut self,
         cx: &mut Context<'_>,

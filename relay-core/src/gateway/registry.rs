@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::Notify;
+
 use crate::link::Link;
 
 /// A live link to a connection point.
@@ -12,8 +14,16 @@ pub(super) struct Entry {
     pub(super) number: u64,
     /// The connection point's name.
     pub(super) name: Arc<str>,
+    /// Rises with each start of the connection point.
+    pub(super) epoch: u64,
     pub(super) link: Link,
+    /// Told when a later start of the same connection point has taken this one's place.
+    pub(super) superseded: Arc<Notify>,
 }
+
+/// A link of a connection point that has been started again since.
+#[derive(Debug)]
+pub(super) struct Stale;
 
 /// Every live link. Reading takes a snapshot; a link that ends is removed by its registration.
 #[derive(Debug, Default)]
@@ -36,10 +46,27 @@ impl Drop for Registration {
 }
 
 impl Registry {
-    pub(super) fn register(self: &Arc<Self>, entry: Entry) -> Registration {
+    /// Adds a link. Links of an earlier start of the same connection point are taken out at once,
+    /// and told; one that is of an earlier start itself is not added.
+    pub(super) fn register(self: &Arc<Self>, entry: Entry) -> Result<Registration, Stale> {
         let number = entry.number;
-        self.change(|entries| entries.push(entry));
-        Registration { registry: Arc::clone(self), number }
+        let mut is_stale = false;
+        self.change(|entries| {
+            let same = |other: &Entry| other.name == entry.name;
+            is_stale = entries.iter().any(|other| same(other) && other.epoch > entry.epoch);
+            if is_stale {
+                return;
+            }
+            entries.retain(|other| {
+                let is_superseded = same(other) && other.epoch < entry.epoch;
+                if is_superseded {
+                    other.superseded.notify_one();
+                }
+                !is_superseded
+            });
+            entries.push(entry);
+        });
+        if is_stale { Err(Stale) } else { Ok(Registration { registry: Arc::clone(self), number }) }
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Entry>)) {
@@ -81,7 +108,12 @@ mod tests {
     }
 
     fn entry(number: u64, link: &Link) -> Entry {
-        Entry { number, name: "cp".into(), link: link.clone() }
+        started(number, "cp", 1, link)
+    }
+
+    fn started(number: u64, name: &str, epoch: u64, link: &Link) -> Entry {
+        let superseded = Arc::default();
+        Entry { number, name: name.into(), epoch, link: link.clone(), superseded }
     }
 
     fn numbers(entries: &[Entry]) -> Vec<u64> {
@@ -92,7 +124,7 @@ mod tests {
     async fn links_take_turns_and_each_turn_offers_every_link_once() {
         let registry = Arc::new(Registry::default());
         let (link, _peer) = open_link().await;
-        let _kept: Vec<_> = (0..3).map(|n| registry.register(entry(n, &link))).collect();
+        let _kept: Vec<_> = (0..3).map(|n| registry.register(entry(n, &link)).unwrap()).collect();
         let turns: Vec<_> = (0..4).map(|_| numbers(&registry.in_turn())).collect();
         assert_eq!(turns, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
     }
@@ -103,11 +135,28 @@ mod tests {
         assert!(registry.in_turn().is_empty());
         let (healthy, _peer) = open_link().await;
         let (draining, peer) = open_link().await;
-        let _one = registry.register(entry(1, &healthy));
-        let other = registry.register(entry(2, &draining));
+        let _one = registry.register(entry(1, &healthy)).unwrap();
+        let other = registry.register(entry(2, &draining)).unwrap();
         peer.drain(std::time::Duration::from_secs(1)).await;
         assert_eq!(numbers(&registry.in_turn()), [1]);
         drop(other);
         assert_eq!(numbers(&registry.all()), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_later_start_of_a_connection_point_takes_the_place_of_an_earlier_one() {
+        let registry = Arc::new(Registry::default());
+        let (link, _peer) = open_link().await;
+        let old = started(1, "cp", 5, &link);
+        let superseded = Arc::clone(&old.superseded);
+        let _old = registry.register(old).unwrap();
+        let _sister = registry.register(started(2, "cp", 5, &link)).unwrap();
+        let _other = registry.register(started(3, "another", 1, &link)).unwrap();
+        assert_eq!(numbers(&registry.all()), [1, 2, 3], "links of one start stand side by side");
+        let _new = registry.register(started(4, "cp", 6, &link)).unwrap();
+        assert_eq!(numbers(&registry.all()), [3, 4]);
+        superseded.notified().await;
+        assert!(registry.register(started(5, "cp", 5, &link)).is_err());
+        assert_eq!(numbers(&registry.all()), [3, 4]);
     }
 }

@@ -2,32 +2,33 @@
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body;
+use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
-use crate::link::{self, DrainReport};
-use crate::mux::{Config, ConfigError, LinkError, MemoryBudget, Side, StreamCode};
-use crate::transport::{ConnectError, Listener, Purpose, accept_link, accept_tls};
+use crate::link::DrainReport;
+use crate::mux::{ConfigError, LinkError, MemoryBudget};
+use crate::transport::{ConnectError, Listener, Purpose, asks_for_link, grant_link, greet};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::patient::Patient;
 use super::patient_streams::PatientExecutor;
-use super::registry::{Entry, Registry};
+use super::registry::Registry;
 use super::relay::Relay;
 
 /// Octets of a request head over HTTP/1.1, and of each connection's read and write buffer.
@@ -38,25 +39,51 @@ const HTTP1_BUFFER: usize = 32 << 10;
 /// Fields in a request head.
 const FIELDS_MAX: usize = 64;
 
+/// Links that HTTPS ports have handed over and that nobody serves yet.
+const HANDED_OVER_MAX: usize = 16;
+
 /// Time for each link to end once no request is left on it.
 const LINK_GOODBYE: Duration = Duration::from_secs(1);
 
 /// One gateway instance. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Gateway {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
+/// The sockets of one gateway instance.
 #[derive(Debug)]
-struct Inner {
-    config: GatewayConfig,
-    relay: Relay,
-    links: AtomicU64,
+pub struct Listeners {
+    /// HTTPS for clients, and for links: they say so by their ALPN name or ask for an upgrade.
+    pub clients: Listener,
+    /// TCP-TLS for links; `None` in a scale set.
+    pub links: Option<Listener>,
+    /// HTTPS for links alone, on a port of the instance's own; `None` if they share the clients'.
+    pub https_links: Option<Listener>,
+}
+
+/// What is served on an HTTPS port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Port {
+    /// Clients and links.
+    Shared,
+    /// Links alone.
+    Links,
+}
+
+/// A link that is to be served, once somebody waits for it.
+type PendingLink = Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>;
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) config: GatewayConfig,
+    pub(super) relay: Relay,
+    pub(super) links: AtomicU64,
     connections: Arc<Semaphore>,
-    link_places: Semaphore,
-    link_memory: MemoryBudget,
-    /// Bounds peers on the link port that are not authenticated yet.
-    link_handshakes: Semaphore,
+    pub(super) link_places: Semaphore,
+    pub(super) link_memory: MemoryBudget,
+    /// Bounds peers that are to become links and are not authenticated yet.
+    pub(super) link_handshakes: Semaphore,
     /// Turns true when the instance stops.
     stopping: watch::Sender<bool>,
 }
@@ -80,6 +107,9 @@ pub enum LinkRefused {
     /// As many peers as the limits allow are in their TLS handshake.
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
+    /// The connection point has been started again since, or another one has its name.
+    #[error("connection point `{0}` has links of a later start; do two of them share that name?")]
+    Stale(String),
 }
 
 impl Gateway {
@@ -125,27 +155,45 @@ impl Gateway {
     /// Dropping the future cuts everything that is open.
     pub async fn serve(
         self,
-        clients: Listener,
-        links: Listener,
+        listeners: Listeners,
         shutdown: impl Future<Output = ()>,
     ) -> DrainReport {
         let mut client_tasks = JoinSet::new();
         let mut link_tasks = JoinSet::new();
         {
-            let accept_clients = self.accept_clients(&clients, &mut client_tasks);
-            let accept_links = self.accept_links(&links, &mut link_tasks);
+            let (hand_over, handed) = mpsc::channel(HANDED_OVER_MAX);
+            let accept_clients = self.accept_https(
+                Some(&listeners.clients),
+                Port::Shared,
+                &hand_over,
+                &mut client_tasks,
+            );
+            let mut https_tasks = JoinSet::new();
+            let https_links = listeners.https_links.as_ref();
+            let accept_https_links =
+                self.accept_https(https_links, Port::Links, &hand_over, &mut https_tasks);
+            let accept_links = self.accept_links(listeners.links.as_ref(), handed, &mut link_tasks);
             tokio::select! {
                 () = shutdown => {}
                 () = accept_clients => {}
+                () = accept_https_links => {}
                 () = accept_links => {}
             }
         }
         // Closed listeners let the balancer in front send new clients elsewhere.
-        drop((clients, links));
+        drop(listeners);
         self.drain(client_tasks, link_tasks).await
     }
 
-    async fn accept_clients(&self, listener: &Listener, tasks: &mut JoinSet<()>) {
+    /// Takes what connects to an HTTPS port. What turns out to be a link is handed over.
+    async fn accept_https(
+        &self,
+        listener: Option<&Listener>,
+        port: Port,
+        hand_over: &mpsc::Sender<PendingLink>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let Some(listener) = listener else { return std::future::pending().await };
         loop {
             let places = Arc::clone(&self.inner.connections);
             // Without a free place the kernel's queue is where clients wait.
@@ -154,30 +202,49 @@ impl Gateway {
                 accepted = listener.accept(Purpose::Clients) => accepted,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
-            let gateway = self.clone();
+            let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
-                gateway.serve_client(stream, from).await;
+                if let Some(link) = gateway.serve_https(stream, from, port).await {
+                    // Nobody takes it when the instance stops.
+                    let _ = hand_over.send(link).await;
+                }
                 drop(place);
             });
         }
     }
 
-    async fn accept_links(&self, listener: &Listener, tasks: &mut JoinSet<()>) {
+    /// Takes what connects to the link port, and the links that HTTPS ports hand over.
+    async fn accept_links(
+        &self,
+        listener: Option<&Listener>,
+        mut handed: mpsc::Receiver<PendingLink>,
+        tasks: &mut JoinSet<()>,
+    ) {
         loop {
-            let (stream, from) = tokio::select! {
-                accepted = listener.accept(Purpose::Link) => accepted,
+            let accept = async {
+                match listener {
+                    Some(listener) => listener.accept(Purpose::Link).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let link: PendingLink = tokio::select! {
+                (stream, _) = accept => {
+                    let gateway = self.clone();
+                    Box::pin(async move { gateway.serve_link(stream).await })
+                }
+                Some(link) = handed.recv() => link,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
-            let gateway = self.clone();
             tasks.spawn(async move {
-                if let Err(why) = gateway.serve_link(stream).await {
-                    tracing::warn!(%from, %why, "link refused");
+                if let Err(why) = link.await {
+                    tracing::warn!(%why, "link refused");
                 }
             });
         }
     }
 
-    /// Serves one client connection: TLS, then HTTP/2 or HTTP/1.1 as the client chose.
+    /// Serves one connection to the clients' port: TLS, then HTTP/2 or HTTP/1.1 as the client
+    /// chose, or a link.
     ///
     /// `from` is for the log. Returns when the connection has ended.
     ///
@@ -188,32 +255,77 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = &self.inner.config.limits;
-        let tls = Arc::clone(&self.inner.config.client_tls);
-        let mut stopping = self.inner.stopping.subscribe();
-        let handshake = tokio::select! {
-            handshake = accept_tls(pipe, tls, limits.tls_handshake) => handshake,
-            // Nothing was asked yet, so nothing is lost.
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        };
-        let stream = match handshake {
-            Ok(stream) => stream,
-            Err(why) => return tracing::debug!(%from, %why, "client handshake failed"),
-        };
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let io = TokioIo::new(Patient::new(stream, limits.answer_stall));
-        let outcome = if is_h2 { self.serve_http2(io).await } else { self.serve_http1(io).await };
-        if let Err(error) = outcome {
-            tracing::debug!(%from, %error, "client connection failed");
+        if let Some(link) = self.serve_https(pipe, from, Port::Shared).await
+            && let Err(why) = link.await
+        {
+            tracing::warn!(%from, %why, "link refused");
         }
     }
 
-    async fn serve_http1<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
+    /// Serves one connection to an HTTPS port until it has ended, or is to be a link.
+    async fn serve_https<P>(&self, pipe: P, from: SocketAddr, port: Port) -> Option<PendingLink>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request| async {
-            Ok::<_, std::convert::Infallible>(self.handle(request).await)
+        let limits = &self.inner.config.limits;
+        let mut stopping = self.inner.stopping.subscribe();
+        let greeted = tokio::select! {
+            greeted = greet(pipe, limits.tls_handshake) => greeted,
+            // Nothing was asked yet, so nothing is lost.
+            _ = stopping.wait_for(|stopping| *stopping) => return None,
+        };
+        let greeted = match greeted {
+            Ok(greeted) if greeted.offers_link() => {
+                let gateway = self.clone();
+                return Some(Box::pin(async move { gateway.serve_greeted_link(greeted).await }));
+            }
+            other => other,
+        };
+        let tls = Arc::clone(&self.inner.config.client_tls);
+        let accepted = async { greeted?.accept(tls, limits.tls_handshake).await };
+        let stream = match accepted.await {
+            Ok(stream) => stream,
+            Err(why) => {
+                tracing::debug!(%from, %why, "client handshake failed");
+                return None;
+            }
+        };
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let io = TokioIo::new(Patient::new(stream, limits.answer_stall));
+        let outcome = match (is_h2, port) {
+            (true, Port::Shared) => self.serve_http2(io).await.map(|()| None),
+            // Links speak HTTP/1.1 until they are links.
+            (true, Port::Links) => Ok(None),
+            (false, port) => self.serve_http1(io, port).await,
+        };
+        outcome.unwrap_or_else(|error| {
+            tracing::debug!(%from, %error, "client connection failed");
+            None
+        })
+    }
+
+    async fn serve_http1<P>(
+        &self,
+        io: TokioIo<Patient<P>>,
+        port: Port,
+    ) -> hyper::Result<Option<PendingLink>>
+    where
+        P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let upgrade = Mutex::new(None);
+        let service = service_fn(|mut request: Request<Incoming>| {
+            let asks = asks_for_link(request.method(), request.uri().path(), request.headers());
+            if asks {
+                let granted = hyper::upgrade::on(&mut request);
+                *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(granted);
+            }
+            async move {
+                Ok::<_, std::convert::Infallible>(match port {
+                    _ if asks => granted_link(),
+                    Port::Shared => self.handle(request).await,
+                    Port::Links => not_a_link(),
+                })
+            }
         });
         let mut builder = http1::Builder::new();
         builder
@@ -221,8 +333,17 @@ impl Gateway {
             .header_read_timeout(self.inner.config.limits.request_head)
             .max_headers(FIELDS_MAX)
             .max_buf_size(HTTP1_BUFFER);
-        let connection = builder.serve_connection(io, service);
-        self.until_stopped(connection, http1::Connection::graceful_shutdown).await
+        let connection = builder.serve_connection(io, service).with_upgrades();
+        self.until_stopped(connection, http1::UpgradeableConnection::graceful_shutdown).await?;
+        let upgrade = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let Some(upgrade) = upgrade else { return Ok(None) };
+        let Ok(parts) = upgrade.await?.downcast::<TokioIo<Patient<P>>>() else { return Ok(None) };
+        if !parts.read_buf.is_empty() {
+            // RFC 9110, section 7.8: the new protocol begins behind the answer. It was not heard.
+            return Ok(None);
+        }
+        let (gateway, pipe) = (self.clone(), parts.io.into_inner().into_inner());
+        Ok(Some(Box::pin(async move { gateway.serve_link(pipe).await })))
     }
 
     async fn serve_http2<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
@@ -281,69 +402,6 @@ impl Gateway {
         self.inner.relay.handle(request).await
     }
 
-    /// Serves one link of a connection point: mutual TLS, then the mux, until it ends.
-    ///
-    /// # Errors
-    ///
-    /// [`LinkRefused`] if it never came up. A link that was up and ends is logged, and `Ok`.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future cuts the link.
-    pub async fn serve_link<P>(&self, pipe: P) -> Result<(), LinkRefused>
-    where
-        P: AsyncRead + AsyncWrite + Unpin,
-    {
-        let limits = &self.inner.config.limits;
-        if self.inner.link_places.available_permits() == 0 {
-            // Only authenticated peers hold places, so a handshake would be in vain.
-            return Err(LinkRefused::TooMany(limits.links_max));
-        }
-        let Ok(handshake) = self.inner.link_handshakes.try_acquire() else {
-            return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
-        };
-        let tls = Arc::clone(&self.inner.config.link_tls);
-        let stream = accept_link(pipe, tls, limits.tls_handshake).await?;
-        drop(handshake);
-        // Only now: a stranger must not take the place of a connection point.
-        let Ok(_place) = self.inner.link_places.try_acquire() else {
-            return Err(LinkRefused::TooMany(limits.links_max));
-        };
-        let config = Config {
-            accept_streams_max: 16,
-            open_streams_max: 1024,
-            instance: self.inner.config.instance.number().into(),
-            name: self.inner.config.service.chars().take(64).collect(),
-            link: fastrand::u64(..),
-            memory: Some(self.inner.link_memory.clone()),
-            // A client that takes nothing is cut by its own limit, which says why.
-            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.answer_stall),
-            ..Config::default()
-        };
-        let (link, driver) = link::new(stream, Side::Listener, config)?;
-        let mut driver = pin!(driver);
-        let hello = tokio::select! {
-            ended = driver.as_mut() => return Err(ended.into()),
-            hello = link.established() => hello?,
-        };
-        let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
-        let name: Arc<str> = hello.name.as_str().into();
-        let entry = Entry { number, name: Arc::clone(&name), link: link.clone() };
-        let registration = self.inner.relay.registry.register(entry);
-        tracing::info!(
-            link = number,
-            connection_point = &*name,
-            software = hello.software,
-            "link up"
-        );
-        // When the instance stops, the link is drained after the last request: see `drain`.
-        // Both to their end: the driver goes on until its last octets have left.
-        let (why, ()) = tokio::join!(driver, refuse_all(&link));
-        drop(registration);
-        tracing::info!(link = number, connection_point = &*name, %why, "link down");
-        Ok(())
-    }
-
     async fn drain(&self, mut clients: JoinSet<()>, mut links: JoinSet<()>) -> DrainReport {
         let limit = self.inner.config.limits.drain;
         let deadline = Instant::now() + limit;
@@ -365,12 +423,19 @@ impl Gateway {
     }
 }
 
-/// Refuses every stream that a connection point opens, until the link ends: nothing is served in
-/// that direction, and a stream that nobody accepts would wait for ever.
-async fn refuse_all(link: &link::Link) {
-    while let Ok(mut incoming) = link.accept().await {
-        incoming.send.reset(StreamCode::REFUSED);
-    }
+/// The answer to a connection point that asks for a link.
+fn granted_link<B>() -> Response<AnswerBody<B>> {
+    let mut answer = Response::new(AnswerBody::none());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    grant_link(answer.headers_mut());
+    answer
+}
+
+/// The answer to anything else on a port for links alone.
+fn not_a_link<B>() -> Response<AnswerBody<B>> {
+    let mut answer = Response::new(AnswerBody::none());
+    *answer.status_mut() = StatusCode::NOT_FOUND;
+    answer
 }
 
 #[cfg(test)]

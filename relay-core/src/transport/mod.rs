@@ -6,13 +6,17 @@
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
 //! streams from [`Listener`], [`accept_tls`], [`accept_link`] and [`dial_link`].
 
+mod ladder;
 mod ports;
 mod tcp;
 mod tls;
+mod upgrade;
 
+pub use ladder::{Ladder, Misstep, Rung};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
-pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, dial_link, secure_link};
+pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,
     link_client_config, link_server_config,
 };
+pub use upgrade::{Greeted, UPGRADE_PATH, asks_for_link, grant_link, greet, upgrade_link};

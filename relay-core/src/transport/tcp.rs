@@ -142,11 +142,52 @@ pub enum ConnectError {
     /// The peer does not speak the link protocol.
     #[error("the peer does not offer `relay-link/1`; is this the link port?")]
     NotALink,
+    /// An HTTP upgrade was answered otherwise. Whoever answers on the HTTPS port is no gateway
+    /// instance, or is one that takes no links there.
+    #[error(
+        "the upgrade to a link was answered {status}, not 101; is this a gateway's HTTPS port?"
+    )]
+    NotUpgraded {
+        /// The answer's status.
+        status: u16,
+    },
+    /// An HTTP upgrade failed before or behind its answer.
+    #[error("the upgrade to a link failed: {0}")]
+    Upgrade(String),
 }
 
-/// Dials a link: TCP, TLS with both sides' certificates verified, and the link's ALPN name.
+/// Connects to a port on which links are taken.
 ///
-/// The name is resolved anew at each call.
+/// The name is resolved anew at each call, and each of its addresses is tried.
+///
+/// # Errors
+///
+/// [`ConnectError::Connect`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: nothing is left behind.
+pub async fn connect(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
+    let stream = TcpStream::connect((host, port)).await;
+    let stream =
+        stream.map_err(|source| ConnectError::Connect { host: host.to_owned(), port, source })?;
+    set_options(&stream, Purpose::Link);
+    Ok(stream)
+}
+
+/// Speaks TLS on a connected pipe, and verifies that the peer is `server_name`.
+pub(super) async fn secure<P: AsyncRead + AsyncWrite + Unpin>(
+    pipe: P,
+    server_name: &str,
+    tls: Arc<ClientConfig>,
+) -> Result<client::TlsStream<P>, ConnectError> {
+    let name = ServerName::try_from(server_name.to_owned())
+        .map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
+    TlsConnector::from(tls).connect(name, pipe).await.map_err(ConnectError::Tls)
+}
+
+/// Makes a link of a connected pipe: TLS with both sides' certificates verified, and the link's
+/// ALPN name.
 ///
 /// # Errors
 ///
@@ -154,41 +195,13 @@ pub enum ConnectError {
 ///
 /// # Cancel safety
 ///
-/// Cancel safe: nothing is left behind.
-pub async fn dial_link(
-    host: &str,
-    port: u16,
-    server_name: &str,
-    tls: Arc<ClientConfig>,
-    limit: Duration,
-) -> Result<client::TlsStream<TcpStream>, ConnectError> {
-    let dial = async {
-        let stream = TcpStream::connect((host, port)).await;
-        let stream = stream.map_err(|source| ConnectError::Connect {
-            host: host.to_owned(),
-            port,
-            source,
-        })?;
-        set_options(&stream, Purpose::Link);
-        secure_link(stream, server_name, tls).await
-    };
-    tokio::time::timeout(limit, dial).await.unwrap_or(Err(ConnectError::Timeout { limit }))
-}
-
-/// The TLS part of [`dial_link`], over any connected pipe.
-///
-/// # Errors
-///
-/// [`ConnectError`].
+/// Dropping the future drops the pipe.
 pub async fn secure_link<P: AsyncRead + AsyncWrite + Unpin>(
     pipe: P,
     server_name: &str,
     tls: Arc<ClientConfig>,
 ) -> Result<client::TlsStream<P>, ConnectError> {
-    let name = ServerName::try_from(server_name.to_owned())
-        .map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
-    let mut stream =
-        TlsConnector::from(tls).connect(name, pipe).await.map_err(ConnectError::Tls)?;
+    let mut stream = secure(pipe, server_name, tls).await?;
     stream.get_mut().1.set_buffer_limit(Some(SEALED_OCTETS_MAX));
     if stream.get_ref().1.alpn_protocol() != Some(LINK_ALPN) {
         return Err(ConnectError::NotALink);
@@ -223,7 +236,13 @@ pub async fn accept_link<P: AsyncRead + AsyncWrite + Unpin>(
     tls: Arc<ServerConfig>,
     limit: Duration,
 ) -> Result<server::TlsStream<P>, ConnectError> {
-    let mut stream = accept_tls(pipe, tls, limit).await?;
+    is_link(accept_tls(pipe, tls, limit).await?)
+}
+
+/// Judges an accepted connection: the peer must speak the link protocol.
+pub(super) fn is_link<P>(
+    mut stream: server::TlsStream<P>,
+) -> Result<server::TlsStream<P>, ConnectError> {
     stream.get_mut().1.set_buffer_limit(Some(SEALED_OCTETS_MAX));
     if stream.get_ref().1.alpn_protocol() != Some(LINK_ALPN) {
         return Err(ConnectError::NotALink);

@@ -186,7 +186,8 @@ pub fn client_edge_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsS
     Ok(Arc::new(config))
 }
 
-/// The connection point's side towards an `https://` backend: trusts exactly `anchors`, HTTP/1.1.
+/// The connection point's side towards an `https://` backend, and of the HTTPS around a link that
+/// is upgraded: trusts exactly `anchors`, HTTP/1.1, no certificate is shown.
 ///
 /// # Errors
 ///

@@ -14,9 +14,12 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
+use crate::gateway::registry::Entry;
 use crate::gateway::{GatewayLimits, header};
+use crate::link;
 use crate::link::{End, Link};
 use crate::mux::HeadKind;
+use crate::mux::{Config, Side, StreamCode};
 use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
 
@@ -54,11 +57,18 @@ async fn add_link(gateway: &Gateway, number: u64) -> Link {
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
     let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
     tokio::spawn(peer_driver);
-    let registered = gateway.inner.relay.registry.register(Entry {
-        number,
-        name: "cp".into(),
-        link: link.clone(),
-    });
+    let registered = gateway
+        .inner
+        .relay
+        .registry
+        .register(Entry {
+            number,
+            name: "cp".into(),
+            epoch: 0,
+            superseded: Arc::default(),
+            link: link.clone(),
+        })
+        .unwrap();
     tokio::spawn(async move {
         driver.await;
         drop(registered);
@@ -306,7 +316,7 @@ async fn deaf_links_do_not_add_up_when_the_instance_stops() {
             ended = peer_driver.as_mut() => panic!("{ended}"),
             hello = link.established() => hello.unwrap(),
         };
-        let entry = Entry { number, name: "cp".into(), link };
+        let entry = Entry { number, name: "cp".into(), epoch: 0, superseded: Arc::default(), link };
         // From now on nothing answers, although the pipe is open.
         held.push((gateway.inner.relay.registry.register(entry), peer, peer_driver));
     }
@@ -369,7 +379,7 @@ async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let gateway = gateway.clone();
     let connection = tokio::spawn(async move {
-        let _ = gateway.serve_http1(TokioIo::new(server)).await;
+        let _ = gateway.serve_http1(TokioIo::new(Patient::new(server, LONG)), Port::Shared).await;
     });
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();

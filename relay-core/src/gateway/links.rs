@@ -1,0 +1,138 @@
+//! One link of a connection point, from its handshake to its end.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use crate::link::{self, Link};
+use crate::mux::{Config, Side, StreamCode};
+use crate::transport::{ConnectError, Greeted, accept_link};
+
+use super::registry::Entry;
+use super::serve::{Gateway, LinkRefused};
+
+impl Gateway {
+    /// Serves one link of a connection point: mutual TLS, then the mux, until it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkRefused`] if it never came up. A link that was up and ends is logged, and `Ok`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future cuts the link.
+    pub async fn serve_link<P>(&self, pipe: P) -> Result<(), LinkRefused>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.admit(|tls, limit| accept_link(pipe, tls, limit)).await
+    }
+
+    /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
+    pub(super) async fn serve_greeted_link<P>(&self, peer: Greeted<P>) -> Result<(), LinkRefused>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.admit(|tls, limit| peer.accept_link(tls, limit)).await
+    }
+
+    /// Has `handshake` authenticate a peer, if there is a place for it, and serves its link.
+    async fn admit<S, F>(
+        &self,
+        handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
+    ) -> Result<(), LinkRefused>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+        F: Future<Output = Result<S, ConnectError>>,
+    {
+        let limits = &self.inner.config.limits;
+        if self.inner.link_places.available_permits() == 0 {
+            // Only authenticated peers hold places, so a handshake would be in vain.
+            return Err(LinkRefused::TooMany(limits.links_max));
+        }
+        let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
+            return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
+        };
+        let tls = Arc::clone(&self.inner.config.link_tls);
+        let stream = handshake(tls, limits.tls_handshake).await?;
+        drop(in_handshake);
+        // Only now: a stranger must not take the place of a connection point.
+        let Ok(_place) = self.inner.link_places.try_acquire() else {
+            return Err(LinkRefused::TooMany(limits.links_max));
+        };
+        self.serve_authenticated(stream).await
+    }
+
+    async fn serve_authenticated<P>(&self, stream: P) -> Result<(), LinkRefused>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let limits = &self.inner.config.limits;
+        let config = Config {
+            accept_streams_max: 16,
+            open_streams_max: 1024,
+            instance: self.inner.config.instance.number().into(),
+            name: self.inner.config.service.chars().take(64).collect(),
+            link: fastrand::u64(..),
+            memory: Some(self.inner.link_memory.clone()),
+            // A client that takes nothing is cut by its own limit, which says why.
+            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.answer_stall),
+            ..Config::default()
+        };
+        let (link, driver) = link::new(stream, Side::Listener, config)?;
+        let mut driver = pin!(driver);
+        let hello = tokio::select! {
+            ended = driver.as_mut() => return Err(ended.into()),
+            hello = link.established() => hello?,
+        };
+        let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
+        let name: Arc<str> = hello.name.as_str().into();
+        let superseded = Arc::new(Notify::new());
+        let entry = Entry {
+            number,
+            name: Arc::clone(&name),
+            epoch: hello.epoch,
+            link: link.clone(),
+            superseded: Arc::clone(&superseded),
+        };
+        let Ok(registration) = self.inner.relay.registry.register(entry) else {
+            return Err(LinkRefused::Stale(name.to_string()));
+        };
+        tracing::info!(
+            link = number,
+            connection_point = &*name,
+            software = hello.software,
+            "link up"
+        );
+        // When the instance stops, the link is drained after the last request: see `drain`.
+        // All to their end: the driver goes on until its last octets have left.
+        let retire = retire(&link, &superseded, limits.drain);
+        let (why, (), ()) = tokio::join!(driver, refuse_all(&link), retire);
+        drop(registration);
+        tracing::info!(link = number, connection_point = &*name, %why, "link down");
+        Ok(())
+    }
+}
+
+/// Drains the link once it has been superseded: it may be half-open, but it may also be alive, with
+/// requests in flight.
+async fn retire(link: &Link, superseded: &Notify, limit: Duration) {
+    tokio::select! {
+        () = superseded.notified() => {}
+        _ = link.closed() => return,
+    }
+    link.drain(limit).await;
+}
+
+/// Refuses every stream that a connection point opens, until the link ends: nothing is served in
+/// that direction, and a stream that nobody accepts would wait for ever.
+async fn refuse_all(link: &Link) {
+    while let Ok(mut incoming) = link.accept().await {
+        incoming.send.reset(StreamCode::REFUSED);
+    }
+}

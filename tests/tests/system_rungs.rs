@@ -1,0 +1,304 @@
+//! Every way to a gateway instance, over real sockets: which one is taken, and what happens when it
+//! is blocked, silent, wrong, or better than the one that carries the link.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::connection_point::GatewayAddress;
+use relay_core::gateway::{Gateway, Listeners};
+use relay_core::transport::{ConnectError, Listener, backend_client_config, link_client_config};
+use relay_core::transport::{connect, upgrade_link};
+use relay_tests::client::{Client, Http, bare};
+use relay_tests::logs::Logs;
+use relay_tests::roles::{House, SERVICE, address, target, until, within};
+use relay_tests::site::Backend;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// An instance with every listener, and the tasks of the test.
+struct Site {
+    house: House,
+    gateway: Gateway,
+    clients: SocketAddr,
+    links: SocketAddr,
+    https_links: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Site {
+    async fn start() -> Self {
+        let backend = Backend::echo_path().await;
+        let house = House::before(backend.address);
+        let [clients, links, https_links] = [
+            Listener::bind(ANY).await.unwrap(),
+            Listener::bind(ANY).await.unwrap(),
+            Listener::bind(ANY).await.unwrap(),
+        ];
+        let gateway = house.gateway(1);
+        let (stop, _) = watch::channel(false);
+        let mut site = Self {
+            house,
+            gateway: gateway.clone(),
+            clients: clients.local_addr(),
+            links: links.local_addr(),
+            https_links: https_links.local_addr(),
+            stop,
+            tasks: JoinSet::new(),
+        };
+        let listeners = Listeners { clients, links: Some(links), https_links: Some(https_links) };
+        let stopped = site.stopped();
+        site.tasks.spawn(async move {
+            let _backend = backend;
+            gateway.serve(listeners, stopped).await;
+        });
+        site
+    }
+
+    fn stopped(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut stop = self.stop.subscribe();
+        async move {
+            let _ = stop.wait_for(|stop| *stop).await;
+        }
+    }
+
+    /// A connection point that may dial these ports.
+    fn dial(&mut self, tcp_tls: Option<SocketAddr>, https: Option<SocketAddr>) {
+        let gateway = GatewayAddress {
+            tcp_tls_port: tcp_tls.map(|at| at.port()),
+            https_port: https.map(|at| at.port()),
+            ..address(1, 0)
+        };
+        let connection_point = self.house.connection_point(vec![gateway]);
+        let stopped = self.stopped();
+        self.tasks.spawn(async move { _ = connection_point.run(stopped).await });
+    }
+
+    async fn until_links(&self, count: usize) {
+        until(|| self.gateway.links() == count).await;
+    }
+
+    /// A request goes through.
+    async fn works(&self) {
+        for http in Http::BOTH {
+            let mut client = Client::dial(self.clients, &self.house.ca, http).await;
+            let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+            assert_eq!((answer.status(), answer.reason()), (200, None));
+        }
+    }
+
+    /// Stops both roles; everything ends by itself.
+    async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+/// A port on which nobody listens.
+async fn refused() -> SocketAddr {
+    TcpListener::bind(ANY).await.unwrap().local_addr().unwrap()
+}
+
+/// A port that takes connections and says nothing, as a filter that swallows packets seems to.
+async fn silent(tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tasks.spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            held.push(stream);
+        }
+    });
+    at
+}
+
+/// A middlebox that ends TLS for `house`'s service as any balancer does, without knowing links, and
+/// passes octets on to the HTTPS port at `inner`.
+async fn balancer(house: &House, inner: SocketAddr, tasks: &mut JoinSet<()>) -> SocketAddr {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let identity = house.ca.server(SERVICE);
+    let edge = relay_core::transport::client_edge_config(&identity).unwrap();
+    let towards = backend_client_config(&house.ca.anchors()).unwrap();
+    tasks.spawn(async move {
+        let mut ways = JoinSet::new();
+        while let Ok((near, _)) = listener.accept().await {
+            let (edge, towards) = (TlsAcceptor::from(Arc::clone(&edge)), Arc::clone(&towards));
+            ways.spawn(async move {
+                // A link by its ALPN name finds nobody here: rustls ends that handshake.
+                let Ok(mut near) = edge.accept(near).await else { return };
+                let far = TcpStream::connect(inner).await.unwrap();
+                let name = SERVICE.try_into().unwrap();
+                let connector = tokio_rustls::TlsConnector::from(towards);
+                let mut far = connector.connect(name, far).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            });
+        }
+    });
+    at
+}
+
+#[tokio::test]
+async fn every_rung_carries_requests_on_every_port_that_takes_links() {
+    within(async {
+        let logs = Logs::capture();
+        // And how many links the rung has carried by then.
+        for (way, rung, carried) in
+            [("tcp", "tcp-tls", 1), ("https", "https", 1), ("shared", "https", 2)]
+        {
+            let mut site = Site::start().await;
+            match way {
+                "tcp" => site.dial(Some(site.links), Some(site.https_links)),
+                "https" => site.dial(None, Some(site.https_links)),
+                _ => site.dial(None, Some(site.clients)),
+            }
+            site.until_links(1).await;
+            site.works().await;
+            assert_eq!(
+                logs.with(&["link up", &format!("\"rung\":\"{rung}\"")]).len(),
+                carried,
+                "{way}"
+            );
+            site.stop().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_is_upgraded_through_a_balancer_that_ends_tls() {
+    within(async {
+        let logs = Logs::capture();
+        for shared in [true, false] {
+            let mut site = Site::start().await;
+            let inner = if shared { site.clients } else { site.https_links };
+            let mut tasks = JoinSet::new();
+            let at = balancer(&site.house, inner, &mut tasks).await;
+            site.dial(Some(refused().await), Some(at));
+            site.until_links(1).await;
+            site.works().await;
+            assert!(!logs.with(&["link up", "\"rung\":\"https-upgrade\""]).is_empty());
+            site.stop().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_and_a_silent_port_are_both_passed_over() {
+    within(async {
+        let mut tasks = JoinSet::new();
+        for at in [refused().await, silent(&mut tasks).await] {
+            let mut site = Site::start().await;
+            site.house.connection_point_limits.dial = Duration::from_millis(300);
+            site.dial(Some(at), Some(site.https_links));
+            site.until_links(1).await;
+            site.works().await;
+            site.stop().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_better_way_that_opens_is_taken_without_losing_a_request() {
+    within(async {
+        let logs = Logs::capture();
+        let mut site = Site::start().await;
+        site.house.connection_point_limits.better_rung = Duration::from_millis(50);
+        // The port of the better rung is reserved and refuses; what listens there later carries.
+        let blocked = refused().await;
+        site.dial(Some(blocked), Some(site.https_links));
+        site.until_links(1).await;
+        let mut client = Client::dial(site.clients, &site.house.ca, Http::One).await;
+        let opened = TcpListener::bind(blocked).await.unwrap();
+        let (links, mut tasks) = (site.links, JoinSet::new());
+        tasks.spawn(async move {
+            while let Ok((mut near, _)) = opened.accept().await {
+                let mut far = TcpStream::connect(links).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            }
+        });
+        while logs.with(&["link up", "\"rung\":\"tcp-tls\""]).is_empty() {
+            let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+            assert_eq!((answer.status(), answer.reason()), (200, None));
+        }
+        // The old link is let go of once the new one stands.
+        while site.gateway.links() != 1 {
+            let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+            assert_eq!((answer.status(), answer.reason()), (200, None));
+        }
+        site.works().await;
+        drop(client);
+        site.stop().await;
+    })
+    .await;
+}
+
+/// What an upgrade comes to at an HTTPS server that answers it with `answer`.
+async fn upgraded_by(answer: &'static [u8]) -> ConnectError {
+    let house = House::before(ANY);
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut edge =
+        (*relay_core::transport::client_edge_config(&house.ca.server(SERVICE)).unwrap()).clone();
+    edge.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut stream = TlsAcceptor::from(Arc::new(edge)).accept(stream).await.unwrap();
+        let mut asked = [0; 1024];
+        let octets = stream.read(&mut asked).await.unwrap();
+        let asked = std::str::from_utf8(&asked[..octets]).unwrap();
+        assert!(asked.starts_with("GET /relay-link HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.to_lowercase().contains("upgrade: relay-link/1\r\n"), "{asked}");
+        stream.write_all(answer).await.unwrap();
+        let _ = stream.shutdown().await;
+    });
+    let https = backend_client_config(&house.ca.anchors()).unwrap();
+    let link = link_client_config(&house.ca.connection_point(), &house.ca.anchors()).unwrap();
+    let socket = connect("127.0.0.1", at.port()).await.unwrap();
+    upgrade_link(socket, (SERVICE, SERVICE), https, link).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_not_granted_says_how_it_was_answered() {
+    within(async {
+        let not = upgraded_by(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(matches!(not, ConnectError::NotUpgraded { status: 200 }), "{not:?}");
+        let not = upgraded_by(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n").await;
+        assert!(not.to_string().contains("answered 403, not 101"), "{not}");
+        let granted = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                       upgrade: relay-link/1\r\n\r\nspoken too soon";
+        let soon = upgraded_by(granted.as_bytes()).await;
+        assert!(matches!(soon, ConnectError::Upgrade(_)), "{soon:?}");
+        let garbage = upgraded_by(b"220 mail.example ESMTP\r\n").await;
+        assert!(matches!(garbage, ConnectError::Upgrade(_)), "{garbage:?}");
+        let nothing = upgraded_by(b"").await;
+        assert!(matches!(nothing, ConnectError::Upgrade(_)), "{nothing:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_port_for_links_alone_serves_no_client() {
+    within(async {
+        let mut site = Site::start().await;
+        site.dial(None, Some(site.https_links));
+        site.until_links(1).await;
+        let mut client = Client::dial(site.https_links, &site.house.ca, Http::One).await;
+        let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+        assert_eq!(answer.status(), 404);
+        drop(client);
+        site.stop().await;
+    })
+    .await;
+}
