@@ -4,13 +4,18 @@
 //! frames or HTTP. Read [`PortPlan`] and [`Identity`] first.
 //!
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
-//! streams from [`Listener`], [`accept_tls`], [`accept_link`] and [`dial_link`].
+//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`dial_link`] and [`dial_through`].
 
 mod ports;
+mod proxy;
 mod tcp;
 mod tls;
 
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
+pub use proxy::{
+    Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,
+    ProxyCredentials, ProxyError, ProxyUrlError, WebProxy, connect_through, dial_through,
+};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, dial_link, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,

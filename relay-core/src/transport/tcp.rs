@@ -92,7 +92,7 @@ impl Listener {
 }
 
 /// Sets what can be set; an option that the system does not have is no reason to refuse.
-fn set_options(stream: &TcpStream, purpose: Purpose) {
+pub(super) fn set_options(stream: &TcpStream, purpose: Purpose) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
     if purpose == Purpose::Clients {
