@@ -116,6 +116,7 @@ impl House {
             link_tls: link_client_config(&identity, &self.ca.anchors()).unwrap(),
             endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
             limits: self.connection_point_limits.clone(),
+            web_proxy: None,
         })
         .unwrap()
     }

@@ -111,6 +111,7 @@ pub(crate) async fn start_relay(
         link_tls: link_client_config(&ca.issue_client(name)?.identity(), &anchors)?,
         endpoints: site_endpoints(site)?,
         limits,
+        web_proxy: None,
     })?;
     relay.roles.spawn(async move { _ = connection_point.run(until(stopped)).await });
     Ok(relay)
