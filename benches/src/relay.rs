@@ -310,6 +310,7 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
             backend: BackendConfig { url, tls: None },
         }],
         limits: ConnectionPointLimits::default(),
+        web_proxy: None,
     });
     connection_point.expect("one endpoint has no double")
 }

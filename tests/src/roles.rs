@@ -124,6 +124,7 @@ impl House {
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
             endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
             limits: self.connection_point_limits.clone(),
+            web_proxy: None,
         })
         .unwrap()
     }

@@ -118,6 +118,7 @@ pub(crate) async fn start_relay(
         https_tls: backend_client_config(&anchors)?,
         endpoints: site_endpoints(site)?,
         limits,
+        web_proxy: None,
     })?;
     relay.roles.spawn(async move { _ = connection_point.run(until(stopped)).await });
     Ok(relay)

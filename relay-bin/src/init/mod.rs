@@ -158,7 +158,10 @@ fn load(site: &Path, plan: &Plan) -> anyhow::Result<()> {
     for instance in plan.instances() {
         load_gateway(&site.join(plan::gateway_home(instance)).join("gateway.toml"))?;
     }
-    load_connection_point(&site.join(plan::CONNECTION_POINT_HOME).join("connection-point.toml"))?;
+    load_connection_point(
+        &site.join(plan::CONNECTION_POINT_HOME).join("connection-point.toml"),
+        &|_| None,
+    )?;
     Ok(())
 }
 
@@ -198,8 +201,38 @@ mod tests {
             |n: u8| load_gateway(&folder.path().join(format!("gateway-{n}/gateway.toml"))).unwrap();
         let gateways = [gateway(1), gateway(2)];
         let file = folder.path().join("connection-point/connection-point.toml");
-        let connection_point = load_connection_point(&file).unwrap();
+        let connection_point = load_connection_point(&file, &|_| None).unwrap();
         Site { gateways, connection_point, folder }
+    }
+
+    /// The connection point's configuration with the `#` of lines that begin with `keys` removed.
+    fn connection_point_with(site: &Site, keys: &[&str]) -> LoadedConnectionPoint {
+        let home = site.folder.path().join("connection-point");
+        let text = std::fs::read_to_string(home.join("connection-point.toml")).unwrap();
+        let lines = text.lines().map(|line| {
+            let bare = line.strip_prefix("# ").unwrap_or(line);
+            if keys.iter().any(|key| bare.starts_with(key)) { bare } else { line }
+        });
+        let changed = home.join("changed.toml");
+        std::fs::write(&changed, lines.collect::<Vec<_>>().join("\n")).unwrap();
+        let url = "http://other.example:1".to_owned();
+        load_connection_point(&changed, &|name| (name == "HTTPS_PROXY").then(|| url.clone()))
+            .unwrap()
+    }
+
+    #[test]
+    fn the_web_proxy_that_is_shown_can_be_used() {
+        let site = site("localhost");
+        assert_eq!(site.connection_point.config.web_proxy, None);
+        let password = site.folder.path().join("connection-point/proxy-password");
+        std::fs::write(password, "secret\n").unwrap();
+        let keys = ["[web_proxy]", "url = ", "user = ", "password_file = ", "bypass = "];
+        let proxy = connection_point_with(&site, &keys).config.web_proxy.unwrap();
+        assert_eq!((proxy.host.as_str(), proxy.port), ("proxy.example", 3128));
+        assert!(proxy.credentials.is_some() && proxy.bypass.covers("10.1.1.1", 443));
+        let keys = ["[web_proxy]", "from_environment = "];
+        let proxy = connection_point_with(&site, &keys).config.web_proxy.unwrap();
+        assert_eq!(proxy.host, "other.example");
     }
 
     /// Shakes hands in memory.

@@ -126,6 +126,20 @@ site_ca = "site-ca.pem"
 # link's own certificates are verified inside all the same.
 # https_ca = "site-ca.pem"
 
+# For a site that reaches the internet through a web proxy: remove the # of each line that applies.
+# Links over HTTPS go through it; those to a link port never do.
+# [web_proxy]
+# Scheme, host and port. No user or password here.
+# url = "http://proxy.example:3128"
+# Who this connection point is to the proxy; and a file with the password alone, which only the
+# account that runs this program may read.
+# user = "relay"
+# password_file = "proxy-password"
+# Gateway hosts that are reached without the proxy: names with all below them, addresses, networks.
+# bypass = ["gateway.example", "10.0.0.0/8"]
+# In place of all these: take them from the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY.
+# from_environment = true
+
 # Must agree with the gateways' files: each request is judged again here.
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
 backend = "{backend}"

@@ -72,7 +72,7 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
 
 /// `relay connection-point`.
 pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
-    let loaded = load_connection_point(&args.config)?;
+    let loaded = load_connection_point(&args.config, &variable)?;
     if args.check {
         report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
         return Ok(());
@@ -80,6 +80,11 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
     args.logs.start()?;
     log_warnings(&loaded.warnings);
     on_runtime(run_connection_point(loaded))
+}
+
+/// The value of an environment variable; one that is not text is as good as absent.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {

@@ -13,6 +13,7 @@ use super::limits::RawConnectionPointLimits;
 use super::pem::{IdentityFiles, certificate_error, trust_anchors};
 use super::source::Source;
 use super::warning::Warning;
+use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
@@ -39,6 +40,7 @@ struct RawConnectionPoint {
     #[serde(default)]
     endpoint: Vec<RawEndpoint>,
     limits: Option<RawConnectionPointLimits>,
+    web_proxy: Option<Spanned<RawWebProxy>>,
 }
 
 #[derive(Deserialize)]
@@ -58,14 +60,23 @@ struct RawLink {
 /// `transport`, `server_name`, `https_name`) for each instance; `[link]` with `certificate`, `key`
 /// and `site_ca` (optional: `https_ca`). Optional: any number of `[[endpoint]]` as in
 /// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
-/// and `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit.
+/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; and
+/// `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user` with `password_file`
+/// and `bypass`, a list of hosts as in [`Bypass`](crate::transport::Bypass) — or with
+/// `from_environment = true` alone, which takes the proxy from `environment` as in
+/// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
+///
+/// `environment` is asked for nothing else, and not at all where the file does not say so.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
 /// # Errors
 ///
 /// [`ConfigError`] for the first fault found. Nothing of a faulty file takes effect.
-pub fn load_connection_point(path: &Path) -> Result<LoadedConnectionPoint, ConfigError> {
+pub fn load_connection_point(
+    path: &Path,
+    environment: Environment<'_>,
+) -> Result<LoadedConnectionPoint, ConfigError> {
     let source = Source::read(path)?;
     let raw: RawConnectionPoint = source.parse()?;
 
@@ -75,6 +86,10 @@ pub fn load_connection_point(path: &Path) -> Result<LoadedConnectionPoint, Confi
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
         None => ConnectionPointLimits::default(),
+    };
+    let web_proxy = match &raw.web_proxy {
+        Some(written) => web_proxy::judge(&source, written, environment)?,
+        None => None,
     };
     let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
     let identity = files.read(&source)?;
@@ -87,7 +102,9 @@ pub fn load_connection_point(path: &Path) -> Result<LoadedConnectionPoint, Confi
 
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
     warnings.extend(files.warning(&source));
-    let config = ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits };
+    warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
+    let config =
+        ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits, web_proxy };
     Ok(LoadedConnectionPoint { config, warnings })
 }
 

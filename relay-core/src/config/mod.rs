@@ -4,9 +4,10 @@
 //! is told at start, or one [`ConfigError`] that shows the line at fault and says what to do. It is
 //! the only room that derives `Deserialize` for files; the roles know nothing of files or TOML.
 //!
-//! It deliberately does not watch files, merge several of them, read the environment or fill a
-//! value that an administrator must decide. Nothing here logs: what deserves attention without
-//! being wrong is returned as [`Warning`]s. Read [`LoadedGateway`] and [`ConfigError`] first.
+//! It deliberately does not watch files, merge several of them, read an environment but what it is
+//! handed ([`Environment`]), or fill a value that an administrator must decide. Nothing here logs:
+//! what deserves attention without being wrong is returned as [`Warning`]s. Read [`LoadedGateway`]
+//! and [`ConfigError`] first.
 //!
 //! Relative paths in a file are relative to the folder of that file, so that a folder can be
 //! copied to another machine as it is. The files' shape, key by key, is in the comments of what
@@ -25,6 +26,7 @@ mod source;
 #[cfg(test)]
 mod testing;
 mod warning;
+mod web_proxy;
 
 pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
@@ -32,3 +34,4 @@ pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
 pub use source::TEXT_BYTES_MAX;
 pub use warning::Warning;
+pub use web_proxy::Environment;

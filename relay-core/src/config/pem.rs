@@ -127,13 +127,13 @@ fn unreadable(
 
 /// The permission bits of a file, where the platform has them.
 #[cfg(unix)]
-fn permission_bits(path: &Path) -> Option<u32> {
+pub(super) fn permission_bits(path: &Path) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt as _;
     let metadata = std::fs::metadata(path).ok()?;
     Some(metadata.permissions().mode() & 0o777)
 }
 
 #[cfg(not(unix))]
-fn permission_bits(_path: &Path) -> Option<u32> {
+pub(super) fn permission_bits(_path: &Path) -> Option<u32> {
     None
 }

@@ -101,7 +101,7 @@ impl Site {
     ) -> Result<LoadedConnectionPoint, ConfigError> {
         let text = format!("{CONNECTION_POINT}{ENDPOINT}{BACKEND}");
         self.write("connection-point.toml", &change(&text));
-        load_connection_point(&self.path("connection-point.toml"))
+        load_connection_point(&self.path("connection-point.toml"), &|_| None)
     }
 
     fn write(&self, name: &str, text: &str) {

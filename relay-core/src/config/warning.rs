@@ -28,6 +28,13 @@ pub enum Warning {
         /// Its permission bits.
         mode: u32,
     },
+    /// The web proxy's password can be read by every account of the machine.
+    PasswordReadableByOthers {
+        /// The file that holds it.
+        file: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The certificate that clients see does not carry the service's name, so clients refuse it.
     ServiceNotInCertificate {
         /// The service's name as configured.
@@ -56,6 +63,12 @@ impl fmt::Display for Warning {
                 "private key {key} has mode {mode:04o}, so every account of this machine can read \
                  it; run `chmod 600 {key}`",
                 key = key.display()
+            ),
+            Self::PasswordReadableByOthers { file, mode } => write!(
+                f,
+                "the web proxy's password in {file} has mode {mode:04o}, so every account of this \
+                 machine can read it; run `chmod 600 {file}`",
+                file = file.display()
             ),
             Self::ServiceNotInCertificate { service, certificate } => write!(
                 f,

@@ -7,7 +7,7 @@ use http::Uri;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::transport::{Instance, Rung};
+use crate::transport::{Instance, Rung, WebProxy};
 
 /// Everything one connection point needs.
 #[derive(Clone, Debug)]
@@ -28,6 +28,9 @@ pub struct ConnectionPointConfig {
     pub endpoints: Vec<SiteEndpoint>,
     /// Limits; the defaults suit production.
     pub limits: ConnectionPointLimits,
+    /// The web proxy between this site and the gateway instances; `None` dials them directly. For
+    /// HTTPS alone: a TCP-TLS link port is dialled directly even so.
+    pub web_proxy: Option<WebProxy>,
 }
 
 /// One gateway instance as seen from the site.

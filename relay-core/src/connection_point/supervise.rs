@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::link::{DrainReport, Link};
 use crate::mux::LinkError;
-use crate::transport::{ConnectError, Ladder, Misstep, Rung, connect, secure_link, upgrade_link};
+use crate::transport::{
+    ConnectError, Ladder, Misstep, Rung, connect, dial_through, secure_link, upgrade_link,
+};
 
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
@@ -161,7 +163,14 @@ impl ConnectionPoint {
             Rung::TcpTls => gateway.tcp_tls_port,
             Rung::Https | Rung::HttpsUpgrade => gateway.https_port,
         };
-        let socket = connect(&gateway.host, port.unwrap_or_default()).await?;
+        let (host, port) = (&gateway.host, port.unwrap_or_default());
+        let proxy = self.inner.config.web_proxy.as_ref();
+        // Source: Microsoft Learn, "CMG data flow": no web proxy for TCP-TLS.
+        let proxy = proxy.filter(|it| rung != Rung::TcpTls && !it.bypass.covers(host, port));
+        let socket = match proxy {
+            Some(proxy) => dial_through(proxy, host, port, self.inner.config.limits.dial).await?,
+            None => connect(host, port).await?,
+        };
         if rung == Rung::HttpsUpgrade {
             let https = Arc::clone(&self.inner.config.https_tls);
             let names = (gateway.https_name.as_str(), gateway.server_name.as_str());

@@ -4,16 +4,21 @@
 //! frames or HTTP. Read [`PortPlan`] and [`Identity`] first.
 //!
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
-//! streams from [`Listener`], [`accept_tls`], [`accept_link`] and [`dial_link`].
+//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`].
 
 mod ladder;
 mod ports;
+mod proxy;
 mod tcp;
 mod tls;
 mod upgrade;
 
 pub use ladder::{Ladder, Misstep, Rung};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
+pub use proxy::{
+    Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,
+    ProxyCredentials, ProxyError, ProxyUrlError, WebProxy, connect_through, dial_through,
+};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
+use super::proxy::ProxyError;
 use super::tls::LINK_ALPN;
 
 /// How long sent octets may stay unacknowledged before the kernel gives a connection up. Equal to
@@ -92,7 +93,7 @@ impl Listener {
 }
 
 /// Sets what can be set; an option that the system does not have is no reason to refuse.
-fn set_options(stream: &TcpStream, purpose: Purpose) {
+pub(super) fn set_options(stream: &TcpStream, purpose: Purpose) {
     let socket = socket2::SockRef::from(stream);
     let _ = socket.set_tcp_nodelay(true);
     if purpose == Purpose::Clients {
@@ -142,6 +143,9 @@ pub enum ConnectError {
     /// The peer does not speak the link protocol.
     #[error("the peer does not offer `relay-link/1`; is this the link port?")]
     NotALink,
+    /// The web proxy did not give a tunnel.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// An HTTP upgrade was answered otherwise. Whoever answers on the HTTPS port is no gateway
     /// instance, or is one that takes no links there.
     #[error(
