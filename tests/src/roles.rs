@@ -16,7 +16,7 @@ use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     LinkEnded, SiteEndpoint,
 };
-use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits, LinkRefused};
+use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, LinkRefused};
 use relay_core::link::{self, DrainReport, Link};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
@@ -65,6 +65,8 @@ pub struct House {
     pub ca: SiteCa,
     /// What is published, and the address behind it.
     pub endpoint: (Endpoint, SocketAddr),
+    /// How gateways pick a link.
+    pub balance: Balance,
     /// Limits of gateways.
     pub gateway_limits: GatewayLimits,
     /// Limits of connection points.
@@ -87,6 +89,7 @@ impl House {
         Self {
             ca: SiteCa::new(),
             endpoint: (endpoint, backend),
+            balance: Balance::default(),
             gateway_limits: GatewayLimits::default(),
             connection_point_limits,
         }
@@ -101,6 +104,7 @@ impl House {
             endpoints: Arc::new(EndpointMap::new(vec![self.endpoint.0.clone()]).unwrap()),
             client_tls: client_edge_config(&identity).unwrap(),
             link_tls: link_server_config(&identity, &self.ca.anchors()).unwrap(),
+            balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })
     }

@@ -12,7 +12,7 @@ use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     SiteEndpoint,
 };
-use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits};
+use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
     Instance, Listener, client_edge_config, link_client_config, link_server_config,
@@ -96,6 +96,7 @@ pub(crate) async fn start_relay(
                 &ca.issue_server(vec![HOST.to_owned()])?.identity(),
                 &anchors,
             )?,
+            balance: Balance::default(),
             limits,
         });
         let stopped = until(stopped.clone());

@@ -16,7 +16,7 @@ use super::limits::RawGatewayLimits;
 use super::pem::{IdentityFiles, certificate_error, trust_anchors};
 use super::source::Source;
 use super::warning::Warning;
-use crate::gateway::{GatewayConfig, GatewayLimits};
+use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
 use crate::policy::EndpointMap;
 use crate::transport::{Instance, TlsSetupError, client_edge_config, link_server_config};
 
@@ -157,6 +157,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             endpoints: Arc::new(endpoints),
             client_tls,
             link_tls,
+            balance: Balance::default(),
             limits,
         },
         listen,

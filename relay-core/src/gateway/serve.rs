@@ -27,7 +27,7 @@ use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::patient::Patient;
 use super::patient_streams::PatientExecutor;
-use super::registry::{Entry, Registry};
+use super::registry::Registry;
 use super::relay::Relay;
 
 /// Octets of a request head over HTTP/1.1, and of each connection's read and write buffer.
@@ -87,7 +87,7 @@ impl Gateway {
     pub fn new(config: GatewayConfig) -> Self {
         let relay = Relay {
             endpoints: Arc::clone(&config.endpoints),
-            registry: Arc::new(Registry::default()),
+            registry: Arc::new(Registry::new(config.balance.balancer())),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
@@ -328,8 +328,8 @@ impl Gateway {
         };
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
-        let entry = Entry { number, name: Arc::clone(&name), link: link.clone() };
-        let registration = self.inner.relay.registry.register(entry);
+        let registry = &self.inner.relay.registry;
+        let registration = registry.register(number, Arc::clone(&name), link.clone());
         tracing::info!(
             link = number,
             connection_point = &*name,

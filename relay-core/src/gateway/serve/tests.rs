@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
-use crate::gateway::{GatewayLimits, header};
+use crate::gateway::{Balance, GatewayLimits, header};
 use crate::link::{End, Link};
 use crate::mux::HeadKind;
 use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
@@ -43,6 +43,7 @@ fn gateway(limits: GatewayLimits) -> Gateway {
         endpoints: Arc::new(EndpointMap::new(vec![endpoint]).unwrap()),
         client_tls: client_edge_config(&identity).unwrap(),
         link_tls: link_server_config(&identity, &anchors).unwrap(),
+        balance: Balance::default(),
         limits,
     })
 }
@@ -54,11 +55,7 @@ async fn add_link(gateway: &Gateway, number: u64) -> Link {
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
     let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
     tokio::spawn(peer_driver);
-    let registered = gateway.inner.relay.registry.register(Entry {
-        number,
-        name: "cp".into(),
-        link: link.clone(),
-    });
+    let registered = gateway.inner.relay.registry.register(number, "cp".into(), link.clone());
     tokio::spawn(async move {
         driver.await;
         drop(registered);
@@ -306,9 +303,9 @@ async fn deaf_links_do_not_add_up_when_the_instance_stops() {
             ended = peer_driver.as_mut() => panic!("{ended}"),
             hello = link.established() => hello.unwrap(),
         };
-        let entry = Entry { number, name: "cp".into(), link };
+        let registered = gateway.inner.relay.registry.register(number, "cp".into(), link);
         // From now on nothing answers, although the pipe is open.
-        held.push((gateway.inner.relay.registry.register(entry), peer, peer_driver));
+        held.push((registered, peer, peer_driver));
     }
     let before = Instant::now();
     gateway.drain(JoinSet::new(), JoinSet::new()).await;
