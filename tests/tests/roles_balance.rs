@@ -258,7 +258,7 @@ async fn one_that_fails_at_once_does_not_draw_requests_by_its_speed() {
     .await;
 }
 
-/// A balancer that takes links as they come and writes down what it is told.
+/// A balancer that takes links in the order in which they came up, and writes down what it is told.
 #[derive(Debug, Default)]
 struct Recorder {
     outcomes: Mutex<Vec<Outcome>>,
@@ -267,6 +267,7 @@ struct Recorder {
 
 impl LoadBalancer for Recorder {
     fn order(&self, links: &mut [LinkView], _now: Instant, _draw: u64) -> usize {
+        links.sort_by_key(|link| link.id);
         links.len()
     }
 
@@ -340,6 +341,45 @@ async fn a_client_that_goes_away_tells_nothing_of_the_link() {
         until(|| gateway.in_flight() == 0).await;
         assert!(asking.await.is_err());
         assert_eq!(*recorder.outcomes.lock().unwrap(), [Outcome::Inconclusive]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_time_another_link_used_up_is_not_held_against_the_next() {
+    within(async {
+        let recorder = Arc::new(Recorder::default());
+        let house = house(Balance::Custom(Arc::clone(&recorder) as _));
+        let gateway = house.gateway(1);
+        let _lost = Member::join(&house, &gateway, "a", Manner::Loses).await;
+        let _next = Member::join(&house, &gateway, "b", Manner::Holds).await;
+        assert_eq!(ask(&gateway).await.status(), StatusCode::GATEWAY_TIMEOUT);
+        let told = recorder.outcomes.lock().unwrap();
+        assert_eq!(*told, [Outcome::Lost, Outcome::Inconclusive]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_link_refuses_because_it_drains_is_not_held_against_it() {
+    within(async {
+        let recorder = Arc::new(Recorder::default());
+        let house = house(Balance::Custom(Arc::clone(&recorder) as _));
+        let gateway = house.gateway(1);
+        let rogue = house.rogue_connection_point(&gateway, Config::default()).await;
+        let asking = tokio::spawn({
+            let gateway = gateway.clone();
+            async move { ask(&gateway).await.status() }
+        });
+        let mut incoming = rogue.link.accept().await.unwrap();
+        let link = rogue.link.clone();
+        tokio::spawn(async move { link.drain(Duration::from_secs(10)).await });
+        // A paused clock goes on when nothing else does: the gateway has heard of it.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        incoming.send.reset(StreamCode::REFUSED);
+        assert_eq!(asking.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
+        let told = recorder.outcomes.lock().unwrap();
+        assert_eq!(*told, [Outcome::Inconclusive]);
     })
     .await;
 }
