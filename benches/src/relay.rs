@@ -21,7 +21,7 @@ use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     SiteEndpoint,
 };
-use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits, Listeners};
+use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
     Instance, Listener, backend_client_config, client_edge_config, link_client_config,
@@ -286,6 +286,7 @@ fn gateway(ca: &SiteCa) -> Gateway {
         endpoints: Arc::new(endpoints),
         client_tls,
         link_tls: link_tls.expect("the identity was made for this"),
+        balance: Balance::default(),
         limits: GatewayLimits::default(),
     })
 }

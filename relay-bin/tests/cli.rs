@@ -176,11 +176,16 @@ fn each_commented_line_of_a_fresh_site_is_right_when_the_comment_sign_goes() {
     let home = Home::with_site(&[]);
     for file in [GATEWAY_FILE, CONNECTION_POINT_FILE] {
         let text = fs::read_to_string(home.path(file)).unwrap();
+        // A table that is a comment as a whole is an alternative; up to the next empty line.
+        let mut is_alternative = false;
         let live = text
             .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                Some(rest) if is_setting(rest) => rest,
-                _ => line,
+            .map(|line| {
+                is_alternative = line.starts_with("# [") || is_alternative && !line.is_empty();
+                match line.strip_prefix("# ") {
+                    Some(rest) if is_setting(rest) && !is_alternative => rest,
+                    _ => line,
+                }
             })
             .collect::<Vec<_>>()
             .join("\n");

@@ -10,8 +10,9 @@
 //! # Features
 //!
 //! `net` (default) adds everything that touches a socket, a task or a clock. Without it [`mux`],
-//! [`exchange`] and [`policy`] build alone, with no runtime in their dependency tree.
+//! [`exchange`], [`policy`] and [`balance`] build alone, with no runtime in their dependency tree.
 
+pub mod balance;
 pub mod exchange;
 pub mod mux;
 pub mod policy;

@@ -17,12 +17,12 @@ use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     LinkEnded, SiteEndpoint,
 };
-use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits, LinkRefused};
+use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, LinkRefused};
 use relay_core::link::{self, DrainReport, Link};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
-    Instance, accept_link, backend_client_config, client_edge_config, link_client_config,
+    Instance, WebProxy, accept_link, backend_client_config, client_edge_config, link_client_config,
     link_server_config, secure_link,
 };
 use tokio::io::DuplexStream;
@@ -67,10 +67,14 @@ pub struct House {
     pub ca: SiteCa,
     /// What is published, and the address behind it.
     pub endpoint: (Endpoint, SocketAddr),
+    /// How gateways pick a link.
+    pub balance: Balance,
     /// Limits of gateways.
     pub gateway_limits: GatewayLimits,
     /// Limits of connection points.
     pub connection_point_limits: ConnectionPointLimits,
+    /// The web proxy of connection points.
+    pub web_proxy: Option<WebProxy>,
     /// Connection points made so far: each has a name of its own.
     points: AtomicUsize,
 }
@@ -93,8 +97,10 @@ impl House {
         Self {
             ca: SiteCa::new(),
             endpoint: (endpoint, backend),
+            balance: Balance::default(),
             gateway_limits: GatewayLimits::default(),
             connection_point_limits,
+            web_proxy: None,
             points: AtomicUsize::new(0),
         }
     }
@@ -108,6 +114,7 @@ impl House {
             endpoints: Arc::new(EndpointMap::new(vec![self.endpoint.0.clone()]).unwrap()),
             client_tls: client_edge_config(&identity).unwrap(),
             link_tls: link_server_config(&identity, &self.ca.anchors()).unwrap(),
+            balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })
     }
@@ -124,7 +131,7 @@ impl House {
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
             endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
             limits: self.connection_point_limits.clone(),
-            web_proxy: None,
+            web_proxy: self.web_proxy.clone(),
         })
         .unwrap()
     }

@@ -17,18 +17,29 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// Which rooms each room may import; the counterpart of the table in `ARCHITECTURE.md`.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("mux", &[]),
     ("exchange", &[]),
     ("policy", &[]),
+    ("balance", &[]),
     ("transport", &[]),
     ("link", &["mux"]),
     ("body", &["link", "mux", "exchange", "policy"]),
-    ("gateway", &["transport", "link", "body", "mux", "exchange", "policy"]),
+    ("gateway", &["transport", "link", "body", "mux", "exchange", "policy", "balance"]),
     ("connection_point", &["transport", "link", "body", "mux", "exchange", "policy"]),
     (
         "config",
-        &["gateway", "connection_point", "transport", "link", "body", "mux", "exchange", "policy"],
+        &[
+            "gateway",
+            "connection_point",
+            "transport",
+            "link",
+            "body",
+            "mux",
+            "exchange",
+            "policy",
+            "balance",
+        ],
     ),
 ];
 

@@ -12,7 +12,7 @@ use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     SiteEndpoint,
 };
-use relay_core::gateway::{Gateway, GatewayConfig, GatewayLimits, Listeners};
+use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
     Instance, Listener, backend_client_config, client_edge_config, link_client_config,
@@ -101,6 +101,7 @@ pub(crate) async fn start_relay(
                 &ca.issue_server(vec![HOST.to_owned()])?.identity(),
                 &anchors,
             )?,
+            balance: Balance::default(),
             limits,
         });
         let stopped = until(stopped.clone());

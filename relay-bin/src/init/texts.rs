@@ -39,6 +39,11 @@ service = "{service}"
 # Which instance this is, 1 to 16. Every instance of the service has its own number.
 instance = {instance}
 
+# How requests are spread over the links: "round-robin" lets connection points take turns,
+# "least-in-flight" takes the link with the fewest requests under way, "peak-ewma" the faster of two
+# that are drawn. One that fails again and again sits out for a while, whichever it is.
+balance = "round-robin"
+
 # Where clients connect, over HTTPS.
 [clients]
 # Address and port. Clients expect port 443: forward that port to this one, or listen on it here,

@@ -16,7 +16,7 @@ use super::limits::RawGatewayLimits;
 use super::pem::{IdentityFiles, certificate_error, trust_anchors};
 use super::source::Source;
 use super::warning::Warning;
-use crate::gateway::{GatewayConfig, GatewayLimits};
+use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
 use crate::policy::EndpointMap;
 use crate::transport::{Instance, TlsSetupError, client_edge_config, link_server_config};
 
@@ -85,11 +85,32 @@ impl LoadedGateway {
 struct RawGateway {
     service: Spanned<String>,
     instance: Spanned<i64>,
+    #[serde(default)]
+    balance: RawBalance,
     clients: RawClients,
     links: RawLinks,
     #[serde(default)]
     endpoint: Vec<RawEndpoint>,
     limits: Option<RawGatewayLimits>,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawBalance {
+    #[default]
+    RoundRobin,
+    LeastInFlight,
+    PeakEwma,
+}
+
+impl RawBalance {
+    fn judge(self) -> Balance {
+        match self {
+            Self::RoundRobin => Balance::RoundRobin,
+            Self::LeastInFlight => Balance::LeastInFlight,
+            Self::PeakEwma => Balance::PeakEwma,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -113,10 +134,10 @@ struct RawLinks {
 /// Reads a gateway instance's configuration file and everything it names.
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
-/// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: any number of
-/// `[[endpoint]]` (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`,
-/// `request_body_bytes_max`) and `[limits]`, whose keys are the fields of [`GatewayLimits`] with
-/// their unit.
+/// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: `balance`
+/// (`round-robin`, the default, `least-in-flight` or `peak-ewma`), any number of `[[endpoint]]`
+/// (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`) and
+/// `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -169,6 +190,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             endpoints: Arc::new(endpoints),
             client_tls,
             link_tls,
+            balance: raw.balance.judge(),
             limits,
         },
         listen,
@@ -390,6 +412,37 @@ mod tests {
         let shown =
             message(Site::new().gateway_with(|text| text.replace("instance = 1", "instance = 17")));
         assert!(shown.starts_with("instance 17 does not exist\n"), "{shown}");
+    }
+
+    #[test]
+    fn requests_are_spread_in_turn_unless_the_file_says_otherwise() {
+        let spread = |line: &str| {
+            let with = |text: &str| text.replace("instance = 1", &format!("instance = 1\n{line}"));
+            Site::new().gateway_with(with).unwrap().config.balance
+        };
+        assert!(matches!(spread(""), Balance::RoundRobin));
+        assert!(matches!(spread("balance = \"round-robin\""), Balance::RoundRobin));
+        assert!(matches!(spread("balance = \"least-in-flight\""), Balance::LeastInFlight));
+        assert!(matches!(spread("balance = \"peak-ewma\""), Balance::PeakEwma));
+    }
+
+    #[test]
+    fn a_balance_that_does_not_exist_is_shown_with_those_that_do() {
+        let site = Site::new();
+        let shown = message(site.gateway_with(|text| {
+            text.replace("instance = 1", "instance = 1\nbalance = \"round-robbin\"")
+        }));
+        let expected = format!(
+            "unknown value `round-robbin`
+ --> {}:3:11
+  |
+3 | balance = \"round-robbin\"
+  |           ^^^^^^^^^^^^^^
+  = help: did you mean `round-robin`? values allowed here: `round-robin`, `least-in-flight`, \
+             `peak-ewma`",
+            site.gateway_file().display()
+        );
+        assert_eq!(shown, expected);
     }
 
     #[test]

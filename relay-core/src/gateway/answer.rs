@@ -17,6 +17,7 @@ use crate::exchange::MessageId;
 
 use super::header;
 use super::patient_streams::note_polled;
+use super::registry::Attempt;
 
 /// Counts the requests in flight, for a drain's report.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +68,8 @@ pub(super) struct Relayed<B> {
     pub(super) stall: Option<Duration>,
     /// Runs while nothing comes.
     pub(super) waiting: Option<Pin<Box<Sleep>>>,
-    /// Held for its drop alone.
-    pub(super) _in_flight: InFlightGuard,
+    /// Held for their drops alone.
+    pub(super) _in_flight: (InFlightGuard, Attempt),
 }
 
 impl<B> AnswerBody<B> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
+use crate::balance::{LeastInFlight, LoadBalancer, Outliers, PeakEwma, RoundRobin};
 use crate::policy::EndpointMap;
 use crate::transport::Instance;
 
@@ -23,8 +24,39 @@ pub struct GatewayConfig {
     /// TLS towards connection points, usually from
     /// [`link_server_config`](crate::transport::link_server_config).
     pub link_tls: Arc<ServerConfig>,
+    /// Which link takes a request.
+    pub balance: Balance,
     /// Limits; the defaults suit production.
     pub limits: GatewayLimits,
+}
+
+/// How requests are spread over the links of an instance.
+///
+/// All but [`Balance::Custom`] keep connection points that fail again and again out for a while:
+/// see [`Outliers`].
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub enum Balance {
+    /// Connection points take turns: [`RoundRobin`]. The default.
+    #[default]
+    RoundRobin,
+    /// The link with the fewest requests in flight: [`LeastInFlight`].
+    LeastInFlight,
+    /// The faster of two that are drawn: [`PeakEwma`].
+    PeakEwma,
+    /// A rule of the product's own, as it is; [`Outliers::new`] wraps it where that is wanted.
+    Custom(Arc<dyn LoadBalancer>),
+}
+
+impl Balance {
+    pub(super) fn balancer(&self) -> Arc<dyn LoadBalancer> {
+        match self {
+            Self::RoundRobin => Arc::new(Outliers::new(RoundRobin::default())),
+            Self::LeastInFlight => Arc::new(Outliers::new(LeastInFlight::default())),
+            Self::PeakEwma => Arc::new(Outliers::new(PeakEwma::default())),
+            Self::Custom(balancer) => Arc::clone(balancer),
+        }
+    }
 }
 
 /// Limits of one gateway instance. Each bounds something a client or a link peer could use up.

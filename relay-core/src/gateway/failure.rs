@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::balance::Outcome;
 use crate::body::SendBodyError;
 use crate::exchange::{AbortCode, EncodeError, MessageId};
 use crate::link::RecvError;
@@ -90,6 +91,22 @@ impl Failure {
                 service(StatusCode::PAYLOAD_TOO_LARGE, "CMGService_Body_Too_Large")
             }
             Self::ClientBody(_) => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Body"),
+        }
+    }
+
+    /// What a request that was sent over a link tells about it by failing.
+    ///
+    /// What a client can bring about by itself tells nothing, or it could have connection points
+    /// ejected; nor does what failed behind the connection point, where others would ask the same.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::LinkLost => Outcome::Lost,
+            Self::Aborted(AbortCode::Refused) => Outcome::Refused,
+            // It would have told of a slow backend itself, in less time.
+            Self::Timeout(_)
+            | Self::BadAnswer(_)
+            | Self::Aborted(AbortCode::Internal | AbortCode::BadHead) => Outcome::Failed,
+            _ => Outcome::Inconclusive,
         }
     }
 

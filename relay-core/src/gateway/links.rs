@@ -13,7 +13,7 @@ use crate::link::{self, Link};
 use crate::mux::{Config, Side, StreamCode};
 use crate::transport::{ConnectError, Greeted, accept_link};
 
-use super::registry::Entry;
+use super::registry::Arrival;
 use super::serve::{Gateway, LinkRefused};
 
 impl Gateway {
@@ -93,14 +93,14 @@ impl Gateway {
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
         let superseded = Arc::new(Notify::new());
-        let entry = Entry {
+        let arrival = Arrival {
             number,
             name: Arc::clone(&name),
             epoch: hello.epoch,
             link: link.clone(),
             superseded: Arc::clone(&superseded),
         };
-        let Ok(registration) = self.inner.relay.registry.register(entry) else {
+        let Ok(registration) = self.inner.relay.registry.register(arrival) else {
             return Err(LinkRefused::Stale(name.to_string()));
         };
         tracing::info!(

@@ -18,7 +18,7 @@ mod relay;
 mod serve;
 
 pub use answer::AnswerBody;
-pub use config::{GatewayConfig, GatewayLimits};
+pub use config::{Balance, GatewayConfig, GatewayLimits};
 pub use serve::{Gateway, LinkRefused, Listeners};
 
 /// Names of the headers that the gateway adds to every answer.

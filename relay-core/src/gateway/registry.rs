@@ -1,11 +1,18 @@
-//! The live links of this instance, and whose turn it is.
+//! The live links of this instance, and what is in flight on each.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
+use crate::balance::{LinkView, LoadBalancer, Outcome};
 use crate::link::Link;
+
+/// Links up to which an offer allocates nothing: 16 connection points with two links each.
+const VIEWS_INLINE: usize = 32;
 
 /// A live link to a connection point.
 #[derive(Clone, Debug)]
@@ -19,6 +26,104 @@ pub(super) struct Entry {
     pub(super) link: Link,
     /// Told when a later start of the same connection point has taken this one's place.
     pub(super) superseded: Arc<Notify>,
+    load: Arc<Load>,
+}
+
+/// What a balancer is told of a link. It outlives the link while attempts over it do.
+#[derive(Debug)]
+struct Load {
+    number: u64,
+    /// Stands for the connection point's name.
+    connection_point: u64,
+    in_flight: AtomicU32,
+    /// Whether one of its attempts has told of the loss of the link.
+    loss_told: AtomicBool,
+    balancer: Arc<dyn LoadBalancer>,
+}
+
+impl Load {
+    fn view(&self) -> LinkView {
+        let in_flight = self.in_flight.load(Ordering::Relaxed);
+        LinkView::new(self.number, self.connection_point, in_flight)
+    }
+
+    fn observe(&self, outcome: Outcome) {
+        self.balancer.observe(&self.view(), outcome, Instant::now().into_std());
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.balancer.forget(self.number);
+    }
+}
+
+/// A request on a link, from its opening to the last octet of its answer. What became of it is told
+/// once: by [`Attempt::settle`], or as inconclusive when it is dropped before.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    load: Arc<Load>,
+    is_settled: bool,
+}
+
+impl Attempt {
+    fn begin(load: &Arc<Load>) -> Self {
+        load.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self { load: Arc::clone(load), is_settled: false }
+    }
+
+    /// Tells the balancer what became of it. The request stays in flight.
+    pub(super) fn settle(&mut self, outcome: Outcome) {
+        if std::mem::replace(&mut self.is_settled, true) {
+            return;
+        }
+        let again = outcome == Outcome::Lost && self.load.loss_told.swap(true, Ordering::Relaxed);
+        self.load.observe(if again { Outcome::Inconclusive } else { outcome });
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.settle(Outcome::Inconclusive);
+        self.load.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Entry {
+    /// Begins an attempt on a stream of this link.
+    pub(super) fn attempt(&self) -> Attempt {
+        Attempt::begin(&self.load)
+    }
+
+    /// By what entries are sorted, so that links of one connection point stand together.
+    fn key(&self) -> (u64, u64) {
+        (self.load.connection_point, self.number)
+    }
+}
+
+/// What became of an offer of the links.
+#[derive(Debug)]
+pub(super) enum Offer<T> {
+    /// A link was taken, with this.
+    Taken(T, Entry),
+    /// None was; this is the one to wait for.
+    Full(Entry),
+    /// There is none that takes requests.
+    Nothing,
+}
+
+/// A link that has come up.
+#[derive(Debug)]
+pub(super) struct Arrival {
+    /// Was never given to another link.
+    pub(super) number: u64,
+    /// The connection point's name.
+    pub(super) name: Arc<str>,
+    /// Rises with each start of the connection point.
+    pub(super) epoch: u64,
+    pub(super) link: Link,
+    /// To be told when a later start of the same connection point has taken its place.
+    pub(super) superseded: Arc<Notify>,
 }
 
 /// A link of a connection point that has been started again since.
@@ -26,10 +131,12 @@ pub(super) struct Entry {
 pub(super) struct Stale;
 
 /// Every live link. Reading takes a snapshot; a link that ends is removed by its registration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Registry {
     entries: RwLock<Arc<[Entry]>>,
-    turn: AtomicUsize,
+    balancer: Arc<dyn LoadBalancer>,
+    /// Makes numbers of names, others in each process: no peer can choose one that collides.
+    names: RandomState,
 }
 
 /// Keeps a link registered until it is dropped.
@@ -46,10 +153,22 @@ impl Drop for Registration {
 }
 
 impl Registry {
-    /// Adds a link. Links of an earlier start of the same connection point are taken out at once,
-    /// and told; one that is of an earlier start itself is not added.
-    pub(super) fn register(self: &Arc<Self>, entry: Entry) -> Result<Registration, Stale> {
-        let number = entry.number;
+    pub(super) fn new(balancer: Arc<dyn LoadBalancer>) -> Self {
+        Self { entries: RwLock::default(), balancer, names: RandomState::new() }
+    }
+
+    /// Offers requests to a link. Links of an earlier start of the same connection point are taken
+    /// out at once, and told; one that is of an earlier start itself is not added.
+    pub(super) fn register(self: &Arc<Self>, arrival: Arrival) -> Result<Registration, Stale> {
+        let Arrival { number, name, epoch, link, superseded } = arrival;
+        let load = Arc::new(Load {
+            number,
+            connection_point: self.names.hash_one(&*name),
+            in_flight: AtomicU32::new(0),
+            loss_told: AtomicBool::new(false),
+            balancer: Arc::clone(&self.balancer),
+        });
+        let entry = Entry { number, name, epoch, link, superseded, load };
         let mut is_stale = false;
         self.change(|entries| {
             let same = |other: &Entry| other.name == entry.name;
@@ -64,7 +183,8 @@ impl Registry {
                 }
                 !is_superseded
             });
-            entries.push(entry);
+            let at = entries.partition_point(|other| other.key() < entry.key());
+            entries.insert(at, entry);
         });
         if is_stale { Err(Stale) } else { Ok(Registration { registry: Arc::clone(self), number }) }
     }
@@ -81,19 +201,47 @@ impl Registry {
         Arc::clone(&self.entries.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The links that take streams, beginning with the one whose turn it is.
-    pub(super) fn in_turn(&self) -> Vec<Entry> {
+    /// Offers the links that take streams, in the balancer's order, until `take` takes one.
+    ///
+    /// The filter is the one place where links are left out: those that drain or have ended. When
+    /// links carry the site of their connection point, those of another site than the endpoint's
+    /// are left out here too.
+    pub(super) fn offer<T>(&self, mut take: impl FnMut(&Entry) -> Option<T>) -> Offer<T> {
         let all = self.all();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let start = turn.checked_rem(all.len()).unwrap_or(0);
-        let (before, after) = all.split_at(start);
-        after.iter().chain(before).filter(|entry| entry.link.is_open()).cloned().collect()
+        let mut inline = [LinkView::default(); VIEWS_INLINE];
+        let mut spilled = Vec::new();
+        let mut views = &mut inline[..];
+        if views.len() < all.len() {
+            spilled.resize(all.len(), LinkView::default());
+            views = &mut spilled;
+        }
+        let open = all.iter().filter(|entry| entry.link.is_open());
+        let count = views.iter_mut().zip(open).map(|(view, of)| *view = of.load.view()).count();
+        let views = &mut views[..count];
+        let now = Instant::now().into_std();
+        let count = self.balancer.order(views, now, fastrand::u64(..)).min(count);
+        let mut first = None;
+        for view in &views[..count] {
+            let key = (view.connection_point, view.id);
+            // A balancer of the product's own may have made one up.
+            let Ok(at) = all.binary_search_by_key(&key, Entry::key) else { continue };
+            if let Some(taken) = take(&all[at]) {
+                return Offer::Taken(taken, all[at].clone());
+            }
+            // One that has ended meanwhile is no place to wait at.
+            first = first.or_else(|| all[at].link.is_open().then_some(at));
+        }
+        first.map_or(Offer::Nothing, |at| Offer::Full(all[at].clone()))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
     use super::*;
+    use crate::balance::RoundRobin;
     use crate::mux::{Config, Side};
 
     /// Two established links, so that one of them is open, and their drivers.
@@ -107,13 +255,32 @@ mod tests {
         (link, peer)
     }
 
-    fn entry(number: u64, link: &Link) -> Entry {
-        started(number, "cp", 1, link)
+    fn registry() -> Arc<Registry> {
+        Arc::new(Registry::new(Arc::new(RoundRobin::default())))
     }
 
-    fn started(number: u64, name: &str, epoch: u64, link: &Link) -> Entry {
+    fn started(number: u64, name: &str, epoch: u64, link: &Link) -> Arrival {
         let superseded = Arc::default();
-        Entry { number, name: name.into(), epoch, link: link.clone(), superseded }
+        Arrival { number, name: name.into(), epoch, link: link.clone(), superseded }
+    }
+
+    fn register(registry: &Arc<Registry>, number: u64, link: &Link) -> Registration {
+        registry.register(started(number, "cp", 1, link)).unwrap()
+    }
+
+    /// The links that are offered to one who takes none.
+    fn in_turn(registry: &Registry) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        let offer: Offer<()> = registry.offer(|entry| {
+            numbers.push(entry.number);
+            None
+        });
+        match offer {
+            Offer::Taken(..) => panic!("none was taken"),
+            Offer::Full(entry) => assert_eq!(Some(&entry.number), numbers.first()),
+            Offer::Nothing => assert!(numbers.is_empty()),
+        }
+        numbers
     }
 
     fn numbers(entries: &[Entry]) -> Vec<u64> {
@@ -122,41 +289,144 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn links_take_turns_and_each_turn_offers_every_link_once() {
-        let registry = Arc::new(Registry::default());
+        let registry = registry();
         let (link, _peer) = open_link().await;
-        let _kept: Vec<_> = (0..3).map(|n| registry.register(entry(n, &link)).unwrap()).collect();
-        let turns: Vec<_> = (0..4).map(|_| numbers(&registry.in_turn())).collect();
+        let _kept: Vec<_> = (0..3).map(|n| register(&registry, n, &link)).collect();
+        let turns: Vec<_> = (0..4).map(|_| in_turn(&registry)).collect();
         assert_eq!(turns, [[0, 1, 2], [1, 2, 0], [2, 0, 1], [0, 1, 2]]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_link_that_drains_or_has_ended_is_never_offered() {
-        let registry = Arc::new(Registry::default());
-        assert!(registry.in_turn().is_empty());
+        let registry = registry();
+        assert!(in_turn(&registry).is_empty());
         let (healthy, _peer) = open_link().await;
         let (draining, peer) = open_link().await;
-        let _one = registry.register(entry(1, &healthy)).unwrap();
-        let other = registry.register(entry(2, &draining)).unwrap();
-        peer.drain(std::time::Duration::from_secs(1)).await;
-        assert_eq!(numbers(&registry.in_turn()), [1]);
+        let _one = register(&registry, 1, &healthy);
+        let other = register(&registry, 2, &draining);
+        peer.drain(Duration::from_secs(1)).await;
+        assert_eq!(in_turn(&registry), [1]);
         drop(other);
         assert_eq!(numbers(&registry.all()), [1]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_later_start_of_a_connection_point_takes_the_place_of_an_earlier_one() {
-        let registry = Arc::new(Registry::default());
+        let registry = registry();
         let (link, _peer) = open_link().await;
         let old = started(1, "cp", 5, &link);
         let superseded = Arc::clone(&old.superseded);
         let _old = registry.register(old).unwrap();
         let _sister = registry.register(started(2, "cp", 5, &link)).unwrap();
         let _other = registry.register(started(3, "another", 1, &link)).unwrap();
-        assert_eq!(numbers(&registry.all()), [1, 2, 3], "links of one start stand side by side");
+        // Names stand in an order of the process's own.
+        let sorted = || {
+            let mut numbers = numbers(&registry.all());
+            numbers.sort_unstable();
+            numbers
+        };
+        assert_eq!(sorted(), [1, 2, 3], "links of one start stand side by side");
         let _new = registry.register(started(4, "cp", 6, &link)).unwrap();
-        assert_eq!(numbers(&registry.all()), [3, 4]);
+        assert_eq!(sorted(), [3, 4]);
         superseded.notified().await;
         assert!(registry.register(started(5, "cp", 5, &link)).is_err());
-        assert_eq!(numbers(&registry.all()), [3, 4]);
+        assert_eq!(sorted(), [3, 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_links_are_offered_like_few() {
+        let registry = registry();
+        let (link, _peer) = open_link().await;
+        let last = VIEWS_INLINE as u64;
+        let _kept: Vec<_> = (0..=last).map(|n| register(&registry, n, &link)).collect();
+        assert_eq!(in_turn(&registry), (0..=last).collect::<Vec<_>>());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn links_of_one_connection_point_are_one_turn_whenever_they_came() {
+        let registry = registry();
+        let (link, _peer) = open_link().await;
+        let names = ["a", "b", "a", "c", "a", "b"];
+        let register = |(number, name): (u64, &str)| {
+            registry.register(started(number, name, 1, &link)).unwrap()
+        };
+        let _kept: Vec<_> = (0..).zip(names).map(register).collect();
+        let mut turns = [0; 3];
+        for _ in 0..30 {
+            let place = usize::try_from(in_turn(&registry)[0]).unwrap();
+            turns[names[place].bytes().map(|name| usize::from(name - b'a')).sum::<usize>()] += 1;
+        }
+        assert_eq!(turns, [10, 10, 10]);
+    }
+
+    /// Writes down what it is told, and makes links up.
+    #[derive(Debug, Default)]
+    struct Scribe(Mutex<Vec<String>>);
+
+    impl Scribe {
+        fn told(&self) -> Vec<String> {
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    impl LoadBalancer for Scribe {
+        fn order(&self, links: &mut [LinkView], _now: std::time::Instant, _draw: u64) -> usize {
+            let told = links.iter().map(|link| format!("{}: {}", link.id, link.in_flight));
+            self.0.lock().unwrap().extend(told);
+            links[0] = LinkView::new(99, 99, 0);
+            links.len() + 1
+        }
+
+        fn observe(&self, link: &LinkView, outcome: Outcome, _now: std::time::Instant) {
+            self.0.lock().unwrap().push(format!("{} {outcome:?}", link.id));
+        }
+
+        fn forget(&self, link: u64) {
+            self.0.lock().unwrap().push(format!("{link} forgotten"));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn links_that_a_balancer_makes_up_are_passed_over() {
+        let registry = Arc::new(Registry::new(Arc::new(Scribe::default())));
+        let (link, _peer) = open_link().await;
+        let _kept: Vec<_> = (0..2).map(|n| register(&registry, n, &link)).collect();
+        assert_eq!(in_turn(&registry), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_is_counted_and_told_once_and_its_link_forgotten_after_it() {
+        let scribe = Arc::new(Scribe::default());
+        let registry = Arc::new(Registry::new(Arc::clone(&scribe) as Arc<dyn LoadBalancer>));
+        let (link, _peer) = open_link().await;
+        let registration = register(&registry, 7, &link);
+        let entry = registry.all()[0].clone();
+        let mut settled = entry.attempt();
+        let dropped = entry.attempt();
+        assert_eq!(entry.load.view().in_flight, 2);
+        settled.settle(Outcome::Refused);
+        settled.settle(Outcome::Failed);
+        assert_eq!(scribe.told(), ["7 Refused"]);
+        assert_eq!(entry.load.view().in_flight, 2, "its answer is still under way");
+        drop(dropped);
+        assert_eq!(scribe.told(), ["7 Inconclusive"]);
+        assert_eq!(entry.load.view().in_flight, 1);
+        drop((registration, entry));
+        assert_eq!(scribe.told(), Vec::<String>::new(), "an attempt may still tell of it");
+        drop(settled);
+        assert_eq!(scribe.told(), ["7 forgotten"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loss_of_a_link_is_told_once_however_many_requests_it_takes() {
+        let scribe = Arc::new(Scribe::default());
+        let registry = Arc::new(Registry::new(Arc::clone(&scribe) as Arc<dyn LoadBalancer>));
+        let (link, _peer) = open_link().await;
+        let _registration = register(&registry, 7, &link);
+        let entry = registry.all()[0].clone();
+        for mut attempt in [entry.attempt(), entry.attempt(), entry.attempt()] {
+            attempt.settle(Outcome::Lost);
+        }
+        assert_eq!(scribe.told(), ["7 Lost", "7 Inconclusive", "7 Inconclusive"]);
     }
 }

@@ -11,6 +11,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 
+use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
@@ -19,7 +20,7 @@ use crate::policy::{self, Endpoint, EndpointMap, Route};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
-use super::registry::{Entry, Registry};
+use super::registry::{Attempt, Entry, Offer, Registry};
 
 /// How often a request is sent again. More than the links that are likely to begin a drain, or to
 /// be lost, at once; a connection point that refuses everything must not keep it for ever.
@@ -57,7 +58,16 @@ struct Sent<B> {
     answer: RecvStream,
     /// Whether anything of an answer came.
     answered: bool,
+    /// When the request was sent, or more of its body.
+    moved_at: Instant,
     via: Entry,
+    attempt: Attempt,
+}
+
+/// The head of an answer that makes sense.
+struct Understood {
+    head: AnswerHead,
+    body_length: Option<u64>,
 }
 
 /// What became of a request so far.
@@ -124,13 +134,19 @@ impl Relay {
         let mut tries = Tries::default();
         loop {
             let mut sent = self.send(&judged, body, &tries).await?;
-            let since = *tries.first_sent.get_or_insert_with(Instant::now);
+            let since = *tries.first_sent.get_or_insert(sent.moved_at);
             let via = sent.via.clone();
-            match self.await_answer(&mut sent, &judged, since).await {
-                Ok(head) => {
-                    return Ok((self.answer(head, sent, &judged, message_id, guard)?, via));
+            let answered = self.await_answer(&mut sent, &judged, since).await;
+            match answered.and_then(|block| self.understand(block)) {
+                Ok(understood) => {
+                    let latency = judged.answer_within.map(|_| sent.moved_at.elapsed());
+                    sent.attempt.settle(outcome_of(&understood.head, latency));
+                    return Ok((answer(understood, sent, &judged, message_id, guard), via));
                 }
-                Err(failure) => body = tries.again(&judged, sent, failure)?,
+                Err(failure) => {
+                    sent.attempt.settle(tries.outcome(&failure, &via));
+                    body = tries.again(&judged, sent, failure)?;
+                }
             }
             tracing::info!(
                 %message_id, link = via.number, connection_point = &*via.name,
@@ -182,7 +198,8 @@ impl Relay {
         // Without a body the end travelled with the opening: the half has nothing left to do.
         let limit = judged.endpoint.request_body_bytes_max;
         let request = body.map(|body| BodySender::new(body, send, limit));
-        Ok(Sent { request, answer, answered: false, via })
+        let (moved_at, attempt) = (Instant::now(), via.attempt());
+        Ok(Sent { request, answer, answered: false, moved_at, via, attempt })
     }
 
     async fn open(
@@ -194,15 +211,14 @@ impl Relay {
         let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
         let deadline = Instant::now() + wait;
         loop {
-            let candidates = self.registry.in_turn();
-            for via in &candidates {
-                if let Ok(Some((send, recv))) = via.link.try_open(judged.head.clone(), judged.end) {
-                    return Ok((send, recv, via.clone()));
-                }
-            }
-            // All are full: wait in line at the one whose turn it is. If it goes away meanwhile,
-            // nothing was sent, and another is asked.
-            let Some(via) = candidates.into_iter().next() else { return Err(Failure::NoConnector) };
+            let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
+            let via = match self.registry.offer(take) {
+                Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
+                Offer::Nothing => return Err(Failure::NoConnector),
+                // All are full: wait in line at the one whose turn it is. If it goes away
+                // meanwhile, nothing was sent, and another is asked.
+                Offer::Full(via) => via,
+            };
             let opening = via.link.open(judged.head.clone(), judged.end);
             match timeout_at(deadline, opening).await {
                 Ok(Ok((send, recv))) => return Ok((send, recv, via)),
@@ -244,20 +260,16 @@ impl Relay {
                 Step::Head(head) if !head.interim => return Ok(head.block),
                 // Interim heads are hyper's to send; none is relayed yet.
                 Step::Head(_) => sent.answered = true,
-                Step::Moved => moved_at = Instant::now(),
+                Step::Moved => {
+                    moved_at = Instant::now();
+                    sent.moved_at = moved_at;
+                }
             }
         }
     }
 
-    /// Turns the site's head into the client's.
-    fn answer<B>(
-        &self,
-        block: Bytes,
-        sent: Sent<B>,
-        judged: &Judged<'_>,
-        message_id: MessageId,
-        in_flight: InFlightGuard,
-    ) -> Result<Response<AnswerBody<B>>, Failure> {
+    /// Reads the head of an answer.
+    fn understand(&self, block: Bytes) -> Result<Understood, Failure> {
         let head = AnswerHead::decode(block, &self.head_limits);
         let mut head = head.map_err(|error| Failure::BadAnswer(error.to_string()))?;
         if head.status.is_informational() {
@@ -265,35 +277,77 @@ impl Relay {
             return Err(Failure::BadAnswer(format!("status {}", head.status.as_u16())));
         }
         policy::strip_answer_headers(&mut head.headers);
-        let declared = policy::declared_body_length(&head.headers);
-        let declared = declared.map_err(|error| Failure::BadAnswer(error.to_string()))?;
-        let body = if has_no_body(head.status, judged.is_head) {
-            AnswerBody::none()
-        } else {
-            AnswerBody::relayed(Relayed {
-                answer: BodyReceiver::new(sent.answer, declared),
-                request: sent.request,
-                stall: judged.answer_within,
-                waiting: None,
-                _in_flight: in_flight,
-            })
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
-        let (reason, phrase) = match head.origin {
-            Origin::ConnectionPoint => (head.reason, None),
-            _ => (None, head.reason),
-        };
-        answer::mark(&mut response, message_id, reason);
-        if let Some(phrase) = phrase {
-            answer::show_phrase(&mut response, phrase);
+        let body_length = policy::declared_body_length(&head.headers);
+        let body_length = body_length.map_err(|error| Failure::BadAnswer(error.to_string()))?;
+        Ok(Understood { head, body_length })
+    }
+}
+
+/// Turns the site's head into the client's.
+fn answer<B>(
+    understood: Understood,
+    sent: Sent<B>,
+    judged: &Judged<'_>,
+    message_id: MessageId,
+    in_flight: InFlightGuard,
+) -> Response<AnswerBody<B>>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    let Understood { head, body_length } = understood;
+    let body = if has_no_body(head.status, judged.is_head) {
+        AnswerBody::none()
+    } else {
+        AnswerBody::relayed(Relayed {
+            answer: BodyReceiver::new(sent.answer, body_length),
+            request: sent.request,
+            stall: judged.answer_within,
+            waiting: None,
+            _in_flight: (in_flight, sent.attempt),
+        })
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    let (reason, phrase) = match head.origin {
+        Origin::ConnectionPoint => (head.reason, None),
+        _ => (None, head.reason),
+    };
+    answer::mark(&mut response, message_id, reason);
+    if let Some(phrase) = phrase {
+        answer::show_phrase(&mut response, phrase);
+    }
+    response
+}
+
+/// What an answer tells about the link that it came over. A connection point that cannot connect to
+/// a backend, or has none, may be the only one. A backend that broke off or was slow would have
+/// been so for another, and what policy refuses there is for both configurations to agree upon.
+fn outcome_of(head: &AnswerHead, latency: Option<Duration>) -> Outcome {
+    if head.origin != Origin::ConnectionPoint {
+        return Outcome::Answered { latency };
+    }
+    match head.reason.as_deref() {
+        Some(b"CMGConnector_Backend_Unreachable" | b"CMGConnector_InternalServerError") => {
+            Outcome::Failed
         }
-        Ok(response)
+        _ => Outcome::Inconclusive,
     }
 }
 
 impl Tries {
+    /// What the last failure tells about the link that it happened on.
+    fn outcome(&self, failure: &Failure, via: &Entry) -> Outcome {
+        match failure.outcome() {
+            // Others used up a part of its time.
+            _ if matches!(failure, Failure::Timeout(_)) && self.again > 0 => Outcome::Inconclusive,
+            // A drain refuses what comes too late for it, and is nobody's fault.
+            Outcome::Refused if !via.link.is_open() => Outcome::Inconclusive,
+            outcome => outcome,
+        }
+    }
+
     /// The one rule of re-sending: a request goes out again if it was never looked at, or if it
     /// changes nothing, its link was lost, and nothing of an answer came. Returns the body to send
     /// with it, or the failure if it must not, or cannot, be sent again.

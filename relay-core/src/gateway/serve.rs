@@ -117,7 +117,7 @@ impl Gateway {
     pub fn new(config: GatewayConfig) -> Self {
         let relay = Relay {
             endpoints: Arc::clone(&config.endpoints),
-            registry: Arc::new(Registry::default()),
+            registry: Arc::new(Registry::new(config.balance.balancer())),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),

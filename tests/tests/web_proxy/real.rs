@@ -1,10 +1,15 @@
 //! Links through squid and tinyproxy.
 
+use relay_core::connection_point::GatewayAddress;
+use relay_core::gateway::Listeners;
 use relay_core::transport::{
     Listener, Purpose, accept_link, link_client_config, link_server_config, secure_link,
 };
+use relay_tests::client::{Client, Http, bare};
 use relay_tests::pki::SiteCa;
-use relay_tests::site::octets;
+use relay_tests::roles::{House, address, target, until};
+use relay_tests::site::{Backend, octets};
+use tokio::task::JoinSet;
 
 use super::programs::{PASSWORD, Program, USER};
 use super::*;
@@ -105,4 +110,48 @@ async fn squid_carries_a_link_and_says_why_it_does_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn tinyproxy_carries_a_link_and_says_why_it_does_not() {
     a_proxy_is_asked(Program::Tinyproxy).await;
+}
+
+/// A whole connection point is behind the proxy, and goes through it.
+async fn a_connection_point_is_carried(program: Program) {
+    let Some(path) = program.find() else {
+        assert!(!tools_are_required(), "not installed: {program:?}");
+        println!("skipped: {program:?} cannot be started; install it to run this test");
+        return;
+    };
+    let clients = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
+    let at = clients.local_addr();
+    let running = program.start(&path, at.port()).await;
+    let backend = Backend::echo_path().await;
+    let mut house = House::before(backend.address);
+    let credentials = ProxyCredentials::new(USER, PASSWORD).unwrap();
+    house.web_proxy = Some(proxy_at(running.address, Some(credentials)));
+    let gateway = house.gateway(1);
+    let https = GatewayAddress { tcp_tls_port: None, https_port: Some(at.port()), ..address(1, 0) };
+    let connection_point = house.connection_point(vec![https]);
+    let listeners = Listeners { clients, links: None, https_links: None };
+    let mut tasks = JoinSet::new();
+    let serving = gateway.clone().serve(listeners, std::future::pending());
+    tasks.spawn(async move { _ = serving.await });
+    tasks.spawn(async move { _ = connection_point.run(std::future::pending()).await });
+    within(async {
+        until(|| gateway.links() == 1).await;
+        let mut client = Client::dial(at, &house.ca, Http::Two).await;
+        let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+        assert_eq!((answer.status(), answer.reason()), (200, None));
+        // The link ends with the proxy, so it went through it.
+        drop(running);
+        until(|| gateway.links() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn squid_carries_a_connection_point() {
+    a_connection_point_is_carried(Program::Squid).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tinyproxy_carries_a_connection_point() {
+    a_connection_point_is_carried(Program::Tinyproxy).await;
 }

@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
-use crate::gateway::registry::Entry;
-use crate::gateway::{GatewayLimits, header};
+use crate::gateway::registry::{Arrival, Registration};
+use crate::gateway::{Balance, GatewayLimits, header};
 use crate::link;
 use crate::link::{End, Link};
 use crate::mux::HeadKind;
@@ -46,8 +46,15 @@ fn gateway(limits: GatewayLimits) -> Gateway {
         endpoints: Arc::new(EndpointMap::new(vec![endpoint]).unwrap()),
         client_tls: client_edge_config(&identity).unwrap(),
         link_tls: link_server_config(&identity, &anchors).unwrap(),
+        balance: Balance::default(),
         limits,
     })
+}
+
+fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
+    let (name, superseded) = ("cp".into(), Arc::default());
+    let arrival = Arrival { number, name, epoch: 0, link: link.clone(), superseded };
+    gateway.inner.relay.registry.register(arrival).unwrap()
 }
 
 /// Registers a link and returns its far end.
@@ -57,18 +64,7 @@ async fn add_link(gateway: &Gateway, number: u64) -> Link {
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
     let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
     tokio::spawn(peer_driver);
-    let registered = gateway
-        .inner
-        .relay
-        .registry
-        .register(Entry {
-            number,
-            name: "cp".into(),
-            epoch: 0,
-            superseded: Arc::default(),
-            link: link.clone(),
-        })
-        .unwrap();
+    let registered = register(gateway, number, &link);
     tokio::spawn(async move {
         driver.await;
         drop(registered);
@@ -316,9 +312,9 @@ async fn deaf_links_do_not_add_up_when_the_instance_stops() {
             ended = peer_driver.as_mut() => panic!("{ended}"),
             hello = link.established() => hello.unwrap(),
         };
-        let entry = Entry { number, name: "cp".into(), epoch: 0, superseded: Arc::default(), link };
+        let registered = register(&gateway, number, &link);
         // From now on nothing answers, although the pipe is open.
-        held.push((gateway.inner.relay.registry.register(entry), peer, peer_driver));
+        held.push((registered, peer, peer_driver));
     }
     let before = Instant::now();
     gateway.drain(JoinSet::new(), JoinSet::new()).await;
