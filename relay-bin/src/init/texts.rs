@@ -131,7 +131,17 @@ site_ca = "site-ca.pem"
 # link's own certificates are verified inside all the same.
 # https_ca = "site-ca.pem"
 
-# For a site that reaches the internet through a web proxy: remove the # of each line that applies.
+{WEB_PROXY}
+# Must agree with the gateways' files: each request is judged again here.
+{endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
+backend = "{backend}"
+{backend_ca}
+{limits}"#
+    )
+}
+
+/// The table of a site behind a web proxy, in full as a comment.
+const WEB_PROXY: &str = r#"# For a site behind a web proxy: remove the # of each line that applies.
 # Links over HTTPS go through it; those to a link port never do.
 # [web_proxy]
 # Scheme, host and port. No user or password here.
@@ -144,14 +154,7 @@ site_ca = "site-ca.pem"
 # bypass = ["gateway.example", "10.0.0.0/8"]
 # In place of all these: take them from the variables HTTPS_PROXY, ALL_PROXY and NO_PROXY.
 # from_environment = true
-
-# Must agree with the gateways' files: each request is judged again here.
-{endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
-backend = "{backend}"
-{backend_ca}
-{limits}"#
-    )
-}
+"#;
 
 /// The `[[endpoint]]` that both files have; the connection point's file goes on below it.
 fn endpoint(plan: &Plan) -> String {
