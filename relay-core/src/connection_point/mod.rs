@@ -31,7 +31,7 @@ pub use config::{
 };
 
 use forward::Forwarder;
-use supervise::Route;
+use supervise::{Route, Way};
 
 /// A connection point. Clones share it.
 #[derive(Clone, Debug)]
@@ -103,9 +103,11 @@ impl ConnectionPoint {
         let mut supervisors = JoinSet::new();
         for gateway in &self.inner.config.gateways {
             let route = Arc::new(Route::new(gateway.clone()));
-            for _ in 0..self.inner.config.limits.links_per_instance {
+            let places = u32::try_from(self.inner.config.limits.links_per_instance);
+            for place in 0..places.unwrap_or(u32::MAX) {
                 let (connection_point, route) = (self.clone(), Arc::clone(&route));
-                supervisors.spawn(async move { connection_point.supervise(&route).await });
+                let way = Way::new(route, place);
+                supervisors.spawn(async move { connection_point.supervise(&way).await });
             }
         }
         shutdown.await;
@@ -150,7 +152,7 @@ impl ConnectionPoint {
             () = self.stopped() => return Ok(DrainReport::default()),
         };
         let standing = tokio::select! {
-            standing = self.establish(Box::new(stream)) => standing?,
+            standing = self.establish(Box::new(stream), fastrand::u64(..)) => standing?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
         let link = standing.link.clone();

@@ -29,13 +29,18 @@ impl fmt::Debug for Standing {
 }
 
 impl ConnectionPoint {
-    /// Waits for the peer's hello on a pipe whose peer is authenticated.
-    pub(super) async fn establish(&self, pipe: Box<dyn Pipe>) -> Result<Standing, LinkEnded> {
+    /// Waits for the peer's hello on a pipe whose peer is authenticated. `number` names the link in
+    /// the hello, see [`Config::link`].
+    pub(super) async fn establish(
+        &self,
+        pipe: Box<dyn Pipe>,
+        number: u64,
+    ) -> Result<Standing, LinkEnded> {
         let limits = &self.inner.config.limits;
         let config = Config {
             name: self.inner.config.name.chars().take(64).collect(),
             epoch: self.inner.epoch,
-            link: fastrand::u64(..),
+            link: number,
             memory: Some(self.inner.link_memory.clone()),
             // A backend that takes nothing of an upload is given up by its own limit.
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),

@@ -1,6 +1,7 @@
 //! One supervisor for each link that is to be up: dial, serve, wait, dial again; and climb to a
 //! better rung without letting go of the one below.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +37,28 @@ impl Route {
     }
 }
 
+/// One of the links to an instance, as its supervisor sees it.
+#[derive(Debug)]
+pub(super) struct Way {
+    route: Arc<Route>,
+    /// Which of the links to the instance.
+    place: u32,
+    /// How often it was tried.
+    turn: AtomicU32,
+}
+
+impl Way {
+    pub(super) fn new(route: Arc<Route>, place: u32) -> Self {
+        Self { route, place, turn: AtomicU32::new(0) }
+    }
+
+    /// The number of the next link, by which the gateway tells it from those before it.
+    fn next_number(&self) -> u64 {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        u64::from(self.place) << 32 | u64::from(turn)
+    }
+}
+
 /// The links of one supervisor: the one that is up, and those that it has replaced.
 #[derive(Debug, Default)]
 struct Served {
@@ -63,20 +86,20 @@ enum End {
 }
 
 impl ConnectionPoint {
-    /// Keeps one link to the instance at the end of `route` until the connection point stops.
-    pub(super) async fn supervise(&self, route: &Route) -> DrainReport {
+    /// Keeps one link to an instance until the connection point stops.
+    pub(super) async fn supervise(&self, way: &Way) -> DrainReport {
         let limits = &self.inner.config.limits;
-        let gateway = &route.gateway;
+        let (route, gateway) = (&way.route, &way.route.gateway);
         let mut backoff = Backoff::new(limits.redial_first, limits.redial_max);
         let mut served = Served::default();
         loop {
             let dialled = tokio::select! {
-                dialled = self.dial(route) => dialled,
+                dialled = self.dial(way) => dialled,
                 () = self.stopped() => return served.end().await,
             };
             let why = match dialled {
                 Some((rung, standing)) => {
-                    match self.stand(route, rung, standing, &mut served).await {
+                    match self.stand(way, rung, standing, &mut served).await {
                         End::Stopped(report) => return report,
                         End::Lost(why, lived) => {
                             backoff.was_up(lived);
@@ -100,9 +123,9 @@ impl ConnectionPoint {
     }
 
     /// Tries each rung once, in the ladder's order. `None` if none carries a link.
-    async fn dial(&self, route: &Route) -> Option<(Rung, Standing)> {
-        for rung in route.ladder(|ladder| ladder.order()) {
-            if let Some(standing) = self.try_rung(route, rung).await {
+    async fn dial(&self, way: &Way) -> Option<(Rung, Standing)> {
+        for rung in way.route.ladder(|ladder| ladder.order()) {
+            if let Some(standing) = self.try_rung(way, rung).await {
                 return Some((rung, standing));
             }
         }
@@ -110,14 +133,15 @@ impl ConnectionPoint {
     }
 
     /// Tries one rung, and notes what came of it.
-    async fn try_rung(&self, route: &Route, rung: Rung) -> Option<Standing> {
+    async fn try_rung(&self, way: &Way, rung: Rung) -> Option<Standing> {
         self.take_turn().await;
+        let route = &way.route;
         let limit = self.inner.config.limits.dial;
         let pipe = timeout(limit, self.pipe(&route.gateway, rung)).await;
         let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
         // The hello has its own deadline, in the mux.
         let standing = match pipe {
-            Ok(pipe) => self.establish(pipe).await,
+            Ok(pipe) => self.establish(pipe, way.next_number()).await,
             Err(why) => Err(LinkEnded::Connect(why)),
         };
         let instance = route.gateway.instance;
@@ -180,13 +204,7 @@ impl ConnectionPoint {
     }
 
     /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
-    async fn stand(
-        &self,
-        route: &Route,
-        rung: Rung,
-        standing: Standing,
-        served: &mut Served,
-    ) -> End {
+    async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
         let drain = self.inner.config.limits.drain;
         let mut current = self.begin(rung, standing, served);
         loop {
@@ -195,7 +213,7 @@ impl ConnectionPoint {
                     let Some(why) = current.ended(ended) else { continue };
                     return End::Lost(why, current.since.elapsed());
                 }
-                (rung, standing) = self.climb(route, current.rung) => {
+                (rung, standing) = self.climb(way, current.rung) => {
                     // Make before break: requests in flight end where they are.
                     let better = self.begin(rung, standing, served);
                     let old = std::mem::replace(&mut current, better);
@@ -218,15 +236,15 @@ impl ConnectionPoint {
     }
 
     /// Tries the better rungs now and then, until one of them carries a link.
-    async fn climb(&self, route: &Route, from: Rung) -> (Rung, Standing) {
-        let better = route.ladder(|ladder| ladder.better_than(from));
+    async fn climb(&self, way: &Way, from: Rung) -> (Rung, Standing) {
+        let better = way.route.ladder(|ladder| ladder.better_than(from));
         if better.is_empty() {
             return std::future::pending().await;
         }
         loop {
             sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64())).await;
             for rung in &better {
-                if let Some(standing) = self.try_rung(route, *rung).await {
+                if let Some(standing) = self.try_rung(way, *rung).await {
                     return (*rung, standing);
                 }
             }

@@ -13,7 +13,7 @@ use crate::link::{self, Link};
 use crate::mux::{Config, Side, StreamCode};
 use crate::transport::{ConnectError, Greeted, accept_link};
 
-use super::registry::Arrival;
+use super::registry::{Arrival, Start};
 use super::serve::{Gateway, LinkRefused};
 
 impl Gateway {
@@ -96,7 +96,7 @@ impl Gateway {
         let arrival = Arrival {
             number,
             name: Arc::clone(&name),
-            epoch: hello.epoch,
+            start: Start::new(hello.epoch, hello.link),
             link: link.clone(),
             superseded: Arc::clone(&superseded),
         };

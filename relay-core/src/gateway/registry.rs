@@ -21,10 +21,9 @@ pub(super) struct Entry {
     pub(super) number: u64,
     /// The connection point's name.
     pub(super) name: Arc<str>,
-    /// Rises with each start of the connection point.
-    pub(super) epoch: u64,
+    start: Start,
     pub(super) link: Link,
-    /// Told when a later start of the same connection point has taken this one's place.
+    /// Told when a later link of the same connection point has taken this one's place.
     pub(super) superseded: Arc<Notify>,
     load: Arc<Load>,
 }
@@ -112,6 +111,32 @@ pub(super) enum Offer<T> {
     Nothing,
 }
 
+/// Which link of its connection point a link is, and which of two is the later.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Start {
+    /// Rises with each start of the connection point.
+    epoch: u64,
+    /// Which of its links to this instance.
+    place: u32,
+    /// How often that was dialled before.
+    turn: u32,
+}
+
+impl Start {
+    /// As a hello says it, see its field `link`.
+    pub(super) fn new(epoch: u64, link: u64) -> Self {
+        let [place, turn] = [link >> 32, link & u64::from(u32::MAX)]
+            .map(|half| u32::try_from(half).expect("half of a u64 is a u32"));
+        Self { epoch, place, turn }
+    }
+
+    /// Whether a link that began so takes the place of one that began as `other`.
+    fn succeeds(self, other: Self) -> bool {
+        let is_redialled = self.place == other.place && self.turn > other.turn;
+        self.epoch > other.epoch || self.epoch == other.epoch && is_redialled
+    }
+}
+
 /// A link that has come up.
 #[derive(Debug)]
 pub(super) struct Arrival {
@@ -119,14 +144,13 @@ pub(super) struct Arrival {
     pub(super) number: u64,
     /// The connection point's name.
     pub(super) name: Arc<str>,
-    /// Rises with each start of the connection point.
-    pub(super) epoch: u64,
+    pub(super) start: Start,
     pub(super) link: Link,
-    /// To be told when a later start of the same connection point has taken its place.
+    /// To be told when a later link of the same connection point has taken its place.
     pub(super) superseded: Arc<Notify>,
 }
 
-/// A link of a connection point that has been started again since.
+/// A link whose place a later one has already.
 #[derive(Debug)]
 pub(super) struct Stale;
 
@@ -157,10 +181,11 @@ impl Registry {
         Self { entries: RwLock::default(), balancer, names: RandomState::new() }
     }
 
-    /// Offers requests to a link. Links of an earlier start of the same connection point are taken
-    /// out at once, and told; one that is of an earlier start itself is not added.
+    /// Offers requests to a link. The one whose place it takes, and all of an earlier start of the
+    /// same connection point, are taken out at once, and told: they may be half-open. A link that
+    /// is an earlier one itself is not added.
     pub(super) fn register(self: &Arc<Self>, arrival: Arrival) -> Result<Registration, Stale> {
-        let Arrival { number, name, epoch, link, superseded } = arrival;
+        let Arrival { number, name, start, link, superseded } = arrival;
         let load = Arc::new(Load {
             number,
             connection_point: self.names.hash_one(&*name),
@@ -168,16 +193,16 @@ impl Registry {
             loss_told: AtomicBool::new(false),
             balancer: Arc::clone(&self.balancer),
         });
-        let entry = Entry { number, name, epoch, link, superseded, load };
+        let entry = Entry { number, name, start, link, superseded, load };
         let mut is_stale = false;
         self.change(|entries| {
             let same = |other: &Entry| other.name == entry.name;
-            is_stale = entries.iter().any(|other| same(other) && other.epoch > entry.epoch);
+            is_stale = entries.iter().any(|other| same(other) && other.start.succeeds(entry.start));
             if is_stale {
                 return;
             }
             entries.retain(|other| {
-                let is_superseded = same(other) && other.epoch < entry.epoch;
+                let is_superseded = same(other) && entry.start.succeeds(other.start);
                 if is_superseded {
                     other.superseded.notify_one();
                 }
@@ -260,8 +285,12 @@ mod tests {
     }
 
     fn started(number: u64, name: &str, epoch: u64, link: &Link) -> Arrival {
+        dialled(number, name, Start { epoch, place: 0, turn: 0 }, link)
+    }
+
+    fn dialled(number: u64, name: &str, start: Start, link: &Link) -> Arrival {
         let superseded = Arc::default();
-        Arrival { number, name: name.into(), epoch, link: link.clone(), superseded }
+        Arrival { number, name: name.into(), start, link: link.clone(), superseded }
     }
 
     fn register(registry: &Arc<Registry>, number: u64, link: &Link) -> Registration {
@@ -331,6 +360,30 @@ mod tests {
         superseded.notified().await;
         assert!(registry.register(started(5, "cp", 5, &link)).is_err());
         assert_eq!(sorted(), [3, 4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_is_dialled_again_takes_its_own_place_and_no_other() {
+        let registry = registry();
+        let (link, _peer) = open_link().await;
+        let start = |place, turn| Start { epoch: 5, place, turn };
+        let half_open = dialled(1, "cp", start(0, 3), &link);
+        let superseded = Arc::clone(&half_open.superseded);
+        let _first = registry.register(half_open).unwrap();
+        let _second = registry.register(dialled(2, "cp", start(1, 0), &link)).unwrap();
+        let _again = registry.register(dialled(3, "cp", start(0, 4), &link)).unwrap();
+        assert_eq!(numbers(&registry.all()), [2, 3]);
+        superseded.notified().await;
+        assert!(registry.register(dialled(4, "cp", start(0, 3), &link)).is_err());
+        // Whoever does not number its links has them all.
+        let _same = registry.register(dialled(5, "cp", start(0, 4), &link)).unwrap();
+        assert_eq!(numbers(&registry.all()), [2, 3, 5]);
+    }
+
+    #[test]
+    fn a_hello_tells_place_and_turn_by_halves() {
+        let start = Start::new(7, 0x0000_0002_0000_0009);
+        assert_eq!(start, Start { epoch: 7, place: 2, turn: 9 });
     }
 
     #[tokio::test(start_paused = true)]

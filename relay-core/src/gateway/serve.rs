@@ -107,8 +107,8 @@ pub enum LinkRefused {
     /// As many peers as the limits allow are in their TLS handshake.
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
-    /// The connection point has been started again since, or another one has its name.
-    #[error("connection point `{0}` has links of a later start; do two of them share that name?")]
+    /// The connection point has a later link in its place, or another one has its name.
+    #[error("connection point `{0}` has a later link in its place; do two share that name?")]
     Stale(String),
 }
 

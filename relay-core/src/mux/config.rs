@@ -60,7 +60,9 @@ pub struct Config {
     pub instance: u16,
     /// Rises with each start of this side. Default 0.
     pub epoch: u64,
-    /// A random number for this link. Default 0.
+    /// Names the link among this side's own: in the upper 32 bits which of its links to the peer,
+    /// in the lower how often that one was dialled before. A later one takes the place of an
+    /// earlier one that may be half-open. A random number names it too. Default 0.
     pub link: u64,
 }
 

@@ -65,7 +65,7 @@ pub struct Hello {
     pub streams: u32,
     /// Longest time this side lets pass without sending anything. Whole milliseconds.
     pub keep_alive: Duration,
-    /// A random number for this link, the same in both sides' logs.
+    /// Names the link among the sender's own, see [`Config::link`](super::Config::link).
     pub link: u64,
     /// Gateway instance number, 0 if not one.
     pub instance: u16,

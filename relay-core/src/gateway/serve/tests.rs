@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
-use crate::gateway::registry::{Arrival, Registration};
+use crate::gateway::registry::{Arrival, Registration, Start};
 use crate::gateway::{Balance, GatewayLimits, header};
 use crate::link;
 use crate::link::{End, Link};
@@ -53,7 +53,7 @@ fn gateway(limits: GatewayLimits) -> Gateway {
 
 fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
     let (name, superseded) = ("cp".into(), Arc::default());
-    let arrival = Arrival { number, name, epoch: 0, link: link.clone(), superseded };
+    let arrival = Arrival { number, name, start: Start::default(), link: link.clone(), superseded };
     gateway.inner.relay.registry.register(arrival).unwrap()
 }
 
