@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use relay_core::connection_point::ConnectionPointLimits;
 use relay_core::gateway::{Gateway, Listeners};
 use relay_core::link::DrainReport;
 use relay_core::transport::Listener;
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -425,6 +427,36 @@ async fn a_client_that_stalls_within_its_body_slows_no_other() {
         }
         sender.send(bytes::Bytes::new()).await.unwrap();
         assert_eq!(stalled.await.unwrap().body, "/SMS_MP/stalled");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn four_connection_points_mesh_with_sixteen_instances() {
+    within(async {
+        let backend = Backend::echo_path().await;
+        let mut house = House::before(backend.address);
+        house.connection_point_limits.dial_pace = ConnectionPointLimits::default().dial_pace;
+        let mut instances = Vec::new();
+        for number in 1..=16 {
+            instances.push(Instance::start(&house, number).await);
+        }
+        let links: Vec<SocketAddr> = instances.iter().map(|instance| instance.links).collect();
+        let begun = Instant::now();
+        let points: Vec<_> = (0..4).map(|_| connection_point(&house, &links)).collect();
+        for instance in &instances {
+            instance.until_links(4).await;
+        }
+        println!("64 links after {:?}", begun.elapsed());
+        for instance in &instances {
+            read(&mut instance.client(&house, Http::Two).await, 4).await;
+        }
+        for point in points {
+            assert_eq!(point.stop().await.reset, 0);
+        }
+        for instance in &instances {
+            instance.until_links(0).await;
+        }
     })
     .await;
 }
