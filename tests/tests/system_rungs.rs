@@ -16,7 +16,7 @@ use relay_tests::logs::Logs;
 use relay_tests::roles::{House, SERVICE, address, target, until, within};
 use relay_tests::site::Backend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -102,9 +102,12 @@ impl Site {
     }
 }
 
-/// A port on which nobody listens.
-async fn refused() -> SocketAddr {
-    TcpListener::bind(ANY).await.unwrap().local_addr().unwrap()
+/// A port that refuses connections for as long as the socket is held: nobody else can have it.
+fn refused() -> (TcpSocket, SocketAddr) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(ANY).unwrap();
+    let at = socket.local_addr().unwrap();
+    (socket, at)
 }
 
 /// A port that takes connections and says nothing, as a filter that swallows packets seems to.
@@ -182,7 +185,8 @@ async fn a_link_is_upgraded_through_a_balancer_that_ends_tls() {
             let inner = if shared { site.clients } else { site.https_links };
             let mut tasks = JoinSet::new();
             let at = balancer(&site.house, inner, &mut tasks).await;
-            site.dial(Some(refused().await), Some(at));
+            let (_held, refused) = refused();
+            site.dial(Some(refused), Some(at));
             site.until_links(1).await;
             site.works().await;
             assert!(!logs.with(&["link up", "\"rung\":\"https-upgrade\""]).is_empty());
@@ -196,7 +200,8 @@ async fn a_link_is_upgraded_through_a_balancer_that_ends_tls() {
 async fn a_refused_and_a_silent_port_are_both_passed_over() {
     within(async {
         let mut tasks = JoinSet::new();
-        for at in [refused().await, silent(&mut tasks).await] {
+        let (_held, refused) = refused();
+        for at in [refused, silent(&mut tasks).await] {
             let mut site = Site::start().await;
             site.house.connection_point_limits.dial = Duration::from_millis(300);
             site.dial(Some(at), Some(site.https_links));
@@ -214,12 +219,12 @@ async fn a_better_way_that_opens_is_taken_without_losing_a_request() {
         let logs = Logs::capture();
         let mut site = Site::start().await;
         site.house.connection_point_limits.better_rung = Duration::from_millis(50);
-        // The port of the better rung is reserved and refuses; what listens there later carries.
-        let blocked = refused().await;
+        // The port of the better rung refuses; what listens there later carries.
+        let (held, blocked) = refused();
         site.dial(Some(blocked), Some(site.https_links));
         site.until_links(1).await;
         let mut client = Client::dial(site.clients, &site.house.ca, Http::One).await;
-        let opened = TcpListener::bind(blocked).await.unwrap();
+        let opened = held.listen(16).unwrap();
         let (links, mut tasks) = (site.links, JoinSet::new());
         tasks.spawn(async move {
             while let Ok((mut near, _)) = opened.accept().await {
