@@ -30,6 +30,10 @@ pub(crate) fn count() -> anyhow::Result<Baseline> {
     let benchmark = Command::new(cargo)
         .args(["bench", "--quiet", "--locked", "--package", "relay-benches"])
         .args(["--features", "instructions", "--bench", "instructions"])
+        // In one unit: where code is divided among several, a change anywhere moves what is inlined
+        // elsewhere, by up to 6 % of a count.
+        .env("CARGO_PROFILE_BENCH_CODEGEN_UNITS", "1")
+        .env("CARGO_PROFILE_BENCH_LTO", "fat")
         .args(["--", "--output-format=json"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
