@@ -223,9 +223,16 @@ pub async fn accept_tls<P: AsyncRead + AsyncWrite + Unpin>(
     tls: Arc<ServerConfig>,
     limit: Duration,
 ) -> Result<server::TlsStream<P>, ConnectError> {
-    match tokio::time::timeout(limit, TlsAcceptor::from(tls).accept(pipe)).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(ConnectError::Tls(error)),
+    in_time(limit, TlsAcceptor::from(tls).accept(pipe)).await
+}
+
+/// One step of a handshake, which has `limit` to end.
+pub(super) async fn in_time<T>(
+    limit: Duration,
+    step: impl Future<Output = io::Result<T>>,
+) -> Result<T, ConnectError> {
+    match tokio::time::timeout(limit, step).await {
+        Ok(ended) => ended.map_err(ConnectError::Tls),
         Err(_) => Err(ConnectError::Timeout { limit }),
     }
 }

@@ -11,8 +11,11 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
+/// What the link protocol is called, in ALPN and in the header field `Upgrade`. Our choice.
+pub(super) const LINK_PROTOCOL: &str = "relay-link/1";
+
 /// The ALPN name of a link, so that a link can never be taken for HTTP or the reverse.
-pub const LINK_ALPN: &[u8] = b"relay-link/1";
+pub const LINK_ALPN: &[u8] = LINK_PROTOCOL.as_bytes();
 
 /// A certificate chain, leaf first, and the private key of the leaf.
 #[derive(Debug)]

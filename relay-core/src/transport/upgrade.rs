@@ -16,11 +16,8 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, client, server};
 
-use super::tcp::{ConnectError, is_link, secure, secure_link};
-use super::tls::LINK_ALPN;
-
-/// What an upgrade to a link names, in the header field `Upgrade`. Our choice.
-const PROTOCOL: &str = "relay-link/1";
+use super::tcp::{ConnectError, in_time, is_link, secure, secure_link};
+use super::tls::{LINK_ALPN, LINK_PROTOCOL};
 
 /// Where an upgrade to a link is asked for. Our choice: no published endpoint begins so.
 pub const UPGRADE_PATH: &str = "/relay-link";
@@ -47,11 +44,7 @@ pub async fn greet<P: AsyncRead + AsyncWrite + Unpin>(
     pipe: P,
     limit: Duration,
 ) -> Result<Greeted<P>, ConnectError> {
-    match tokio::time::timeout(limit, LazyConfigAcceptor::new(Acceptor::default(), pipe)).await {
-        Ok(Ok(begun)) => Ok(Greeted(begun)),
-        Ok(Err(error)) => Err(ConnectError::Tls(error)),
-        Err(_) => Err(ConnectError::Timeout { limit }),
-    }
+    in_time(limit, LazyConfigAcceptor::new(Acceptor::default(), pipe)).await.map(Greeted)
 }
 
 impl<P: AsyncRead + AsyncWrite + Unpin> Greeted<P> {
@@ -74,11 +67,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Greeted<P> {
         tls: Arc<ServerConfig>,
         limit: Duration,
     ) -> Result<server::TlsStream<P>, ConnectError> {
-        match tokio::time::timeout(limit, self.0.into_stream(tls)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(ConnectError::Tls(error)),
-            Err(_) => Err(ConnectError::Timeout { limit }),
-        }
+        in_time(limit, self.0.into_stream(tls)).await
     }
 
     /// Goes on with the handshake of a link: the peer must speak the link protocol.
@@ -108,14 +97,14 @@ pub fn asks_for_link(method: &Method, path: &str, fields: &HeaderMap) -> bool {
     // RFC 9110, section 7.8: without the option in `Connection` the field is somebody else's.
     method == Method::GET
         && path == UPGRADE_PATH
-        && names(UPGRADE, PROTOCOL)
+        && names(UPGRADE, LINK_PROTOCOL)
         && names(CONNECTION, "upgrade")
 }
 
 /// The fields of an answer that grants what [`asks_for_link`] found.
 pub fn grant_link(fields: &mut HeaderMap) {
     fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    fields.insert(UPGRADE, HeaderValue::from_static(PROTOCOL));
+    fields.insert(UPGRADE, HeaderValue::from_static(LINK_PROTOCOL));
 }
 
 /// Makes a link of a connected pipe to an HTTPS port: TLS as `https` says towards the first name,
@@ -152,7 +141,7 @@ where
     let request = Request::get(UPGRADE_PATH)
         .header(HOST, server_name)
         .header(CONNECTION, "upgrade")
-        .header(UPGRADE, PROTOCOL)
+        .header(UPGRADE, LINK_PROTOCOL)
         .body(Empty::<bytes::Bytes>::new())
         .map_err(|_| ConnectError::BadName(server_name.to_owned()))?;
     let asked = async move {
