@@ -15,6 +15,7 @@ use relay_core::gateway::{AnswerBody, Balance, Gateway};
 use relay_core::link::Incoming;
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_tests::roles::{House, Rogue, target, until, within};
+use tokio::task::JoinHandle;
 
 /// What a connection point does with a request.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +100,12 @@ async fn ask(gateway: &Gateway) -> Response<AnswerBody<Empty<Bytes>>> {
     gateway.handle(request).await
 }
 
+/// Asks once, while the test goes on.
+fn asking(gateway: &Gateway) -> JoinHandle<StatusCode> {
+    let gateway = gateway.clone();
+    tokio::spawn(async move { ask(&gateway).await.status() })
+}
+
 /// Asks `times`, one after the other, and reads each answer to its end.
 async fn ask_on(gateway: &Gateway, times: usize) {
     for _ in 0..times {
@@ -144,10 +151,10 @@ async fn one_that_refuses_everything_sits_out_after_five_and_comes_back() {
             let [refused, others @ ..] = asked([&bad, &one, &two]);
             assert_eq!((refused, others.iter().sum()), (5, 60));
             bad.behaves(Manner::Answers);
-            tokio::time::sleep(Duration::from_secs(29)).await;
+            tokio::time::advance(Duration::from_secs(29)).await;
             ask_on(&gateway, 30).await;
             assert_eq!(asked([&bad, &one, &two]), [0, 15, 15]);
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::advance(Duration::from_secs(1)).await;
             ask_on(&gateway, 30).await;
             assert_eq!(asked([&bad, &one, &two]), [10, 10, 10]);
         }
@@ -228,10 +235,7 @@ async fn the_least_busy_is_asked_while_another_holds_requests() {
         let house = house(Balance::LeastInFlight);
         let gateway = house.gateway(1);
         let busy = Member::join(&house, &gateway, "busy", Manner::Holds).await;
-        let waiting = tokio::spawn({
-            let gateway = gateway.clone();
-            async move { ask(&gateway).await.status() }
-        });
+        let waiting = asking(&gateway);
         until(|| busy.asked() == 1).await;
         let _one = Member::join(&house, &gateway, "one", Manner::Answers).await;
         ask_on(&gateway, 30).await;
@@ -333,10 +337,7 @@ async fn a_client_that_goes_away_tells_nothing_of_the_link() {
         let house = house(Balance::Custom(Arc::clone(&recorder) as _));
         let gateway = house.gateway(1);
         let member = Member::join(&house, &gateway, "a", Manner::Holds).await;
-        let asking = tokio::spawn({
-            let gateway = gateway.clone();
-            async move { ask(&gateway).await.status() }
-        });
+        let asking = asking(&gateway);
         until(|| member.asked() == 1).await;
         assert_eq!(*recorder.outcomes.lock().unwrap(), []);
         asking.abort();
@@ -369,15 +370,12 @@ async fn what_a_link_refuses_because_it_drains_is_not_held_against_it() {
         let house = house(Balance::Custom(Arc::clone(&recorder) as _));
         let gateway = house.gateway(1);
         let rogue = house.rogue_connection_point(&gateway, Config::default()).await;
-        let asking = tokio::spawn({
-            let gateway = gateway.clone();
-            async move { ask(&gateway).await.status() }
-        });
+        let asking = asking(&gateway);
         let mut incoming = rogue.link.accept().await.unwrap();
         let link = rogue.link.clone();
         tokio::spawn(async move { link.drain(Duration::from_secs(10)).await });
-        // A paused clock goes on when nothing else does: the gateway has heard of it.
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        // The first PING of this link is the one behind the GOAWAY: the gateway has heard of it.
+        until(|| rogue.link.stats().round_trip.is_some()).await;
         incoming.send.reset(StreamCode::REFUSED);
         assert_eq!(asking.await.unwrap(), StatusCode::SERVICE_UNAVAILABLE);
         let told = recorder.outcomes.lock().unwrap();

@@ -1,5 +1,7 @@
 //! Links through squid and tinyproxy.
 
+use std::path::PathBuf;
+
 use relay_core::connection_point::GatewayAddress;
 use relay_core::gateway::Listeners;
 use relay_core::transport::{
@@ -23,13 +25,19 @@ fn tools_are_required() -> bool {
     is("CI", "true") && is("RELAY_REQUIRE_TOOLS", "1")
 }
 
-/// Everything a real proxy is asked here.
-async fn a_proxy_is_asked(program: Program) {
-    let Some(path) = program.find() else {
+/// Where `program` is, unless the test is to be skipped, which is said.
+fn find(program: Program) -> Option<PathBuf> {
+    let path = program.find();
+    if path.is_none() {
         assert!(!tools_are_required(), "not installed: {program:?}");
         println!("skipped: {program:?} cannot be started; install it to run this test");
-        return;
-    };
+    }
+    path
+}
+
+/// Everything a real proxy is asked here.
+async fn a_proxy_is_asked(program: Program) {
+    let Some(path) = find(program) else { return };
     let gateway = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let elsewhere = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let port = gateway.local_addr().port();
@@ -114,11 +122,7 @@ async fn tinyproxy_carries_a_link_and_says_why_it_does_not() {
 
 /// A whole connection point is behind the proxy, and goes through it.
 async fn a_connection_point_is_carried(program: Program) {
-    let Some(path) = program.find() else {
-        assert!(!tools_are_required(), "not installed: {program:?}");
-        println!("skipped: {program:?} cannot be started; install it to run this test");
-        return;
-    };
+    let Some(path) = find(program) else { return };
     let clients = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
     let at = clients.local_addr();
     let running = program.start(&path, at.port()).await;
