@@ -12,6 +12,7 @@ pub mod carriers;
 pub mod client;
 pub mod logs;
 pub mod pki;
+pub mod quic;
 pub mod roles;
 pub mod seeds;
 pub mod site;

@@ -38,7 +38,7 @@ where
     let (incoming, accepted) = mpsc::channel(accept_max);
     let shared = Shared::new(accepted);
     let driver = Driver::new(pipe, mux, Arc::clone(&shared), incoming);
-    Ok((Link { shared: Arc::new(Owner(shared)) }, driver))
+    Ok((Link::of(shared), driver))
 }
 
 /// Openers that may wait for a stream on one link. Beyond that an overload is told at once, and not
@@ -163,6 +163,11 @@ fn ended() -> LinkError {
 }
 
 impl Link {
+    /// The first handle of a link.
+    pub(super) fn of(shared: Arc<Shared>) -> Self {
+        Self { shared: Arc::new(Owner(shared)) }
+    }
+
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared.0
     }

@@ -49,6 +49,8 @@ mod agenda;
 mod cell;
 mod driver;
 mod handle;
+#[cfg(feature = "quic")]
+mod quic;
 mod recv;
 mod send;
 mod shared;
@@ -58,6 +60,8 @@ pub use driver::Driver;
 pub use handle::{
     DrainReport, End, Incoming, Link, LinkStats, OPENERS_WAITING_MAX, OpenFailed, new,
 };
+#[cfg(feature = "quic")]
+pub use quic::{QuicDriver, new_quic};
 pub use recv::{Head, RecvError, RecvStream};
 pub use send::SendStream;
 

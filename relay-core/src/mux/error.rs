@@ -50,6 +50,12 @@ pub enum FrameError {
         /// The stream it named.
         stream: StreamId,
     },
+    /// A half that ends inside a frame, or before its head. Over QUIC only.
+    #[error("stream {stream} ends inside a frame")]
+    CutShort {
+        /// The stream it names.
+        stream: StreamId,
+    },
 }
 
 /// Why a peer's preface or hello cannot be accepted. The peer's fault; ends the link.
@@ -176,6 +182,12 @@ pub enum LinkError {
         /// What was done too often.
         what: &'static str,
     },
+    /// Something on the control stream that has no business there. Over QUIC only; the peer's fault.
+    #[error("protocol error by the peer on the control stream: {what}")]
+    Control {
+        /// What is wrong.
+        what: &'static str,
+    },
     /// The peer sent nothing, not even a PONG, for too long.
     #[error("the peer has been silent for too long")]
     Silent,
@@ -217,6 +229,7 @@ impl LinkError {
             Self::Abuse { .. } => 0x09,
             Self::Silent => 0x0a,
             Self::Lost { .. } => 0x0b,
+            Self::Control { .. } => 0x0c,
             Self::ClosedByPeer { code, .. } => *code,
         }
     }

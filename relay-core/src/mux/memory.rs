@@ -140,7 +140,7 @@ impl Drop for Lease {
 
 /// The floors of the streams that one side may have open at once.
 #[derive(Debug)]
-pub(super) struct Floors {
+pub(crate) struct Floors {
     octets_each: u64,
     streams: u32,
     streams_max: u32,
@@ -150,7 +150,7 @@ pub(super) struct Floors {
 impl Floors {
     /// Floors of `octets_each` for up to `streams_max` streams. Without a budget all are there at
     /// once; else the first of them, or as many of these as are left.
-    pub(super) fn new(octets_each: u32, streams_max: u32, budget: Option<MemoryBudget>) -> Self {
+    pub(crate) fn new(octets_each: u32, streams_max: u32, budget: Option<MemoryBudget>) -> Self {
         let first = match &budget {
             None => streams_max,
             Some(_) => streams_max.min(STREAMS_LEASED_FIRST),
@@ -162,12 +162,12 @@ impl Floors {
     }
 
     /// Streams that may be open at once, as far as memory goes.
-    pub(super) fn streams(&self) -> u32 {
+    pub(crate) fn streams(&self) -> u32 {
         self.streams
     }
 
     /// Octets reserved.
-    pub(super) fn held(&self) -> u64 {
+    pub(crate) fn held(&self) -> u64 {
         self.lease.held()
     }
 
@@ -175,7 +175,7 @@ impl Floors {
     ///
     /// Twice as many each time: few looks at the budget, and the peer hears of them long before it
     /// has used up what it has.
-    pub(super) fn grow(&mut self, open: u64) -> bool {
+    pub(crate) fn grow(&mut self, open: u64) -> bool {
         let is_wanted = open * 2 >= u64::from(self.streams) && self.streams < self.streams_max;
         if !is_wanted {
             return false;
@@ -187,7 +187,7 @@ impl Floors {
 
     /// Gives one floor back if others need it. Called as a stream ends, so that no promise is
     /// taken back: the end of one stream then simply allows no other.
-    pub(super) fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         if self.streams > STREAMS_LEASED_FIRST && self.lease.is_tight() {
             self.streams -= 1;
             self.lease.give_back(self.octets_each);

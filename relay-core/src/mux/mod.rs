@@ -78,6 +78,8 @@ pub use error::{FrameError, HelloError, LinkError, OpenError, SendError, StreamC
 pub use event::Event;
 pub use frame::{Flags, FrameLimits, GOAWAY_TEXT_MAX, HEADER_LEN, Header, Kind, Side, StreamId};
 pub use hello::{HELLO_MAX, HELLO_TEXT_MAX, Hello, MAGIC, PREFACE_LEN, Preface, VERSIONS};
+#[cfg(feature = "quic")]
+pub(crate) use memory::Floors;
 pub use memory::MemoryBudget;
 pub use table::{IdHasher, IdMap};
 pub use window::WINDOW_MAX;

@@ -137,6 +137,10 @@ pub enum ConnectError {
     /// The handshake failed: a certificate that is not of the site, expired, or of another name.
     #[error("TLS handshake failed: {0}")]
     Tls(io::Error),
+    /// A QUIC connection did not come about: a certificate that is not of the site, expired, or of
+    /// another name, or a peer that speaks no QUIC.
+    #[error("QUIC handshake failed: {0}")]
+    Quic(Box<str>),
     /// The name to verify is neither a DNS name nor an address. The configuration's fault.
     #[error("`{0}` is not a name that a certificate can carry")]
     BadName(String),

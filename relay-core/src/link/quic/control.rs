@@ -1,0 +1,196 @@
+//! The control stream: hello, and the two words of a drain.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, BytesMut};
+use quinn::{RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::mux::{Hello, LinkError, PREFACE_LEN, Preface, Side};
+
+/// The sender takes no new streams, and asks how many the peer has opened.
+const DRAIN: [u8; 4] = [0x10, 0, 0, 0];
+
+/// The sender opens no more streams; eight octets say how many it has opened.
+const LAST: [u8; 4] = [0x11, 0, 0, 8];
+
+/// Octets read at once.
+const PORTION: usize = 512;
+
+/// What the peer says on its control stream.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Word {
+    /// Its hello; the first word.
+    Hello(Box<Hello>),
+    /// It takes no new streams.
+    Drain,
+    /// It opens no more streams than this.
+    Last(u64),
+}
+
+/// Takes what the peer says apart, whatever the portions in which it comes.
+#[derive(Debug)]
+pub(super) struct Listener {
+    side: Side,
+    input: BytesMut,
+    hello: Option<Preface>,
+    heard_hello: bool,
+}
+
+impl Listener {
+    pub(super) fn new(side: Side) -> Self {
+        Self { side, input: BytesMut::new(), hello: None, heard_hello: false }
+    }
+
+    /// The next word, once it is there whole.
+    pub(super) fn next(&mut self) -> Result<Option<Word>, LinkError> {
+        if self.heard_hello {
+            return self.next_behind_hello();
+        }
+        let preface = match self.hello {
+            Some(preface) => preface,
+            None => {
+                let Some((raw, _)) = self.input.split_first_chunk::<PREFACE_LEN>() else {
+                    return Ok(None);
+                };
+                let preface = Preface::decode(raw, self.side)?;
+                self.input.advance(PREFACE_LEN);
+                *self.hello.insert(preface)
+            }
+        };
+        let len = usize::try_from(preface.hello_len).unwrap_or(usize::MAX);
+        if self.input.len() < len {
+            return Ok(None);
+        }
+        let hello = Hello::decode(&self.input.split_to(len))?;
+        self.heard_hello = true;
+        Ok(Some(Word::Hello(Box::new(hello))))
+    }
+
+    fn next_behind_hello(&mut self) -> Result<Option<Word>, LinkError> {
+        let Some((header, rest)) = self.input.split_first_chunk::<4>() else { return Ok(None) };
+        match *header {
+            DRAIN => {
+                self.input.advance(DRAIN.len());
+                Ok(Some(Word::Drain))
+            }
+            LAST => {
+                let Some((count, _)) = rest.split_first_chunk::<8>() else { return Ok(None) };
+                let count = u64::from_be_bytes(*count);
+                self.input.advance(LAST.len() + 8);
+                Ok(Some(Word::Last(count)))
+            }
+            _ => Err(LinkError::Control { what: "an unknown word" }),
+        }
+    }
+}
+
+/// Both halves of the control stream.
+#[derive(Debug)]
+pub(super) struct Control {
+    send: SendStream,
+    recv: RecvStream,
+    output: BytesMut,
+    listener: Listener,
+}
+
+impl Control {
+    pub(super) fn new(side: Side, hello: &Hello, (send, recv): (SendStream, RecvStream)) -> Self {
+        let output = hello.encode(side).as_slice().into();
+        Self { send, recv, output, listener: Listener::new(side) }
+    }
+
+    pub(super) fn say_drain(&mut self) {
+        self.output.extend_from_slice(&DRAIN);
+    }
+
+    pub(super) fn say_last(&mut self, opened: u64) {
+        self.output.extend_from_slice(&LAST);
+        self.output.extend_from_slice(&opened.to_be_bytes());
+    }
+
+    /// Writes what is to be said. A failure is the connection's, which tells of it itself.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) {
+        while !self.output.is_empty() {
+            let Poll::Ready(Ok(written)) =
+                AsyncWrite::poll_write(Pin::new(&mut self.send), cx, &self.output)
+            else {
+                return;
+            };
+            self.output.advance(written);
+        }
+    }
+
+    /// The peer's next word.
+    ///
+    /// # Errors
+    ///
+    /// [`LinkError`]; the link must be closed.
+    pub(super) fn poll_word(&mut self, cx: &mut Context<'_>) -> Poll<Result<Word, LinkError>> {
+        loop {
+            if let Some(word) = self.listener.next()? {
+                return Poll::Ready(Ok(word));
+            }
+            let mut portion = [0; PORTION];
+            let mut portion = ReadBuf::new(&mut portion);
+            match AsyncRead::poll_read(Pin::new(&mut self.recv), cx, &mut portion) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) if !portion.filled().is_empty() => {
+                    self.listener.input.extend_from_slice(portion.filled());
+                }
+                // Where the connection has ended, that is the reason, and comes before.
+                Poll::Ready(_) => {
+                    return Poll::Ready(Err(LinkError::Control { what: "it has ended" }));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mux::{Config, HelloError};
+
+    /// What a dialer understands of `octets` in portions of `portion`.
+    fn hear(octets: &[u8], portion: usize) -> Result<Vec<Word>, LinkError> {
+        let mut listener = Listener::new(Side::Dialer);
+        let mut words = Vec::new();
+        for part in octets.chunks(portion) {
+            listener.input.extend_from_slice(part);
+            while let Some(word) = listener.next()? {
+                words.push(word);
+            }
+        }
+        Ok(words)
+    }
+
+    // [QUIC-05] + [QUIC-20] +
+    #[test]
+    fn hello_drain_and_last_are_heard_in_whatever_portions_they_come() {
+        let hello = Hello::of(&Config::default());
+        let mut octets = hello.encode(Side::Listener);
+        octets.extend([DRAIN, LAST].concat());
+        octets.extend(77u64.to_be_bytes());
+        for portion in [1, 3, octets.len()] {
+            let words = hear(&octets, portion).unwrap();
+            let expected = [Word::Hello(Box::new(hello.clone())), Word::Drain, Word::Last(77)];
+            assert_eq!(words, expected);
+        }
+    }
+
+    // [QUIC-05] - [QUIC-07] -
+    #[test]
+    fn anything_else_is_refused() {
+        let hello = Hello::of(&Config::default());
+        let own_role = hear(&hello.encode(Side::Dialer), 9).unwrap_err();
+        assert_eq!(own_role, LinkError::Hello(HelloError::Role { role: 0 }));
+        let garbage = hear(b"GET / HTTP/1.1\r\n\r\n", 4).unwrap_err();
+        assert_eq!(garbage, LinkError::Hello(HelloError::BadMagic));
+        for word in [[0x10, 0, 0, 1], [0x11, 0, 0, 9], [0x12, 0, 0, 0], [0; 4]] {
+            let octets = [&hello.encode(Side::Listener)[..], &word].concat();
+            assert!(matches!(hear(&octets, 5), Err(LinkError::Control { .. })), "{word:?}");
+        }
+    }
+}
