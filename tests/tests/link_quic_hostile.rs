@@ -1,0 +1,302 @@
+//! Peers over QUIC that break the rules, or may not be there at all.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use quinn::{ApplicationClose, Connection, ConnectionError, RecvStream, SendStream};
+use relay_core::link::{End, Link, RecvError, new_quic};
+use relay_core::mux::{
+    Config, FrameError, Hello, HelloError, LinkError, Side, StreamCode, StreamId,
+};
+use relay_core::transport::{
+    ConnectError, LINK_ALPN, QuicListener, dial_quic, link_client_config, link_server_config,
+};
+use relay_tests::pki::SiteCa;
+use relay_tests::quic::{ANY, HANDSHAKE, NAME, config, connections};
+use relay_tests::roles::within;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::task::JoinHandle;
+
+/// A gateway's end of a link, and a dialer in the test's hands.
+struct Rogue {
+    link: Link,
+    driver: JoinHandle<LinkError>,
+    connection: Connection,
+}
+
+impl Rogue {
+    async fn with(config: Config) -> Self {
+        let [near, connection] = connections().await;
+        let (link, driver) = new_quic(near, Side::Listener, config).unwrap();
+        Self { link, driver: tokio::spawn(driver), connection }
+    }
+
+    /// Begins the control stream with `octets`.
+    async fn control(&self, octets: &[u8]) -> (SendStream, RecvStream) {
+        let (mut send, recv) = self.connection.open_bi().await.unwrap();
+        send.write_all(octets).await.unwrap();
+        (send, recv)
+    }
+
+    /// A dialer that has said hello.
+    async fn greeted() -> (Self, (SendStream, RecvStream)) {
+        let rogue = Self::with(config(8)).await;
+        let hello = Hello::of(&config(8)).encode(Side::Dialer);
+        let control = rogue.control(&hello).await;
+        rogue.link.established().await.unwrap();
+        (rogue, control)
+    }
+
+    /// Opens a stream with `octets`; ends it if so.
+    async fn stream(&self, octets: &[u8], fin: bool) -> (SendStream, RecvStream) {
+        let (mut send, recv) = self.connection.open_bi().await.unwrap();
+        send.write_all(octets).await.unwrap();
+        if fin {
+            send.finish().unwrap();
+        }
+        (send, recv)
+    }
+
+    /// Why the link has ended; the dialer is told the same.
+    async fn ended(self) -> LinkError {
+        let why = self.driver.await.unwrap();
+        let ConnectionError::ApplicationClosed(ApplicationClose { error_code, reason }) =
+            self.connection.closed().await
+        else {
+            panic!("the dialer is told")
+        };
+        assert_eq!(error_code.into_inner(), u64::from(why.code()));
+        assert!(why.to_string().starts_with(std::str::from_utf8(&reason).unwrap()));
+        assert_eq!(self.link.close_reason(), Some(why.clone()));
+        why
+    }
+}
+
+// [QUIC-05] - [QUIC-06] -
+#[tokio::test]
+async fn a_control_stream_that_is_none_ends_the_link() {
+    within(async {
+        let rogue = Rogue::with(config(8)).await;
+        let _control = rogue.control(b"GET / HTTP/1.1\r\nhost: gateway.test\r\n\r\n").await;
+        assert_eq!(rogue.ended().await, LinkError::Hello(HelloError::BadMagic));
+
+        let rogue = Rogue::with(config(8)).await;
+        let _control = rogue.control(&Hello::of(&config(8)).encode(Side::Listener)).await;
+        assert_eq!(rogue.ended().await, LinkError::Hello(HelloError::Role { role: 1 }));
+
+        let soon = Config { hello_timeout: Duration::from_millis(20), ..config(8) };
+        let rogue = Rogue::with(soon.clone()).await;
+        assert_eq!(rogue.ended().await, LinkError::HelloTimeout);
+        // A part of a hello is none.
+        let rogue = Rogue::with(soon).await;
+        let _control = rogue.control(&Hello::of(&config(8)).encode(Side::Dialer)[..50]).await;
+        assert_eq!(rogue.ended().await, LinkError::HelloTimeout);
+    })
+    .await;
+}
+
+// [QUIC-07] - [QUIC-20] - [QUIC-22] -
+#[tokio::test]
+async fn words_out_of_turn_end_the_link() {
+    within(async {
+        let drain = [0x10, 0, 0, 0];
+        let last = [0x11, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0];
+        for words in [&[drain, drain].concat()[..], &last, &[0xff; 4]] {
+            let (rogue, (mut send, _recv)) = Rogue::greeted().await;
+            send.write_all(words).await.unwrap();
+            let why = rogue.ended().await;
+            assert!(matches!(why, LinkError::Control { .. }), "{why:?}");
+        }
+        for is_reset in [false, true] {
+            let (rogue, (mut send, _recv)) = Rogue::greeted().await;
+            let ended = if is_reset { send.reset(0u32.into()) } else { send.finish() };
+            ended.unwrap();
+            assert_eq!(rogue.ended().await, LinkError::Control { what: "it has ended" });
+        }
+    })
+    .await;
+}
+
+// [QUIC-12] - [QUIC-14] - [QUIC-15] - [QUIC-16] -
+#[tokio::test]
+async fn a_stream_that_is_no_exchange_ends_the_link() {
+    within(async {
+        let stream = StreamId::from_wire(2);
+        let head = [1, 0, 0, 1, b'h'];
+        let too_long = FrameError::TooLong { payload_len: 0x4000, limit: 16_376 };
+        let cut = FrameError::CutShort { stream };
+        for (octets, fin, expected) in [
+            (vec![1, 0, 0x40, 0], false, too_long),
+            (vec![1, 0, 0x40], true, cut),
+            (vec![], true, cut),
+            ([&head[..], &[0, 0, 0, 2, 7]].concat(), true, cut),
+            ([&head[..], &[0, 0, 0, 0]].concat(), false, FrameError::EmptyData { stream }),
+            (b"GET / HTTP/1.1".to_vec(), false, FrameError::UnknownKind { kind: b'G' }),
+        ] {
+            let (rogue, _control) = Rogue::greeted().await;
+            let _stream = rogue.stream(&octets, fin).await;
+            assert_eq!(rogue.ended().await, LinkError::Frame(expected), "{octets:?}");
+        }
+        let (rogue, _control) = Rogue::greeted().await;
+        let _stream = rogue.stream(&[0, 0, 0, 1, 7], false).await;
+        assert!(matches!(rogue.ended().await, LinkError::StreamState { .. }));
+    })
+    .await;
+}
+
+// [QUIC-17] +-
+#[tokio::test]
+async fn a_stream_that_is_reset_before_its_head_is_there_was_never_opened() {
+    within(async {
+        let (rogue, _control) = Rogue::greeted().await;
+        // More than may be open at once: each gives its place back.
+        for _ in 0..20 {
+            let (mut send, mut recv) = rogue.stream(&[1, 0, 0, 9, b'h'], false).await;
+            send.reset(0x200u32.into()).unwrap();
+            recv.stop(((1 << 32) | 0x200u64).try_into().unwrap()).unwrap();
+        }
+        let _stream = rogue.stream(&[1, 0, 0, 1, b'h'], true).await;
+        let incoming = rogue.link.accept().await.unwrap();
+        assert_eq!((incoming.id.number(), &incoming.head[..]), (42, &b"h"[..]));
+        rogue.link.close();
+        assert_eq!(rogue.ended().await, LinkError::ClosedHere);
+    })
+    .await;
+}
+
+// [QUIC-18] +
+#[tokio::test]
+async fn either_half_of_a_reset_aborts_both_halves_of_a_stream() {
+    within(async {
+        let (rogue, _control) = Rogue::greeted().await;
+        let code = (1 << 32) | 0x200u64;
+        for by_stop in [false, true] {
+            let (mut send, mut recv) = rogue.stream(&[1, 0, 0, 1, b'h'], false).await;
+            let mut incoming = rogue.link.accept().await.unwrap();
+            if by_stop {
+                recv.stop(code.try_into().unwrap()).unwrap();
+            } else {
+                send.reset(0x200u32.into()).unwrap();
+            }
+            let reset = RecvError::Reset(StreamCode(0x200));
+            // Looks for nothing else, so a stop alone would leave it waiting.
+            incoming.send.stopped().await;
+            assert_eq!(incoming.recv.read_chunk().await, Err(reset));
+        }
+        rogue.link.close();
+        rogue.ended().await;
+    })
+    .await;
+}
+
+// [QUIC-06] -
+#[tokio::test]
+async fn a_stream_that_overtakes_the_hello_waits_for_it() {
+    within(async {
+        let rogue = Rogue::with(config(8)).await;
+        let (mut control, _recv) = rogue.connection.open_bi().await.unwrap();
+        let _stream = rogue.stream(&[1, 0, 0, 1, b'h'], true).await;
+        let hello = Hello::of(&config(8)).encode(Side::Dialer);
+        control.write_all(&hello[..20]).await.unwrap();
+        assert!(rogue.link.peer().is_none());
+        control.write_all(&hello[20..]).await.unwrap();
+        assert_eq!(rogue.link.accept().await.unwrap().head, Bytes::from_static(b"h"));
+        rogue.link.close();
+        rogue.ended().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_dialer_that_lets_no_stream_be_opened_leaves_openers_waiting() {
+    within(async {
+        let (rogue, _control) = Rogue::greeted().await;
+        let opened = rogue.link.try_open(Bytes::from_static(b"h"), End::NoPayload);
+        assert!(opened.unwrap().is_none(), "it was granted none");
+        rogue.link.close();
+        rogue.ended().await;
+    })
+    .await;
+}
+
+/// What becomes of a handshake, at the gateway and at the dialer.
+async fn handshake(
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+) -> (Result<Connection, ConnectError>, Result<ConnectionError, ConnectError>) {
+    let listener = QuicListener::bind(ANY, server).unwrap();
+    let port = listener.local_addr().port();
+    let accept = async { listener.accept().await.accept(HANDSHAKE).await };
+    let dial = async {
+        // In TLS 1.3 the dialer hears only later that it was refused.
+        let connection = dial_quic("127.0.0.1", port, NAME, client).await?;
+        Ok(connection.closed().await)
+    };
+    tokio::join!(accept, dial)
+}
+
+// [QUIC-01] -
+#[tokio::test]
+async fn who_has_no_certificate_of_the_site_is_refused_and_told_why() {
+    within(async {
+        let (ca, foreign) = (SiteCa::new(), SiteCa::new());
+        let server = || link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
+        let nobody = ca.client_tls(LINK_ALPN);
+        let stranger = link_client_config(&foreign.connection_point(), &ca.anchors()).unwrap();
+        for client in [nobody, stranger] {
+            let (at_gateway, at_dialer) = handshake(server(), client).await;
+            assert!(matches!(at_gateway, Err(ConnectError::Quic(_))), "{at_gateway:?}");
+            let why = at_dialer.unwrap();
+            assert!(matches!(why, ConnectionError::ConnectionClosed(_)), "{why:?}");
+        }
+        let doubter = link_client_config(&ca.connection_point(), &foreign.anchors()).unwrap();
+        let (at_gateway, at_dialer) = handshake(server(), doubter).await;
+        assert!(at_gateway.is_err() && matches!(at_dialer, Err(ConnectError::Quic(_))));
+    })
+    .await;
+}
+
+// [QUIC-01] -
+#[tokio::test]
+async fn who_speaks_another_protocol_is_refused() {
+    within(async {
+        let ca = SiteCa::new();
+        let server = link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
+        let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+        let mut other = (*client).clone();
+        other.alpn_protocols = vec![b"h3".to_vec()];
+        let (at_gateway, at_dialer) = handshake(Arc::clone(&server), Arc::new(other)).await;
+        assert!(at_gateway.is_err() && at_dialer.is_err());
+        // TLS takes what both sides name; a link does not.
+        let (mut server, mut client) = ((*server).clone(), (*client).clone());
+        server.alpn_protocols = vec![b"h3".to_vec()];
+        client.alpn_protocols = vec![b"h3".to_vec()];
+        let (at_gateway, at_dialer) = handshake(Arc::new(server), Arc::new(client)).await;
+        assert!(matches!(at_gateway, Err(ConnectError::NotALink)), "{at_gateway:?}");
+        assert!(matches!(at_dialer, Err(ConnectError::NotALink)), "{at_dialer:?}");
+    })
+    .await;
+}
+
+// [QUIC-02] -
+#[tokio::test]
+async fn a_connection_that_is_no_link_yet_may_use_the_control_stream_alone() {
+    within(async {
+        let [near, far] = connections().await;
+        let _control = far.open_bi().await.unwrap();
+        let blocked = |connection: Connection| async move {
+            let (bi, uni) = (connection.open_bi(), connection.open_uni());
+            tokio::select! {
+                biased;
+                _ = bi => false,
+                _ = uni => false,
+                () = std::future::ready(()) => true,
+            }
+        };
+        assert!(blocked(far).await && blocked(near).await);
+    })
+    .await;
+}
