@@ -84,7 +84,7 @@ impl Relay {
         let links = listener().await;
         let (clients_at, links_at) = (clients.local_addr(), links.local_addr());
         let gateway = gateway(&ca);
-        let listeners = Listeners { clients, links: Some(links), https_links: None };
+        let listeners = Listeners { clients, links: Some(links), https_links: None, quic: None };
         let serving = gateway.clone().serve(listeners, std::future::pending());
         tasks.spawn(async move { _ = serving.await });
         let connection_point = connection_point(&ca, links_at, backend);
@@ -300,6 +300,7 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
             instance: Instance::FIRST,
             host: links.ip().to_string(),
             tcp_tls_port: Some(links.port()),
+            quic_port: None,
             https_port: None,
             server_name: HOST.to_owned(),
             https_name: HOST.to_owned(),

@@ -177,6 +177,7 @@ pub fn address(instance: u64, port: u16) -> GatewayAddress {
         instance: Instance::new(instance).unwrap(),
         host: "127.0.0.1".to_owned(),
         tcp_tls_port: Some(port),
+        quic_port: None,
         https_port: None,
         server_name: SERVICE.to_owned(),
         https_name: SERVICE.to_owned(),

@@ -65,7 +65,7 @@ impl Instance {
         let addresses = [clients.local_addr(), links.local_addr()];
         let gateway = house.gateway(number);
         let serving = gateway.clone();
-        let listeners = Listeners { clients, links: Some(links), https_links: None };
+        let listeners = Listeners { clients, links: Some(links), https_links: None, quic: None };
         let running =
             Running::start(|stop| async move { serving.serve(listeners, told(stop)).await });
         let [clients, links] = addresses;
@@ -207,7 +207,7 @@ async fn a_connection_point_waits_for_an_instance_that_starts_later() {
         let at = clients.local_addr();
         let gateway = house.gateway(1);
         let serving = gateway.clone();
-        let listeners = Listeners { clients, links: Some(reserved), https_links: None };
+        let listeners = Listeners { clients, links: Some(reserved), https_links: None, quic: None };
         let _running =
             Running::start(|stop| async move { serving.serve(listeners, told(stop)).await });
         until(|| gateway.links() == 1).await;

@@ -54,7 +54,8 @@ impl Site {
             stop,
             tasks: JoinSet::new(),
         };
-        let listeners = Listeners { clients, links: Some(links), https_links: Some(https_links) };
+        let listeners =
+            Listeners { clients, links: Some(links), https_links: Some(https_links), quic: None };
         let stopped = site.stopped();
         site.tasks.spawn(async move {
             let _backend = backend;

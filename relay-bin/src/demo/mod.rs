@@ -72,6 +72,8 @@ pub(crate) enum Transport {
     TcpTls,
     /// The clients' HTTPS port alone
     Https,
+    /// QUIC alone
+    Quic,
 }
 
 /// How the demonstration ended.

@@ -15,8 +15,8 @@ use relay_core::connection_point::{
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
-    Instance, Listener, backend_client_config, client_edge_config, link_client_config,
-    link_server_config,
+    Instance, Listener, QuicListener, backend_client_config, client_edge_config,
+    link_client_config, link_server_config,
 };
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -81,12 +81,21 @@ pub(crate) async fn start_relay(
     for instance in Instance::first(instances) {
         let clients = listener().await?;
         let links = listener().await?;
+        let identity = ca.issue_server(vec![HOST.to_owned()])?.identity();
+        let link_tls = link_server_config(&identity, &anchors)?;
+        let quic = match transport {
+            Transport::Quic => Some(quic_listener(Arc::clone(&link_tls))?),
+            _ => None,
+        };
         relay.clients.push(clients.local_addr());
         gateways.push(GatewayAddress {
             instance,
             host: Ipv4Addr::LOCALHOST.to_string(),
-            tcp_tls_port: (transport != Transport::Https).then(|| links.local_addr().port()),
-            https_port: (transport != Transport::TcpTls).then(|| clients.local_addr().port()),
+            tcp_tls_port: matches!(transport, Transport::Auto | Transport::TcpTls)
+                .then(|| links.local_addr().port()),
+            quic_port: quic.as_ref().map(|it| it.local_addr().port()),
+            https_port: matches!(transport, Transport::Auto | Transport::Https)
+                .then(|| clients.local_addr().port()),
             server_name: HOST.to_owned(),
             https_name: HOST.to_owned(),
         });
@@ -97,15 +106,12 @@ pub(crate) async fn start_relay(
             instance,
             endpoints: Arc::clone(&published),
             client_tls: Arc::clone(&edge),
-            link_tls: link_server_config(
-                &ca.issue_server(vec![HOST.to_owned()])?.identity(),
-                &anchors,
-            )?,
+            link_tls,
             balance: Balance::default(),
             limits,
         });
         let stopped = until(stopped.clone());
-        let listeners = Listeners { clients, links: Some(links), https_links: None };
+        let listeners = Listeners { clients, links: Some(links), https_links: None, quic };
         relay.roles.spawn(async move { _ = gateway.serve(listeners, stopped).await });
     }
 
@@ -128,6 +134,12 @@ pub(crate) async fn start_relay(
 /// A loopback port of the system's choosing.
 async fn listener() -> anyhow::Result<Listener> {
     Listener::bind((Ipv4Addr::LOCALHOST, 0).into()).await.context("cannot listen on 127.0.0.1")
+}
+
+/// A loopback UDP port of the system's choosing.
+fn quic_listener(link_tls: Arc<rustls::ServerConfig>) -> anyhow::Result<QuicListener> {
+    let bound = QuicListener::bind((Ipv4Addr::LOCALHOST, 0).into(), link_tls);
+    bound.context("cannot listen on 127.0.0.1 over UDP")
 }
 
 /// Waits until the relay stops, or its handle is gone.

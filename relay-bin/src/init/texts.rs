@@ -58,7 +58,9 @@ key = "clients-key.pem"
 [links]
 # Address and port; 10139 plus the instance's number is customary.
 listen = "{links}"
-{https_links}# Certificate chain, leaf first, and private key that connection points verify.
+{https_links}# Takes links over QUIC too, on the UDP port of the same number, or at quic_listen.
+# quic = true
+# Certificate chain, leaf first, and private key that connection points verify.
 certificate = "links.pem"
 key = "links-key.pem"
 # Who may connect: holders of a certificate that this authority has signed for clients.
@@ -112,8 +114,10 @@ instances = {instances}
 link_port_base = {link_port_base}
 # HTTPS port of instance 1, tried when the link port is blocked; each further instance has the next.
 https_port_base = {https_port_base}
-# "auto": the link port first, then HTTPS. "tcp-tls" or "https": that alone.
+# "auto": the link port first, then HTTPS. "tcp-tls", "https" or "quic": that alone.
 # transport = "auto"
+# Tries QUIC before all these, on the UDP port of the same number. The gateways must take it.
+# quic = true
 # The name that the link certificate of each instance must carry; without this line, the host. It
 # need not exist in any name service.
 server_name = "{server_name}"
@@ -235,6 +239,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # redial_max_seconds = {}
 # Time for one attempt to reach a gateway instance, TLS handshake included.
 # dial_seconds = {}
+# The same over QUIC: a path that swallows UDP shows in nothing else.
+# dial_quic_seconds = {}
 # Time between two dials, whatever their instance.
 # dial_pace_milliseconds = {}
 # Time after which a link that is not up on its best way tries the better ones again, beside it.
@@ -258,6 +264,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
         limits.redial_first.as_millis(),
         limits.redial_max.as_secs(),
         limits.dial.as_secs(),
+        limits.dial_quic.as_secs(),
         limits.dial_pace.as_millis(),
         limits.better_rung.as_secs(),
         limits.links_per_instance,

@@ -8,6 +8,7 @@ mod summary;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
@@ -95,17 +96,22 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
         Some(address) => Some(bind(&loaded, Listener::HttpsLinks(address), address).await?),
         None => None,
     };
+    let quic = match loaded.quic_link_listen {
+        Some(address) => Some(bind_quic(&loaded, address, links.local_addr())?),
+        None => None,
+    };
     let https =
         https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
     say(&format!(
-        "ready: instance {} of {}, clients on https://{}, links on {}{}",
+        "ready: instance {} of {}, clients on https://{}, links on {}{}{}",
         loaded.config.instance,
         loaded.config.service,
         clients.local_addr(),
         links.local_addr(),
-        https.unwrap_or_default()
+        https.unwrap_or_default(),
+        quic.as_ref().map(|it| format!(", quic on {}", it.local_addr())).unwrap_or_default()
     ));
-    let listeners = Listeners { clients, links: Some(links), https_links };
+    let listeners = Listeners { clients, links: Some(links), https_links, quic };
     let gateway = Gateway::new(loaded.config);
     let report = signals::until_stopped(
         async || signals.next().await,
@@ -138,6 +144,19 @@ async fn bind(
 ) -> Result<transport::Listener, Failure> {
     let bound = transport::Listener::bind(address).await;
     bound.map_err(|error| loaded.bind_failed(which, &error).into())
+}
+
+/// Binds the UDP port for links; port 0 takes the number that `links` got.
+fn bind_quic(
+    loaded: &LoadedGateway,
+    mut address: SocketAddr,
+    links: SocketAddr,
+) -> Result<transport::QuicListener, Failure> {
+    if address.port() == 0 {
+        address.set_port(links.port());
+    }
+    let bound = transport::QuicListener::bind(address, Arc::clone(&loaded.config.link_tls));
+    bound.map_err(|error| loaded.bind_failed(Listener::QuicLinks(address), &error).into())
 }
 
 /// Runs `role` on a runtime of its own. Tasks that outlive it, such as a name look-up after a

@@ -16,6 +16,9 @@ pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
     if let Some(address) = loaded.https_link_listen {
         row(&mut text, "links", &format!("https://{address}"));
     }
+    if let Some(address) = loaded.quic_link_listen {
+        row(&mut text, "links", &format!("quic on {address}"));
+    }
     for endpoint in config.endpoints.endpoints() {
         row(&mut text, "endpoint", &describe(endpoint));
     }
@@ -30,7 +33,11 @@ pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> S
     row(&mut text, "name", &config.name);
     for gateway in &config.gateways {
         let instance = gateway.instance;
-        let ways = [("port", gateway.tcp_tls_port), ("https", gateway.https_port)];
+        let ways = [
+            ("quic", gateway.quic_port),
+            ("port", gateway.tcp_tls_port),
+            ("https", gateway.https_port),
+        ];
         let ways = ways.iter().filter_map(|(way, port)| Some(format!("{way} {}", (*port)?)));
         let (host, name, ways) = (&gateway.host, &gateway.server_name, ways.collect::<Vec<_>>());
         let ways = ways.join(", then ");

@@ -55,15 +55,15 @@ struct RawLink {
 /// Reads a connection point's configuration file and everything it names.
 ///
 /// Required: `name`; `[gateway]` with `host` and `instances` (optional: `link_port_base`,
-/// `https_port_base`, `transport`, `server_name`, `https_name`; `{instance}` in a name stands for
-/// the number), or one `[[gateway]]` with `instance` and `host` (optional: `port`, `https_port`,
-/// `transport`, `server_name`, `https_name`) for each instance; `[link]` with `certificate`, `key`
-/// and `site_ca` (optional: `https_ca`). Optional: any number of `[[endpoint]]` as in
-/// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
-/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; and
-/// `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user` with `password_file`
-/// and `bypass`, a list of hosts as in [`Bypass`](crate::transport::Bypass) — or with
-/// `from_environment = true` alone, which takes the proxy from `environment` as in
+/// `https_port_base`, `transport`, `quic`, `server_name`, `https_name`; `{instance}` in a name
+/// stands for the number), or one `[[gateway]]` with `instance` and `host` (optional: `port`,
+/// `https_port`, `transport`, `quic`, `server_name`, `https_name`) for each instance; `[link]` with
+/// `certificate`, `key` and `site_ca` (optional: `https_ca`). Optional: any number of
+/// `[[endpoint]]` as in [`load_gateway`](super::load_gateway), each with `backend` and, for
+/// `https://`, `backend_ca`; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`]
+/// with their unit; and `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user`
+/// with `password_file` and `bypass`, a list of hosts as in [`Bypass`](crate::transport::Bypass) —
+/// or with `from_environment = true` alone, which takes the proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
 ///
 /// `environment` is asked for nothing else, and not at all where the file does not say so.

@@ -14,6 +14,7 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Invalid, Place};
 use super::limits::RawGatewayLimits;
 use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::quic;
 use super::source::Source;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
@@ -31,11 +32,15 @@ pub struct LoadedGateway {
     pub link_listen: SocketAddr,
     /// Where connection points connect over HTTPS besides the port of clients, if anywhere.
     pub https_link_listen: Option<SocketAddr>,
+    /// Where connection points connect over QUIC, if anywhere: a UDP port. Port 0 takes the number
+    /// that `link_listen` got.
+    pub quic_link_listen: Option<SocketAddr>,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
     listen_place: Place,
     link_listen_place: Place,
     https_link_listen_place: Place,
+    quic_link_listen_place: Place,
 }
 
 /// One of a gateway instance's listeners.
@@ -47,6 +52,8 @@ pub enum Listener {
     Links,
     /// `https_listen` in `[links]`.
     HttpsLinks(SocketAddr),
+    /// `quic` or `quic_listen` in `[links]`.
+    QuicLinks(SocketAddr),
 }
 
 impl LoadedGateway {
@@ -57,6 +64,9 @@ impl LoadedGateway {
             Listener::Links => (self.link_listen, &self.link_listen_place, "links"),
             Listener::HttpsLinks(address) => {
                 (address, &self.https_link_listen_place, "links over HTTPS")
+            }
+            Listener::QuicLinks(address) => {
+                (address, &self.quic_link_listen_place, "links over QUIC")
             }
         };
         let help = match error.kind() {
@@ -126,6 +136,8 @@ struct RawClients {
 struct RawLinks {
     listen: Spanned<String>,
     https_listen: Option<Spanned<String>>,
+    quic: Option<Spanned<bool>>,
+    quic_listen: Option<Spanned<String>>,
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
@@ -134,10 +146,11 @@ struct RawLinks {
 /// Reads a gateway instance's configuration file and everything it names.
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
-/// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: `balance`
-/// (`round-robin`, the default, `least-in-flight` or `peak-ewma`), any number of `[[endpoint]]`
-/// (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`) and
-/// `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit.
+/// `[links]` with the same and `site_ca` (optional: `https_listen`, `quic`, `quic_listen`).
+/// Optional: `balance` (`round-robin`, the default, `least-in-flight` or `peak-ewma`), any number
+/// of `[[endpoint]]` (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`,
+/// `request_body_bytes_max`) and `[limits]`, whose keys are the fields of [`GatewayLimits`] with
+/// their unit.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -161,6 +174,8 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     }
     let https_link_listen = raw.links.https_listen.as_ref();
     let https_link_listen = https_link_listen.map(|raw| address(&source, raw)).transpose()?;
+    let (quic, quic_listen) = (raw.links.quic.as_ref(), raw.links.quic_listen.as_ref());
+    let quic_link_listen = quic::listen(&source, quic, quic_listen, link_listen)?;
     let endpoints = endpoints(&source, &raw.endpoint)?;
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
@@ -196,11 +211,14 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         listen,
         link_listen,
         https_link_listen,
+        quic_link_listen,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),
         https_link_listen_place: source
             .place(raw.links.https_listen.as_ref().unwrap_or(&raw.links.listen).span()),
+        quic_link_listen_place: source
+            .place(quic_listen.map(Spanned::span).or(quic.map(Spanned::span)).unwrap_or(0..0)),
     })
 }
 
@@ -229,7 +247,7 @@ fn service_name(
     })
 }
 
-fn address(source: &Source, raw: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
+pub(super) fn address(source: &Source, raw: &Spanned<String>) -> Result<SocketAddr, ConfigError> {
     raw.get_ref().parse().map_err(|_| {
         source.invalid(
             raw.span(),

@@ -11,6 +11,7 @@ use toml::Spanned;
 use super::error::ConfigError;
 use super::gateway::instance;
 use super::limits::{Key, Number};
+use super::quic;
 use super::source::Source;
 use crate::connection_point::GatewayAddress;
 use crate::transport::{Instance, PortPlan};
@@ -19,6 +20,7 @@ use crate::transport::{Instance, PortPlan};
 const PLACEHOLDER: &str = "{instance}";
 
 /// The gateway instances as written, in one of two forms.
+#[expect(clippy::large_enum_variant, reason = "there is one, while a file is read")]
 pub(super) enum RawGateways {
     /// `[gateway]`: instances 1 to `instances`, by pattern.
     Pattern(RawPattern),
@@ -31,7 +33,8 @@ pub(super) enum RawGateways {
 pub(super) struct RawPattern {
     host: Spanned<String>,
     instances: Spanned<i64>,
-    transport: Option<RawTransport>,
+    transport: Option<Spanned<RawTransport>>,
+    quic: Option<Spanned<bool>>,
     link_port_base: Number,
     https_port_base: Number,
     server_name: Option<Spanned<String>>,
@@ -49,17 +52,43 @@ pub(super) enum RawTransport {
     TcpTls,
     /// HTTPS alone, as for a scale set.
     Https,
+    /// QUIC alone.
+    Quic,
+}
+
+/// The ports of an instance that are left for it.
+struct Ports {
+    quic: Option<u16>,
+    tcp_tls: Option<u16>,
+    https: Option<u16>,
 }
 
 impl RawTransport {
-    /// The ports that are left of an instance's two.
-    fn choose(self, tcp_tls: Option<u16>, https: Option<u16>) -> [Option<u16>; 2] {
-        match self {
-            Self::Auto => [tcp_tls, https],
-            Self::TcpTls => [tcp_tls, None],
-            Self::Https => [None, https],
-        }
+    /// The ports that are left of an instance's two. QUIC has the number of the link port, or of
+    /// the HTTPS port where that one alone is dialled.
+    fn choose(self, with_quic: bool, tcp_tls: Option<u16>, https: Option<u16>) -> Ports {
+        let (left_tcp_tls, left_https) = match self {
+            Self::Auto => (tcp_tls, https),
+            Self::TcpTls => (tcp_tls, None),
+            Self::Https => (None, https),
+            Self::Quic => return Ports { quic: tcp_tls.or(https), tcp_tls: None, https: None },
+        };
+        let quic = left_tcp_tls.or(left_https).filter(|_| with_quic);
+        Ports { quic, tcp_tls: left_tcp_tls, https: left_https }
     }
+}
+
+/// Which ways are to be taken: by `transport`, and QUIC before them.
+fn ways(
+    source: &Source,
+    transport: Option<&Spanned<RawTransport>>,
+    with_quic: Option<&Spanned<bool>>,
+) -> Result<(RawTransport, bool), ConfigError> {
+    let chosen = transport.map(|written| *written.get_ref()).unwrap_or_default();
+    if let (RawTransport::Quic, Some(written)) = (chosen, transport) {
+        quic::check_build(source, written)?;
+    }
+    Ok((chosen, quic::is_wanted(source, with_quic)?))
 }
 
 #[derive(Deserialize)]
@@ -67,7 +96,8 @@ impl RawTransport {
 pub(super) struct RawAddress {
     instance: Spanned<i64>,
     host: Spanned<String>,
-    transport: Option<RawTransport>,
+    transport: Option<Spanned<RawTransport>>,
+    quic: Option<Spanned<bool>>,
     port: Number,
     https_port: Number,
     server_name: Option<Spanned<String>>,
@@ -119,7 +149,7 @@ impl RawPattern {
         if let Some(base) = port(source, "https_port_base", &self.https_port_base)? {
             (plan.https_base, plan.https_single) = (base, base);
         }
-        let transport = self.transport.unwrap_or_default();
+        let (transport, with_quic) = ways(source, self.transport.as_ref(), self.quic.as_ref())?;
         let server_name = self.server_name.as_ref().unwrap_or(&self.host);
         let https_name = self.https_name.as_ref().unwrap_or(&self.host);
 
@@ -137,7 +167,7 @@ impl RawPattern {
                 let tcp_tls = tcp_tls.ok_or_else(|| too_high(&self.link_port_base))?;
                 let https = plan.https(instance, last.number());
                 let https = https.ok_or_else(|| too_high(&self.https_port_base))?;
-                let [tcp_tls_port, https_port] = transport.choose(Some(tcp_tls), Some(https));
+                let ports = transport.choose(with_quic, Some(tcp_tls), Some(https));
                 let number = instance.number().to_string();
                 let fill = |text: &Spanned<String>| {
                     host(source, text, &text.get_ref().replace(PLACEHOLDER, &number))
@@ -145,8 +175,9 @@ impl RawPattern {
                 Ok(GatewayAddress {
                     instance,
                     host: fill(&self.host)?,
-                    tcp_tls_port,
-                    https_port,
+                    quic_port: ports.quic,
+                    tcp_tls_port: ports.tcp_tls,
+                    https_port: ports.https,
                     server_name: fill(server_name)?,
                     https_name: fill(https_name)?,
                 })
@@ -184,15 +215,16 @@ fn judge_list(source: &Source, list: &[RawAddress]) -> Result<Vec<GatewayAddress
         let tcp_tls = port(source, "port", &raw.port)?.or_else(|| plan.tcp_tls(instance));
         let https = port(source, "https_port", &raw.https_port)?;
         let https = https.or_else(|| plan.https(instance, instances));
-        let transport = raw.transport.unwrap_or_default();
-        let [tcp_tls_port, https_port] = transport.choose(tcp_tls, https);
+        let (transport, with_quic) = ways(source, raw.transport.as_ref(), raw.quic.as_ref())?;
+        let ports = transport.choose(with_quic, tcp_tls, https);
         let server_name = raw.server_name.as_ref().unwrap_or(&raw.host);
         let https_name = raw.https_name.as_ref().unwrap_or(&raw.host);
         addresses.push(GatewayAddress {
             instance,
             host: host(source, &raw.host, raw.host.get_ref())?,
-            tcp_tls_port,
-            https_port,
+            quic_port: ports.quic,
+            tcp_tls_port: ports.tcp_tls,
+            https_port: ports.https,
             server_name: host(source, server_name, server_name.get_ref())?,
             https_name: host(source, https_name, https_name.get_ref())?,
         });
@@ -305,6 +337,25 @@ mod tests {
         }
         let text = message(with("[gateway]\nhost = \"a\"\ninstances = 1\ntransport = \"udp\"\n"));
         assert!(text.contains("udp"), "{text}");
+    }
+
+    #[cfg(feature = "quic")]
+    #[test]
+    fn quic_has_the_number_of_the_first_port_that_is_dialled() {
+        for (keys, quic, others) in [
+            ("", None, "10140/443"),
+            ("quic = false\n", None, "10140/443"),
+            ("quic = true\n", Some(10_140), "10140/443"),
+            ("quic = true\ntransport = \"tcp-tls\"\n", Some(10_140), "10140/-"),
+            ("quic = true\ntransport = \"https\"\n", Some(443), "-/443"),
+            ("transport = \"quic\"\n", Some(10_140), "-/-"),
+        ] {
+            for form in ["[gateway]\ninstances = 1\n", "[[gateway]]\ninstance = 1\n"] {
+                let addresses = with(&format!("{form}host = \"a\"\n{keys}")).unwrap();
+                assert_eq!(addresses[0].quic_port, quic, "{keys}");
+                assert!(shown(&addresses)[0].contains(others), "{addresses:?}");
+            }
+        }
     }
 
     #[test]

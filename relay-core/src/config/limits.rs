@@ -38,6 +38,7 @@ pub(super) struct RawConnectionPointLimits {
     redial_first_milliseconds: Number,
     redial_max_seconds: Number,
     dial_seconds: Number,
+    dial_quic_seconds: Number,
     dial_pace_milliseconds: Number,
     better_rung_seconds: Number,
     links_per_instance: Number,
@@ -90,6 +91,8 @@ impl RawConnectionPointLimits {
             redial_max: key("redial_max_seconds", &self.redial_max_seconds)
                 .seconds(1..=3600, or.redial_max)?,
             dial: key("dial_seconds", &self.dial_seconds).seconds(1..=60, or.dial)?,
+            dial_quic: key("dial_quic_seconds", &self.dial_quic_seconds)
+                .seconds(1..=60, or.dial_quic)?,
             dial_pace: key("dial_pace_milliseconds", &self.dial_pace_milliseconds)
                 .milliseconds(0..=60_000, or.dial_pace)?,
             better_rung: key("better_rung_seconds", &self.better_rung_seconds)
@@ -210,6 +213,7 @@ mod tests {
             ("redial_first_milliseconds", 1, 60_000, "redial_max_seconds = 60\n"),
             ("redial_max_seconds", 1, 3600, ""),
             ("dial_seconds", 1, 60, ""),
+            ("dial_quic_seconds", 1, 60, ""),
             ("dial_pace_milliseconds", 0, 60_000, ""),
             ("better_rung_seconds", 1, 86_400, ""),
             ("links_per_instance", 1, 16, ""),

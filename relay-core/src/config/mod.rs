@@ -22,6 +22,7 @@ mod gateway;
 mod gateway_addresses;
 mod limits;
 mod pem;
+mod quic;
 mod source;
 #[cfg(test)]
 mod testing;

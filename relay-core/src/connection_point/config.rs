@@ -42,6 +42,9 @@ pub struct GatewayAddress {
     pub host: String,
     /// TCP-TLS link port of the instance; `None` if there is none, as in a scale set.
     pub tcp_tls_port: Option<u16>,
+    /// UDP port of the instance on which it takes links over QUIC; `None` if it takes none, or is
+    /// not to be asked. Without the feature `quic` it is not.
+    pub quic_port: Option<u16>,
     /// HTTPS port of the instance on which it takes links; `None` if it takes none there.
     pub https_port: Option<u16>,
     /// The name that the instance's link certificate must carry.
@@ -53,9 +56,10 @@ pub struct GatewayAddress {
 impl GatewayAddress {
     /// The ways to reach the instance.
     pub(super) fn rungs(&self) -> impl Iterator<Item = Rung> {
+        let quic = self.quic_port.filter(|_| cfg!(feature = "quic")).map(|_| Rung::Quic);
         let tcp_tls = self.tcp_tls_port.map(|_| Rung::TcpTls);
         let https = self.https_port.map(|_| [Rung::Https, Rung::HttpsUpgrade]);
-        tcp_tls.into_iter().chain(https.into_iter().flatten())
+        quic.into_iter().chain(tcp_tls).chain(https.into_iter().flatten())
     }
 }
 
@@ -90,13 +94,17 @@ pub struct ConnectionPointLimits {
     /// Time for one attempt to reach an instance: from connecting to the TLS handshake's end.
     /// Default 10 s.
     pub dial: Duration,
+    /// The same over QUIC. Default 3 s: a path that swallows UDP shows in nothing else, and until
+    /// then the next way waits.
+    pub dial_quic: Duration,
     /// Time between two dials of this connection point, whatever their instance. Default 25 ms:
     /// 40 a second.
     pub dial_pace: Duration,
     /// How long a link that is not up on its best rung waits before the better ones are tried
     /// again, beside it. Drawn evenly from half of it to one and a half. Default 5 min.
     pub better_rung: Duration,
-    /// Links to each instance. Default 2: each is driven by one task. 1 to 16.
+    /// Links to each instance. Default 2: each is driven by one task. 1 to 16. Over QUIC there is
+    /// one: while it is up the others rest.
     pub links_per_instance: usize,
     /// Time to connect to a backend. Default 5 s.
     pub backend_connect: Duration,
@@ -121,6 +129,7 @@ impl Default for ConnectionPointLimits {
             redial_first: Duration::from_millis(250),
             redial_max: Duration::from_secs(30),
             dial: Duration::from_secs(10),
+            dial_quic: Duration::from_secs(3),
             dial_pace: Duration::from_millis(25),
             better_rung: Duration::from_mins(5),
             links_per_instance: 2,

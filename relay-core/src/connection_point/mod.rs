@@ -7,6 +7,7 @@
 
 mod backend;
 mod backoff;
+mod carrier;
 mod config;
 mod forward;
 mod serve;
@@ -30,6 +31,7 @@ pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
 };
 
+use carrier::Carrier;
 use forward::Forwarder;
 use supervise::{Route, Way};
 
@@ -151,8 +153,9 @@ impl ConnectionPoint {
             secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
+        let carrier = Carrier::Pipe(Box::new(stream));
         let standing = tokio::select! {
-            standing = self.establish(Box::new(stream), fastrand::u64(..)) => standing?,
+            standing = self.establish(carrier, fastrand::u64(..)) => standing?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
         let link = standing.link.clone();

@@ -1,14 +1,16 @@
 //! One link, from its hello to its end: what arrives is forwarded.
 
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
-use crate::link::{self, Driver, Link};
-use crate::mux::{Config, LinkError, Side};
+use crate::link::Link;
+use crate::mux::{Config, LinkError};
 
+use super::carrier::Carrier;
 use super::{ConnectionPoint, LinkEnded};
 
 /// A pipe of any transport, whose peer is authenticated.
@@ -16,10 +18,13 @@ pub(super) trait Pipe: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<P: AsyncRead + AsyncWrite + Unpin + Send> Pipe for P {}
 
+/// What drives a link, until it has ended, and why it has.
+pub(super) type LinkDriver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
+
 /// A link whose hello has been heard, and what drives it.
 pub(super) struct Standing {
     pub(super) link: Link,
-    driver: Driver<Box<dyn Pipe>>,
+    driver: LinkDriver,
 }
 
 impl fmt::Debug for Standing {
@@ -29,11 +34,11 @@ impl fmt::Debug for Standing {
 }
 
 impl ConnectionPoint {
-    /// Waits for the peer's hello on a pipe whose peer is authenticated. `number` names the link in
-    /// the hello, see [`Config::link`].
+    /// Waits for the peer's hello on a carrier whose peer is authenticated. `number` names the link
+    /// in the hello, see [`Config::link`].
     pub(super) async fn establish(
         &self,
-        pipe: Box<dyn Pipe>,
+        carrier: Carrier,
         number: u64,
     ) -> Result<Standing, LinkEnded> {
         let limits = &self.inner.config.limits;
@@ -46,7 +51,7 @@ impl ConnectionPoint {
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
             ..Config::default()
         };
-        let (link, mut driver) = link::new(pipe, Side::Dialer, config)?;
+        let (link, mut driver) = carrier.begin(config)?;
         tokio::select! {
             ended = &mut driver => return Err(ended.into()),
             hello = link.established() => hello?,

@@ -5,18 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::link::{DrainReport, Link};
 use crate::mux::LinkError;
-use crate::transport::{
-    ConnectError, Ladder, Misstep, Rung, connect, dial_through, secure_link, upgrade_link,
-};
+use crate::transport::{ConnectError, Ladder, Misstep, Rung};
 
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
-use super::serve::{Pipe, Standing};
+use super::serve::Standing;
 use super::{ConnectionPoint, LinkEnded};
 
 /// A gateway instance, and what all links to it have learnt about the ways there.
@@ -24,12 +23,15 @@ use super::{ConnectionPoint, LinkEnded};
 pub(super) struct Route {
     gateway: GatewayAddress,
     ladder: Mutex<Ladder>,
+    /// Whether the first of the links is up over QUIC. The others rest then: a QUIC connection
+    /// keeps its exchanges apart by itself.
+    on_quic: watch::Sender<bool>,
 }
 
 impl Route {
     pub(super) fn new(gateway: GatewayAddress) -> Self {
         let ladder = Mutex::new(Ladder::new(gateway.rungs()));
-        Self { gateway, ladder }
+        Self { gateway, ladder, on_quic: watch::Sender::new(false) }
     }
 
     fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
@@ -50,6 +52,35 @@ pub(super) struct Way {
 impl Way {
     pub(super) fn new(route: Arc<Route>, place: u32) -> Self {
         Self { route, place, turn: AtomicU32::new(0) }
+    }
+
+    /// Whether this link may go by `rung`: only the first one goes over QUIC. The others are up at
+    /// once where UDP is swallowed.
+    fn may_take(&self, rung: Rung) -> bool {
+        self.place == 0 || rung != Rung::Quic
+    }
+
+    /// Tells the other links by which rung this one is up, if it is.
+    fn tell(&self, rung: Option<Rung>) {
+        if self.place == 0 {
+            self.route.on_quic.send_replace(rung == Some(Rung::Quic));
+        }
+    }
+
+    /// Waits until this link is to rest, because the first one is up over QUIC.
+    async fn until_resting(&self) {
+        if self.place == 0 {
+            return std::future::pending().await;
+        }
+        // The sender lives as long as `self`.
+        let _ = self.route.on_quic.subscribe().wait_for(|on_quic| *on_quic).await;
+    }
+
+    /// Waits while this link is to rest.
+    async fn until_needed(&self) {
+        if self.place > 0 {
+            let _ = self.route.on_quic.subscribe().wait_for(|on_quic| !*on_quic).await;
+        }
     }
 
     /// The number of the next link, by which the gateway tells it from those before it.
@@ -81,6 +112,8 @@ struct Current {
 enum End {
     /// It was lost, and is to be dialled anew.
     Lost(LinkError, Duration),
+    /// Another one is up over QUIC, and this one drains.
+    Resting,
     /// The connection point stops.
     Stopped(DrainReport),
 }
@@ -93,13 +126,20 @@ impl ConnectionPoint {
         let mut backoff = Backoff::new(limits.redial_first, limits.redial_max);
         let mut served = Served::default();
         loop {
+            let dialled = async {
+                way.until_needed().await;
+                self.dial(way).await
+            };
             let dialled = tokio::select! {
-                dialled = self.dial(way) => dialled,
+                dialled = dialled => dialled,
                 () = self.stopped() => return served.end().await,
             };
             let why = match dialled {
                 Some((rung, standing)) => {
-                    match self.stand(way, rung, standing, &mut served).await {
+                    let end = self.stand(way, rung, standing, &mut served).await;
+                    way.tell(None);
+                    match end {
+                        End::Resting => continue,
                         End::Stopped(report) => return report,
                         End::Lost(why, lived) => {
                             backoff.was_up(lived);
@@ -124,7 +164,8 @@ impl ConnectionPoint {
 
     /// Tries each rung once, in the ladder's order. `None` if none carries a link.
     async fn dial(&self, way: &Way) -> Option<(Rung, Standing)> {
-        for rung in way.route.ladder(|ladder| ladder.order()) {
+        let order = way.route.ladder(|ladder| ladder.order());
+        for rung in order.into_iter().filter(|rung| way.may_take(*rung)) {
             if let Some(standing) = self.try_rung(way, rung).await {
                 return Some((rung, standing));
             }
@@ -136,12 +177,13 @@ impl ConnectionPoint {
     async fn try_rung(&self, way: &Way, rung: Rung) -> Option<Standing> {
         self.take_turn().await;
         let route = &way.route;
-        let limit = self.inner.config.limits.dial;
-        let pipe = timeout(limit, self.pipe(&route.gateway, rung)).await;
-        let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
-        // The hello has its own deadline, in the mux.
-        let standing = match pipe {
-            Ok(pipe) => self.establish(pipe, way.next_number()).await,
+        let limits = &self.inner.config.limits;
+        let limit = if rung == Rung::Quic { limits.dial_quic } else { limits.dial };
+        let carrier = timeout(limit, self.reach(&route.gateway, rung)).await;
+        let carrier = carrier.unwrap_or(Err(ConnectError::Timeout { limit }));
+        // The hello has its own deadline, in the link.
+        let standing = match carrier {
+            Ok(carrier) => self.establish(carrier, way.next_number()).await,
             Err(why) => Err(LinkEnded::Connect(why)),
         };
         let instance = route.gateway.instance;
@@ -176,38 +218,12 @@ impl ConnectionPoint {
         sleep_until(turn).await;
     }
 
-    /// A pipe to the instance whose peer is authenticated.
-    async fn pipe(
-        &self,
-        gateway: &GatewayAddress,
-        rung: Rung,
-    ) -> Result<Box<dyn Pipe>, ConnectError> {
-        let tls = Arc::clone(&self.inner.config.link_tls);
-        let port = match rung {
-            Rung::TcpTls => gateway.tcp_tls_port,
-            Rung::Https | Rung::HttpsUpgrade => gateway.https_port,
-        };
-        let (host, port) = (&gateway.host, port.unwrap_or_default());
-        let proxy = self.inner.config.web_proxy.as_ref();
-        // Source: Microsoft Learn, "CMG data flow": no web proxy for TCP-TLS.
-        let proxy = proxy.filter(|it| rung != Rung::TcpTls && !it.bypass.covers(host, port));
-        let socket = match proxy {
-            Some(proxy) => dial_through(proxy, host, port, self.inner.config.limits.dial).await?,
-            None => connect(host, port).await?,
-        };
-        if rung == Rung::HttpsUpgrade {
-            let https = Arc::clone(&self.inner.config.https_tls);
-            let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
-            return Ok(Box::new(upgrade_link(socket, names, https, tls).await?));
-        }
-        Ok(Box::new(secure_link(socket, &gateway.server_name, tls).await?))
-    }
-
     /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
     async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
         let drain = self.inner.config.limits.drain;
         let mut current = self.begin(rung, standing, served);
         loop {
+            way.tell(Some(current.rung));
             tokio::select! {
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
@@ -218,6 +234,11 @@ impl ConnectionPoint {
                     let better = self.begin(rung, standing, served);
                     let old = std::mem::replace(&mut current, better);
                     served.retiring.spawn(async move { old.link.drain(drain).await });
+                }
+                () = way.until_resting() => {
+                    let link = current.link.clone();
+                    served.retiring.spawn(async move { link.drain(drain).await });
+                    return End::Resting;
                 }
                 () = self.stopped() => break,
             }
@@ -237,7 +258,8 @@ impl ConnectionPoint {
 
     /// Tries the better rungs now and then, until one of them carries a link.
     async fn climb(&self, way: &Way, from: Rung) -> (Rung, Standing) {
-        let better = way.route.ladder(|ladder| ladder.better_than(from));
+        let mut better = way.route.ladder(|ladder| ladder.better_than(from));
+        better.retain(|rung| way.may_take(*rung));
         if better.is_empty() {
             return std::future::pending().await;
         }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use crate::link::{self, Link};
-use crate::mux::{Config, Side, StreamCode};
+use crate::mux::{Config, ConfigError, LinkError, Side, StreamCode};
 use crate::transport::{ConnectError, Greeted, accept_link};
 
 use super::registry::{Arrival, Start};
@@ -30,7 +30,7 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.admit(|tls, limit| accept_link(pipe, tls, limit)).await
+        self.admit(|tls, limit| accept_link(pipe, tls, limit), over_pipe).await
     }
 
     /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
@@ -38,17 +38,19 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.admit(|tls, limit| peer.accept_link(tls, limit)).await
+        self.admit(|tls, limit| peer.accept_link(tls, limit), over_pipe).await
     }
 
-    /// Has `handshake` authenticate a peer, if there is a place for it, and serves its link.
-    async fn admit<S, F>(
+    /// Has `handshake` authenticate a peer, if there is a place for it, and serves the link that
+    /// `begin` makes of it.
+    pub(super) async fn admit<S, F, D>(
         &self,
         handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
+        begin: impl FnOnce(S, Config) -> Result<(Link, D), ConfigError>,
     ) -> Result<(), LinkRefused>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
         F: Future<Output = Result<S, ConnectError>>,
+        D: Future<Output = LinkError>,
     {
         let limits = &self.inner.config.limits;
         if self.inner.link_places.available_permits() == 0 {
@@ -65,15 +67,14 @@ impl Gateway {
         let Ok(_place) = self.inner.link_places.try_acquire() else {
             return Err(LinkRefused::TooMany(limits.links_max));
         };
-        self.serve_authenticated(stream).await
+        let (link, driver) = begin(stream, self.link_config())?;
+        self.serve_authenticated(link, driver).await
     }
 
-    async fn serve_authenticated<P>(&self, stream: P) -> Result<(), LinkRefused>
-    where
-        P: AsyncRead + AsyncWrite + Unpin,
-    {
+    /// What this instance's side of every link has.
+    fn link_config(&self) -> Config {
         let limits = &self.inner.config.limits;
-        let config = Config {
+        Config {
             accept_streams_max: 16,
             open_streams_max: 1024,
             instance: self.inner.config.instance.number().into(),
@@ -83,8 +84,15 @@ impl Gateway {
             // A client that takes nothing is cut by its own limit, which says why.
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.answer_stall),
             ..Config::default()
-        };
-        let (link, driver) = link::new(stream, Side::Listener, config)?;
+        }
+    }
+
+    async fn serve_authenticated(
+        &self,
+        link: Link,
+        driver: impl Future<Output = LinkError>,
+    ) -> Result<(), LinkRefused> {
+        let limits = &self.inner.config.limits;
         let mut driver = pin!(driver);
         let hello = tokio::select! {
             ended = driver.as_mut() => return Err(ended.into()),
@@ -117,6 +125,14 @@ impl Gateway {
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         Ok(())
     }
+}
+
+/// Begins a link over a pipe.
+fn over_pipe<P>(pipe: P, config: Config) -> Result<(Link, link::Driver<P>), ConfigError>
+where
+    P: AsyncRead + AsyncWrite + Unpin,
+{
+    link::new(pipe, Side::Listener, config)
 }
 
 /// Drains the link once it has been superseded: it may be half-open, but it may also be alive, with

@@ -13,6 +13,8 @@ mod failure;
 mod links;
 mod patient;
 mod patient_streams;
+#[cfg(feature = "quic")]
+mod quic;
 mod registry;
 mod relay;
 mod serve;

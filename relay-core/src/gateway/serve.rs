@@ -22,7 +22,8 @@ use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
-use crate::transport::{ConnectError, Listener, Purpose, asks_for_link, grant_link, greet};
+use crate::transport::{ConnectError, Listener, Purpose, QuicListener};
+use crate::transport::{asks_for_link, grant_link, greet};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
@@ -60,6 +61,9 @@ pub struct Listeners {
     pub links: Option<Listener>,
     /// HTTPS for links alone, on a port of the instance's own; `None` if they share the clients'.
     pub https_links: Option<Listener>,
+    /// QUIC for links, with the TLS of [`GatewayConfig::link_tls`]; `None` if the instance takes
+    /// none over UDP.
+    pub quic: Option<QuicListener>,
 }
 
 /// What is served on an HTTPS port.
@@ -72,7 +76,7 @@ enum Port {
 }
 
 /// A link that is to be served, once somebody waits for it.
-type PendingLink = Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>;
+pub(super) type PendingLink = Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>;
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -172,11 +176,19 @@ impl Gateway {
             let https_links = listeners.https_links.as_ref();
             let accept_https_links =
                 self.accept_https(https_links, Port::Links, &hand_over, &mut https_tasks);
+            let accept_quic = async {
+                match listeners.quic.as_ref() {
+                    #[cfg(feature = "quic")]
+                    Some(listener) => self.accept_quic(listener, &hand_over).await,
+                    _ => std::future::pending().await,
+                }
+            };
             let accept_links = self.accept_links(listeners.links.as_ref(), handed, &mut link_tasks);
             tokio::select! {
                 () = shutdown => {}
                 () = accept_clients => {}
                 () = accept_https_links => {}
+                () = accept_quic => {}
                 () = accept_links => {}
             }
         }

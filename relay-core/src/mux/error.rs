@@ -182,7 +182,8 @@ pub enum LinkError {
         /// What was done too often.
         what: &'static str,
     },
-    /// Something on the control stream that has no business there. Over QUIC only; the peer's fault.
+    /// Something on the control stream that has no business there. Over QUIC only. The peer's
+    /// fault.
     #[error("protocol error by the peer on the control stream: {what}")]
     Control {
         /// What is wrong.

@@ -4,10 +4,12 @@
 //! frames or HTTP. Read [`PortPlan`] and [`Identity`] first.
 //!
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
-//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`]. With
-//! the feature `quic` it alone names QUIC endpoints; `link` takes their connections.
+//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`].
+//! With the feature `quic` it alone names QUIC endpoints; `link` takes their connections.
 
 mod ladder;
+#[cfg(not(feature = "quic"))]
+mod no_quic;
 mod ports;
 mod proxy;
 #[cfg(feature = "quic")]
@@ -17,13 +19,17 @@ mod tls;
 mod upgrade;
 
 pub use ladder::{Ladder, Misstep, Rung};
+#[cfg(not(feature = "quic"))]
+pub use no_quic::QuicListener;
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
 pub use proxy::{
     Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,
     ProxyCredentials, ProxyError, ProxyUrlError, WebProxy, connect_through, dial_through,
 };
 #[cfg(feature = "quic")]
-pub use quic::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicListener, dial_quic};
+pub use quic::{
+    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener, dial_quic,
+};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, Endpoint, Incoming, TransportConfig, VarInt};
+use quinn::{Endpoint, Incoming, TransportConfig, VarInt};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
 
 use super::tcp::ConnectError;
 use super::tls::LINK_ALPN;
+
+/// A connection of QUIC's, whose handshake is over.
+pub use quinn::Connection as QuicConnection;
 
 /// Octets that the peer may send on a stream beyond what was read of it.
 ///
@@ -68,8 +71,9 @@ fn failed(what: impl std::fmt::Display) -> ConnectError {
     ConnectError::Quic(what.to_string().into())
 }
 
-/// A UDP socket on which links are taken.
-#[derive(Clone, Debug)]
+/// A UDP socket on which links are taken. Once it is dropped, new peers are refused; connections
+/// that were taken go on.
+#[derive(Debug)]
 pub struct QuicListener {
     endpoint: Endpoint,
     address: SocketAddr,
@@ -81,8 +85,8 @@ impl QuicListener {
     ///
     /// # Errors
     ///
-    /// As the operating system says, e.g. that the address is in use; [`io::ErrorKind::InvalidInput`]
-    /// if `tls` is not for TLS 1.3.
+    /// As the operating system says, e.g. that the address is in use;
+    /// [`io::ErrorKind::InvalidInput`] if `tls` is not for TLS 1.3.
     ///
     /// # Panics
     ///
@@ -116,6 +120,12 @@ impl QuicListener {
             Some(incoming) => QuicArrival { incoming },
             None => std::future::pending().await,
         }
+    }
+}
+
+impl Drop for QuicListener {
+    fn drop(&mut self) {
+        self.endpoint.set_server_config(None);
     }
 }
 
@@ -154,7 +164,7 @@ impl QuicArrival {
     /// # Cancel safety
     ///
     /// Dropping the future drops the connection.
-    pub async fn accept(self, limit: Duration) -> Result<Connection, ConnectError> {
+    pub async fn accept(self, limit: Duration) -> Result<QuicConnection, ConnectError> {
         let handshake = async {
             let connecting = self.incoming.accept().map_err(failed)?;
             connecting.await.map_err(failed)
@@ -182,7 +192,7 @@ pub async fn dial_quic(
     port: u16,
     server_name: &str,
     tls: Arc<ClientConfig>,
-) -> Result<Connection, ConnectError> {
+) -> Result<QuicConnection, ConnectError> {
     let crypto = QuicClientConfig::try_from(tls).map_err(failed)?;
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     let mut transport = transport(0);
@@ -215,7 +225,7 @@ async fn attempt(
     address: SocketAddr,
     config: quinn::ClientConfig,
     server_name: &str,
-) -> Result<Connection, ConnectError> {
+) -> Result<QuicConnection, ConnectError> {
     let any: SocketAddr = match address {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -227,7 +237,7 @@ async fn attempt(
 }
 
 /// Judges a connection: both sides must speak the link protocol.
-fn is_link(connection: Connection) -> Result<Connection, ConnectError> {
+fn is_link(connection: QuicConnection) -> Result<QuicConnection, ConnectError> {
     let data = connection.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
     if data.and_then(|data| data.protocol).as_deref() == Some(LINK_ALPN) {
         return Ok(connection);

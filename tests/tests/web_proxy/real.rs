@@ -133,7 +133,7 @@ async fn a_connection_point_is_carried(program: Program) {
     let gateway = house.gateway(1);
     let https = GatewayAddress { tcp_tls_port: None, https_port: Some(at.port()), ..address(1, 0) };
     let connection_point = house.connection_point(vec![https]);
-    let listeners = Listeners { clients, links: None, https_links: None };
+    let listeners = Listeners { clients, links: None, https_links: None, quic: None };
     let mut tasks = JoinSet::new();
     let serving = gateway.clone().serve(listeners, std::future::pending());
     tasks.spawn(async move { _ = serving.await });

@@ -4,7 +4,7 @@ use quinn::{ConnectionError, VarInt};
 
 use crate::mux::{GOAWAY_TEXT_MAX, LinkError, StreamCode};
 
-/// In the code of a STOP_SENDING: the stream is reset, not only this half of it unwanted.
+/// In the code of a `STOP_SENDING`: the stream is reset, not only this half of it unwanted.
 const WHOLE: u64 = 1 << 32;
 
 /// Longest reason in octets, as in the mux.
@@ -19,22 +19,22 @@ pub(super) fn stream_code(raw: VarInt) -> StreamCode {
     StreamCode(u32::try_from(low).unwrap_or(u32::MAX))
 }
 
-/// Whether the stream is reset by a STOP_SENDING with this code.
+/// Whether the stream is reset by a `STOP_SENDING` with this code.
 pub(super) fn is_whole_reset(raw: VarInt) -> bool {
     raw.into_inner() & WHOLE != 0
 }
 
-/// The code of a STOP_SENDING that stops one half.
+/// The code of a `STOP_SENDING` that stops one half.
 pub(super) fn of_stop(code: StreamCode) -> VarInt {
     code.0.into()
 }
 
-/// The code of a STOP_SENDING that is half of a reset.
+/// The code of a `STOP_SENDING` that is half of a reset.
 pub(super) fn of_reset(code: StreamCode) -> VarInt {
     VarInt::from_u64(WHOLE | u64::from(code.0)).unwrap_or(VarInt::MAX)
 }
 
-/// What CONNECTION_CLOSE says of a link that ends for this reason.
+/// What `CONNECTION_CLOSE` says of a link that ends for this reason.
 pub(super) fn goodbye(why: &LinkError) -> (VarInt, String) {
     let mut text = match why {
         LinkError::ClosedHere => String::new(),

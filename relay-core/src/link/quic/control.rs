@@ -34,13 +34,13 @@ pub(super) enum Word {
 pub(super) struct Listener {
     side: Side,
     input: BytesMut,
-    hello: Option<Preface>,
+    preface: Option<Preface>,
     heard_hello: bool,
 }
 
 impl Listener {
     pub(super) fn new(side: Side) -> Self {
-        Self { side, input: BytesMut::new(), hello: None, heard_hello: false }
+        Self { side, input: BytesMut::new(), preface: None, heard_hello: false }
     }
 
     /// The next word, once it is there whole.
@@ -48,17 +48,13 @@ impl Listener {
         if self.heard_hello {
             return self.next_behind_hello();
         }
-        let preface = match self.hello {
-            Some(preface) => preface,
-            None => {
-                let Some((raw, _)) = self.input.split_first_chunk::<PREFACE_LEN>() else {
-                    return Ok(None);
-                };
-                let preface = Preface::decode(raw, self.side)?;
-                self.input.advance(PREFACE_LEN);
-                *self.hello.insert(preface)
-            }
-        };
+        if self.preface.is_none()
+            && let Some((raw, _)) = self.input.split_first_chunk::<PREFACE_LEN>()
+        {
+            self.preface = Some(Preface::decode(raw, self.side)?);
+            self.input.advance(PREFACE_LEN);
+        }
+        let Some(preface) = self.preface else { return Ok(None) };
         let len = usize::try_from(preface.hello_len).unwrap_or(usize::MAX);
         if self.input.len() < len {
             return Ok(None);

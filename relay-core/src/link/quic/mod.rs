@@ -285,14 +285,16 @@ impl QuicDriver {
     }
 
     fn publish_stats(&self) {
-        let mut mux = Stats::default();
-        mux.payload_received = self.counts.payload_received;
-        mux.payload_sent = self.counts.payload_sent;
-        mux.streams_opened = self.opened;
-        mux.streams_accepted = self.accepted;
-        mux.streams_open = self.streams.len();
-        mux.memory_reserved = self.admission.reserved();
-        mux.consumers_stalled = self.counts.consumers_stalled;
+        let mux = Stats {
+            payload_received: self.counts.payload_received,
+            payload_sent: self.counts.payload_sent,
+            streams_opened: self.opened,
+            streams_accepted: self.accepted,
+            streams_open: self.streams.len(),
+            memory_reserved: self.admission.reserved(),
+            consumers_stalled: self.counts.consumers_stalled,
+            ..Stats::default()
+        };
         self.shared.publish_stats(LinkStats {
             mux,
             round_trip: self.peer.is_some().then(|| self.connection.rtt()),

@@ -162,13 +162,14 @@ impl Reader {
         let kind = Kind::from_wire(number).ok_or(FrameError::UnknownKind { kind: number })?;
         let payload_len = u32::from_be_bytes([0, high, middle, low]);
         self.due = match (self.due, kind) {
-            (Due::Request | Due::Answer { .. }, Kind::Head) => Due::Payload,
-            (Due::Request | Due::Answer { .. }, Kind::HeadAndEnd) => Due::End,
+            (Due::Request | Due::Answer { .. }, Kind::Head) | (Due::Payload, Kind::Data) => {
+                Due::Payload
+            }
+            (Due::Request | Due::Answer { .. }, Kind::HeadAndEnd)
+            | (Due::Payload, Kind::Trailers) => Due::End,
             (Due::Answer { interim }, Kind::Interim) if interim < INTERIM_HEADS_MAX => {
                 Due::Answer { interim: interim + 1 }
             }
-            (Due::Payload, Kind::Data) => Due::Payload,
-            (Due::Payload, Kind::Trailers) => Due::End,
             _ => return Err(self.out_of_order(kind)),
         };
         let len = usize::try_from(payload_len).unwrap_or(usize::MAX);

@@ -93,6 +93,10 @@ enum Sending {
 type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
 /// One exchange's stream.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "who opened it, what has ended, who holds it, and whether its place is kept"
+)]
 pub(super) struct Stream {
     pub(super) id: StreamId,
     is_ours: bool,

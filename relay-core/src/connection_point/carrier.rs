@@ -1,0 +1,95 @@
+//! What a link is to go over: a pipe or a QUIC connection, whose peer is authenticated.
+
+use std::sync::Arc;
+
+use crate::link::{self, Link};
+use crate::mux::{Config, ConfigError, Side};
+use crate::transport::{ConnectError, Rung, connect, dial_through, secure_link, upgrade_link};
+#[cfg(feature = "quic")]
+use crate::transport::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic};
+
+use super::ConnectionPoint;
+use super::config::GatewayAddress;
+use super::serve::{LinkDriver, Pipe};
+
+/// What carries a link.
+pub(super) enum Carrier {
+    Pipe(Box<dyn Pipe>),
+    #[cfg(feature = "quic")]
+    Quic(QuicConnection),
+}
+
+impl Carrier {
+    /// Begins a link with these settings.
+    pub(super) fn begin(self, config: Config) -> Result<(Link, LinkDriver), ConfigError> {
+        match self {
+            Self::Pipe(pipe) => {
+                let (link, driver) = link::new(pipe, Side::Dialer, config)?;
+                Ok((link, Box::pin(driver)))
+            }
+            #[cfg(feature = "quic")]
+            Self::Quic(connection) => {
+                let config = Config {
+                    stream_window: QUIC_STREAM_WINDOW,
+                    receive_memory_max: QUIC_LINK_MEMORY,
+                    ..config
+                };
+                let (link, driver) = link::new_quic(connection, Side::Dialer, config)?;
+                Ok((link, Box::pin(driver)))
+            }
+        }
+    }
+}
+
+impl ConnectionPoint {
+    /// Reaches the instance on one rung, and makes sure of who is there.
+    pub(super) async fn reach(
+        &self,
+        gateway: &GatewayAddress,
+        rung: Rung,
+    ) -> Result<Carrier, ConnectError> {
+        match rung {
+            #[cfg(feature = "quic")]
+            Rung::Quic => {
+                let tls = Arc::clone(&self.inner.config.link_tls);
+                let (host, name) = (&gateway.host, &gateway.server_name);
+                let port = gateway.quic_port.unwrap_or_default();
+                Ok(Carrier::Quic(dial_quic(host, port, name, tls).await?))
+            }
+            // No address has this rung in such a build.
+            #[cfg(not(feature = "quic"))]
+            Rung::Quic => Err(ConnectError::Quic("this build has no QUIC".into())),
+            Rung::TcpTls | Rung::Https | Rung::HttpsUpgrade => {
+                Ok(Carrier::Pipe(self.pipe(gateway, rung).await?))
+            }
+        }
+    }
+
+    /// A pipe to the instance whose peer is authenticated.
+    async fn pipe(
+        &self,
+        gateway: &GatewayAddress,
+        rung: Rung,
+    ) -> Result<Box<dyn Pipe>, ConnectError> {
+        let tls = Arc::clone(&self.inner.config.link_tls);
+        let port = match rung {
+            Rung::Quic => gateway.quic_port,
+            Rung::TcpTls => gateway.tcp_tls_port,
+            Rung::Https | Rung::HttpsUpgrade => gateway.https_port,
+        };
+        let (host, port) = (&gateway.host, port.unwrap_or_default());
+        let proxy = self.inner.config.web_proxy.as_ref();
+        // Source: Microsoft Learn, "CMG data flow": no web proxy for TCP-TLS.
+        let proxy = proxy.filter(|it| rung != Rung::TcpTls && !it.bypass.covers(host, port));
+        let socket = match proxy {
+            Some(proxy) => dial_through(proxy, host, port, self.inner.config.limits.dial).await?,
+            None => connect(host, port).await?,
+        };
+        if rung == Rung::HttpsUpgrade {
+            let https = Arc::clone(&self.inner.config.https_tls);
+            let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
+            return Ok(Box::new(upgrade_link(socket, names, https, tls).await?));
+        }
+        Ok(Box::new(secure_link(socket, &gateway.server_name, tls).await?))
+    }
+}

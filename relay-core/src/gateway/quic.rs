@@ -1,0 +1,51 @@
+//! Links that come over QUIC: they are admitted as any other.
+
+use tokio::sync::mpsc;
+
+use crate::link;
+use crate::mux::{Config, Side};
+use crate::transport::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicListener};
+
+use super::serve::{Gateway, LinkRefused, PendingLink};
+
+impl Gateway {
+    /// Takes peers that begin a QUIC connection, and hands them over.
+    pub(super) async fn accept_quic(
+        &self,
+        listener: &QuicListener,
+        hand_over: &mpsc::Sender<PendingLink>,
+    ) {
+        loop {
+            let arrival = listener.accept().await;
+            if self.is_crowded() && !arrival.is_validated() {
+                arrival.ask_back();
+                continue;
+            }
+            let gateway = self.clone();
+            let link = Box::pin(async move { gateway.serve_quic(arrival).await });
+            // Nobody takes it when the instance stops.
+            let _ = hand_over.send(link).await;
+        }
+    }
+
+    /// Whether half of the handshakes that may be under way are: whoever forges addresses must not
+    /// have the rest. Over TCP the kernel has seen to that.
+    fn is_crowded(&self) -> bool {
+        let free = self.inner.link_handshakes.available_permits();
+        free <= self.inner.config.limits.link_handshakes_max / 2
+    }
+
+    async fn serve_quic(&self, arrival: QuicArrival) -> Result<(), LinkRefused> {
+        // Its TLS is the listener's, made of the same settings.
+        let handshake = |_, limit| arrival.accept(limit);
+        let begin = |connection, config| {
+            let config = Config {
+                stream_window: QUIC_STREAM_WINDOW,
+                receive_memory_max: QUIC_LINK_MEMORY,
+                ..config
+            };
+            link::new_quic(connection, Side::Listener, config)
+        };
+        self.admit(handshake, begin).await
+    }
+}
