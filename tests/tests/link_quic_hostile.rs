@@ -300,3 +300,28 @@ async fn a_connection_that_is_no_link_yet_may_use_the_control_stream_alone() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_peer_that_is_asked_back_shows_its_address_and_comes_again() {
+    within(async {
+        let ca = SiteCa::new();
+        let server = link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
+        let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+        let listener = QuicListener::bind(ANY, server).unwrap();
+        let port = listener.local_addr().port();
+        let accept = async {
+            let first = listener.accept().await;
+            assert!(!first.is_validated());
+            let from = first.from();
+            first.ask_back();
+            let again = listener.accept().await;
+            assert!(again.is_validated());
+            assert_eq!(again.from(), from);
+            again.accept(HANDSHAKE).await
+        };
+        let dial = dial_quic("127.0.0.1", port, NAME, client);
+        let (accepted, dialled) = tokio::join!(accept, dial);
+        assert!(accepted.is_ok() && dialled.is_ok());
+    })
+    .await;
+}

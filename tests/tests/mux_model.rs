@@ -1,7 +1,7 @@
 //! Two engines against a model of plain vectors and integers, over everything that carries a link.
 //!
 //! The same state machine runs over a pipe of memory, a pipe that takes and gives one octet at a
-//! time, and a TLS pair; QUIC joins them once links go over it.
+//! time, and a TLS pair. Over QUIC there is no engine: see `link_quic_model.rs`.
 //!
 //! Its transitions are of four octets each, not the values of a `proptest_state_machine`, which is
 //! at least as strong here. That crate keeps preconditions true while it removes transitions; here

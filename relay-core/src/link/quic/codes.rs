@@ -94,6 +94,27 @@ mod tests {
         }
     }
 
+    // [QUIC-03] -
+    #[test]
+    fn silence_and_a_peer_that_let_go_are_told_from_a_goodbye() {
+        assert_eq!(ended_by(&ConnectionError::TimedOut), LinkError::Silent);
+        let close = |code: LinkError| {
+            let (error_code, reason) = goodbye(&code);
+            let reason = reason.into_bytes().into();
+            ended_by(&ConnectionError::ApplicationClosed(quinn::ApplicationClose {
+                error_code,
+                reason,
+            }))
+        };
+        let dropped = LinkError::Lost { cause: "its driver was dropped".into() };
+        assert!(matches!(close(dropped), LinkError::Lost { .. }));
+        let done = LinkError::ClosedByPeer { code: LinkError::CODE_DONE, text: "".into() };
+        assert_eq!(close(LinkError::ClosedHere), done);
+        let long = LinkError::Control { what: "x".repeat(500).leak() };
+        let LinkError::ClosedByPeer { code: 0x0c, text } = close(long) else { panic!("control") };
+        assert_eq!(text.len(), TEXT_MAX);
+    }
+
     #[test]
     fn what_a_peer_says_cannot_break_a_line_of_the_log() {
         let close = quinn::ApplicationClose {
