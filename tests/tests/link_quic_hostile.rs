@@ -9,7 +9,7 @@ use bytes::Bytes;
 use quinn::{ApplicationClose, Connection, ConnectionError, RecvStream, SendStream};
 use relay_core::link::{End, Link, RecvError, new_quic};
 use relay_core::mux::{
-    Config, FrameError, Hello, HelloError, LinkError, Side, StreamCode, StreamId,
+    Config, FrameError, Hello, HelloError, LinkError, SendError, Side, StreamCode, StreamId,
 };
 use relay_core::transport::{
     ConnectError, LINK_ALPN, QuicListener, dial_quic, link_client_config, link_server_config,
@@ -167,6 +167,28 @@ async fn a_stream_that_is_reset_before_its_head_is_there_was_never_opened() {
     .await;
 }
 
+// [QUIC-19] +
+#[tokio::test]
+async fn an_answer_that_is_stopped_before_the_head_is_there_is_stopped_for_whoever_accepts() {
+    within(async {
+        let (rogue, _control) = Rogue::greeted().await;
+        let (mut send, mut recv) = rogue.stream(&[1, 0, 0], false).await;
+        recv.stop(0x200u32.into()).unwrap();
+        // When this one is there, so is the stop.
+        let _other = rogue.stream(&[1, 0, 0, 1, b'o'], true).await;
+        assert_eq!(rogue.link.accept().await.unwrap().head, Bytes::from_static(b"o"));
+        send.write_all(&[1, b'h']).await.unwrap();
+        let mut incoming = rogue.link.accept().await.unwrap();
+        assert_eq!(incoming.head, Bytes::from_static(b"h"));
+        assert_eq!(incoming.send.stopped().await, SendError::Stopped(StreamCode(0x200)));
+        send.finish().unwrap();
+        assert_eq!(incoming.recv.read_chunk().await, Ok(None));
+        rogue.link.close();
+        rogue.ended().await;
+    })
+    .await;
+}
+
 // [QUIC-18] +
 #[tokio::test]
 async fn either_half_of_a_reset_aborts_both_halves_of_a_stream() {
@@ -198,10 +220,16 @@ async fn a_stream_that_overtakes_the_hello_waits_for_it() {
     within(async {
         let rogue = Rogue::with(config(8)).await;
         let (mut control, _recv) = rogue.connection.open_bi().await.unwrap();
-        let _stream = rogue.stream(&[1, 0, 0, 1, b'h'], true).await;
         let hello = Hello::of(&config(8)).encode(Side::Dialer);
         control.write_all(&hello[..20]).await.unwrap();
+        let (send, _recv) = rogue.stream(&[1, 0, 0, 1, b'h'], true).await;
+        // It is there when it is acknowledged, and the link has had its turns.
+        assert_eq!(send.stopped().await, Ok(None));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
         assert!(rogue.link.peer().is_none());
+        assert_eq!(rogue.link.stats().mux.streams_accepted, 0);
         control.write_all(&hello[20..]).await.unwrap();
         assert_eq!(rogue.link.accept().await.unwrap().head, Bytes::from_static(b"h"));
         rogue.link.close();
