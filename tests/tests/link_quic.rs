@@ -37,6 +37,7 @@ async fn echo_all(link: Link) {
     }
 }
 
+// [QUIC-01] + [QUIC-02] + [QUIC-06] + [QUIC-08] +
 #[tokio::test]
 async fn an_exchange_carries_heads_payload_and_trailers_both_ways() {
     within(async {
@@ -155,7 +156,7 @@ async fn an_unfinished_half_that_is_dropped_never_looks_complete() {
     .await;
 }
 
-// [QUIC-18] +
+// [QUIC-16] +
 #[tokio::test]
 async fn a_reset_by_either_side_aborts_both_halves_with_its_code() {
     within(async {
@@ -178,7 +179,7 @@ async fn a_reset_by_either_side_aborts_both_halves_with_its_code() {
     .await;
 }
 
-// [QUIC-18] +
+// [QUIC-16] +
 #[tokio::test]
 async fn a_reset_behind_a_finished_half_is_heard_by_the_half_that_goes_on() {
     within(async {
@@ -194,7 +195,7 @@ async fn a_reset_behind_a_finished_half_is_heard_by_the_half_that_goes_on() {
     .await;
 }
 
-// [QUIC-19] +
+// [QUIC-17] +
 #[tokio::test]
 async fn a_reader_that_goes_away_stops_the_writer_and_can_still_answer() {
     within(async {
@@ -259,6 +260,7 @@ async fn a_mistake_of_the_caller_resets_its_stream_and_leaves_the_link() {
     .await;
 }
 
+// [QUIC-23] -
 #[tokio::test]
 async fn a_connection_that_is_let_go_of_fails_every_stream_and_every_opener() {
     within(async {
@@ -307,7 +309,7 @@ async fn other_way(pair: &Pair) {
     }
 }
 
-// [QUIC-23] +-
+// [QUIC-21] +-
 #[tokio::test]
 async fn a_stream_is_free_again_only_when_the_acceptor_has_let_go() {
     use Early::{
@@ -371,7 +373,7 @@ async fn a_stream_is_free_again_only_when_the_acceptor_has_let_go() {
     .await;
 }
 
-// [QUIC-20] + [QUIC-21] +
+// [QUIC-18] + [QUIC-19] +
 #[tokio::test]
 async fn a_drain_lets_open_streams_finish_and_refuses_new_ones() {
     within(async {
@@ -400,6 +402,7 @@ async fn a_drain_lets_open_streams_finish_and_refuses_new_ones() {
     .await;
 }
 
+// [QUIC-22] + [QUIC-23] +
 #[tokio::test]
 async fn a_drained_link_loses_nothing_of_an_answer_that_nobody_has_read_yet() {
     within(async {
@@ -437,7 +440,7 @@ async fn a_drain_cuts_what_is_open_at_its_deadline() {
     .await;
 }
 
-// [QUIC-21] -
+// [QUIC-19] -
 #[tokio::test]
 async fn openers_that_race_with_a_drain_are_served_or_may_try_another_link() {
     within(async {
@@ -523,6 +526,7 @@ async fn many_streams_at_once_all_end_and_leave_nothing_behind() {
     .await;
 }
 
+// [QUIC-04] +
 #[tokio::test]
 async fn a_link_leases_the_windows_of_its_streams_and_returns_them() {
     within(async {

@@ -98,7 +98,7 @@ async fn a_control_stream_that_is_none_ends_the_link() {
     .await;
 }
 
-// [QUIC-07] - [QUIC-20] - [QUIC-22] -
+// [QUIC-07] - [QUIC-18] - [QUIC-20] -
 #[tokio::test]
 async fn words_out_of_turn_end_the_link() {
     within(async {
@@ -120,7 +120,7 @@ async fn words_out_of_turn_end_the_link() {
     .await;
 }
 
-// [QUIC-12] - [QUIC-14] - [QUIC-15] - [QUIC-16] -
+// [QUIC-10] - [QUIC-12] - [QUIC-13] - [QUIC-14] -
 #[tokio::test]
 async fn a_stream_that_is_no_exchange_ends_the_link() {
     within(async {
@@ -147,7 +147,7 @@ async fn a_stream_that_is_no_exchange_ends_the_link() {
     .await;
 }
 
-// [QUIC-17] +-
+// [QUIC-15] +-
 #[tokio::test]
 async fn a_stream_that_is_reset_before_its_head_is_there_was_never_opened() {
     within(async {
@@ -167,7 +167,7 @@ async fn a_stream_that_is_reset_before_its_head_is_there_was_never_opened() {
     .await;
 }
 
-// [QUIC-19] +
+// [QUIC-17] +
 #[tokio::test]
 async fn an_answer_that_is_stopped_before_the_head_is_there_is_stopped_for_whoever_accepts() {
     within(async {
@@ -189,7 +189,7 @@ async fn an_answer_that_is_stopped_before_the_head_is_there_is_stopped_for_whoev
     .await;
 }
 
-// [QUIC-18] +
+// [QUIC-16] +
 #[tokio::test]
 async fn either_half_of_a_reset_aborts_both_halves_of_a_stream() {
     within(async {

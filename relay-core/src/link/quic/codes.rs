@@ -84,7 +84,7 @@ fn shown(octets: &[u8]) -> Box<str> {
 mod tests {
     use super::*;
 
-    // [QUIC-18] +-
+    // [QUIC-16] +-
     #[test]
     fn a_stop_and_half_of_a_reset_are_told_apart_whatever_their_code() {
         for code in [0, 1, 0x123, u32::MAX].map(StreamCode) {

@@ -162,7 +162,7 @@ mod tests {
         Ok(words)
     }
 
-    // [QUIC-05] + [QUIC-20] +
+    // [QUIC-05] + [QUIC-18] +
     #[test]
     fn hello_drain_and_last_are_heard_in_whatever_portions_they_come() {
         let hello = Hello::of(&Config::default());

@@ -253,7 +253,7 @@ mod tests {
         whole
     }
 
-    // [QUIC-10] + [QUIC-11] +
+    // [QUIC-08] + [QUIC-09] +
     #[test]
     fn a_whole_answer_is_the_same_in_whatever_portions_it_comes() {
         let octets = [
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(answer(&octets), Ok(expected));
     }
 
-    // [QUIC-12] -
+    // [QUIC-10] -
     #[test]
     fn what_is_out_of_order_ends_the_link() {
         let (data, head) = (record(Kind::Data, b"x"), record(Kind::Head, b"h"));
@@ -299,7 +299,7 @@ mod tests {
         assert!(interim_request.is_err(), "a request has one head");
     }
 
-    // [QUIC-13] +-
+    // [QUIC-11] +-
     #[test]
     fn eight_interim_heads_pass_and_a_ninth_does_not() {
         let interim = record(Kind::Interim, b"103");
@@ -308,7 +308,7 @@ mod tests {
         assert!(answer(&[interim.repeat(9), head].concat()).is_err());
     }
 
-    // [QUIC-14] +-
+    // [QUIC-12] +-
     #[test]
     fn a_block_may_be_as_long_as_was_said_and_no_longer() {
         for kind in [Kind::Head, Kind::HeadAndEnd, Kind::Interim] {
@@ -321,7 +321,7 @@ mod tests {
         }
     }
 
-    // [QUIC-12] - [QUIC-15] -
+    // [QUIC-10] - [QUIC-13] -
     #[test]
     fn unknown_kinds_and_empty_data_end_the_link() {
         let known = [0x00, 0x01, 0x02, 0x03, 0x81];
@@ -336,7 +336,7 @@ mod tests {
         );
     }
 
-    // [QUIC-16] +-
+    // [QUIC-14] +-
     #[test]
     fn a_half_that_is_cut_anywhere_but_between_records_never_looks_complete() {
         let octets = [record(Kind::Head, b"200"), record(Kind::Data, b"hello")].concat();
