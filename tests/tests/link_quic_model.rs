@@ -37,9 +37,9 @@ struct Half {
 }
 
 impl Half {
-    fn octets(&self, seed: usize) -> Bytes {
+    fn octets(&self, number: usize) -> Bytes {
         let len = self.chunks.iter().sum();
-        (seed..).map(|n| n.to_le_bytes()[0].wrapping_mul(31)).take(len).collect()
+        (number..).map(|n| n.to_le_bytes()[0].wrapping_mul(31)).take(len).collect()
     }
 
     fn breaks(&self) -> bool {
@@ -47,8 +47,8 @@ impl Half {
     }
 
     /// Writes as planned. What fails is seen by the reader.
-    async fn write(&self, seed: usize, mut send: SendStream) {
-        let mut rest = self.octets(seed);
+    async fn write(&self, number: usize, mut send: SendStream) {
+        let mut rest = self.octets(number);
         for len in &self.chunks {
             if send.write_chunk(rest.split_to(*len)).await.is_err() {
                 return;
@@ -56,7 +56,7 @@ impl Half {
         }
         let _ = match self.ending {
             Ending::Finish => send.finish(),
-            Ending::Trailers => send.finish_with_trailers(trailers(seed)),
+            Ending::Trailers => send.finish_with_trailers(trailers(number)),
             Ending::Reset => {
                 send.reset(CODE);
                 Ok(())
@@ -67,8 +67,8 @@ impl Half {
 
     /// Reads to the end and judges it. `other` is the half that goes the other way: a reset of it
     /// cuts this one too.
-    async fn read(&self, seed: usize, recv: &mut RecvStream, other: &Self) {
-        let expected = self.octets(seed);
+    async fn read(&self, number: usize, recv: &mut RecvStream, other: &Self) {
+        let expected = self.octets(number);
         let mut read = Vec::new();
         let end = loop {
             match recv.read_chunk().await {
@@ -83,7 +83,7 @@ impl Half {
                 assert!(!self.breaks(), "a half that was cut looks complete");
                 assert_eq!(read.len(), expected.len(), "some are missing");
                 let has_trailers = self.ending == Ending::Trailers;
-                assert_eq!(recv.take_trailers(), has_trailers.then(|| trailers(seed)));
+                assert_eq!(recv.take_trailers(), has_trailers.then(|| trailers(number)));
             }
             Err(RecvError::Reset(code)) => {
                 assert!(self.breaks() || other.breaks(), "nobody has reset it");
@@ -99,8 +99,8 @@ impl Half {
     }
 }
 
-fn trailers(seed: usize) -> Bytes {
-    seed.to_be_bytes().to_vec().into()
+fn trailers(number: usize) -> Bytes {
+    number.to_be_bytes().to_vec().into()
 }
 
 /// One exchange: which side opens it, and its two halves.
