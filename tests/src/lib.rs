@@ -13,5 +13,6 @@ pub mod client;
 pub mod logs;
 pub mod pki;
 pub mod roles;
+pub mod running;
 pub mod seeds;
 pub mod site;

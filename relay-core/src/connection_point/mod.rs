@@ -10,10 +10,12 @@ mod backoff;
 mod config;
 mod forward;
 mod serve;
+mod shown;
+mod status;
 mod supervise;
 mod upload;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -29,6 +31,9 @@ use crate::transport::{ConnectError, secure_link};
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
 };
+
+pub use shown::Phase;
+pub use status::{ConnectionPointStatus, LinkStatus, PlaceStatus};
 
 use forward::Forwarder;
 use supervise::{Route, Way};
@@ -50,6 +55,8 @@ struct Inner {
     link_memory: MemoryBudget,
     /// When the next dial may begin.
     next_dial: Mutex<Instant>,
+    /// The links that are to be up.
+    ways: Mutex<Vec<Arc<Way>>>,
 }
 
 /// Why a link did not come up, or ended.
@@ -88,6 +95,7 @@ impl ConnectionPoint {
             stopping: watch::Sender::new(false),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             next_dial: Mutex::new(Instant::now()),
+            ways: Mutex::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -105,8 +113,13 @@ impl ConnectionPoint {
             let route = Arc::new(Route::new(gateway.clone()));
             let places = u32::try_from(self.inner.config.limits.links_per_instance);
             for place in 0..places.unwrap_or(u32::MAX) {
-                let (connection_point, route) = (self.clone(), Arc::clone(&route));
-                let way = Way::new(route, place);
+                let way = Arc::new(Way::new(Arc::clone(&route), place));
+                self.inner
+                    .ways
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(Arc::clone(&way));
+                let connection_point = self.clone();
                 supervisors.spawn(async move { connection_point.supervise(&way).await });
             }
         }

@@ -17,6 +17,7 @@ use crate::transport::{
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
 use super::serve::{Pipe, Standing};
+use super::shown::{Phase, Shown};
 use super::{ConnectionPoint, LinkEnded};
 
 /// A gateway instance, and what all links to it have learnt about the ways there.
@@ -27,12 +28,16 @@ pub(super) struct Route {
 }
 
 impl Route {
+    pub(super) fn gateway(&self) -> &GatewayAddress {
+        &self.gateway
+    }
+
     pub(super) fn new(gateway: GatewayAddress) -> Self {
         let ladder = Mutex::new(Ladder::new(gateway.rungs()));
         Self { gateway, ladder }
     }
 
-    fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
+    pub(super) fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
         with(&mut self.ladder.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -40,16 +45,17 @@ impl Route {
 /// One of the links to an instance, as its supervisor sees it.
 #[derive(Debug)]
 pub(super) struct Way {
-    route: Arc<Route>,
+    pub(super) route: Arc<Route>,
     /// Which of the links to the instance.
-    place: u32,
+    pub(super) place: u32,
     /// How often it was tried.
     turn: AtomicU32,
+    pub(super) shown: Shown,
 }
 
 impl Way {
     pub(super) fn new(route: Arc<Route>, place: u32) -> Self {
-        Self { route, place, turn: AtomicU32::new(0) }
+        Self { route, place, turn: AtomicU32::new(0), shown: Shown::new() }
     }
 
     /// The number of the next link, by which the gateway tells it from those before it.
@@ -81,6 +87,8 @@ struct Current {
 enum End {
     /// It was lost, and is to be dialled anew.
     Lost(LinkError, Duration),
+    /// It is drained, by either side, and another is to stand in its place.
+    Drained(Duration),
     /// The connection point stops.
     Stopped(DrainReport),
 }
@@ -93,6 +101,7 @@ impl ConnectionPoint {
         let mut backoff = Backoff::new(limits.redial_first, limits.redial_max);
         let mut served = Served::default();
         loop {
+            way.shown.turn_to(Phase::Dialling);
             let dialled = tokio::select! {
                 dialled = self.dial(way) => dialled,
                 () = self.stopped() => return served.end().await,
@@ -105,18 +114,24 @@ impl ConnectionPoint {
                             backoff.was_up(lived);
                             why.to_string()
                         }
+                        End::Drained(lived) => {
+                            backoff.was_up(lived);
+                            "the link is drained".to_owned()
+                        }
                     }
                 }
                 None => route.ladder(|ladder| told(&ladder.missteps())),
             };
             let delay = backoff.next(fastrand::f64());
+            let until = Instant::now() + delay;
+            way.shown.turn_to(Phase::Waiting { why: why.as_str().into(), until: until.into_std() });
             tracing::warn!(
                 instance = %gateway.instance, host = gateway.host, why,
                 retry_in_ms = delay.as_millis(),
                 "no link to the gateway instance"
             );
             tokio::select! {
-                () = sleep(delay) => {}
+                () = sleep_until(until) => {}
                 () = self.stopped() => return served.end().await,
             }
         }
@@ -206,16 +221,22 @@ impl ConnectionPoint {
     /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
     async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
         let drain = self.inner.config.limits.drain;
-        let mut current = self.begin(rung, standing, served);
+        let mut current = self.begin(way, rung, standing, served);
         loop {
             tokio::select! {
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
                     return End::Lost(why, current.since.elapsed());
                 }
+                () = current.link.going_away() => {
+                    let lived = current.since.elapsed();
+                    // It ends by itself; the deadline is for a side that only says that it drains.
+                    served.retiring.spawn(async move { current.link.drain(drain).await });
+                    return End::Drained(lived);
+                }
                 (rung, standing) = self.climb(way, current.rung) => {
                     // Make before break: requests in flight end where they are.
-                    let better = self.begin(rung, standing, served);
+                    let better = self.begin(way, rung, standing, served);
                     let old = std::mem::replace(&mut current, better);
                     served.retiring.spawn(async move { old.link.drain(drain).await });
                 }
@@ -227,8 +248,9 @@ impl ConnectionPoint {
         End::Stopped(report)
     }
 
-    fn begin(&self, rung: Rung, standing: Standing, served: &mut Served) -> Current {
+    fn begin(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> Current {
         let link = standing.link.clone();
+        way.shown.up(&link, rung);
         let connection_point = self.clone();
         let task = async move { connection_point.serve_standing(standing).await };
         let id = served.links.spawn(task).id();

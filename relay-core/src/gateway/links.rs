@@ -11,13 +11,15 @@ use tokio::sync::Notify;
 
 use crate::link::{self, Link};
 use crate::mux::{Config, Side, StreamCode};
-use crate::transport::{ConnectError, Greeted, accept_link};
+use crate::transport::{ConnectError, Greeted, Rung, accept_link};
 
+use super::history::LinkEnd;
 use super::registry::{Arrival, Start};
 use super::serve::{Gateway, LinkRefused};
 
 impl Gateway {
-    /// Serves one link of a connection point: mutual TLS, then the mux, until it ends.
+    /// Serves one link of a connection point: mutual TLS, then the mux, until it ends. It shows as
+    /// one over TCP-TLS.
     ///
     /// # Errors
     ///
@@ -30,7 +32,15 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.admit(|tls, limit| accept_link(pipe, tls, limit)).await
+        self.serve_link_over(Rung::TcpTls, pipe).await
+    }
+
+    /// As [`Gateway::serve_link`], over a pipe that `rung` names.
+    pub(super) async fn serve_link_over<P>(&self, rung: Rung, pipe: P) -> Result<(), LinkRefused>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.admit(rung, |tls, limit| accept_link(pipe, tls, limit)).await
     }
 
     /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
@@ -38,12 +48,13 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.admit(|tls, limit| peer.accept_link(tls, limit)).await
+        self.admit(Rung::Https, |tls, limit| peer.accept_link(tls, limit)).await
     }
 
     /// Has `handshake` authenticate a peer, if there is a place for it, and serves its link.
     async fn admit<S, F>(
         &self,
+        rung: Rung,
         handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
     ) -> Result<(), LinkRefused>
     where
@@ -65,10 +76,10 @@ impl Gateway {
         let Ok(_place) = self.inner.link_places.try_acquire() else {
             return Err(LinkRefused::TooMany(limits.links_max));
         };
-        self.serve_authenticated(stream).await
+        self.serve_authenticated(rung, stream).await
     }
 
-    async fn serve_authenticated<P>(&self, stream: P) -> Result<(), LinkRefused>
+    async fn serve_authenticated<P>(&self, rung: Rung, stream: P) -> Result<(), LinkRefused>
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
@@ -98,6 +109,7 @@ impl Gateway {
             name: Arc::clone(&name),
             start: Start::new(hello.epoch, hello.link),
             link: link.clone(),
+            rung,
             superseded: Arc::clone(&superseded),
         };
         let Ok(registration) = self.inner.relay.registry.register(arrival) else {
@@ -106,6 +118,7 @@ impl Gateway {
         tracing::info!(
             link = number,
             connection_point = &*name,
+            %rung,
             software = hello.software,
             "link up"
         );
@@ -115,6 +128,7 @@ impl Gateway {
         let (why, (), ()) = tokio::join!(driver, refuse_all(&link), retire);
         drop(registration);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
+        self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
         Ok(())
     }
 }

@@ -10,16 +10,20 @@
 mod answer;
 mod config;
 mod failure;
+mod history;
 mod links;
 mod patient;
 mod patient_streams;
 mod registry;
 mod relay;
 mod serve;
+mod status;
 
 pub use answer::AnswerBody;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
+pub use history::{EndedLink, LinkEnd};
 pub use serve::{Gateway, LinkRefused, Listeners};
+pub use status::{GatewayStatus, LinkStatus};
 
 /// Names of the headers that the gateway adds to every answer.
 pub mod header {

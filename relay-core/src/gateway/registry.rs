@@ -3,13 +3,15 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::balance::{LinkView, LoadBalancer, Outcome};
 use crate::link::Link;
+use crate::transport::Rung;
 
 /// Links up to which an offer allocates nothing: 16 connection points with two links each.
 const VIEWS_INLINE: usize = 32;
@@ -23,6 +25,9 @@ pub(super) struct Entry {
     pub(super) name: Arc<str>,
     start: Start,
     pub(super) link: Link,
+    pub(super) rung: Rung,
+    /// When it came up.
+    pub(super) since: Instant,
     /// Told when a later link of the same connection point has taken this one's place.
     pub(super) superseded: Arc<Notify>,
     load: Arc<Load>,
@@ -94,6 +99,16 @@ impl Entry {
         Attempt::begin(&self.load)
     }
 
+    /// Which of its connection point's links to this instance it is.
+    pub(super) fn place(&self) -> u32 {
+        self.start.place
+    }
+
+    /// Requests on it, from their opening to the last octet of their answers.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.load.in_flight.load(Ordering::Relaxed)
+    }
+
     /// By what entries are sorted, so that links of one connection point stand together.
     fn key(&self) -> (u64, u64) {
         (self.load.connection_point, self.number)
@@ -146,6 +161,7 @@ pub(super) struct Arrival {
     pub(super) name: Arc<str>,
     pub(super) start: Start,
     pub(super) link: Link,
+    pub(super) rung: Rung,
     /// To be told when a later link of the same connection point has taken its place.
     pub(super) superseded: Arc<Notify>,
 }
@@ -158,6 +174,12 @@ pub(super) struct Stale;
 #[derive(Debug)]
 pub(super) struct Registry {
     entries: RwLock<Arc<[Entry]>>,
+    /// Links that others have taken the place of, until they have ended.
+    retired: Mutex<Vec<Entry>>,
+    /// Changes with each link that comes up.
+    arrivals: watch::Sender<()>,
+    /// When the last link went, if none is left and there was one.
+    deserted: Mutex<Option<Instant>>,
     balancer: Arc<dyn LoadBalancer>,
     /// Makes numbers of names, others in each process: no peer can choose one that collides.
     names: RandomState,
@@ -172,20 +194,29 @@ pub(super) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.registry.change(|entries| entries.retain(|entry| entry.number != self.number));
+        let is_other = |entry: &Entry| entry.number != self.number;
+        self.registry.change(|entries| entries.retain(is_other));
+        self.registry.retired().retain(is_other);
     }
 }
 
 impl Registry {
     pub(super) fn new(balancer: Arc<dyn LoadBalancer>) -> Self {
-        Self { entries: RwLock::default(), balancer, names: RandomState::new() }
+        Self {
+            entries: RwLock::default(),
+            retired: Mutex::default(),
+            arrivals: watch::Sender::new(()),
+            deserted: Mutex::default(),
+            balancer,
+            names: RandomState::new(),
+        }
     }
 
     /// Offers requests to a link. The one whose place it takes, and all of an earlier start of the
     /// same connection point, are taken out at once, and told: they may be half-open. A link that
     /// is an earlier one itself is not added.
     pub(super) fn register(self: &Arc<Self>, arrival: Arrival) -> Result<Registration, Stale> {
-        let Arrival { number, name, start, link, superseded } = arrival;
+        let Arrival { number, name, start, link, rung, superseded } = arrival;
         let load = Arc::new(Load {
             number,
             connection_point: self.names.hash_one(&*name),
@@ -193,7 +224,8 @@ impl Registry {
             loss_told: AtomicBool::new(false),
             balancer: Arc::clone(&self.balancer),
         });
-        let entry = Entry { number, name, start, link, superseded, load };
+        let since = Instant::now();
+        let entry = Entry { number, name, start, link, rung, since, superseded, load };
         let mut is_stale = false;
         self.change(|entries| {
             let same = |other: &Entry| other.name == entry.name;
@@ -205,20 +237,58 @@ impl Registry {
                 let is_superseded = same(other) && entry.start.succeeds(other.start);
                 if is_superseded {
                     other.superseded.notify_one();
+                    self.retired().push(other.clone());
                 }
                 !is_superseded
             });
             let at = entries.partition_point(|other| other.key() < entry.key());
             entries.insert(at, entry);
         });
-        if is_stale { Err(Stale) } else { Ok(Registration { registry: Arc::clone(self), number }) }
+        if is_stale {
+            return Err(Stale);
+        }
+        self.arrivals.send_replace(());
+        Ok(Registration { registry: Arc::clone(self), number })
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Entry>)) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = entries.to_vec();
         change(&mut changed);
+        if changed.is_empty() && !entries.is_empty() {
+            *self.deserted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         *entries = changed.into();
+    }
+
+    /// Tells of each link that comes up from now on.
+    pub(super) fn arrivals(&self) -> watch::Receiver<()> {
+        self.arrivals.subscribe()
+    }
+
+    /// Until when it is worth waiting for a link while none takes requests: for `grace` after the
+    /// last one went, in which its connection point dials again.
+    pub(super) fn is_awaited_until(&self, grace: Duration) -> Instant {
+        let now = Instant::now();
+        if !self.all().is_empty() {
+            return now + grace;
+        }
+        let deserted = *self.deserted.lock().unwrap_or_else(PoisonError::into_inner);
+        deserted.map_or(now, |at| at + grace)
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every link that has not ended: those that requests are offered to, and behind them those
+    /// that others have taken the place of.
+    pub(super) fn standing(&self) -> Vec<Entry> {
+        // In this order none is missed that is retired meanwhile, though it may be there twice.
+        let all = self.all();
+        let retired = self.retired().clone();
+        let is_new = |entry: &&Entry| all.iter().all(|other| other.number != entry.number);
+        all.iter().chain(retired.iter().filter(is_new)).cloned().collect()
     }
 
     /// Every registered link.
@@ -290,7 +360,8 @@ mod tests {
 
     fn dialled(number: u64, name: &str, start: Start, link: &Link) -> Arrival {
         let superseded = Arc::default();
-        Arrival { number, name: name.into(), start, link: link.clone(), superseded }
+        let (name, link, rung) = (name.into(), link.clone(), Rung::TcpTls);
+        Arrival { number, name, start, link, rung, superseded }
     }
 
     fn register(registry: &Arc<Registry>, number: u64, link: &Link) -> Registration {

@@ -210,11 +210,23 @@ impl Relay {
         let credit = self.limits.link_credit;
         let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
         let deadline = Instant::now() + wait;
+        let mut arrivals = None;
         loop {
             let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
             let via = match self.registry.offer(take) {
                 Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
-                Offer::Nothing => return Err(Failure::NoConnector),
+                Offer::Nothing => {
+                    // Asked once more behind the subscription, or a link could slip through.
+                    let Some(arrivals) = &mut arrivals else {
+                        arrivals = Some(self.registry.arrivals());
+                        continue;
+                    };
+                    let until = deadline.min(self.registry.is_awaited_until(credit));
+                    match timeout_at(until, arrivals.changed()).await {
+                        Ok(_) => continue,
+                        Err(_) => return Err(Failure::NoConnector),
+                    }
+                }
                 // All are full: wait in line at the one whose turn it is. If it goes away
                 // meanwhile, nothing was sent, and another is asked.
                 Offer::Full(via) => via,

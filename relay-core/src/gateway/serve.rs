@@ -22,10 +22,11 @@ use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
-use crate::transport::{ConnectError, Listener, Purpose, asks_for_link, grant_link, greet};
+use crate::transport::{ConnectError, Listener, Purpose, Rung, asks_for_link, grant_link, greet};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
+use super::history::{History, LinkEnd};
 use super::patient::Patient;
 use super::patient_streams::PatientExecutor;
 use super::registry::Registry;
@@ -72,7 +73,19 @@ enum Port {
 }
 
 /// A link that is to be served, once somebody waits for it.
-type PendingLink = Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>;
+struct PendingLink {
+    from: SocketAddr,
+    serve: Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>,
+}
+
+impl PendingLink {
+    fn new(
+        from: SocketAddr,
+        serve: impl Future<Output = Result<(), LinkRefused>> + Send + 'static,
+    ) -> Self {
+        Self { from, serve: Box::pin(serve) }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -84,6 +97,7 @@ pub(super) struct Inner {
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
     pub(super) link_handshakes: Semaphore,
+    pub(super) history: History,
     /// Turns true when the instance stops.
     stopping: watch::Sender<bool>,
 }
@@ -129,6 +143,7 @@ impl Gateway {
             link_places: Semaphore::new(config.limits.links_max),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
+            history: History::default(),
             stopping: watch::Sender::new(false),
             config,
         };
@@ -138,6 +153,11 @@ impl Gateway {
     /// How many links are up.
     pub fn links(&self) -> usize {
         self.inner.relay.registry.all().len()
+    }
+
+    /// Whether it drains: see [`Gateway::serve`].
+    pub(super) fn is_stopping(&self) -> bool {
+        *self.inner.stopping.borrow()
     }
 
     /// Requests in flight now.
@@ -227,19 +247,24 @@ impl Gateway {
                     None => std::future::pending().await,
                 }
             };
-            let link: PendingLink = tokio::select! {
-                (stream, _) = accept => {
+            let link = tokio::select! {
+                (stream, from) = accept => {
                     let gateway = self.clone();
-                    Box::pin(async move { gateway.serve_link(stream).await })
+                    PendingLink::new(from, async move { gateway.serve_link(stream).await })
                 }
                 Some(link) = handed.recv() => link,
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
-            tasks.spawn(async move {
-                if let Err(why) = link.await {
-                    tracing::warn!(%why, "link refused");
-                }
-            });
+            let gateway = self.clone();
+            tasks.spawn(async move { gateway.serve_pending(link).await });
+        }
+    }
+
+    async fn serve_pending(&self, link: PendingLink) {
+        let PendingLink { from, serve } = link;
+        if let Err(why) = serve.await {
+            tracing::warn!(%from, %why, "link refused");
+            self.inner.history.note(LinkEnd::Refused { from }, &why);
         }
     }
 
@@ -255,10 +280,8 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if let Some(link) = self.serve_https(pipe, from, Port::Shared).await
-            && let Err(why) = link.await
-        {
-            tracing::warn!(%from, %why, "link refused");
+        if let Some(link) = self.serve_https(pipe, from, Port::Shared).await {
+            self.serve_pending(link).await;
         }
     }
 
@@ -277,7 +300,8 @@ impl Gateway {
         let greeted = match greeted {
             Ok(greeted) if greeted.offers_link() => {
                 let gateway = self.clone();
-                return Some(Box::pin(async move { gateway.serve_greeted_link(greeted).await }));
+                let serve = async move { gateway.serve_greeted_link(greeted).await };
+                return Some(PendingLink::new(from, serve));
             }
             other => other,
         };
@@ -298,17 +322,17 @@ impl Gateway {
             (true, Port::Links) => Ok(None),
             (false, port) => self.serve_http1(io, port).await,
         };
-        outcome.unwrap_or_else(|error| {
+        let upgraded = outcome.unwrap_or_else(|error| {
             tracing::debug!(%from, %error, "client connection failed");
             None
-        })
+        })?;
+        let gateway = self.clone();
+        let serve = async move { gateway.serve_link_over(Rung::HttpsUpgrade, upgraded).await };
+        Some(PendingLink::new(from, serve))
     }
 
-    async fn serve_http1<P>(
-        &self,
-        io: TokioIo<Patient<P>>,
-        port: Port,
-    ) -> hyper::Result<Option<PendingLink>>
+    /// Serves HTTP/1.1. Returns the pipe if it was upgraded to a link.
+    async fn serve_http1<P>(&self, io: TokioIo<Patient<P>>, port: Port) -> hyper::Result<Option<P>>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -342,8 +366,7 @@ impl Gateway {
             // RFC 9110, section 7.8: the new protocol begins behind the answer. It was not heard.
             return Ok(None);
         }
-        let (gateway, pipe) = (self.clone(), parts.io.into_inner().into_inner());
-        Ok(Some(Box::pin(async move { gateway.serve_link(pipe).await })))
+        Ok(Some(parts.io.into_inner().into_inner()))
     }
 
     async fn serve_http2<P>(&self, io: TokioIo<P>) -> hyper::Result<()>

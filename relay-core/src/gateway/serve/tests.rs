@@ -53,7 +53,8 @@ fn gateway(limits: GatewayLimits) -> Gateway {
 
 fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
     let (name, superseded) = ("cp".into(), Arc::default());
-    let arrival = Arrival { number, name, start: Start::default(), link: link.clone(), superseded };
+    let (start, link, rung) = (Start::default(), link.clone(), Rung::TcpTls);
+    let arrival = Arrival { number, name, start, link, rung, superseded };
     gateway.inner.relay.registry.register(arrival).unwrap()
 }
 
@@ -64,12 +65,13 @@ async fn add_link(gateway: &Gateway, number: u64) -> Link {
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
     let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
     tokio::spawn(peer_driver);
+    let driven = tokio::spawn(driver);
+    link.established().await.unwrap();
     let registered = register(gateway, number, &link);
     tokio::spawn(async move {
-        driver.await;
+        driven.await.unwrap();
         drop(registered);
     });
-    link.established().await.unwrap();
     peer
 }
 
@@ -513,5 +515,46 @@ async fn an_answer_whose_length_two_parsers_could_read_differently_is_a_bad_answ
         let response = gateway.handle(get()).await;
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{lengths:?}");
         answering.await.unwrap();
+    }
+}
+
+/// An instance whose only link has just gone.
+async fn deserted() -> Gateway {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    peer.close();
+    while gateway.links() > 0 {
+        tokio::task::yield_now().await;
+    }
+    gateway
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_the_link_that_takes_the_place_of_the_last_one() {
+    let gateway = deserted().await;
+    let limit = gateway.inner.config.limits.link_credit;
+    let relay = gateway.clone();
+    let asked = tokio::spawn(async move { relay.handle(get()).await.status() });
+    tokio::time::sleep(limit.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    let peer = add_link(&gateway, 2).await;
+    let mut incoming = peer.accept().await.unwrap();
+    incoming.send.send_head(head(200), HeadKind::FinalAndEnd).unwrap();
+    assert_eq!(asked.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_for_a_link_until_the_limit_after_the_last_one_went_and_no_longer() {
+    let never = gateway(GatewayLimits::default());
+    let gone = deserted().await;
+    let limit = gone.inner.config.limits.link_credit;
+    // The second comes too late to wait for long, the third too late to wait at all.
+    let waits = [(&gone, limit), (&gone, Duration::ZERO), (&never, Duration::ZERO)];
+    for (gateway, wait) in waits {
+        let before = Instant::now();
+        let response = gateway.handle(get()).await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(reason(&response), "CMGService_No_Connector");
+        // A timer of the runtime is exact to the millisecond.
+        assert_eq!(before.elapsed().as_millis(), wait.as_millis());
     }
 }
