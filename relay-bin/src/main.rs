@@ -4,6 +4,7 @@
 //! administrator, exit codes. Everything that a request meets is in `relay-core`. Read
 //! [`cli::Command`] and [`exit::Failure`] first.
 
+mod admin;
 mod cli;
 mod console;
 mod demo;
@@ -23,6 +24,8 @@ fn main() -> ExitCode {
         cli::Command::Init(args) => init::run(&args),
         cli::Command::Gateway(args) => run::gateway(&args),
         cli::Command::ConnectionPoint(args) => run::connection_point(&args),
+        cli::Command::Status(args) => admin::show_status(&args),
+        cli::Command::Drain(args) => admin::drain(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -93,6 +93,7 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   service   localhost, instance 1
   clients   https://127.0.0.1:8443
   links     127.0.0.1:10140
+  admin     http://127.0.0.1:10181
   endpoint  mp: management point, role id 72057594037927937
 "
     );
@@ -107,6 +108,7 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   name      connection-point-1
   gateway   instance 1 at 127.0.0.1 port 10140, then https 8443 as gateway-1.localhost
   gateway   instance 2 at 127.0.0.1 port 10141, then https 8444 as gateway-2.localhost
+  admin     http://127.0.0.1:10180
   endpoint  mp: management point, role id 72057594037927937, to http://127.0.0.1:8080/
 "
     );
@@ -351,7 +353,12 @@ fn a_configuration_that_is_not_there_ends_with_78() {
 fn a_port_in_use_ends_with_78_at_the_line_that_asks_for_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    for (old, whom) in [("127.0.0.1:8443", "clients"), ("127.0.0.1:10140", "links")] {
+    let listeners = [
+        ("127.0.0.1:8443", "clients"),
+        ("127.0.0.1:10140", "links"),
+        ("127.0.0.1:10181", "an administrator"),
+    ];
+    for (old, whom) in listeners {
         let home = Home::with_site(&[]);
         home.edit(GATEWAY_FILE, old, &address.to_string());
         // The other listener takes any port, so that only this one can fail.
@@ -456,6 +463,7 @@ mod stopping {
             let home = Home::with_site(&[]);
             home.edit(GATEWAY_FILE, "127.0.0.1:8443", "127.0.0.1:0");
             home.edit(GATEWAY_FILE, "127.0.0.1:10140", "127.0.0.1:0");
+            home.edit(GATEWAY_FILE, "127.0.0.1:10181", "127.0.0.1:0");
             let (gateway, ready) = Running::start(&home, &["gateway", "--config", GATEWAY_FILE]);
             let prefix = "ready: instance 1 of localhost, clients on https://127.0.0.1:";
             assert!(ready.starts_with(prefix), "{ready}");
@@ -471,11 +479,12 @@ mod stopping {
     fn a_connection_point_without_a_gateway_stops_cleanly() {
         let home = Home::with_site(&[]);
         let file = super::CONNECTION_POINT_FILE;
+        home.edit(file, "127.0.0.1:10180", "127.0.0.1:0");
         let line = ["connection-point", "--config", file, "--log-format", "json"];
         let (connection_point, ready) = Running::start(&home, &line);
-        let expected =
-            "ready: connection point `connection-point-1`, dialling 1 gateway instance(s)\n";
-        assert_eq!(ready, expected);
+        let expected = "ready: connection point `connection-point-1`, dialling 1 gateway \
+                        instance(s), admin on http://127.0.0.1:";
+        assert!(ready.starts_with(expected), "{ready}");
         connection_point.signal("TERM");
         let (out, err, status) = connection_point.end();
         assert!(out.starts_with("stopped: "), "{out}\n{err}");

@@ -125,6 +125,12 @@ async fn silent(tasks: &mut JoinSet<()>) -> SocketAddr {
     at
 }
 
+/// Passes octets on to `far`, both ways.
+async fn carry(mut near: TcpStream, far: SocketAddr) {
+    let mut far = TcpStream::connect(far).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+}
+
 /// A middlebox that ends TLS for `house`'s service as any balancer does, without knowing links, and
 /// passes octets on to the HTTPS port at `inner`.
 async fn balancer(house: &House, inner: SocketAddr, tasks: &mut JoinSet<()>) -> SocketAddr {
@@ -224,9 +230,8 @@ async fn a_better_way_that_opens_is_taken_without_losing_a_request() {
         let opened = held.listen(16).unwrap();
         let (links, mut tasks) = (site.links, JoinSet::new());
         tasks.spawn(async move {
-            while let Ok((mut near, _)) = opened.accept().await {
-                let mut far = TcpStream::connect(links).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            while let Ok((near, _)) = opened.accept().await {
+                carry(near, links).await;
             }
         });
         while logs.with(&["link up", "\"rung\":\"tcp-tls\""]).is_empty() {
@@ -240,6 +245,34 @@ async fn a_better_way_that_opens_is_taken_without_losing_a_request() {
         }
         site.works().await;
         drop(client);
+        site.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_better_way_that_carries_one_link_is_taken_by_the_other_at_once() {
+    within(async {
+        let mut site = Site::start().await;
+        let limits = &mut site.house.connection_point_limits;
+        (limits.links_per_instance, limits.better_rung) = (2, Duration::from_hours(1));
+        // The first to come is turned away.
+        let listener = TcpListener::bind(ANY).await.unwrap();
+        let (at, links) = (listener.local_addr().unwrap(), site.links);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            drop(listener.accept().await.unwrap());
+            let mut ways = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                ways.spawn(carry(near, links));
+            }
+        });
+        site.dial(Some(at), Some(site.https_links));
+        until(|| {
+            let links = site.gateway.status().links;
+            links.len() == 2 && links.iter().all(|link| link.rung == Rung::TcpTls)
+        })
+        .await;
         site.stop().await;
     })
     .await;

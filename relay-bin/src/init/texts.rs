@@ -23,6 +23,7 @@ pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
         }
     };
     let endpoint = endpoint(plan);
+    let admin = admin(ADMIN_PORT_BASE + u16::from(instance.number()));
     let limits = gateway_limits(&GatewayLimits::default());
     format!(
         r#"# Gateway instance {instance} of {service}.
@@ -64,6 +65,7 @@ key = "links-key.pem"
 # Who may connect: holders of a certificate that this authority has signed for clients.
 site_ca = "site-ca.pem"
 
+{admin}
 {endpoint}
 {limits}"#
     )
@@ -88,6 +90,7 @@ pub(super) fn connection_point(plan: &Plan) -> String {
         "# An https backend also needs backend_ca, a PEM file with the authority to trust.\n"
             .to_owned()
     };
+    let admin = admin(ADMIN_PORT_BASE);
     let limits = connection_point_limits(&ConnectionPointLimits::default());
     format!(
         r#"# Connection point of {service}. This folder can be copied to another machine as it is.
@@ -132,11 +135,28 @@ site_ca = "site-ca.pem"
 # https_ca = "site-ca.pem"
 
 {WEB_PROXY}
+{admin}
 # Must agree with the gateways' files: each request is judged again here.
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
 backend = "{backend}"
 {backend_ca}
 {limits}"#
+    )
+}
+
+/// Where a connection point is administered; an instance is at this plus its number. Our choice:
+/// near the link ports, and a port for each role, so that all can run on one machine.
+const ADMIN_PORT_BASE: u16 = 10_180;
+
+/// The table of the admin listener.
+fn admin(port: u16) -> String {
+    format!(
+        "\
+# Where `relay status` and `relay drain` ask this role; an address of loopback. Whoever has an
+# account on this machine may. Without this table nobody can ask.
+[admin]
+listen = \"127.0.0.1:{port}\"
+"
     )
 }
 

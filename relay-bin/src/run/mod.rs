@@ -11,13 +11,17 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
-    Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point, load_gateway,
+    AdminListener, Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point,
+    load_gateway,
 };
 use relay_core::connection_point::ConnectionPoint;
 use relay_core::gateway::{Gateway, Listeners};
+use relay_core::link::DrainReport;
 use relay_core::transport;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
 use crate::exit::Failure;
 use crate::logs;
@@ -88,46 +92,109 @@ fn variable(name: &str) -> Option<String> {
 }
 
 async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
-    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
     let https_links = match loaded.https_link_listen {
         Some(address) => Some(bind(&loaded, Listener::HttpsLinks(address), address).await?),
         None => None,
     };
+    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let https =
         https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
     say(&format!(
-        "ready: instance {} of {}, clients on https://{}, links on {}{}",
+        "ready: instance {} of {}, clients on https://{}, links on {}{}{}",
         loaded.config.instance,
         loaded.config.service,
         clients.local_addr(),
         links.local_addr(),
-        https.unwrap_or_default()
+        https.unwrap_or_default(),
+        admin_told(admin_socket.as_ref())
     ));
     let listeners = Listeners { clients, links: Some(links), https_links };
     let gateway = Gateway::new(loaded.config);
-    let report = signals::until_stopped(
-        async || signals.next().await,
-        |stop| gateway.serve(listeners, stop),
-    )
-    .await?;
-    say(&format!("stopped: {report}"));
+    let role = Role::Gateway(gateway.clone());
+    let mut orders = Orders::new(signals, admin(admin_socket, role));
+    let report =
+        signals::until_stopped(async || orders.next().await, |stop| gateway.serve(listeners, stop))
+            .await?;
+    orders.end(report).await;
     Ok(())
 }
 
 async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failure> {
-    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
     let connection_point = ConnectionPoint::new(loaded.config)
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
-    say(&format!("ready: connection point `{name}`, dialling {gateways} gateway instance(s)"));
+    say(&format!(
+        "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}",
+        admin_told(admin_socket.as_ref())
+    ));
+    let role = Role::ConnectionPoint(connection_point.clone());
+    let mut orders = Orders::new(signals, admin(admin_socket, role));
     let report =
-        signals::until_stopped(async || signals.next().await, |stop| connection_point.run(stop))
+        signals::until_stopped(async || orders.next().await, |stop| connection_point.run(stop))
             .await?;
-    say(&format!("stopped: {report}"));
+    orders.end(report).await;
     Ok(())
+}
+
+/// Who may ask a role to stop.
+struct Orders {
+    signals: signals::Signals,
+    admin: Option<Admin>,
+    /// Whether the admin listener has been asked already.
+    is_asked: bool,
+}
+
+impl Orders {
+    fn new(signals: signals::Signals, admin: Option<Admin>) -> Self {
+        Self { signals, admin, is_asked: false }
+    }
+}
+
+impl Orders {
+    /// Waits for the next request to stop and returns its name.
+    async fn next(&mut self) -> &'static str {
+        let Some(admin) = &self.admin else { return self.signals.next().await };
+        tokio::select! {
+            signal = self.signals.next() => signal,
+            // Whoever asks twice waits for the same drain.
+            () = admin.asked_to_stop(), if !self.is_asked => {
+                self.is_asked = true;
+                "asked over the admin listener"
+            }
+        }
+    }
+
+    /// Tells what the drain did.
+    async fn end(self, report: DrainReport) {
+        say(&format!("stopped: {report}"));
+        if let Some(admin) = self.admin {
+            admin.end(report).await;
+        }
+    }
+}
+
+/// Binds the admin listener, if there is to be one.
+async fn bind_admin(listener: Option<&AdminListener>) -> Result<Option<TcpListener>, Failure> {
+    let Some(listener) = listener else { return Ok(None) };
+    let bound = TcpListener::bind(listener.listen).await;
+    let bound = bound.map_err(|error| listener.bind_failed(&error))?;
+    Ok(Some(bound))
+}
+
+/// What the line that says that a role is ready ends with.
+fn admin_told(listener: Option<&TcpListener>) -> String {
+    let address = listener.and_then(|listener| listener.local_addr().ok());
+    address.map(|address| format!(", admin on http://{address}")).unwrap_or_default()
+}
+
+fn admin(listener: Option<TcpListener>, role: Role) -> Option<Admin> {
+    listener.map(|listener| Admin::start(listener, role))
 }
 
 /// Binds one listener, and says which address it got: port 0 in a file means any.

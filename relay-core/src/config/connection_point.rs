@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::admin::{AdminListener, RawAdmin};
 use super::backend_url::{BackendUrlError, parse_backend_url};
 use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Invalid};
@@ -27,6 +28,8 @@ const NAME_BYTES_MAX: usize = 64;
 pub struct LoadedConnectionPoint {
     /// What the role is told.
     pub config: ConnectionPointConfig,
+    /// Where it is administered, if anywhere.
+    pub admin: Option<AdminListener>,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
 }
@@ -41,6 +44,7 @@ struct RawConnectionPoint {
     endpoint: Vec<RawEndpoint>,
     limits: Option<RawConnectionPointLimits>,
     web_proxy: Option<Spanned<RawWebProxy>>,
+    admin: Option<RawAdmin>,
 }
 
 #[derive(Deserialize)]
@@ -60,10 +64,11 @@ struct RawLink {
 /// `transport`, `server_name`, `https_name`) for each instance; `[link]` with `certificate`, `key`
 /// and `site_ca` (optional: `https_ca`). Optional: any number of `[[endpoint]]` as in
 /// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
-/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; and
-/// `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user` with `password_file`
-/// and `bypass`, a list of hosts as in [`Bypass`](crate::transport::Bypass) — or with
-/// `from_environment = true` alone, which takes the proxy from `environment` as in
+/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
+/// with `listen`, an address of loopback; and `[web_proxy]`, with `url` (`http://host:port`) and,
+/// as they apply, `user` with `password_file` and `bypass`, a list of hosts as in
+/// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
+/// proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
 ///
 /// `environment` is asked for nothing else, and not at all where the file does not say so.
@@ -91,6 +96,7 @@ pub fn load_connection_point(
         Some(written) => web_proxy::judge(&source, written, environment)?,
         None => None,
     };
+    let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
     let identity = files.read(&source)?;
     let site = trust_anchors(&source, &raw.link.site_ca)?;
@@ -105,7 +111,7 @@ pub fn load_connection_point(
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
     let config =
         ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits, web_proxy };
-    Ok(LoadedConnectionPoint { config, warnings })
+    Ok(LoadedConnectionPoint { config, admin, warnings })
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {

@@ -10,9 +10,11 @@ use rustls::server::ParsedCertificate;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::admin::{AdminListener, RawAdmin};
 use super::endpoint::{self, RawEndpoint};
-use super::error::{ConfigError, Invalid, Place};
+use super::error::{ConfigError, Place};
 use super::limits::RawGatewayLimits;
+use super::listen;
 use super::pem::{IdentityFiles, certificate_error, trust_anchors};
 use super::source::Source;
 use super::warning::Warning;
@@ -31,6 +33,8 @@ pub struct LoadedGateway {
     pub link_listen: SocketAddr,
     /// Where connection points connect over HTTPS besides the port of clients, if anywhere.
     pub https_link_listen: Option<SocketAddr>,
+    /// Where it is administered, if anywhere.
+    pub admin: Option<AdminListener>,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
     listen_place: Place,
@@ -59,24 +63,7 @@ impl LoadedGateway {
                 (address, &self.https_link_listen_place, "links over HTTPS")
             }
         };
-        let help = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program listens there: stop it, or choose another port here"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "this account may not listen there: choose a port above 1023, or grant the right \
-                 to bind low ports"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "this machine does not have that address: choose one it has, or `0.0.0.0` for all"
-            }
-            _ => "choose an address and port of this machine that is free",
-        };
-        ConfigError::Invalid(Box::new(Invalid {
-            problem: format!("cannot listen for {whom} on {address}: {error}"),
-            place: place.clone(),
-            help: help.to_owned(),
-        }))
+        listen::bind_failed(whom, address, place, error)
     }
 }
 
@@ -92,6 +79,7 @@ struct RawGateway {
     #[serde(default)]
     endpoint: Vec<RawEndpoint>,
     limits: Option<RawGatewayLimits>,
+    admin: Option<RawAdmin>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -136,8 +124,9 @@ struct RawLinks {
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
 /// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: `balance`
 /// (`round-robin`, the default, `least-in-flight` or `peak-ewma`), any number of `[[endpoint]]`
-/// (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`) and
-/// `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit.
+/// (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`),
+/// `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit, and `[admin]` with
+/// `listen`, an address of loopback.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -167,6 +156,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         None => GatewayLimits::default(),
     };
 
+    let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let client_files =
         IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
     let client_tls = client_edge_config(&client_files.read(&source)?)
@@ -196,6 +186,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         listen,
         link_listen,
         https_link_listen,
+        admin,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),

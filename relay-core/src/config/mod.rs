@@ -13,6 +13,7 @@
 //! copied to another machine as it is. The files' shape, key by key, is in the comments of what
 //! `relay init` writes and in [`load_gateway`] and [`load_connection_point`].
 
+mod admin;
 mod backend_url;
 mod connection_point;
 mod endpoint;
@@ -21,6 +22,7 @@ mod explain;
 mod gateway;
 mod gateway_addresses;
 mod limits;
+mod listen;
 mod pem;
 mod source;
 #[cfg(test)]
@@ -28,6 +30,7 @@ mod testing;
 mod warning;
 mod web_proxy;
 
+pub use admin::{AdminListener, admin_address};
 pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
 pub use error::{ConfigError, Invalid, Place};

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -25,6 +26,8 @@ use super::{ConnectionPoint, LinkEnded};
 pub(super) struct Route {
     gateway: GatewayAddress,
     ladder: Mutex<Ladder>,
+    /// Changes whenever a way has worked.
+    proven: watch::Sender<()>,
 }
 
 impl Route {
@@ -34,7 +37,7 @@ impl Route {
 
     pub(super) fn new(gateway: GatewayAddress) -> Self {
         let ladder = Mutex::new(Ladder::new(gateway.rungs()));
-        Self { gateway, ladder }
+        Self { gateway, ladder, proven: watch::Sender::new(()) }
     }
 
     pub(super) fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
@@ -163,6 +166,7 @@ impl ConnectionPoint {
         match standing {
             Ok(standing) => {
                 route.ladder(|ladder| ladder.worked(rung));
+                route.proven.send_replace(());
                 let hello = standing.link.peer();
                 let service = hello.as_ref().map_or("", |hello| hello.name.as_str());
                 let software = hello.as_ref().map_or("", |hello| hello.software.as_str());
@@ -257,14 +261,28 @@ impl ConnectionPoint {
         Current { link, rung, since: Instant::now(), id }
     }
 
-    /// Tries the better rungs now and then, until one of them carries a link.
+    /// Tries the better rungs now and then, and at once those that carry another link, until one
+    /// of them carries this one.
     async fn climb(&self, way: &Way, from: Rung) -> (Rung, Standing) {
-        let better = way.route.ladder(|ladder| ladder.better_than(from));
+        let route = &way.route;
+        let better = route.ladder(|ladder| ladder.better_than(from));
         if better.is_empty() {
             return std::future::pending().await;
         }
+        let mut proven = route.proven.subscribe();
         loop {
-            sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64())).await;
+            let pause = sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64()));
+            let is_proven = || route.ladder(|it| better.iter().any(|rung| it.is_proven(*rung)));
+            let one_is_proven = async {
+                while !is_proven() {
+                    // The sender lives in `route`.
+                    let _ = proven.changed().await;
+                }
+            };
+            tokio::select! {
+                () = pause => {}
+                () = one_is_proven => {}
+            }
             for rung in &better {
                 if let Some(standing) = self.try_rung(way, *rung).await {
                     return (*rung, standing);

@@ -65,11 +65,11 @@ async fn add_link(gateway: &Gateway, number: u64) -> Link {
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
     let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
     tokio::spawn(peer_driver);
-    let driven = tokio::spawn(driver);
+    let task = tokio::spawn(driver);
     link.established().await.unwrap();
     let registered = register(gateway, number, &link);
     tokio::spawn(async move {
-        driven.await.unwrap();
+        task.await.unwrap();
         drop(registered);
     });
     peer

@@ -84,6 +84,18 @@ impl Role {
         [after("clients on https://"), after("links on ")]
     }
 
+    /// Where it is administered, as it says itself.
+    pub(crate) fn admin(&mut self) -> SocketAddr {
+        let ready = self.out.wait_for("ready: ", 1);
+        ready.split_once("admin on http://").unwrap().1.parse().unwrap()
+    }
+
+    /// Waits for the end that somebody else has asked for; returns the exit status.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.out.wait_for("stopped: ", 1);
+        self.child.wait().unwrap().code()
+    }
+
     /// Waits until the log has `count` lines with `part`, and returns the last.
     pub(crate) fn wait_for_log(&mut self, part: &str, count: usize) -> String {
         self.log.wait_for(part, count)

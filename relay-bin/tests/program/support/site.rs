@@ -26,28 +26,48 @@ pub(crate) struct Site {
 impl Site {
     /// Has `relay init` write a site below `home` in front of `nginx`.
     pub(crate) fn init(home: &Path, nginx: &Nginx) -> Self {
-        let status = Command::new(env!("CARGO_BIN_EXE_relay"))
-            .args(["init", "site", "--service", SERVICE, "--instances", "2"])
-            .args(["--backend", &format!("https://{}", nginx.https)])
-            .arg("--backend-ca")
-            .arg(nginx.ca())
-            .current_dir(home)
-            .output()
-            .unwrap();
-        assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
-        let site = Self { home: home.join("site") };
+        let backend = format!("https://{}", nginx.https);
+        let ca = nginx.ca();
+        let ca = ca.to_str().unwrap();
+        let site = Self::init_with(home, &["--backend", &backend, "--backend-ca", ca]);
         let published = format!(
             "\n[[endpoint]]\nname = \"plain\"\nkind = \"management-point\"\n\
              role_id = {HTTP_ROLE}\nunsafe_allow_anonymous = true\n"
         );
         for instance in 1..=2 {
-            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| {
-                let text = text.replace("0.0.0.0:8443", "127.0.0.1:0");
-                text.replace(&format!("0.0.0.0:{}", 10_139 + instance), "127.0.0.1:0") + &published
-            });
+            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| text + &published);
         }
         let backend = format!("backend = \"http://{}\"\n", nginx.http);
         site.edit("connection-point/connection-point.toml", |text| text + &published + &backend);
+        site
+    }
+
+    /// Has `relay init` write a site below `home`. Its listeners have ports of the system's
+    /// choosing.
+    pub(crate) fn init_with(home: &Path, rest: &[&str]) -> Self {
+        let init = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(["init", "site", "--service", SERVICE, "--instances", "2"])
+            .args(rest)
+            .current_dir(home)
+            .output()
+            .unwrap();
+        assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+        let site = Self { home: home.join("site") };
+        for instance in 1..=2_u8 {
+            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| {
+                let number = usize::from(instance);
+                let taken = [
+                    "0.0.0.0:8443".to_owned(),
+                    format!("0.0.0.0:{}", 10_139 + number),
+                    format!("0.0.0.0:{}", 10_123 + number),
+                    format!("127.0.0.1:{}", 10_180 + number),
+                ];
+                taken.iter().fold(text, |text, address| text.replace(address, "127.0.0.1:0"))
+            });
+        }
+        site.edit("connection-point/connection-point.toml", |text| {
+            text.replace("127.0.0.1:10180", "127.0.0.1:0")
+        });
         site
     }
 

@@ -1,7 +1,5 @@
 //! Real programs around the relay, each in a temporary folder and ended by its own handle.
 
-#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
-
 pub(crate) mod curl;
 pub(crate) mod nginx;
 pub(crate) mod role;

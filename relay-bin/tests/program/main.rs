@@ -1,0 +1,8 @@
+//! The program as running processes, with programs that are not ours around it.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+mod admin;
+mod nginx_curl;
+mod support;
