@@ -229,6 +229,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # link_credit_seconds = {}
 # Time for requests in flight to end when the instance stops.
 # drain_seconds = {}
+# Time that an idle connection is kept when the instance stops, for a request on its way.
+# linger_seconds = {}
 ",
         limits.client_connections_max,
         limits.links_max,
@@ -241,6 +243,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.answer_stall.as_secs(),
         limits.link_credit.as_secs(),
         limits.drain.as_secs(),
+        limits.linger.as_secs(),
     )
 }
 

@@ -21,7 +21,8 @@ fn ask(args: &[&str], admin: SocketAddr) -> String {
     String::from_utf8(asked.stdout).unwrap()
 }
 
-fn json(args: &[&str], admin: SocketAddr) -> Value {
+/// As [`ask`], and reads the JSON.
+pub(crate) fn json(args: &[&str], admin: SocketAddr) -> Value {
     serde_json::from_str(&ask(&[args, &["--json"]].concat(), admin)).unwrap()
 }
 

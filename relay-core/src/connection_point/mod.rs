@@ -57,6 +57,8 @@ struct Inner {
     next_dial: Mutex<Instant>,
     /// The links that are to be up.
     ways: Mutex<Vec<Arc<Way>>>,
+    /// Links that are made, and those that nobody took.
+    background: Mutex<JoinSet<DrainReport>>,
 }
 
 /// Why a link did not come up, or ended.
@@ -96,6 +98,7 @@ impl ConnectionPoint {
             link_memory: MemoryBudget::new(config.limits.link_memory),
             next_dial: Mutex::new(Instant::now()),
             ways: Mutex::default(),
+            background: Mutex::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -128,6 +131,19 @@ impl ConnectionPoint {
         let mut report = DrainReport::default();
         while let Some(ended) = supervisors.join_next().await {
             report += ended.unwrap_or_default();
+        }
+        // One of them may leave a link to another before it ends.
+        loop {
+            let background = &self.inner.background;
+            let mut tasks = {
+                let mut tasks = background.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *tasks)
+            };
+            let Some(ended) = tasks.join_next().await else { break };
+            report += ended.unwrap_or_default();
+            while let Some(ended) = tasks.join_next().await {
+                report += ended.unwrap_or_default();
+            }
         }
         report
     }

@@ -1,12 +1,14 @@
 //! One link, from its hello to its end: what arrives is forwarded.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::link::{self, Driver, Link};
+use crate::link::{self, DrainReport, Driver, Link};
 use crate::mux::{Config, LinkError, Side};
 
 use super::{ConnectionPoint, LinkEnded};
@@ -25,6 +27,26 @@ pub(super) struct Standing {
 impl fmt::Debug for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Standing").field("link", &self.link).finish_non_exhaustive()
+    }
+}
+
+/// A link that somebody has still to take.
+struct Offered(Option<(Standing, ConnectionPoint)>);
+
+impl Offered {
+    fn take(mut self) -> Standing {
+        self.0.take().expect("only `take` and the end of it empty it").0
+    }
+}
+
+impl Drop for Offered {
+    fn drop(&mut self) {
+        let Some((standing, connection_point)) = self.0.take() else { return };
+        // Without a runtime nothing is served any more.
+        if Handle::try_current().is_ok() {
+            let owner = connection_point.clone();
+            owner.in_background(async move { connection_point.let_go(standing).await });
+        }
     }
 }
 
@@ -52,6 +74,41 @@ impl ConnectionPoint {
             hello = link.established() => hello?,
         };
         Ok(Standing { link, driver })
+    }
+
+    /// As [`ConnectionPoint::establish`]; dropping the future, or what it yields, lets go of the
+    /// link in good order. The gateway may know of it first, and have sent requests over it.
+    pub(super) async fn establish_in_safety(
+        &self,
+        pipe: Box<dyn Pipe>,
+        number: u64,
+    ) -> Result<Standing, LinkEnded> {
+        let (hand_over, handed) = oneshot::channel();
+        let connection_point = self.clone();
+        self.in_background(async move {
+            let standing = connection_point.establish(pipe, number).await;
+            let offered = standing.map(|it| Offered(Some((it, connection_point))));
+            // What nobody takes is let go of when it is dropped.
+            drop(hand_over.send(offered));
+            DrainReport::default()
+        });
+        let failed = || LinkError::Lost { cause: "its task has failed".into() };
+        let offered = handed.await.map_err(|_| failed())?;
+        Ok(offered?.take())
+    }
+
+    /// Drains a link that nobody is there for any more.
+    async fn let_go(&self, standing: Standing) -> DrainReport {
+        let link = standing.link.clone();
+        let drained = link.drain(self.inner.config.limits.drain);
+        tokio::join!(drained, self.serve_standing(standing)).0
+    }
+
+    /// Has `work` done by a task that [`ConnectionPoint::run`] waits for at its end.
+    fn in_background(&self, work: impl Future<Output = DrainReport> + Send + 'static) {
+        let mut tasks = self.inner.background.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(work);
     }
 
     /// Forwards what arrives on a link until it ends. Returns why it did.

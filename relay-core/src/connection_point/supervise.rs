@@ -1,7 +1,8 @@
 //! One supervisor for each link that is to be up: dial, serve, wait, dial again; and climb to a
 //! better rung without letting go of the one below.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,12 +54,15 @@ pub(super) struct Way {
     pub(super) place: u32,
     /// How often it was tried.
     turn: AtomicU32,
+    /// Whether a link is being made, which the gateway may know of already.
+    is_establishing: AtomicBool,
     pub(super) shown: Shown,
 }
 
 impl Way {
     pub(super) fn new(route: Arc<Route>, place: u32) -> Self {
-        Self { route, place, turn: AtomicU32::new(0), shown: Shown::new() }
+        let (turn, is_establishing) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { route, place, turn, is_establishing, shown: Shown::new() }
     }
 
     /// The number of the next link, by which the gateway tells it from those before it.
@@ -159,7 +163,10 @@ impl ConnectionPoint {
         let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
         // The hello has its own deadline, in the mux.
         let standing = match pipe {
-            Ok(pipe) => self.establish(pipe, way.next_number()).await,
+            Ok(pipe) => {
+                let _establishing = Establishing::begin(&way.is_establishing);
+                self.establish_in_safety(pipe, way.next_number()).await
+            }
             Err(why) => Err(LinkEnded::Connect(why)),
         };
         let instance = route.gateway.instance;
@@ -226,24 +233,33 @@ impl ConnectionPoint {
     async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
         let drain = self.inner.config.limits.drain;
         let mut current = self.begin(way, rung, standing, served);
+        let mut climb = pin!(self.climb(way, rung));
+        let mut is_leaving = false;
         loop {
+            // A gateway drains a link as soon as it knows of the one that takes its place, which
+            // may be before this side does.
+            if is_leaving && !way.is_establishing.load(Ordering::Relaxed) {
+                let lived = current.since.elapsed();
+                // It ends by itself; the deadline is for a side that only says that it drains.
+                served.retiring.spawn(async move { current.link.drain(drain).await });
+                return End::Drained(lived);
+            }
             tokio::select! {
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
                     return End::Lost(why, current.since.elapsed());
                 }
-                () = current.link.going_away() => {
-                    let lived = current.since.elapsed();
-                    // It ends by itself; the deadline is for a side that only says that it drains.
-                    served.retiring.spawn(async move { current.link.drain(drain).await });
-                    return End::Drained(lived);
+                climbed = climb.as_mut() => {
+                    if let Some((rung, standing)) = climbed {
+                        // Make before break: requests in flight end where they are.
+                        let better = self.begin(way, rung, standing, served);
+                        let old = std::mem::replace(&mut current, better);
+                        served.retiring.spawn(async move { old.link.drain(drain).await });
+                        is_leaving = false;
+                    }
+                    climb.set(self.climb(way, current.rung));
                 }
-                (rung, standing) = self.climb(way, current.rung) => {
-                    // Make before break: requests in flight end where they are.
-                    let better = self.begin(way, rung, standing, served);
-                    let old = std::mem::replace(&mut current, better);
-                    served.retiring.spawn(async move { old.link.drain(drain).await });
-                }
+                () = current.link.going_away(), if !is_leaving => is_leaving = true,
                 () = self.stopped() => break,
             }
         }
@@ -261,34 +277,48 @@ impl ConnectionPoint {
         Current { link, rung, since: Instant::now(), id }
     }
 
-    /// Tries the better rungs now and then, and at once those that carry another link, until one
-    /// of them carries this one.
-    async fn climb(&self, way: &Way, from: Rung) -> (Rung, Standing) {
+    /// Waits until it is time to try the better rungs, or one of them carries another link, and
+    /// tries each. `None` if none carries a link.
+    async fn climb(&self, way: &Way, from: Rung) -> Option<(Rung, Standing)> {
         let route = &way.route;
         let better = route.ladder(|ladder| ladder.better_than(from));
         if better.is_empty() {
             return std::future::pending().await;
         }
+        let is_proven = || route.ladder(|it| better.iter().any(|rung| it.is_proven(*rung)));
         let mut proven = route.proven.subscribe();
-        loop {
-            let pause = sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64()));
-            let is_proven = || route.ladder(|it| better.iter().any(|rung| it.is_proven(*rung)));
-            let one_is_proven = async {
-                while !is_proven() {
-                    // The sender lives in `route`.
-                    let _ = proven.changed().await;
-                }
-            };
-            tokio::select! {
-                () = pause => {}
-                () = one_is_proven => {}
+        let one_is_proven = async {
+            while !is_proven() {
+                // The sender lives in `route`.
+                let _ = proven.changed().await;
             }
-            for rung in &better {
-                if let Some(standing) = self.try_rung(way, *rung).await {
-                    return (*rung, standing);
-                }
+        };
+        tokio::select! {
+            () = sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64())) => {}
+            () = one_is_proven => {}
+        }
+        for rung in &better {
+            if let Some(standing) = self.try_rung(way, *rung).await {
+                return Some((*rung, standing));
             }
         }
+        None
+    }
+}
+
+/// Says for as long as it lives that a link is being made.
+struct Establishing<'a>(&'a AtomicBool);
+
+impl<'a> Establishing<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Establishing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

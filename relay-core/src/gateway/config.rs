@@ -90,6 +90,10 @@ pub struct GatewayLimits {
     pub link_credit: Duration,
     /// Time that requests in flight have to end when the instance stops. Default 30 s.
     pub drain: Duration,
+    /// Time that an HTTP/1.1 connection without a request is kept when the instance stops, for the
+    /// request that may be on its way already; the answer to it says that it is the last. HTTP/2
+    /// needs no such time. Default 2 s.
+    pub linger: Duration,
 }
 
 impl Default for GatewayLimits {
@@ -106,6 +110,7 @@ impl Default for GatewayLimits {
             answer_stall: Duration::from_secs(30),
             link_credit: Duration::from_secs(5),
             drain: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
         }
     }
 }

@@ -178,8 +178,8 @@ pub(super) struct Registry {
     retired: Mutex<Vec<Entry>>,
     /// Changes with each link that comes up.
     arrivals: watch::Sender<()>,
-    /// When the last link went, if none is left and there was one.
-    deserted: Mutex<Option<Instant>>,
+    /// When the last link went, or the instance started without one.
+    deserted: Mutex<Instant>,
     balancer: Arc<dyn LoadBalancer>,
     /// Makes numbers of names, others in each process: no peer can choose one that collides.
     names: RandomState,
@@ -206,7 +206,7 @@ impl Registry {
             entries: RwLock::default(),
             retired: Mutex::default(),
             arrivals: watch::Sender::new(()),
-            deserted: Mutex::default(),
+            deserted: Mutex::new(Instant::now()),
             balancer,
             names: RandomState::new(),
         }
@@ -256,7 +256,7 @@ impl Registry {
         let mut changed = entries.to_vec();
         change(&mut changed);
         if changed.is_empty() && !entries.is_empty() {
-            *self.deserted.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            *self.deserted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         }
         *entries = changed.into();
     }
@@ -267,14 +267,12 @@ impl Registry {
     }
 
     /// Until when it is worth waiting for a link while none takes requests: for `grace` after the
-    /// last one went, in which its connection point dials again.
+    /// last one went or the instance started, in which connection points dial it.
     pub(super) fn is_awaited_until(&self, grace: Duration) -> Instant {
-        let now = Instant::now();
         if !self.all().is_empty() {
-            return now + grace;
+            return Instant::now() + grace;
         }
-        let deserted = *self.deserted.lock().unwrap_or_else(PoisonError::into_inner);
-        deserted.map_or(now, |at| at + grace)
+        *self.deserted.lock().unwrap_or_else(PoisonError::into_inner) + grace
     }
 
     fn retired(&self) -> MutexGuard<'_, Vec<Entry>> {

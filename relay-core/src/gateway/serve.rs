@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
@@ -344,11 +345,16 @@ impl Gateway {
                 *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(granted);
             }
             async move {
-                Ok::<_, std::convert::Infallible>(match port {
-                    _ if asks => granted_link(),
+                let mut answer = match port {
+                    _ if asks => return Ok(granted_link()),
                     Port::Shared => self.handle(request).await,
                     Port::Links => not_a_link(),
-                })
+                };
+                if self.is_stopping() {
+                    // RFC 9112, section 9.6: the client asks elsewhere from now on.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(answer)
             }
         });
         let mut builder = http1::Builder::new();
@@ -358,7 +364,8 @@ impl Gateway {
             .max_headers(FIELDS_MAX)
             .max_buf_size(HTTP1_BUFFER);
         let connection = builder.serve_connection(io, service).with_upgrades();
-        self.until_stopped(connection, http1::UpgradeableConnection::graceful_shutdown).await?;
+        let end = http1::UpgradeableConnection::graceful_shutdown;
+        self.until_stopped(connection, self.inner.config.limits.linger, end).await?;
         let upgrade = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Some(upgrade) = upgrade else { return Ok(None) };
         let Ok(parts) = upgrade.await?.downcast::<TokioIo<Patient<P>>>() else { return Ok(None) };
@@ -391,13 +398,17 @@ impl Gateway {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(15));
         let connection = builder.serve_connection(io, service);
-        self.until_stopped(connection, http2::Connection::graceful_shutdown).await
+        // RFC 9113, section 6.8: what is on its way while this is said is still served.
+        let end = http2::Connection::graceful_shutdown;
+        self.until_stopped(connection, Duration::ZERO, end).await
     }
 
-    /// Drives a connection to its end, which `end_gracefully` asks for when the instance stops.
+    /// Drives a connection to its end, which `end_gracefully` asks for `linger` after the instance
+    /// has begun to stop.
     async fn until_stopped<C: Future>(
         &self,
         connection: C,
+        linger: Duration,
         end_gracefully: impl FnOnce(Pin<&mut C>),
     ) -> C::Output {
         let mut connection = pin!(connection);
@@ -405,6 +416,9 @@ impl Gateway {
         tokio::select! {
             outcome = connection.as_mut() => return outcome,
             _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        if let Ok(outcome) = tokio::time::timeout(linger, connection.as_mut()).await {
+            return outcome;
         }
         end_gracefully(connection.as_mut());
         connection.await

@@ -1,6 +1,8 @@
 //! Real programs around the relay, each in a temporary folder and ended by its own handle.
 
 pub(crate) mod curl;
+pub(crate) mod load;
+pub(crate) mod namespace;
 pub(crate) mod nginx;
 pub(crate) mod role;
 pub(crate) mod site;

@@ -90,6 +90,23 @@ impl Role {
         ready.split_once("admin on http://").unwrap().1.parse().unwrap()
     }
 
+    /// Sends SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
+        super::terminate(&self.child);
+    }
+
+    /// Waits for the end, which must be a clean one.
+    pub(crate) fn wait_for_end(&mut self) {
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+
+    /// Sends SIGKILL: it ends without a word to anybody.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Waits for the end that somebody else has asked for; returns the exit status.
     pub(crate) fn ended(mut self) -> Option<i32> {
         self.out.wait_for("stopped: ", 1);

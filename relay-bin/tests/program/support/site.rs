@@ -18,6 +18,11 @@ pub(crate) const HTTPS_ROLE: u64 = 72_057_594_037_927_937;
 /// Role id of the endpoint added to it; its backend speaks HTTP.
 pub(crate) const HTTP_ROLE: u64 = 7;
 
+/// Where clients reach an instance of a site with customary ports.
+pub(crate) fn clients_port(instance: u8) -> u16 {
+    8442 + u16::from(instance)
+}
+
 /// A site of two instances.
 pub(crate) struct Site {
     home: PathBuf,
@@ -30,21 +35,49 @@ impl Site {
         let ca = nginx.ca();
         let ca = ca.to_str().unwrap();
         let site = Self::init_with(home, &["--backend", &backend, "--backend-ca", ca]);
+        site.publish(nginx);
+        site
+    }
+
+    /// As [`Site::init`], with the customary ports on loopback, for a test that has them all to
+    /// itself. The connection point dials both instances.
+    pub(crate) fn init_with_customary_ports(home: &Path, nginx: &Nginx) -> Self {
+        let site = Self::write(home, &["--backend", &format!("http://{}", nginx.http)]);
+        for instance in 1..=2_u8 {
+            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| {
+                let clients = format!("127.0.0.1:{}", clients_port(instance));
+                text.replace("0.0.0.0:8443", &clients).replace("0.0.0.0:", "127.0.0.1:")
+            });
+        }
+        site.edit("connection-point/connection-point.toml", |text| {
+            text.replace(&format!("host = \"{SERVICE}\""), "host = \"127.0.0.1\"")
+        });
+        site.publish(nginx);
+        site
+    }
+
+    /// Publishes the second endpoint.
+    fn publish(&self, nginx: &Nginx) {
         let published = format!(
             "\n[[endpoint]]\nname = \"plain\"\nkind = \"management-point\"\n\
              role_id = {HTTP_ROLE}\nunsafe_allow_anonymous = true\n"
         );
         for instance in 1..=2 {
-            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| text + &published);
+            self.edit(&format!("gateway-{instance}/gateway.toml"), |text| text + &published);
         }
         let backend = format!("backend = \"http://{}\"\n", nginx.http);
-        site.edit("connection-point/connection-point.toml", |text| text + &published + &backend);
-        site
+        self.edit("connection-point/connection-point.toml", |text| text + &published + &backend);
     }
 
     /// Has `relay init` write a site below `home`. Its listeners have ports of the system's
     /// choosing.
     pub(crate) fn init_with(home: &Path, rest: &[&str]) -> Self {
+        let site = Self::write(home, rest);
+        site.take_any_port();
+        site
+    }
+
+    fn write(home: &Path, rest: &[&str]) -> Self {
         let init = Command::new(env!("CARGO_BIN_EXE_relay"))
             .args(["init", "site", "--service", SERVICE, "--instances", "2"])
             .args(rest)
@@ -52,9 +85,12 @@ impl Site {
             .output()
             .unwrap();
         assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
-        let site = Self { home: home.join("site") };
+        Self { home: home.join("site") }
+    }
+
+    fn take_any_port(&self) {
         for instance in 1..=2_u8 {
-            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| {
+            self.edit(&format!("gateway-{instance}/gateway.toml"), |text| {
                 let number = usize::from(instance);
                 let taken = [
                     "0.0.0.0:8443".to_owned(),
@@ -65,10 +101,37 @@ impl Site {
                 taken.iter().fold(text, |text, address| text.replace(address, "127.0.0.1:0"))
             });
         }
-        site.edit("connection-point/connection-point.toml", |text| {
+        self.edit("connection-point/connection-point.toml", |text| {
             text.replace("127.0.0.1:10180", "127.0.0.1:0")
         });
-        site
+    }
+
+    /// Has the connection point try better ways each second, not each five minutes.
+    pub(crate) fn have_links_climb_each_second(&self) {
+        self.edit("connection-point/connection-point.toml", |text| {
+            text.replace("# better_rung_seconds = 300", "better_rung_seconds = 1")
+        });
+    }
+
+    /// A second connection point, which is as the first but for its name.
+    pub(crate) fn add_connection_point(&self) {
+        let (first, second) =
+            (self.home.join("connection-point"), self.home.join("connection-point-2"));
+        fs::create_dir(&second).unwrap();
+        for file in fs::read_dir(&first).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), second.join(file.file_name())).unwrap();
+        }
+        self.edit("connection-point-2/connection-point.toml", |text| {
+            let text = text.replace("\"connection-point-1\"", "\"connection-point-2\"");
+            text.replace("127.0.0.1:10180", "127.0.0.1:10190")
+        });
+    }
+
+    /// Starts the connection point in `folder` as its file says.
+    pub(crate) fn start_connection_point_in(&self, folder: &str) -> Role {
+        let file = format!("{folder}/connection-point.toml");
+        Role::start(&self.home, &["connection-point", "--config", &file])
     }
 
     fn edit(&self, file: &str, change: impl FnOnce(String) -> String) {

@@ -543,18 +543,17 @@ async fn a_request_waits_for_the_link_that_takes_the_place_of_the_last_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn requests_wait_for_a_link_until_the_limit_after_the_last_one_went_and_no_longer() {
-    let never = gateway(GatewayLimits::default());
-    let gone = deserted().await;
-    let limit = gone.inner.config.limits.link_credit;
-    // The second comes too late to wait for long, the third too late to wait at all.
-    let waits = [(&gone, limit), (&gone, Duration::ZERO), (&never, Duration::ZERO)];
-    for (gateway, wait) in waits {
-        let before = Instant::now();
-        let response = gateway.handle(get()).await;
-        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-        assert_eq!(reason(&response), "CMGService_No_Connector");
-        // A timer of the runtime is exact to the millisecond.
-        assert_eq!(before.elapsed().as_millis(), wait.as_millis());
+async fn requests_wait_for_a_link_until_the_limit_after_the_start_or_the_last_one_and_no_longer() {
+    for is_new in [false, true] {
+        let gateway = if is_new { gateway(GatewayLimits::default()) } else { deserted().await };
+        // Whoever asks after the first request finds that the time is over.
+        for wait in [gateway.inner.config.limits.link_credit, Duration::ZERO] {
+            let before = Instant::now();
+            let response = gateway.handle(get()).await;
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(reason(&response), "CMGService_No_Connector");
+            // A timer of the runtime is exact to the millisecond.
+            assert_eq!(before.elapsed().as_millis(), wait.as_millis());
+        }
     }
 }
