@@ -130,6 +130,7 @@ fn hello(side: Side) -> Vec<u8> {
         name: "rogue".to_owned(),
         epoch: 1,
         software: "test".to_owned(),
+        site: String::new(),
     };
     hello.encode(side)
 }
