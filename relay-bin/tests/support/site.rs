@@ -36,16 +36,16 @@ impl Site {
             .unwrap();
         assert!(status.status.success(), "{}", String::from_utf8_lossy(&status.stderr));
         let site = Self { home: home.join("site") };
+        for instance in 1..=2 {
+            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| {
+                let text = text.replace("0.0.0.0:8443", "127.0.0.1:0");
+                text.replace(&format!("0.0.0.0:{}", 10_139 + instance), "127.0.0.1:0")
+            });
+        }
         let published = format!(
             "\n[[endpoint]]\nname = \"plain\"\nkind = \"management-point\"\n\
              role_id = {HTTP_ROLE}\nunsafe_allow_anonymous = true\n"
         );
-        for instance in 1..=2 {
-            site.edit(&format!("gateway-{instance}/gateway.toml"), |text| {
-                let text = text.replace("0.0.0.0:8443", "127.0.0.1:0");
-                text.replace(&format!("0.0.0.0:{}", 10_139 + instance), "127.0.0.1:0") + &published
-            });
-        }
         let backend = format!("backend = \"http://{}\"\n", nginx.http);
         site.edit("connection-point/connection-point.toml", |text| text + &published + &backend);
         site

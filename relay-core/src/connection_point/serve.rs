@@ -1,4 +1,4 @@
-//! One link, from its hello to its end: what arrives is forwarded.
+//! One link, from its hello to its end: the site's settings go out, and what arrives is forwarded.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::link::{self, Driver, Link};
 use crate::mux::{Config, LinkError, Side};
+use crate::transport::Instance;
 
 use super::{ConnectionPoint, LinkEnded};
 
@@ -19,6 +20,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send> Pipe for P {}
 /// A link whose hello has been heard, and what drives it.
 pub(super) struct Standing {
     pub(super) link: Link,
+    instance: Instance,
     driver: Driver<Box<dyn Pipe>>,
 }
 
@@ -34,6 +36,7 @@ impl ConnectionPoint {
     pub(super) async fn establish(
         &self,
         pipe: Box<dyn Pipe>,
+        instance: Instance,
         number: u64,
     ) -> Result<Standing, LinkEnded> {
         let limits = &self.inner.config.limits;
@@ -41,6 +44,7 @@ impl ConnectionPoint {
             name: self.inner.config.name.chars().take(64).collect(),
             epoch: self.inner.epoch,
             link: number,
+            site: self.inner.config.site.clone(),
             memory: Some(self.inner.link_memory.clone()),
             // A backend that takes nothing of an upload is given up by its own limit.
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
@@ -51,15 +55,16 @@ impl ConnectionPoint {
             ended = &mut driver => return Err(ended.into()),
             hello = link.established() => hello?,
         };
-        Ok(Standing { link, driver })
+        Ok(Standing { link, instance, driver })
     }
 
-    /// Forwards what arrives on a link until it ends. Returns why it did.
+    /// Publishes over a link and forwards what arrives on it, until it ends. Returns why it did.
     pub(super) async fn serve_standing(&self, standing: Standing) -> LinkError {
-        let Standing { link, driver } = standing;
+        let Standing { link, instance, driver } = standing;
         let mut exchanges = JoinSet::new();
         // Both to their end: the driver goes on until its last octets have left.
-        let (why, ()) = tokio::join!(driver, self.accept(&link, &mut exchanges));
+        let accept = self.accept(&link, &mut exchanges);
+        let (why, (), ()) = tokio::join!(driver, accept, self.publish(&link, instance));
         why
     }
 
@@ -71,7 +76,7 @@ impl ConnectionPoint {
             };
             match incoming {
                 Ok(incoming) => {
-                    let forwarder = Arc::clone(&self.inner.forwarder);
+                    let forwarder = Arc::clone(&self.inner.current.borrow().forwarder);
                     exchanges.spawn(async move { forwarder.serve(incoming).await });
                 }
                 // The driver says why.

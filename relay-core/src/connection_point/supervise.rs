@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -24,12 +25,23 @@ use super::{ConnectionPoint, LinkEnded};
 pub(super) struct Route {
     gateway: GatewayAddress,
     ladder: Mutex<Ladder>,
+    /// Turns true when the instance is dialled no more.
+    removed: watch::Sender<bool>,
 }
 
 impl Route {
     pub(super) fn new(gateway: GatewayAddress) -> Self {
         let ladder = Mutex::new(Ladder::new(gateway.rungs()));
-        Self { gateway, ladder }
+        Self { gateway, ladder, removed: watch::Sender::new(false) }
+    }
+
+    pub(super) fn gateway(&self) -> &GatewayAddress {
+        &self.gateway
+    }
+
+    /// Has every link to the instance drained, and none dialled again.
+    pub(super) fn remove(&self) {
+        self.removed.send_replace(true);
     }
 
     fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
@@ -81,12 +93,12 @@ struct Current {
 enum End {
     /// It was lost, and is to be dialled anew.
     Lost(LinkError, Duration),
-    /// The connection point stops.
+    /// The connection point stops, or dials the instance no more.
     Stopped(DrainReport),
 }
 
 impl ConnectionPoint {
-    /// Keeps one link to an instance until the connection point stops.
+    /// Keeps one link to an instance until the connection point stops or dials it no more.
     pub(super) async fn supervise(&self, way: &Way) -> DrainReport {
         let limits = &self.inner.config.limits;
         let (route, gateway) = (&way.route, &way.route.gateway);
@@ -95,7 +107,7 @@ impl ConnectionPoint {
         loop {
             let dialled = tokio::select! {
                 dialled = self.dial(way) => dialled,
-                () = self.stopped() => return served.end().await,
+                () = self.released(way) => return served.end().await,
             };
             let why = match dialled {
                 Some((rung, standing)) => {
@@ -117,8 +129,18 @@ impl ConnectionPoint {
             );
             tokio::select! {
                 () = sleep(delay) => {}
-                () = self.stopped() => return served.end().await,
+                () = self.released(way) => return served.end().await,
             }
+        }
+    }
+
+    /// Waits until the connection point stops, or dials the instance no more.
+    async fn released(&self, way: &Way) {
+        let mut removed = way.route.removed.subscribe();
+        tokio::select! {
+            () = self.stopped() => {}
+            // The sender lives as long as `way`.
+            _ = removed.wait_for(|removed| *removed) => {}
         }
     }
 
@@ -141,7 +163,7 @@ impl ConnectionPoint {
         let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
         // The hello has its own deadline, in the mux.
         let standing = match pipe {
-            Ok(pipe) => self.establish(pipe, way.next_number()).await,
+            Ok(pipe) => self.establish(pipe, route.gateway.instance, way.next_number()).await,
             Err(why) => Err(LinkEnded::Connect(why)),
         };
         let instance = route.gateway.instance;
@@ -219,7 +241,7 @@ impl ConnectionPoint {
                     let old = std::mem::replace(&mut current, better);
                     served.retiring.spawn(async move { old.link.drain(drain).await });
                 }
-                () = self.stopped() => break,
+                () = self.released(way) => break,
             }
         }
         let (mut report, retired) = tokio::join!(current.link.drain(drain), served.end());

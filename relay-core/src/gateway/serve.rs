@@ -26,8 +26,10 @@ use crate::transport::{ConnectError, Listener, Purpose, asks_for_link, grant_lin
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
+use super::control;
 use super::patient::Patient;
 use super::patient_streams::PatientExecutor;
+use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::Relay;
 
@@ -84,6 +86,8 @@ pub(super) struct Inner {
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
     pub(super) link_handshakes: Semaphore,
+    /// Bounds what connection points tell at once.
+    pub(super) control_places: Semaphore,
     /// Turns true when the instance stops.
     stopping: watch::Sender<bool>,
 }
@@ -116,7 +120,7 @@ impl Gateway {
     /// An instance that is ready to serve.
     pub fn new(config: GatewayConfig) -> Self {
         let relay = Relay {
-            endpoints: Arc::clone(&config.endpoints),
+            settings: Published::with(&config.initial),
             registry: Arc::new(Registry::new(config.balance.balancer())),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
@@ -129,6 +133,7 @@ impl Gateway {
             link_places: Semaphore::new(config.limits.links_max),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
+            control_places: Semaphore::new(control::AT_ONCE_MAX),
             stopping: watch::Sender::new(false),
             config,
         };
@@ -138,6 +143,11 @@ impl Gateway {
     /// How many links are up.
     pub fn links(&self) -> usize {
         self.inner.relay.registry.all().len()
+    }
+
+    /// What is published here: of each site the version that holds, and what was refused.
+    pub fn settings(&self) -> SettingsSnapshot {
+        self.inner.relay.settings.snapshot()
     }
 
     /// Requests in flight now.

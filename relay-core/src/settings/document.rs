@@ -229,7 +229,7 @@ mod tests {
     fn a_document_cut_anywhere_is_said_to_be_cut() {
         let text = sample().encode().unwrap();
         for end in 0..text.len() {
-            let verdict = SettingsDocument::decode(&text[..end]);
+            let verdict = SettingsDocument::decode(text.get(..end).unwrap());
             assert!(matches!(verdict, Err(DocumentError::Truncated { .. })), "{end}: {verdict:?}");
         }
     }

@@ -210,7 +210,7 @@ mod tests {
             assert_eq!(other, keeper);
         }
         let mut named = document("b", 10, &[4]);
-        named.endpoints[0].name = "mp-1".to_owned();
+        named.endpoints.first_mut().unwrap().name = "mp-1".to_owned();
         let refused = both.offer(named).unwrap_err();
         let expected = "site `a` has it already: two endpoints are named `mp-1`; give each its own \
                         name";
