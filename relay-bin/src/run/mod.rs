@@ -3,6 +3,7 @@
 //! A role runs until a signal asks it to stop; requests in flight then have the configured time to
 //! end. A second signal ends the process at once.
 
+mod reload;
 mod signals;
 mod summary;
 
@@ -41,6 +42,8 @@ Examples:
   Run, and log what each link does:
     relay connection-point --config connection-point.toml --log info,relay_core::link=debug
 
+SIGHUP has it read its file again: endpoints and gateways change while it runs. If the file cannot
+be used, nothing changes and the log says why.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -79,7 +82,7 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
     }
     args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_connection_point(loaded))
+    on_runtime(run_connection_point(args.config.clone(), loaded))
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
@@ -116,15 +119,18 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failure> {
+async fn run_connection_point(file: PathBuf, loaded: LoadedConnectionPoint) -> Result<(), Failure> {
     let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
+    let fixed = reload::Fixed::of(&loaded);
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
-    let connection_point = ConnectionPoint::new(loaded.config)
+    let role = ConnectionPoint::new(loaded.config)
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!("ready: connection point `{name}`, dialling {gateways} gateway instance(s)"));
+    let reloadable = reload::Reloadable { role, file, fixed };
     let report =
-        signals::until_stopped(async || signals.next().await, |stop| connection_point.run(stop))
+        signals::until_stopped(async || signals.next().await, |stop| reloadable.run(reloads, stop))
             .await?;
     say(&format!("stopped: {report}"));
     Ok(())
