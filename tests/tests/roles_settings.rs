@@ -12,14 +12,15 @@ use relay_core::connection_point::{
 };
 use relay_core::exchange::{AbortCode, AnswerHead, HeadLimits, Origin};
 use relay_core::gateway::{Gateway, RefusedSettings, SiteSettings};
-use relay_core::link::Link;
+use relay_core::link::{Incoming, Link, SendStream};
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_core::policy::{Endpoint, EndpointKind};
 use relay_core::settings::SettingsDocument;
 use relay_tests::client::{Client, Http, bare, with_body};
 use relay_tests::logs::Logs;
 use relay_tests::roles::{
-    House, Joined, ROLE, SITE, begin_telling, join, publish, target, tell, told, until, within,
+    House, Joined, ROLE, Rogue, SITE, begin_telling, join, publish, target, tell, told, until,
+    within,
 };
 use relay_tests::site::{Backend, Body, full};
 use tokio::task::JoinSet;
@@ -287,6 +288,73 @@ async fn a_refusal_is_visible_at_the_connection_point_and_ends_when_its_version_
         other.update(update(&house, 8, &["mine"])).unwrap();
         until(|| state(&other).outcome == PublishOutcome::Applied).await;
         assert_eq!(version_at(&gateway), Some(8));
+    })
+    .await;
+}
+
+/// A whole document that a connection point publishes, and where its answer goes.
+async fn published_to(gateway: &Rogue) -> (SettingsDocument, SendStream) {
+    let Incoming { mut recv, send, .. } = gateway.link.accept().await.unwrap();
+    let mut octets = Vec::new();
+    while let Some(chunk) = recv.read_chunk().await.unwrap() {
+        octets.extend_from_slice(&chunk);
+    }
+    (SettingsDocument::decode(&octets).unwrap(), send)
+}
+
+/// Answers a document as a gateway does.
+fn answer(mut send: SendStream, status: StatusCode, reason: &'static str) {
+    let (headers, origin) = (HeaderMap::new(), Origin::ConnectionPoint);
+    let head = AnswerHead { status, reason: Some(reason.into()), headers, origin };
+    let block = head.encode(&HeadLimits::default()).unwrap();
+    send.send_head(block, HeadKind::FinalAndEnd).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_instance_that_cannot_be_told_is_told_again_while_its_link_is_up() {
+    let logs = Logs::capture();
+    within(async {
+        let (_backend, house) = house().await;
+        let connection_point = house.connection_point(Vec::new());
+        let gateway = house.rogue_gateway(&connection_point).await;
+        // One that says nothing, and one of an older software, which refuses what it does not know.
+        let (first, _silent) = published_to(&gateway).await;
+        assert_eq!(first, house.document());
+        let failed = || matches!(state(&connection_point).outcome, PublishOutcome::Failed { .. });
+        let began = tokio::time::Instant::now();
+        let mut second = gateway.link.accept().await.unwrap();
+        assert!(began.elapsed().as_secs() >= 12, "{:?}", began.elapsed());
+        assert!(failed());
+        second.send.reset(StreamCode::REFUSED);
+        let (again, send) = published_to(&gateway).await;
+        assert!(failed() && again == first);
+        answer(send, StatusCode::OK, "applied");
+        until(|| state(&connection_point).outcome == PublishOutcome::Applied).await;
+        assert_eq!(logs.with(&["the instance could not be told", "no answer within"]).len(), 1);
+        assert_eq!(logs.with(&["the instance could not be told"]).len(), 2);
+        gateway.lose();
+        until(|| connection_point.published().is_empty()).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_told_at_once_however_long_ago_it_was_refused() {
+    within(async {
+        let (_backend, house) = house().await;
+        let connection_point = house.connection_point(Vec::new());
+        let gateway = house.rogue_gateway(&connection_point).await;
+        assert_eq!(state(&connection_point).outcome, PublishOutcome::Waiting);
+        let refused = PublishOutcome::Refused { status: 409, reason: "no".to_owned() };
+        // By the fifth time it would be asked again within 16 s, and 8 s on the average.
+        for _ in 0..5 {
+            answer(published_to(&gateway).await.1, StatusCode::CONFLICT, "no");
+            until(|| state(&connection_point).outcome == refused).await;
+        }
+        let began = tokio::time::Instant::now();
+        connection_point.update(update(&house, 2, &["new"])).unwrap();
+        assert_eq!(published_to(&gateway).await.0.version, 2);
+        assert_eq!(began.elapsed().as_secs(), 0);
     })
     .await;
 }

@@ -133,6 +133,23 @@ fn no_tls() -> rustls::ClientConfig {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_pool_is_kept_for_the_same_url_with_the_very_same_tls_alone() {
+        let to = |url: &'static str, tls: Option<&Arc<rustls::ClientConfig>>| BackendConfig {
+            url: Uri::from_static(url),
+            tls: tls.map(Arc::clone),
+        };
+        let (one, other) = (Arc::new(no_tls()), Arc::new(no_tls()));
+        let limits = ConnectionPointLimits::default();
+        let plain = Pool::new(&to("http://mp:80", None), &limits);
+        assert!(plain.is_to(&to("http://mp:80", None)));
+        assert!(!plain.is_to(&to("http://mp:81", None)));
+        assert!(!plain.is_to(&to("http://mp:80", Some(&one))));
+        let secured = Pool::new(&to("https://mp", Some(&one)), &limits);
+        assert!(secured.is_to(&to("https://mp", Some(&one))));
+        assert!(!secured.is_to(&to("https://mp", Some(&other))), "it may trust another authority");
+    }
+
     /// Accepts at once, and then says nothing.
     struct Deaf;
 

@@ -118,7 +118,9 @@ impl ConnectionPoint {
         }
         for state in lock(&self.inner.told).links.values() {
             let latest = by_instance.entry(state.instance).or_insert_with(|| state.clone());
-            if latest.outcome == PublishOutcome::Waiting || latest.at < state.at {
+            // One that is being told says nothing yet.
+            let rank = |it: &PublishState| (it.outcome != PublishOutcome::Waiting, it.at);
+            if rank(latest) < rank(state) {
                 latest.clone_from(state);
             }
         }
@@ -141,7 +143,9 @@ impl ConnectionPoint {
         let number = {
             let mut told = lock(&self.inner.told);
             told.next += 1;
-            told.next
+            let (number, at, outcome) = (told.next, SystemTime::now(), PublishOutcome::Waiting);
+            told.links.insert(number, PublishState { instance, version: None, outcome, at });
+            number
         };
         let _forget = Forget { told: &self.inner.told, number };
         let mut backoff = Backoff::new(AGAIN.0, AGAIN.1);
