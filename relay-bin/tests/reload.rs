@@ -57,9 +57,11 @@ fn a_file_read_again_is_published_and_one_that_is_broken_changes_nothing() {
     assert!(told.contains("\"endpoints\":2") && told.contains("\"instances\":1"), "{told}");
 
     let good = fs::read_to_string(home.join(FILE)).unwrap();
+    let older = good.replace("# version = 1\n", "version = 1\n") + &endpoint("third", 3);
     for (broken, why) in [
         (good.clone() + "[[endpoint]]\nnme = 1\n", "unknown key `nme`"),
         (good.replace("connection-point-1", "another"), "cannot change while it runs"),
+        (older, "so it must be higher than"),
     ] {
         fs::write(home.join(FILE), broken).unwrap();
         connection_point.signal("HUP");

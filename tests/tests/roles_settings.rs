@@ -266,6 +266,30 @@ async fn one_that_never_ends_its_document_is_answered_after_ten_seconds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn documents_that_never_end_hold_up_their_own_link_alone() {
+    within(async {
+        let (_backend, house) = house().await;
+        let gateway = house.gateway(1);
+        let stuck = house.silent_connection_point(&gateway, Config::default()).await;
+        let mut never = Vec::new();
+        for _ in 0..16 {
+            never.push(begin_telling(&stuck.link, Method::PUT, "/relay/settings").await);
+        }
+        let began = tokio::time::Instant::now();
+        let good = house.silent_connection_point(&gateway, Config::default()).await;
+        let answer = publish(&good.link, house.document().encode().unwrap()).await;
+        assert_eq!((answer.status.as_u16(), began.elapsed().as_secs()), (200, 0));
+        for (_send, recv) in never {
+            assert_eq!(told(recv).await.status, 408);
+        }
+        assert_eq!(began.elapsed().as_secs(), 10);
+        let answer = publish(&stuck.link, house.document().encode().unwrap()).await;
+        assert_eq!(answer.status, 200, "its places are free again");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_refusal_is_visible_at_the_connection_point_and_ends_when_its_version_rises() {
     let logs = Logs::capture();
     within(async {

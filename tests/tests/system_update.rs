@@ -68,21 +68,27 @@ fn run(connection_point: &ConnectionPoint) -> JoinSet<()> {
     tasks
 }
 
+/// A backend whose answers on `held` take a permit of `gate` each.
+async fn gated(gate: &Arc<Semaphore>) -> Backend {
+    let gate = Arc::clone(gate);
+    Backend::start(move |request| {
+        let is_held = request.uri().path().ends_with("/held");
+        let gate = Arc::clone(&gate);
+        async move {
+            if is_held {
+                gate.acquire().await.unwrap().forget();
+            }
+            Response::new(full("answered"))
+        }
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn instances_are_added_and_removed_and_a_request_under_way_ends_where_it_is() {
     within(async {
         let gate = Arc::new(Semaphore::new(0));
-        let opened = Arc::clone(&gate);
-        let backend = Backend::start(move |request| {
-            let opened = Arc::clone(&opened);
-            async move {
-                if request.uri().path().ends_with("/held") {
-                    opened.acquire().await.unwrap().forget();
-                }
-                Response::new(full("answered"))
-            }
-        })
-        .await;
+        let backend = gated(&gate).await;
         let house = House::before(backend.address);
         let first = Standing::start(&house, 1).await;
         let second = Standing::start(&house, 2).await;

@@ -5,7 +5,7 @@ use std::pin::pin;
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{LoadedConnectionPoint, load_connection_point};
-use relay_core::connection_point::{ConnectionPoint, Update};
+use relay_core::connection_point::{ConnectionPoint, Update, UpdateError};
 use relay_core::link::DrainReport;
 
 use super::signals::{Reloads, Stop};
@@ -64,7 +64,7 @@ impl Reloadable {
             endpoints: loaded.config.endpoints.len(),
             instances: loaded.config.gateways.len(),
         };
-        self.role.update(Update::from(loaded.config))?;
+        self.role.update(Update::from(loaded.config)).map_err(|error| explained(&error))?;
         Ok(applied)
     }
 
@@ -85,6 +85,17 @@ impl Reloadable {
             ),
         }
     }
+}
+
+/// Why nothing was applied, and what to do where the role cannot know it.
+fn explained(error: &UpdateError) -> anyhow::Error {
+    let help = match error {
+        UpdateError::Version { .. } => {
+            "; the version is the time of the file's last change, unless [settings] says another"
+        }
+        _ => "",
+    };
+    anyhow!("{error}{help}")
 }
 
 /// What a file has brought.

@@ -39,7 +39,8 @@ pub struct PublishState {
     pub version: Option<u64>,
     /// What became of it.
     pub outcome: PublishOutcome,
-    /// When that became known; for [`PublishOutcome::Waiting`] when it was asked.
+    /// When that became known; for [`PublishOutcome::Waiting`] when the link came up, and without a
+    /// link now.
     pub at: SystemTime,
 }
 

@@ -3,10 +3,12 @@
 //! Each is one stream with a request head and a body, as in the other direction. The target says
 //! what it is about, `answer` finds who answers it; the answer has a status, a reason and no body.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -21,9 +23,12 @@ use super::serve::Gateway;
 /// Time for one exchange, from its head to its answer.
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// Exchanges that are served at once, on all links together: so the documents that are being read
-/// take 16 MiB at most. Those beyond wait, within their time.
+/// Documents that are read at once, on all links together: so they take 16 MiB at most. Those
+/// beyond wait, within their time.
 pub(super) const AT_ONCE_MAX: usize = 16;
+
+/// Documents that are read at once on one link, so that a slow one does not hold up the others.
+const AT_ONCE_PER_LINK_MAX: usize = 1;
 
 /// Octets of an answer's reason, which HEADS.md bounds.
 const REASON_OCTETS_MAX: usize = 128;
@@ -71,6 +76,7 @@ impl Gateway {
     /// how many are open on one link.
     pub(super) async fn serve_control(&self, link: &Link, peer: &Peer) {
         let mut exchanges = JoinSet::new();
+        let places = Arc::new(Semaphore::new(AT_ONCE_PER_LINK_MAX));
         loop {
             let incoming = tokio::select! {
                 incoming = link.accept() => incoming,
@@ -78,12 +84,12 @@ impl Gateway {
             };
             // The driver says why.
             let Ok(incoming) = incoming else { return };
-            let (gateway, peer) = (self.clone(), peer.clone());
-            exchanges.spawn(async move { gateway.exchange(incoming, &peer).await });
+            let (gateway, peer, places) = (self.clone(), peer.clone(), Arc::clone(&places));
+            exchanges.spawn(async move { gateway.exchange(incoming, &peer, &places).await });
         }
     }
 
-    async fn exchange(&self, incoming: Incoming, peer: &Peer) {
+    async fn exchange(&self, incoming: Incoming, peer: &Peer, places: &Semaphore) {
         let Incoming { id, head, mut send, recv } = incoming;
         let limits = HeadLimits::default();
         let head = match RequestHead::decode(head, &limits) {
@@ -93,7 +99,7 @@ impl Gateway {
                 return send.reset(StreamCode(AbortCode::BadHead.to_wire()));
             }
         };
-        let Answer { status, reason } = self.answer(&head, recv, peer).await;
+        let Answer { status, reason } = self.answer(&head, recv, peer, places).await;
         let head = AnswerHead {
             status,
             reason: None,
@@ -108,19 +114,26 @@ impl Gateway {
     }
 
     /// Finds who answers: one arm for each thing that a connection point may tell.
-    async fn answer(&self, head: &RequestHead, recv: RecvStream, peer: &Peer) -> Answer {
+    async fn answer(
+        &self,
+        head: &RequestHead,
+        recv: RecvStream,
+        peer: &Peer,
+        places: &Semaphore,
+    ) -> Answer {
         match (head.target.path(), &head.method) {
-            ("/relay/settings", &Method::PUT) => self.take_settings(recv, peer).await,
+            ("/relay/settings", &Method::PUT) => self.take_settings(recv, peer, places).await,
             ("/relay/settings", _) => Answer::of(StatusCode::METHOD_NOT_ALLOWED, "only PUT"),
             _ => Answer::of(StatusCode::NOT_FOUND, "nothing is told there"),
         }
     }
 
-    async fn take_settings(&self, recv: RecvStream, peer: &Peer) -> Answer {
+    async fn take_settings(&self, recv: RecvStream, peer: &Peer, places: &Semaphore) -> Answer {
         let mut version = None;
         let read = async {
-            let places = &self.inner.control_places;
-            let _place = places.acquire().await.expect("the places are never closed");
+            let _own = places.acquire().await.expect("the places are never closed");
+            let of_all = &self.inner.control_places;
+            let _place = of_all.acquire().await.expect("the places are never closed");
             read_document(recv).await
         };
         let taken = match timeout(WITHIN, read).await {
