@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::client::{Client, Http};
-use crate::roles::{House, address, until};
+use crate::roles::{House, address, has_settings, until};
 
 /// Any free port of loopback.
 pub const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -87,9 +87,9 @@ impl Instance {
         Client::dial(self.clients, &house.ca, http).await
     }
 
-    /// Waits until it has `count` links.
+    /// Waits until it has `count` links, and settings.
     pub async fn until_links(&self, count: usize) {
-        until(|| self.gateway.links() == count).await;
+        until(|| self.gateway.links() == count && has_settings(&self.gateway)).await;
     }
 }
 

@@ -15,7 +15,7 @@ use relay_tests::client::{Client, Http, bare, tls, with_body};
 use relay_tests::logs::Logs;
 use relay_tests::mux::frames;
 use relay_tests::pki::SiteCa;
-use relay_tests::roles::{House, PIPE, SERVICE, address, target, until, within};
+use relay_tests::roles::{House, PIPE, SERVICE, SITE, address, target, until, within};
 use relay_tests::site::{Backend, fed, nobody, octets};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -130,6 +130,7 @@ fn hello(side: Side) -> Vec<u8> {
         name: "rogue".to_owned(),
         epoch: 1,
         software: "test".to_owned(),
+        site: SITE.to_owned(),
     };
     hello.encode(side)
 }
@@ -280,11 +281,13 @@ async fn a_connection_point_that_stops_waits_for_no_handshake() {
 #[tokio::test(start_paused = true)]
 async fn a_link_whose_pipe_is_full_still_says_why_it_ends() {
     within(async {
-        let house = House::before(([127, 0, 0, 1], 9).into());
+        let mut house = House::before(([127, 0, 0, 1], 9).into());
+        house.initial = vec![house.document()];
         let gateway = house.gateway(1);
         let (mut pipe, served) = secured(&house, &gateway).await;
         // Wide windows, so that only the pipe holds the gateway back.
-        let config = Config { stream_window: 1 << 20, ..Config::default() };
+        let site = SITE.to_owned();
+        let config = Config { stream_window: 1 << 20, site, ..Config::default() };
         pipe.write_all(&Hello::of(&config).encode(Side::Dialer)).await.unwrap();
         pipe.flush().await.unwrap();
         until(|| gateway.links() == 1).await;

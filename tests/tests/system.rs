@@ -13,7 +13,7 @@ use relay_core::gateway::Listeners;
 use relay_core::link::DrainReport;
 use relay_core::transport::Listener;
 use relay_tests::client::{Client, Http, bare, with_body};
-use relay_tests::roles::{House, target, until, within};
+use relay_tests::roles::{House, has_settings, target, until, within};
 use relay_tests::running::{ANY, Instance, Running, connection_point, told};
 use relay_tests::site::{Backend, empty, fed, full, octets};
 use sha2::{Digest as _, Sha256};
@@ -142,7 +142,7 @@ async fn a_connection_point_waits_for_an_instance_that_starts_later() {
         let listeners = Listeners { clients, links: Some(reserved), https_links: None };
         let _running =
             Running::start(|stop| async move { serving.serve(listeners, told(stop)).await });
-        until(|| gateway.links() == 1).await;
+        until(|| gateway.links() == 1 && has_settings(&gateway)).await;
         let mut client = Client::dial(at, &house.ca, Http::Two).await;
         assert_eq!(client.ask(bare("GET", &target("/SMS_MP/x"))).await.status(), 200);
     })

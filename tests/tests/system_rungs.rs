@@ -15,7 +15,7 @@ use relay_core::transport::{
 use relay_core::transport::{connect, upgrade_link};
 use relay_tests::client::{Client, Http, bare};
 use relay_tests::logs::Logs;
-use relay_tests::roles::{House, SERVICE, address, target, until, within};
+use relay_tests::roles::{House, SERVICE, address, has_settings, target, until, within};
 use relay_tests::site::Backend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -85,7 +85,7 @@ impl Site {
     }
 
     async fn until_links(&self, count: usize) {
-        until(|| self.gateway.links() == count).await;
+        until(|| self.gateway.links() == count && has_settings(&self.gateway)).await;
     }
 
     /// A request goes through.

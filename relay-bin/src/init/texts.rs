@@ -22,7 +22,6 @@ pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
                 .to_owned()
         }
     };
-    let endpoint = endpoint(plan);
     let admin = admin(ADMIN_PORT_BASE + u16::from(instance.number()));
     let limits = gateway_limits(&GatewayLimits::default());
     format!(
@@ -66,7 +65,8 @@ key = "links-key.pem"
 site_ca = "site-ca.pem"
 
 {admin}
-{endpoint}
+# What is published is not written here: connection points say so, over their links.
+
 {limits}"#
     )
 }
@@ -103,6 +103,10 @@ pub(super) fn connection_point(plan: &Plan) -> String {
 # This connection point's name, unique in the site; at most 64 octets.
 name = "{CONNECTION_POINT_NAME}"
 
+# The site that it stands in; every connection point of one site has the same name here. Without
+# this line, "default".
+# site = "default"
+
 # The gateway instances to dial: all of them, from here outwards. No port is opened on this side.
 # {{instance}} in a name stands for the number of each instance. When no pattern fits, write one
 # [[gateway]] table per instance in place of this one, with instance, host, port and server_name.
@@ -136,7 +140,7 @@ site_ca = "site-ca.pem"
 
 {WEB_PROXY}
 {admin}
-# Must agree with the gateways' files: each request is judged again here.
+{SETTINGS}
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
 backend = "{backend}"
 {backend_ca}
@@ -159,6 +163,14 @@ listen = \"127.0.0.1:{port}\"
 "
     )
 }
+/// The table about what is published.
+const SETTINGS: &str = "\
+# What is published is sent to every gateway instance. After a change of this file, send SIGHUP.
+[settings]
+# The highest version holds; without this line, it is the time of this file's last change.
+# Connection points of one site publish the same, with the same version.
+# version = 1
+";
 
 /// The table of a site behind a web proxy, in full as a comment.
 const WEB_PROXY: &str = r#"# For a site behind a web proxy: remove the # of each line that applies.
@@ -176,13 +188,14 @@ const WEB_PROXY: &str = r#"# For a site behind a web proxy: remove the # of each
 # from_environment = true
 "#;
 
-/// The `[[endpoint]]` that both files have; the connection point's file goes on below it.
+/// The `[[endpoint]]` of the connection point, whose file goes on below it.
 fn endpoint(plan: &Plan) -> String {
     let name = plan.endpoint_name();
     let kind = plan.kind();
     let role_id = plan.role_id_toml();
     format!(
         r#"# What is published: one [[endpoint]] for each site role. Anything else is answered 404.
+# Each request is judged by it at the gateway, and again here.
 [[endpoint]]
 # A name for logs, unique in this file.
 name = "{name}"

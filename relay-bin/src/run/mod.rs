@@ -3,6 +3,7 @@
 //! A role runs until a signal asks it to stop; requests in flight then have the configured time to
 //! end. A second signal ends the process at once.
 
+mod reload;
 mod signals;
 mod summary;
 
@@ -45,6 +46,8 @@ Examples:
   Run, and log what each link does:
     relay connection-point --config connection-point.toml --log info,relay_core::link=debug
 
+SIGHUP has it read its file again: endpoints and gateways change while it runs. If the file cannot
+be used, nothing changes and the log says why.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -83,7 +86,7 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
     }
     args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_connection_point(loaded))
+    on_runtime(run_connection_point(args.config.clone(), loaded))
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
@@ -122,21 +125,23 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failure> {
+async fn run_connection_point(file: PathBuf, loaded: LoadedConnectionPoint) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let fixed = reload::Fixed::of(&loaded);
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
-    let connection_point = ConnectionPoint::new(loaded.config)
+    let role = ConnectionPoint::new(loaded.config)
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(
         "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}",
         admin_told(admin_socket.as_ref())
     ));
-    let role = Role::ConnectionPoint(connection_point.clone());
-    let mut orders = Orders::new(signals, admin(admin_socket, role));
+    let mut orders = Orders::new(signals, admin(admin_socket, Role::ConnectionPoint(role.clone())));
+    let reloadable = reload::Reloadable { role, file, fixed };
     let report =
-        signals::until_stopped(async || orders.next().await, |stop| connection_point.run(stop))
+        signals::until_stopped(async || orders.next().await, |stop| reloadable.run(reloads, stop))
             .await?;
     orders.end(report).await;
     Ok(())

@@ -17,9 +17,6 @@ pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
         row(&mut text, "links", &format!("https://{address}"));
     }
     admin(&mut text, loaded.admin.as_ref());
-    for endpoint in config.endpoints.endpoints() {
-        row(&mut text, "endpoint", &describe(endpoint));
-    }
     text.truncate(text.trim_end().len());
     text
 }
@@ -29,6 +26,7 @@ pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> S
     let config = &loaded.config;
     let mut text = format!("{} can be used\n", file.display());
     row(&mut text, "name", &config.name);
+    row(&mut text, "site", &config.site);
     for gateway in &config.gateways {
         let instance = gateway.instance;
         let ways = [("port", gateway.tcp_tls_port), ("https", gateway.https_port)];

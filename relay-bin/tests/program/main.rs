@@ -6,5 +6,6 @@
 mod admin;
 mod kernel;
 mod nginx_curl;
+mod reload;
 mod restarts;
 mod support;

@@ -1,6 +1,7 @@
 //! A connection point's configuration file.
 
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -18,10 +19,14 @@ use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
+use crate::settings::{ENDPOINTS_MAX, SITE_OCTETS_MAX};
 use crate::transport::{backend_client_config, link_client_config};
 
 /// Longest name of a connection point, in octets.
 const NAME_BYTES_MAX: usize = 64;
+
+/// The site of a connection point that names none.
+const SITE: &str = "default";
 
 /// A connection point's configuration, read and judged.
 #[derive(Clone, Debug)]
@@ -38,10 +43,12 @@ pub struct LoadedConnectionPoint {
 #[serde(deny_unknown_fields, expecting = "the configuration of a connection point")]
 struct RawConnectionPoint {
     name: Spanned<String>,
+    site: Option<Spanned<String>>,
     gateway: RawGateways,
     link: RawLink,
     #[serde(default)]
     endpoint: Vec<RawEndpoint>,
+    settings: Option<RawSettings>,
     limits: Option<RawConnectionPointLimits>,
     web_proxy: Option<Spanned<RawWebProxy>>,
     admin: Option<RawAdmin>,
@@ -56,14 +63,22 @@ struct RawLink {
     https_ca: Option<Spanned<PathBuf>>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[settings]` table")]
+struct RawSettings {
+    version: Option<Spanned<i64>>,
+}
+
 /// Reads a connection point's configuration file and everything it names.
 ///
 /// Required: `name`; `[gateway]` with `host` and `instances` (optional: `link_port_base`,
 /// `https_port_base`, `transport`, `server_name`, `https_name`; `{instance}` in a name stands for
 /// the number), or one `[[gateway]]` with `instance` and `host` (optional: `port`, `https_port`,
 /// `transport`, `server_name`, `https_name`) for each instance; `[link]` with `certificate`, `key`
-/// and `site_ca` (optional: `https_ca`). Optional: any number of `[[endpoint]]` as in
-/// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
+/// and `site_ca` (optional: `https_ca`). Optional: `site`, by default `default`; up to 1,024
+/// `[[endpoint]]` (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`,
+/// `request_body_bytes_max`), each with `backend` and, for `https://`, `backend_ca`; `[settings]`
+/// with `version`, by default the file's time of modification in milliseconds since 1970;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
 /// with `listen`, an address of loopback; and `[web_proxy]`, with `url` (`http://host:port`) and,
 /// as they apply, `user` with `password_file` and `bypass`, a list of hosts as in
@@ -86,6 +101,11 @@ pub fn load_connection_point(
     let raw: RawConnectionPoint = source.parse()?;
 
     let name = name(&source, &raw.name)?;
+    let site = match &raw.site {
+        Some(raw) => site(&source, raw)?,
+        None => SITE.to_owned(),
+    };
+    let settings_version = version(&source, raw.settings.as_ref())?;
     let gateways = raw.gateway.judge(&source)?;
     let endpoints = endpoints(&source, &raw.endpoint)?;
     let limits = match &raw.limits {
@@ -99,9 +119,9 @@ pub fn load_connection_point(
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
     let identity = files.read(&source)?;
-    let site = trust_anchors(&source, &raw.link.site_ca)?;
+    let anchors = trust_anchors(&source, &raw.link.site_ca)?;
     let link_tls =
-        link_client_config(&identity, &site).map_err(|error| files.error(&source, &error))?;
+        link_client_config(&identity, &anchors).map_err(|error| files.error(&source, &error))?;
     let https_ca = raw.link.https_ca.as_ref().unwrap_or(&raw.link.site_ca);
     let https_tls = backend_client_config(&trust_anchors(&source, https_ca)?)
         .map_err(|error| certificate_error(&source, https_ca, &error))?;
@@ -109,8 +129,17 @@ pub fn load_connection_point(
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
     warnings.extend(files.warning(&source));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
-    let config =
-        ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits, web_proxy };
+    let config = ConnectionPointConfig {
+        name,
+        site,
+        settings_version,
+        gateways,
+        link_tls,
+        https_tls,
+        endpoints,
+        limits,
+        web_proxy,
+    };
     Ok(LoadedConnectionPoint { config, admin, warnings })
 }
 
@@ -126,7 +155,42 @@ fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
     Ok(name.clone())
 }
 
+fn site(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
+    let site = raw.get_ref();
+    if site.is_empty() || SITE_OCTETS_MAX < site.len() || site.chars().any(char::is_control) {
+        return Err(source.invalid(
+            raw.span(),
+            format!("a site's name must have 1 to {SITE_OCTETS_MAX} octets of text"),
+            "give the same short name at every connection point of the site, or remove the line",
+        ));
+    }
+    Ok(site.clone())
+}
+
+/// The version of what is published: as written, or when the file was written.
+fn version(source: &Source, raw: Option<&RawSettings>) -> Result<u64, ConfigError> {
+    let Some(version) = raw.and_then(|raw| raw.version.as_ref()) else {
+        let since_1970 = source.modified().duration_since(UNIX_EPOCH).unwrap_or_default();
+        return Ok(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+    };
+    u64::try_from(*version.get_ref()).map_err(|_| {
+        source.invalid(
+            version.span(),
+            "a version cannot be negative",
+            "count up with each change, or remove the line: the time of the file's last change \
+             then serves",
+        )
+    })
+}
+
 fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<Vec<SiteEndpoint>, ConfigError> {
+    if let Some(beyond) = raw.get(ENDPOINTS_MAX) {
+        return Err(source.invalid(
+            beyond.name.span(),
+            format!("a site publishes at most {ENDPOINTS_MAX} endpoints"),
+            "remove this one and those after it",
+        ));
+    }
     let endpoints: Vec<SiteEndpoint> = raw
         .iter()
         .map(|raw| {
@@ -192,7 +256,69 @@ mod tests {
         let [endpoint] = &loaded.config.endpoints[..] else { panic!("one endpoint is written") };
         assert_eq!(endpoint.backend.url, "http://127.0.0.1:8080/");
         assert!(endpoint.backend.tls.is_none());
-        assert!(matches!(loaded.warnings[..], [Warning::AnonymousEndpoint { .. }]));
+        let [Warning::AnonymousEndpoint { endpoint, line: 18, .. }] = &loaded.warnings[..] else {
+            panic!("{:?}", loaded.warnings);
+        };
+        assert_eq!(endpoint, "mp");
+        assert_eq!(loaded.config.site, "default");
+    }
+
+    #[test]
+    fn a_file_without_endpoints_is_warned_about() {
+        let loaded = Site::new()
+            .connection_point_with(|text| text.split("[[endpoint]]").next().unwrap().to_owned())
+            .unwrap();
+        assert!(matches!(loaded.warnings[..], [Warning::NoEndpoints { .. }]));
+    }
+
+    #[test]
+    fn a_site_has_1_to_64_octets() {
+        for (len, accepted) in [(0, false), (1, true), (64, true), (65, false)] {
+            let (site, name) = (Site::new(), "s".repeat(len));
+            let loaded = site.connection_point_with(|text| format!("site = \"{name}\"\n{text}"));
+            assert_eq!(loaded.is_ok(), accepted, "{len} octets");
+            if let Ok(loaded) = loaded {
+                assert_eq!(loaded.config.site, name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_is_taken_as_written_and_else_is_the_time_of_the_files_last_change() {
+        let site = Site::new();
+        let with = |line: &str| {
+            let loaded = site.connection_point_with(|text| format!("{text}\n[settings]\n{line}\n"));
+            loaded.map(|loaded| loaded.config.settings_version)
+        };
+        assert_eq!(with("version = 0").unwrap(), 0);
+        assert_eq!(with("version = 9223372036854775807").unwrap(), i64::MAX.unsigned_abs());
+        assert!(message(with("version = -1")).starts_with("a version cannot be negative\n"));
+        assert!(message(with("versoin = 1")).starts_with("unknown key `versoin`"));
+        with("").unwrap();
+        let path = site.path("connection-point.toml");
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let changed = UNIX_EPOCH + std::time::Duration::from_millis(1_767_225_600_123);
+        file.set_modified(changed).unwrap();
+        let loaded = load_connection_point(&path, &|_| None).unwrap();
+        assert_eq!(loaded.config.settings_version, 1_767_225_600_123);
+    }
+
+    #[test]
+    fn a_site_publishes_at_most_1024_endpoints() {
+        let with = |endpoints: usize| {
+            Site::new().connection_point_with(|text| {
+                let (front, endpoint) = text.split_at(text.find("[[endpoint]]").unwrap());
+                let each = (0..endpoints).map(|number| {
+                    let named = endpoint.replace("\"mp\"", &format!("\"mp-{number}\""));
+                    named.replace("72057594037927937", &number.to_string())
+                });
+                front.to_owned() + &each.collect::<String>()
+            })
+        };
+        assert_eq!(with(1024).unwrap().config.endpoints.len(), 1024);
+        let text = message(with(1025));
+        assert!(text.starts_with("a site publishes at most 1024 endpoints\n"), "{text}");
+        assert!(text.contains("\"mp-1024\""), "{text}");
     }
 
     #[test]

@@ -3,15 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::server::ParsedCertificate;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
-use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Place};
 use super::limits::RawGatewayLimits;
 use super::listen;
@@ -19,7 +18,6 @@ use super::pem::{IdentityFiles, certificate_error, trust_anchors};
 use super::source::Source;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
-use crate::policy::EndpointMap;
 use crate::transport::{Instance, TlsSetupError, client_edge_config, link_server_config};
 
 /// A gateway instance's configuration, read and judged.
@@ -76,8 +74,8 @@ struct RawGateway {
     balance: RawBalance,
     clients: RawClients,
     links: RawLinks,
-    #[serde(default)]
-    endpoint: Vec<RawEndpoint>,
+    /// Known only to be refused with a better answer than "unknown key".
+    endpoint: Option<Spanned<IgnoredAny>>,
     limits: Option<RawGatewayLimits>,
     admin: Option<RawAdmin>,
 }
@@ -123,10 +121,9 @@ struct RawLinks {
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
 /// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: `balance`
-/// (`round-robin`, the default, `least-in-flight` or `peak-ewma`), any number of `[[endpoint]]`
-/// (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`),
-/// `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit, and `[admin]` with
-/// `listen`, an address of loopback.
+/// (`round-robin`, the default, `least-in-flight` or `peak-ewma`), `[limits]`, whose keys are the
+/// fields of [`GatewayLimits`] with their unit, and `[admin]` with `listen`, an address of
+/// loopback. What is published is not written here: connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -150,7 +147,13 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     }
     let https_link_listen = raw.links.https_listen.as_ref();
     let https_link_listen = https_link_listen.map(|raw| address(&source, raw)).transpose()?;
-    let endpoints = endpoints(&source, &raw.endpoint)?;
+    if let Some(endpoint) = &raw.endpoint {
+        return Err(source.invalid(
+            endpoint.span(),
+            "a gateway is told by connection points what is published",
+            "move every `[[endpoint]]` to `connection-point.toml`",
+        ));
+    }
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
         None => GatewayLimits::default(),
@@ -169,15 +172,14 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         other => link_files.error(&source, &other),
     })?;
 
-    let mut warnings = endpoint::warnings(&source, &raw.endpoint);
-    warnings.extend(name_warning(&source, &service, &raw));
+    let mut warnings = Vec::from_iter(name_warning(&source, &service, &raw));
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
     Ok(LoadedGateway {
         config: GatewayConfig {
             service: raw.service.get_ref().clone(),
             instance,
-            endpoints: Arc::new(endpoints),
+            initial: Vec::new(),
             client_tls,
             link_tls,
             balance: raw.balance.judge(),
@@ -231,22 +233,6 @@ fn address(source: &Source, raw: &Spanned<String>) -> Result<SocketAddr, ConfigE
     })
 }
 
-fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<EndpointMap, ConfigError> {
-    let mut endpoints = Vec::with_capacity(raw.len());
-    for endpoint in raw {
-        let backend = endpoint.backend.as_ref().map(Spanned::span);
-        if let Some(place) = backend.or(endpoint.backend_ca.as_ref().map(Spanned::span)) {
-            return Err(source.invalid(
-                place,
-                "a gateway has no backends",
-                "remove the line; it belongs in the connection point's file",
-            ));
-        }
-        endpoints.push(endpoint.endpoint(source)?);
-    }
-    endpoint::endpoint_map(source, raw, endpoints)
-}
-
 /// The warning that clients will find another name in the certificate, if they will.
 fn name_warning(source: &Source, service: &ServerName<'_>, raw: &RawGateway) -> Option<Warning> {
     let certificate = source.resolve(raw.clients.certificate.get_ref());
@@ -269,11 +255,8 @@ mod tests {
         assert_eq!(loaded.config.instance.number(), 1);
         assert_eq!(loaded.listen, "0.0.0.0:8443".parse().unwrap());
         assert_eq!(loaded.link_listen, "0.0.0.0:10140".parse().unwrap());
-        assert_eq!(loaded.config.endpoints.endpoints().len(), 1);
-        let [Warning::AnonymousEndpoint { endpoint, line: 20, .. }] = &loaded.warnings[..] else {
-            panic!("{:?}", loaded.warnings);
-        };
-        assert_eq!(endpoint, "mp");
+        assert!(loaded.config.initial.is_empty());
+        assert_eq!(loaded.warnings, []);
     }
 
     #[test]
@@ -488,11 +471,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_endpoints_is_warned_about() {
-        let loaded = Site::new()
-            .gateway_with(|text| text.split("[[endpoint]]").next().unwrap().to_owned())
-            .unwrap();
-        assert!(matches!(loaded.warnings[..], [Warning::NoEndpoints { .. }]));
+    fn an_endpoint_is_refused_with_the_file_that_it_belongs_to() {
+        let endpoint = "\n[[endpoint]]\nname = \"mp\"\nkind = \"management-point\"\n";
+        for written in [endpoint, "\n[endpoint]\nname = \"mp\"\n"] {
+            let shown = message(Site::new().gateway_with(|text| format!("{text}{written}")));
+            let problem = "a gateway is told by connection points what is published\n";
+            assert!(shown.starts_with(problem), "{shown}");
+            assert!(shown.contains("gateway.toml:15:"), "{shown}");
+            assert!(shown.contains("to `connection-point.toml`"), "{shown}");
+        }
     }
 
     #[cfg(unix)]

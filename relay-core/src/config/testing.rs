@@ -39,7 +39,7 @@ key = \"link-key.pem\"
 site_ca = \"site-ca.pem\"
 ";
 
-/// The endpoint in both files.
+/// The connection point's endpoint.
 const ENDPOINT: &str = "
 [[endpoint]]
 name = \"mp\"
@@ -47,10 +47,6 @@ name = \"mp\"
 kind = \"management-point\"
 role_id = 72057594037927937
 unsafe_allow_anonymous = true
-";
-
-/// Where it leads, which only the site knows.
-const BACKEND: &str = "\
 # The site role's own address.
 backend = \"http://127.0.0.1:8080\"
 ";
@@ -90,7 +86,7 @@ impl Site {
         &self,
         change: impl FnOnce(&str) -> String,
     ) -> Result<LoadedGateway, ConfigError> {
-        self.write("gateway.toml", &change(&format!("{GATEWAY}{ENDPOINT}")));
+        self.write("gateway.toml", &change(GATEWAY));
         load_gateway(&self.gateway_file())
     }
 
@@ -99,7 +95,7 @@ impl Site {
         &self,
         change: impl FnOnce(&str) -> String,
     ) -> Result<LoadedConnectionPoint, ConfigError> {
-        let text = format!("{CONNECTION_POINT}{ENDPOINT}{BACKEND}");
+        let text = format!("{CONNECTION_POINT}{ENDPOINT}");
         self.write("connection-point.toml", &change(&text));
         load_connection_point(&self.path("connection-point.toml"), &|_| None)
     }

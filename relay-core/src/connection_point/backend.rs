@@ -1,6 +1,7 @@
 //! Pooled connections to one site role.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -29,6 +30,7 @@ pub(super) struct Pool {
     client: Client<InTime<HttpsConnector<HttpConnector>>, Upload>,
     scheme: Scheme,
     authority: Authority,
+    config: BackendConfig,
 }
 
 impl Pool {
@@ -59,7 +61,17 @@ impl Pool {
             client,
             scheme: parts.scheme.unwrap_or(Scheme::HTTP),
             authority: parts.authority.unwrap_or_else(|| Authority::from_static("localhost")),
+            config: config.clone(),
         }
+    }
+
+    /// Whether a pool made from `config` would be the same.
+    pub(super) fn is_to(&self, config: &BackendConfig) -> bool {
+        let same_tls = match (&self.config.tls, &config.tls) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        same_tls && self.config.url == config.url
     }
 
     /// Where `target` is at this backend.
@@ -110,7 +122,7 @@ where
 }
 
 fn no_tls() -> rustls::ClientConfig {
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default protocol versions");
@@ -120,6 +132,23 @@ fn no_tls() -> rustls::ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_is_kept_for_the_same_url_with_the_very_same_tls_alone() {
+        let to = |url: &'static str, tls: Option<&Arc<rustls::ClientConfig>>| BackendConfig {
+            url: Uri::from_static(url),
+            tls: tls.map(Arc::clone),
+        };
+        let (one, other) = (Arc::new(no_tls()), Arc::new(no_tls()));
+        let limits = ConnectionPointLimits::default();
+        let plain = Pool::new(&to("http://mp:80", None), &limits);
+        assert!(plain.is_to(&to("http://mp:80", None)));
+        assert!(!plain.is_to(&to("http://mp:81", None)));
+        assert!(!plain.is_to(&to("http://mp:80", Some(&one))));
+        let secured = Pool::new(&to("https://mp", Some(&one)), &limits);
+        assert!(secured.is_to(&to("https://mp", Some(&one))));
+        assert!(!secured.is_to(&to("https://mp", Some(&other))), "it may trust another authority");
+    }
 
     /// Accepts at once, and then says nothing.
     struct Deaf;

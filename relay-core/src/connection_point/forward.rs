@@ -18,7 +18,7 @@ use crate::mux::{HeadKind, StreamCode};
 use crate::policy::{self, EndpointMap, Refusal};
 
 use super::backend::Pool;
-use super::config::ConnectionPointLimits;
+use super::config::{BackendConfig, ConnectionPointLimits};
 use super::upload::{LastMove, Upload};
 
 /// What every request needs.
@@ -108,6 +108,11 @@ impl Forwarder {
     ) -> Self {
         let answer_within = limits.backend_answer;
         Self { endpoints, backends, answer_within, head_limits: HeadLimits::default() }
+    }
+
+    /// The connections to the endpoint with this role id, if they lead to `backend`.
+    pub(super) fn pool_to(&self, role_id: u64, backend: &BackendConfig) -> Option<Pool> {
+        self.backends.get(&role_id).filter(|pool| pool.is_to(backend)).cloned()
     }
 
     /// Forwards one stream's request and answers on it. Logs once, with the message id.

@@ -1,5 +1,6 @@
-//! The role inside the site: it dials out to every gateway instance, keeps the links up, and
-//! forwards what arrives to the site's management points and software update points.
+//! The role inside the site: it dials out to every gateway instance, keeps the links up, publishes
+//! the site's settings over them, and forwards what arrives to the site's management points and
+//! software update points.
 //!
 //! It listens on no port. It judges every request again: the two ends of a link do not trust each
 //! other, and it connects to no host that is not configured. Read [`ConnectionPoint`] first, then
@@ -8,13 +9,17 @@
 mod backend;
 mod backoff;
 mod config;
+mod current;
 mod forward;
+mod publish;
 mod serve;
 mod shown;
 mod status;
 mod supervise;
+mod update;
 mod upload;
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -25,18 +30,21 @@ use tokio::time::Instant;
 
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
-use crate::policy::{EndpointMap, EndpointMapError};
+use crate::settings::DocumentError;
 use crate::transport::{ConnectError, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
 };
 
+pub use publish::{PublishOutcome, PublishState};
 pub use shown::Phase;
 pub use status::{ConnectionPointStatus, LinkStatus, PlaceStatus};
+pub use update::{Update, UpdateError};
 
-use forward::Forwarder;
-use supervise::{Route, Way};
+use current::Current;
+use publish::Told;
+use supervise::Way;
 
 /// A connection point. Clones share it.
 #[derive(Clone, Debug)]
@@ -46,8 +54,16 @@ pub struct ConnectionPoint {
 
 #[derive(Debug)]
 struct Inner {
+    /// Without what can change: that is in `gateways` and `current`.
     config: ConnectionPointConfig,
-    forwarder: Arc<Forwarder>,
+    /// The instances to dial.
+    gateways: watch::Sender<Arc<[GatewayAddress]>>,
+    /// What is published and forwarded to.
+    current: watch::Sender<Arc<Current>>,
+    /// Held while `gateways` and `current` are changed.
+    updating: Mutex<()>,
+    /// What became of the settings at the instances.
+    told: Mutex<Told>,
     /// Rises with each start, so that a gateway can tell a new link from a stale one.
     epoch: u64,
     /// Turns true when the connection point stops.
@@ -81,18 +97,18 @@ impl ConnectionPoint {
     ///
     /// # Errors
     ///
-    /// [`EndpointMapError`] when two endpoints share a name or a role id, or a path is unusable.
-    pub fn new(config: ConnectionPointConfig) -> Result<Self, EndpointMapError> {
-        let endpoints = config.endpoints.iter().map(|site| site.endpoint.clone()).collect();
-        let backends = config
-            .endpoints
-            .iter()
-            .map(|site| (site.endpoint.role_id, backend::Pool::new(&site.backend, &config.limits)))
-            .collect();
-        let forwarder = Forwarder::new(EndpointMap::new(endpoints)?, backends, &config.limits);
+    /// [`DocumentError`] when what is to be published cannot be: two endpoints share a name or a
+    /// role id, a path is unusable, or there are too many.
+    pub fn new(mut config: ConnectionPointConfig) -> Result<Self, DocumentError> {
+        let endpoints = std::mem::take(&mut config.endpoints);
+        let version = config.settings_version;
+        let current = Current::new(&config.site, version, &endpoints, &config.limits, None)?;
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let inner = Inner {
-            forwarder: Arc::new(forwarder),
+            gateways: watch::Sender::new(std::mem::take(&mut config.gateways).into()),
+            current: watch::Sender::new(Arc::new(current)),
+            updating: Mutex::default(),
+            told: Mutex::default(),
             epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             stopping: watch::Sender::new(false),
             link_memory: MemoryBudget::new(config.limits.link_memory),
@@ -111,22 +127,19 @@ impl ConnectionPoint {
     ///
     /// Dropping the future cuts every link.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> DrainReport {
-        let mut supervisors = JoinSet::new();
-        for gateway in &self.inner.config.gateways {
-            let route = Arc::new(Route::new(gateway.clone()));
-            let places = u32::try_from(self.inner.config.limits.links_per_instance);
-            for place in 0..places.unwrap_or(u32::MAX) {
-                let way = Arc::new(Way::new(Arc::clone(&route), place));
-                self.inner
-                    .ways
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .push(Arc::clone(&way));
-                let connection_point = self.clone();
-                supervisors.spawn(async move { connection_point.supervise(&way).await });
+        let mut wanted = self.inner.gateways.subscribe();
+        let mut shutdown = pin!(shutdown);
+        let (mut supervisors, mut routes) = (JoinSet::new(), Vec::new());
+        loop {
+            let gateways = Arc::clone(&wanted.borrow_and_update());
+            self.adjust(&gateways, &mut routes, &mut supervisors);
+            tokio::select! {
+                () = &mut shutdown => break,
+                _ = wanted.changed() => {}
+                // Of an instance that is dialled no more.
+                Some(_) = supervisors.join_next(), if !supervisors.is_empty() => {}
             }
         }
-        shutdown.await;
         self.inner.stopping.send_replace(true);
         let mut report = DrainReport::default();
         while let Some(ended) = supervisors.join_next().await {
@@ -180,8 +193,9 @@ impl ConnectionPoint {
             secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
+        let number = fastrand::u64(..);
         let standing = tokio::select! {
-            standing = self.establish(Box::new(stream), fastrand::u64(..)) => standing?,
+            standing = self.establish(Box::new(stream), gateway.instance, number) => standing?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
         let link = standing.link.clone();

@@ -1,4 +1,4 @@
-//! One link, from its hello to its end: what arrives is forwarded.
+//! One link, from its hello to its end: the site's settings go out, and what arrives is forwarded.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::link::{self, DrainReport, Driver, Link};
 use crate::mux::{Config, LinkError, Side};
+use crate::transport::Instance;
 
 use super::{ConnectionPoint, LinkEnded};
 
@@ -21,6 +22,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send> Pipe for P {}
 /// A link whose hello has been heard, and what drives it.
 pub(super) struct Standing {
     pub(super) link: Link,
+    instance: Instance,
     driver: Driver<Box<dyn Pipe>>,
 }
 
@@ -56,6 +58,7 @@ impl ConnectionPoint {
     pub(super) async fn establish(
         &self,
         pipe: Box<dyn Pipe>,
+        instance: Instance,
         number: u64,
     ) -> Result<Standing, LinkEnded> {
         let limits = &self.inner.config.limits;
@@ -63,6 +66,7 @@ impl ConnectionPoint {
             name: self.inner.config.name.chars().take(64).collect(),
             epoch: self.inner.epoch,
             link: number,
+            site: self.inner.config.site.clone(),
             memory: Some(self.inner.link_memory.clone()),
             // A backend that takes nothing of an upload is given up by its own limit.
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
@@ -73,7 +77,7 @@ impl ConnectionPoint {
             ended = &mut driver => return Err(ended.into()),
             hello = link.established() => hello?,
         };
-        Ok(Standing { link, driver })
+        Ok(Standing { link, instance, driver })
     }
 
     /// As [`ConnectionPoint::establish`]; dropping the future, or what it yields, lets go of the
@@ -81,12 +85,13 @@ impl ConnectionPoint {
     pub(super) async fn establish_in_safety(
         &self,
         pipe: Box<dyn Pipe>,
+        instance: Instance,
         number: u64,
     ) -> Result<Standing, LinkEnded> {
         let (hand_over, handed) = oneshot::channel();
         let connection_point = self.clone();
         self.in_background(async move {
-            let standing = connection_point.establish(pipe, number).await;
+            let standing = connection_point.establish(pipe, instance, number).await;
             let offered = standing.map(|it| Offered(Some((it, connection_point))));
             // What nobody takes is let go of when it is dropped.
             drop(hand_over.send(offered));
@@ -111,12 +116,13 @@ impl ConnectionPoint {
         tasks.spawn(work);
     }
 
-    /// Forwards what arrives on a link until it ends. Returns why it did.
+    /// Publishes over a link and forwards what arrives on it, until it ends. Returns why it did.
     pub(super) async fn serve_standing(&self, standing: Standing) -> LinkError {
-        let Standing { link, driver } = standing;
+        let Standing { link, instance, driver } = standing;
         let mut exchanges = JoinSet::new();
         // Both to their end: the driver goes on until its last octets have left.
-        let (why, ()) = tokio::join!(driver, self.accept(&link, &mut exchanges));
+        let accept = self.accept(&link, &mut exchanges);
+        let (why, (), ()) = tokio::join!(driver, accept, self.publish(&link, instance));
         why
     }
 
@@ -128,7 +134,7 @@ impl ConnectionPoint {
             };
             match incoming {
                 Ok(incoming) => {
-                    let forwarder = Arc::clone(&self.inner.forwarder);
+                    let forwarder = Arc::clone(&self.inner.current.borrow().forwarder);
                     exchanges.spawn(async move { forwarder.serve(incoming).await });
                 }
                 // The driver says why.

@@ -1,6 +1,6 @@
 //! What an administrator can see of a connection point, and do to its links.
 
-use std::sync::PoisonError;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::link::{DrainReport, LinkStats};
@@ -90,9 +90,14 @@ impl PlaceStatus {
 }
 
 impl ConnectionPoint {
+    /// Every place that is to have a link, or has one that still drains.
+    pub(super) fn ways(&self) -> MutexGuard<'_, Vec<Arc<Way>>> {
+        self.inner.ways.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What there is to see of this connection point now.
     pub fn status(&self) -> ConnectionPointStatus {
-        let ways = self.inner.ways.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ways = self.ways().clone();
         let mut places: Vec<_> = ways.iter().map(|way| PlaceStatus::of(way)).collect();
         places.sort_by_key(|it| (it.instance, it.place));
         ConnectionPointStatus {
@@ -110,7 +115,7 @@ impl ConnectionPoint {
     ///
     /// Once begun, the drain goes on.
     pub async fn drain_link(&self, instance: Instance, place: u32) -> Option<DrainReport> {
-        let ways = self.inner.ways.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ways = self.ways().clone();
         let is_it = |way: &Way| way.place == place && way.route.gateway().instance == instance;
         let way = ways.iter().find(|way| is_it(way))?;
         let link = way.shown.state().links.last()?.link.clone();

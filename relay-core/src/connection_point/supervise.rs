@@ -29,16 +29,24 @@ pub(super) struct Route {
     ladder: Mutex<Ladder>,
     /// Changes whenever a way has worked.
     proven: watch::Sender<()>,
+    /// Turns true when the instance is dialled no more.
+    removed: watch::Sender<bool>,
 }
 
 impl Route {
+    pub(super) fn new(gateway: GatewayAddress) -> Self {
+        let ladder = Mutex::new(Ladder::new(gateway.rungs()));
+        let (proven, removed) = (watch::Sender::new(()), watch::Sender::new(false));
+        Self { gateway, ladder, proven, removed }
+    }
+
     pub(super) fn gateway(&self) -> &GatewayAddress {
         &self.gateway
     }
 
-    pub(super) fn new(gateway: GatewayAddress) -> Self {
-        let ladder = Mutex::new(Ladder::new(gateway.rungs()));
-        Self { gateway, ladder, proven: watch::Sender::new(()) }
+    /// Has every link to the instance drained, and none dialled again.
+    pub(super) fn remove(&self) {
+        self.removed.send_replace(true);
     }
 
     pub(super) fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
@@ -96,12 +104,12 @@ enum End {
     Lost(LinkError, Duration),
     /// It is drained, by either side, and another is to stand in its place.
     Drained(Duration),
-    /// The connection point stops.
+    /// The connection point stops, or dials the instance no more.
     Stopped(DrainReport),
 }
 
 impl ConnectionPoint {
-    /// Keeps one link to an instance until the connection point stops.
+    /// Keeps one link to an instance until the connection point stops or dials it no more.
     pub(super) async fn supervise(&self, way: &Way) -> DrainReport {
         let limits = &self.inner.config.limits;
         let (route, gateway) = (&way.route, &way.route.gateway);
@@ -111,7 +119,7 @@ impl ConnectionPoint {
             way.shown.turn_to(Phase::Dialling);
             let dialled = tokio::select! {
                 dialled = self.dial(way) => dialled,
-                () = self.stopped() => return served.end().await,
+                () = self.released(way) => return served.end().await,
             };
             let why = match dialled {
                 Some((rung, standing)) => {
@@ -139,8 +147,18 @@ impl ConnectionPoint {
             );
             tokio::select! {
                 () = sleep_until(until) => {}
-                () = self.stopped() => return served.end().await,
+                () = self.released(way) => return served.end().await,
             }
+        }
+    }
+
+    /// Waits until the connection point stops, or dials the instance no more.
+    async fn released(&self, way: &Way) {
+        let mut removed = way.route.removed.subscribe();
+        tokio::select! {
+            () = self.stopped() => {}
+            // The sender lives as long as `way`.
+            _ = removed.wait_for(|removed| *removed) => {}
         }
     }
 
@@ -165,7 +183,8 @@ impl ConnectionPoint {
         let standing = match pipe {
             Ok(pipe) => {
                 let _establishing = Establishing::begin(&way.is_establishing);
-                self.establish_in_safety(pipe, way.next_number()).await
+                let number = way.next_number();
+                self.establish_in_safety(pipe, route.gateway.instance, number).await
             }
             Err(why) => Err(LinkEnded::Connect(why)),
         };
@@ -260,7 +279,7 @@ impl ConnectionPoint {
                     climb.set(self.climb(way, current.rung));
                 }
                 () = current.link.going_away(), if !is_leaving => is_leaving = true,
-                () = self.stopped() => break,
+                () = self.released(way) => break,
             }
         }
         let (mut report, retired) = tokio::join!(current.link.drain(drain), served.end());

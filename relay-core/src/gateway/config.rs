@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 
 use crate::balance::{LeastInFlight, LoadBalancer, Outliers, PeakEwma, RoundRobin};
-use crate::policy::EndpointMap;
+use crate::settings::SettingsDocument;
 use crate::transport::Instance;
 
 /// Everything one gateway instance needs besides its sockets.
@@ -16,8 +16,9 @@ pub struct GatewayConfig {
     pub service: String,
     /// Which instance this is.
     pub instance: Instance,
-    /// What is published.
-    pub endpoints: Arc<EndpointMap>,
+    /// Settings that hold from the start, until a connection point publishes later ones. Usually
+    /// none: requests are then answered 503 until the first connection point has come.
+    pub initial: Vec<SettingsDocument>,
     /// TLS towards clients, usually from
     /// [`client_edge_config`](crate::transport::client_edge_config).
     pub client_tls: Arc<ServerConfig>,

@@ -10,10 +10,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use crate::link::{self, Link};
-use crate::mux::{Config, Side, StreamCode};
+use crate::mux::{Config, Side};
 use crate::transport::{ConnectError, Greeted, Rung, accept_link};
 
 use super::history::LinkEnd;
+use super::published::Peer;
 use super::registry::{Arrival, Start};
 use super::serve::{Gateway, LinkRefused};
 
@@ -103,10 +104,12 @@ impl Gateway {
         };
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
+        let peer = Peer { name: Arc::clone(&name), site: hello.site.as_str().into() };
         let superseded = Arc::new(Notify::new());
         let arrival = Arrival {
             number,
             name: Arc::clone(&name),
+            site: Arc::clone(&peer.site),
             start: Start::new(hello.epoch, hello.link),
             link: link.clone(),
             rung,
@@ -119,13 +122,14 @@ impl Gateway {
             link = number,
             connection_point = &*name,
             %rung,
+            site = hello.site,
             software = hello.software,
             "link up"
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
         // All to their end: the driver goes on until its last octets have left.
         let retire = retire(&link, &superseded, limits.drain);
-        let (why, (), ()) = tokio::join!(driver, refuse_all(&link), retire);
+        let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer), retire);
         drop(registration);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
@@ -141,12 +145,4 @@ async fn retire(link: &Link, superseded: &Notify, limit: Duration) {
         _ = link.closed() => return,
     }
     link.drain(limit).await;
-}
-
-/// Refuses every stream that a connection point opens, until the link ends: nothing is served in
-/// that direction, and a stream that nobody accepts would wait for ever.
-async fn refuse_all(link: &Link) {
-    while let Ok(mut incoming) = link.accept().await {
-        incoming.send.reset(StreamCode::REFUSED);
-    }
 }

@@ -23,6 +23,8 @@ pub(super) struct Entry {
     pub(super) number: u64,
     /// The connection point's name.
     pub(super) name: Arc<str>,
+    /// The site that the connection point stands in.
+    site: Arc<str>,
     start: Start,
     pub(super) link: Link,
     pub(super) rung: Rung,
@@ -159,6 +161,8 @@ pub(super) struct Arrival {
     pub(super) number: u64,
     /// The connection point's name.
     pub(super) name: Arc<str>,
+    /// The site that the connection point stands in.
+    pub(super) site: Arc<str>,
     pub(super) start: Start,
     pub(super) link: Link,
     pub(super) rung: Rung,
@@ -216,7 +220,7 @@ impl Registry {
     /// same connection point, are taken out at once, and told: they may be half-open. A link that
     /// is an earlier one itself is not added.
     pub(super) fn register(self: &Arc<Self>, arrival: Arrival) -> Result<Registration, Stale> {
-        let Arrival { number, name, start, link, rung, superseded } = arrival;
+        let Arrival { number, name, site, start, link, rung, superseded } = arrival;
         let load = Arc::new(Load {
             number,
             connection_point: self.names.hash_one(&*name),
@@ -225,7 +229,7 @@ impl Registry {
             balancer: Arc::clone(&self.balancer),
         });
         let since = Instant::now();
-        let entry = Entry { number, name, start, link, rung, since, superseded, load };
+        let entry = Entry { number, name, site, start, link, rung, since, superseded, load };
         let mut is_stale = false;
         self.change(|entries| {
             let same = |other: &Entry| other.name == entry.name;
@@ -294,12 +298,16 @@ impl Registry {
         Arc::clone(&self.entries.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Offers the links that take streams, in the balancer's order, until `take` takes one.
+    /// Offers the links into `site` that take streams, in the balancer's order, until `take` takes
+    /// one.
     ///
-    /// The filter is the one place where links are left out: those that drain or have ended. When
-    /// links carry the site of their connection point, those of another site than the endpoint's
-    /// are left out here too.
-    pub(super) fn offer<T>(&self, mut take: impl FnMut(&Entry) -> Option<T>) -> Offer<T> {
+    /// The filter is the one place where links are left out: those that drain or have ended, and
+    /// those of another site than the endpoint's.
+    pub(super) fn offer<T>(
+        &self,
+        site: &str,
+        mut take: impl FnMut(&Entry) -> Option<T>,
+    ) -> Offer<T> {
         let all = self.all();
         let mut inline = [LinkView::default(); VIEWS_INLINE];
         let mut spilled = Vec::new();
@@ -308,7 +316,7 @@ impl Registry {
             spilled.resize(all.len(), LinkView::default());
             views = &mut spilled;
         }
-        let open = all.iter().filter(|entry| entry.link.is_open());
+        let open = all.iter().filter(|entry| *entry.site == *site && entry.link.is_open());
         let count = views.iter_mut().zip(open).map(|(view, of)| *view = of.load.view()).count();
         let views = &mut views[..count];
         let now = Instant::now().into_std();
@@ -358,8 +366,8 @@ mod tests {
 
     fn dialled(number: u64, name: &str, start: Start, link: &Link) -> Arrival {
         let superseded = Arc::default();
-        let (name, link, rung) = (name.into(), link.clone(), Rung::TcpTls);
-        Arrival { number, name, start, link, rung, superseded }
+        let (name, site, rung) = (name.into(), "site".into(), Rung::TcpTls);
+        Arrival { number, name, site, start, link: link.clone(), rung, superseded }
     }
 
     fn register(registry: &Arc<Registry>, number: u64, link: &Link) -> Registration {
@@ -369,7 +377,7 @@ mod tests {
     /// The links that are offered to one who takes none.
     fn in_turn(registry: &Registry) -> Vec<u64> {
         let mut numbers = Vec::new();
-        let offer: Offer<()> = registry.offer(|entry| {
+        let offer: Offer<()> = registry.offer("site", |entry| {
             numbers.push(entry.number);
             None
         });
@@ -406,6 +414,19 @@ mod tests {
         assert_eq!(in_turn(&registry), [1]);
         drop(other);
         assert_eq!(numbers(&registry.all()), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_into_another_site_is_never_offered() {
+        let registry = registry();
+        let (link, _peer) = open_link().await;
+        let _own = register(&registry, 1, &link);
+        let foreign = Arrival { site: "other".into(), ..started(2, "cp-2", 1, &link) };
+        let _foreign = registry.register(foreign).unwrap();
+        assert_eq!(in_turn(&registry), [1]);
+        let Offer::Full(entry) = registry.offer("other", |_| None::<()>) else { panic!("one is") };
+        assert_eq!(entry.number, 2);
+        assert!(matches!(registry.offer("third", |_| None::<()>), Offer::Nothing));
     }
 
     #[tokio::test(start_paused = true)]

@@ -15,11 +15,13 @@ use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
-use crate::policy::{self, Endpoint, EndpointMap, Route};
+use crate::policy::{self, Endpoint, Route};
+use crate::settings::Settings;
 
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
 
 /// How often a request is sent again. More than the links that are likely to begin a drain, or to
@@ -33,7 +35,7 @@ const RESEND_WAIT: Duration = Duration::from_secs(1);
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct Relay {
-    pub(super) endpoints: Arc<EndpointMap>,
+    pub(super) settings: Published,
     pub(super) registry: Arc<Registry>,
     pub(super) limits: GatewayLimits,
     pub(super) in_flight: InFlight,
@@ -43,6 +45,8 @@ pub(super) struct Relay {
 /// A request that policy lets pass.
 struct Judged<'a> {
     endpoint: &'a Endpoint,
+    /// The site that publishes it.
+    site: &'a str,
     /// Time to the answer's head; `None` for an exchange that is held open on purpose.
     answer_within: Option<Duration>,
     head: Bytes,
@@ -129,7 +133,9 @@ impl Relay {
     {
         let (parts, body) = request.into_parts();
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
-        let judged = self.judge(parts, message_id, end)?;
+        // One and the same from here to the answer, however often it is sent.
+        let settings = self.settings.current();
+        let judged = self.judge(&settings, parts, message_id, end)?;
         let mut body = Some(body).filter(|_| end == End::More);
         let mut tries = Tries::default();
         loop {
@@ -156,17 +162,24 @@ impl Relay {
     }
 
     /// Judges the request and writes the head that the connection point will judge again.
-    fn judge(
+    fn judge<'a>(
         &self,
+        settings: &'a Settings,
         parts: http::request::Parts,
         message_id: MessageId,
         end: End,
-    ) -> Result<Judged<'_>, Failure> {
+    ) -> Result<Judged<'a>, Failure> {
         let mut headers = parts.headers;
         check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
-        let route: Route<'_> = self.endpoints.route(&parts.method, &target)?;
+        if settings.documents().is_empty() {
+            // Who tells what is published is who would be asked for it.
+            let is_alone = self.registry.all().is_empty();
+            return Err(if is_alone { Failure::NoConnector } else { Failure::NoSettings });
+        }
+        let route: Route<'a> = settings.endpoints().route(&parts.method, &target)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
+        let site = settings.site_of(endpoint.role_id).unwrap_or_default();
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;
         let answer_within = (!waits).then_some(self.limits.answer_head);
@@ -176,7 +189,7 @@ impl Relay {
         let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = request.encode(&self.head_limits)?;
-        Ok(Judged { endpoint, answer_within, head, end, is_head, is_repeatable })
+        Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable })
     }
 
     /// Opens a stream on the first link that has one free, and hands it the request.
@@ -213,7 +226,7 @@ impl Relay {
         let mut arrivals = None;
         loop {
             let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
-            let via = match self.registry.offer(take) {
+            let via = match self.registry.offer(judged.site, take) {
                 Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
                 Offer::Nothing => {
                     // Asked once more behind the subscription, or a link could slip through.
@@ -466,11 +479,8 @@ where
     }
 }
 
-/// A random GUID (RFC 9562, version 4). It names a request and guards nothing, so that a generator
+/// It names a request and guards nothing, so that a generator
 /// of the thread's own serves, without a system call.
 fn new_message_id() -> MessageId {
-    let mut octets = fastrand::u128(..).to_be_bytes();
-    octets[6] = octets[6] & 0x0f | 0x40;
-    octets[8] = octets[8] & 0x3f | 0x80;
-    MessageId(octets)
+    MessageId::from_random(fastrand::u128(..))
 }

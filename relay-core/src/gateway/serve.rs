@@ -27,9 +27,11 @@ use crate::transport::{ConnectError, Listener, Purpose, Rung, asks_for_link, gra
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
+use super::control;
 use super::history::{History, LinkEnd};
 use super::patient::Patient;
 use super::patient_streams::PatientExecutor;
+use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::Relay;
 
@@ -99,6 +101,8 @@ pub(super) struct Inner {
     /// Bounds peers that are to become links and are not authenticated yet.
     pub(super) link_handshakes: Semaphore,
     pub(super) history: History,
+    /// Bounds what connection points tell at once.
+    pub(super) control_places: Semaphore,
     /// Turns true when the instance stops.
     stopping: watch::Sender<bool>,
 }
@@ -131,7 +135,7 @@ impl Gateway {
     /// An instance that is ready to serve.
     pub fn new(config: GatewayConfig) -> Self {
         let relay = Relay {
-            endpoints: Arc::clone(&config.endpoints),
+            settings: Published::with(&config.initial),
             registry: Arc::new(Registry::new(config.balance.balancer())),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
@@ -145,6 +149,7 @@ impl Gateway {
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
             history: History::default(),
+            control_places: Semaphore::new(control::AT_ONCE_MAX),
             stopping: watch::Sender::new(false),
             config,
         };
@@ -159,6 +164,11 @@ impl Gateway {
     /// Whether it drains: see [`Gateway::serve`].
     pub(super) fn is_stopping(&self) -> bool {
         *self.inner.stopping.borrow()
+    }
+
+    /// What is published here: of each site the version that holds, and what was refused.
+    pub fn settings(&self) -> SettingsSnapshot {
+        self.inner.relay.settings.snapshot()
     }
 
     /// Requests in flight now.

@@ -92,7 +92,7 @@ impl Role {
 
     /// Sends SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
-        super::terminate(&self.child);
+        self.signal("TERM");
     }
 
     /// Waits for the end, which must be a clean one.
@@ -118,9 +118,14 @@ impl Role {
         self.log.wait_for(part, count)
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        super::signal::send(&self.child, name);
+    }
+
     /// Sends SIGTERM and waits for the end; returns the exit status and all that was printed.
     pub(crate) fn stop(mut self) -> (Option<i32>, Vec<String>) {
-        super::terminate(&self.child);
+        self.signal("TERM");
         self.out.wait_for("stopped: ", 1);
         let status = self.child.wait().unwrap().code();
         let empty = || Lines { coming: channel().1, seen: Vec::new() };

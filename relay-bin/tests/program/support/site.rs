@@ -62,9 +62,6 @@ impl Site {
             "\n[[endpoint]]\nname = \"plain\"\nkind = \"management-point\"\n\
              role_id = {HTTP_ROLE}\nunsafe_allow_anonymous = true\n"
         );
-        for instance in 1..=2 {
-            self.edit(&format!("gateway-{instance}/gateway.toml"), |text| text + &published);
-        }
         let backend = format!("backend = \"http://{}\"\n", nginx.http);
         self.edit("connection-point/connection-point.toml", |text| text + &published + &backend);
     }

@@ -20,18 +20,15 @@ use crate::link;
 use crate::link::{End, Link};
 use crate::mux::HeadKind;
 use crate::mux::{Config, Side, StreamCode};
-use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use crate::policy::{Access, Endpoint, EndpointKind};
+use crate::settings::SettingsDocument;
 use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
 
 const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
 const LONG: Duration = Duration::from_mins(10);
 
-fn gateway(limits: GatewayLimits) -> Gateway {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["relay.example".to_owned()]).unwrap();
-    let key = signing_key.serialize_der().try_into().unwrap();
-    let identity = Identity::new(vec![cert.der().clone()], key);
-    let anchors = TrustAnchors::new([cert.der().clone()]).unwrap();
+/// The settings of the site of which the links are.
+fn document(version: u64) -> SettingsDocument {
     let endpoint = Endpoint {
         name: "mp".to_owned(),
         kind: EndpointKind::ManagementPoint,
@@ -40,10 +37,19 @@ fn gateway(limits: GatewayLimits) -> Gateway {
         request_body_bytes_max: None,
         access: Access::Anonymous,
     };
+    SettingsDocument { site: "site".to_owned(), version, endpoints: vec![endpoint] }
+}
+
+fn gateway(limits: GatewayLimits) -> Gateway {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["relay.example".to_owned()]).unwrap();
+    let key = signing_key.serialize_der().try_into().unwrap();
+    let identity = Identity::new(vec![cert.der().clone()], key);
+    let anchors = TrustAnchors::new([cert.der().clone()]).unwrap();
     Gateway::new(GatewayConfig {
         service: "relay.example".to_owned(),
         instance: Instance::FIRST,
-        endpoints: Arc::new(EndpointMap::new(vec![endpoint]).unwrap()),
+        initial: vec![document(1)],
         client_tls: client_edge_config(&identity).unwrap(),
         link_tls: link_server_config(&identity, &anchors).unwrap(),
         balance: Balance::default(),
@@ -52,9 +58,15 @@ fn gateway(limits: GatewayLimits) -> Gateway {
 }
 
 fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
-    let (name, superseded) = ("cp".into(), Arc::default());
-    let (start, link, rung) = (Start::default(), link.clone(), Rung::TcpTls);
-    let arrival = Arrival { number, name, start, link, rung, superseded };
+    let arrival = Arrival {
+        number,
+        name: "cp".into(),
+        site: "site".into(),
+        start: Start::default(),
+        link: link.clone(),
+        rung: Rung::TcpTls,
+        superseded: Arc::default(),
+    };
     gateway.inner.relay.registry.register(arrival).unwrap()
 }
 
