@@ -7,6 +7,8 @@
 //! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`].
 
 mod ladder;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
 mod ports;
 mod proxy;
 mod tcp;
