@@ -148,18 +148,22 @@ impl ConnectionPoint {
         let limit = self.inner.config.limits.dial;
         let secured = tokio::time::timeout(limit, secure_link(pipe, &gateway.server_name, tls));
         let stream = tokio::select! {
+            biased;
             secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
         let standing = tokio::select! {
+            biased;
             standing = self.establish(Box::new(stream), fastrand::u64(..)) => standing?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
         let link = standing.link.clone();
         let mut served = std::pin::pin!(self.serve_standing(standing));
         tokio::select! {
-            why = served.as_mut() => return Err(why.into()),
+            // First, or a link that is always busy would never hear of it.
+            biased;
             () = self.stopped() => {}
+            why = served.as_mut() => return Err(why.into()),
         }
         let (report, _) = tokio::join!(link.drain(self.inner.config.limits.drain), served);
         Ok(report)

@@ -94,6 +94,8 @@ impl ConnectionPoint {
         let mut served = Served::default();
         loop {
             let dialled = tokio::select! {
+                // A link that is up is drained, not cut.
+                biased;
                 dialled = self.dial(way) => dialled,
                 () = self.stopped() => return served.end().await,
             };
@@ -116,8 +118,9 @@ impl ConnectionPoint {
                 "no link to the gateway instance"
             );
             tokio::select! {
-                () = sleep(delay) => {}
+                biased;
                 () = self.stopped() => return served.end().await,
+                () = sleep(delay) => {}
             }
         }
     }
@@ -209,6 +212,8 @@ impl ConnectionPoint {
         let mut current = self.begin(rung, standing, served);
         loop {
             tokio::select! {
+                // Each of these happens once to a link: none keeps another waiting.
+                biased;
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
                     return End::Lost(why, current.since.elapsed());

@@ -174,6 +174,7 @@ impl Gateway {
                 self.accept_https(https_links, Port::Links, &hand_over, &mut https_tasks);
             let accept_links = self.accept_links(listeners.links.as_ref(), handed, &mut link_tasks);
             tokio::select! {
+                biased;
                 () = shutdown => {}
                 () = accept_clients => {}
                 () = accept_https_links => {}
@@ -199,8 +200,9 @@ impl Gateway {
             // Without a free place the kernel's queue is where clients wait.
             let Ok(place) = places.acquire_owned().await else { return };
             let (stream, from) = tokio::select! {
-                accepted = listener.accept(Purpose::Clients) => accepted,
+                biased;
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+                accepted = listener.accept(Purpose::Clients) => accepted,
             };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
@@ -210,6 +212,8 @@ impl Gateway {
                 }
                 drop(place);
             });
+            // One a turn: a port that is flooded keeps no other from its turn.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -228,18 +232,21 @@ impl Gateway {
                 }
             };
             let link: PendingLink = tokio::select! {
+                biased;
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+                // Its peer's hello was read: such links cannot come as fast as they are taken.
+                Some(link) = handed.recv() => link,
                 (stream, _) = accept => {
                     let gateway = self.clone();
                     Box::pin(async move { gateway.serve_link(stream).await })
                 }
-                Some(link) = handed.recv() => link,
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
             tasks.spawn(async move {
                 if let Err(why) = link.await {
                     tracing::warn!(%why, "link refused");
                 }
             });
+            tokio::task::yield_now().await;
         }
     }
 
@@ -270,6 +277,7 @@ impl Gateway {
         let limits = &self.inner.config.limits;
         let mut stopping = self.inner.stopping.subscribe();
         let greeted = tokio::select! {
+            biased;
             greeted = greet(pipe, limits.tls_handshake) => greeted,
             // Nothing was asked yet, so nothing is lost.
             _ = stopping.wait_for(|stopping| *stopping) => return None,
@@ -380,8 +388,10 @@ impl Gateway {
         let mut connection = pin!(connection);
         let mut stopping = self.inner.stopping.subscribe();
         tokio::select! {
-            outcome = connection.as_mut() => return outcome,
+            // First, or a connection that is always busy would never hear of it.
+            biased;
             _ = stopping.wait_for(|stopping| *stopping) => {}
+            outcome = connection.as_mut() => return outcome,
         }
         end_gracefully(connection.as_mut());
         connection.await
