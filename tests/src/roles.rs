@@ -22,8 +22,8 @@ use relay_core::link::{self, DrainReport, Link};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
-    Instance, WebProxy, accept_link, backend_client_config, client_edge_config, link_client_config,
-    link_server_config, secure_link,
+    Instance, Network, WebProxy, accept_link, backend_client_config, client_edge_config,
+    link_client_config, link_server_config, secure_link,
 };
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
@@ -132,6 +132,7 @@ impl House {
             endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),
+            network: Network::default(),
         })
         .unwrap()
     }

@@ -17,7 +17,7 @@ use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
-use crate::transport::{backend_client_config, link_client_config};
+use crate::transport::{Network, backend_client_config, link_client_config};
 
 /// Longest name of a connection point, in octets.
 const NAME_BYTES_MAX: usize = 64;
@@ -103,8 +103,16 @@ pub fn load_connection_point(
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
     warnings.extend(files.warning(&source));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
-    let config =
-        ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits, web_proxy };
+    let config = ConnectionPointConfig {
+        name,
+        gateways,
+        link_tls,
+        https_tls,
+        endpoints,
+        limits,
+        web_proxy,
+        network: Network::default(),
+    };
     Ok(LoadedConnectionPoint { config, warnings })
 }
 

@@ -10,6 +10,7 @@ mod backoff;
 mod config;
 mod forward;
 mod serve;
+mod site_dialer;
 mod supervise;
 mod upload;
 
@@ -74,17 +75,35 @@ impl ConnectionPoint {
     ///
     /// [`EndpointMapError`] when two endpoints share a name or a role id, or a path is unusable.
     pub fn new(config: ConnectionPointConfig) -> Result<Self, EndpointMapError> {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::started(config, u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// As [`ConnectionPoint::new`], without asking the clock: `epoch` must rise with each
+    /// start under the same name.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConnectionPoint::new`].
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn with_epoch(config: ConnectionPointConfig, epoch: u64) -> Result<Self, EndpointMapError> {
+        Self::started(config, epoch)
+    }
+
+    fn started(config: ConnectionPointConfig, epoch: u64) -> Result<Self, EndpointMapError> {
         let endpoints = config.endpoints.iter().map(|site| site.endpoint.clone()).collect();
         let backends = config
             .endpoints
             .iter()
-            .map(|site| (site.endpoint.role_id, backend::Pool::new(&site.backend, &config.limits)))
+            .map(|site| {
+                let pool = backend::Pool::new(&site.backend, &config.limits, &config.network);
+                (site.endpoint.role_id, pool)
+            })
             .collect();
         let forwarder = Forwarder::new(EndpointMap::new(endpoints)?, backends, &config.limits);
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let inner = Inner {
             forwarder: Arc::new(forwarder),
-            epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
+            epoch,
             stopping: watch::Sender::new(false),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             next_dial: Mutex::new(Instant::now()),

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::link::{DrainReport, Link};
 use crate::mux::LinkError;
 use crate::transport::{
-    ConnectError, Ladder, Misstep, Rung, connect, dial_through, secure_link, upgrade_link,
+    ConnectError, Ladder, Misstep, Rung, dial_through, secure_link, upgrade_link,
 };
 
 use super::backoff::Backoff;
@@ -195,8 +195,10 @@ impl ConnectionPoint {
         // Source: Microsoft Learn, "CMG data flow": no web proxy for TCP-TLS.
         let proxy = proxy.filter(|it| rung != Rung::TcpTls && !it.bypass.covers(host, port));
         let socket = match proxy {
-            Some(proxy) => dial_through(proxy, host, port, self.inner.config.limits.dial).await?,
-            None => connect(host, port).await?,
+            Some(proxy) => {
+                dial_through(proxy, host, port, self.inner.config.limits.dial).await?.into()
+            }
+            None => self.inner.config.network.connect(host, port).await?,
         };
         if rung == Rung::HttpsUpgrade {
             let https = Arc::clone(&self.inner.config.https_tls);

@@ -160,7 +160,28 @@ pub(super) struct Registry {
     entries: RwLock<Arc<[Entry]>>,
     balancer: Arc<dyn LoadBalancer>,
     /// Makes numbers of names, others in each process: no peer can choose one that collides.
-    names: RandomState,
+    names: Names,
+}
+
+/// Makes numbers of names.
+#[derive(Debug)]
+enum Names {
+    Random(RandomState),
+    #[cfg(any(test, feature = "test-util"))]
+    Seeded(u64),
+}
+
+impl Names {
+    fn number(&self, name: &str) -> u64 {
+        match self {
+            Self::Random(state) => state.hash_one(name),
+            #[cfg(any(test, feature = "test-util"))]
+            Self::Seeded(seed) => {
+                let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default();
+                hasher.hash_one((seed, name))
+            }
+        }
+    }
 }
 
 /// Keeps a link registered until it is dropped.
@@ -178,7 +199,13 @@ impl Drop for Registration {
 
 impl Registry {
     pub(super) fn new(balancer: Arc<dyn LoadBalancer>) -> Self {
-        Self { entries: RwLock::default(), balancer, names: RandomState::new() }
+        Self { entries: RwLock::default(), balancer, names: Names::Random(RandomState::new()) }
+    }
+
+    /// As [`Registry::new`], but the numbers of names follow from `seed`.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn seeded(balancer: Arc<dyn LoadBalancer>, seed: u64) -> Self {
+        Self { names: Names::Seeded(seed), ..Self::new(balancer) }
     }
 
     /// Offers requests to a link. The one whose place it takes, and all of an earlier start of the
@@ -188,7 +215,7 @@ impl Registry {
         let Arrival { number, name, start, link, superseded } = arrival;
         let load = Arc::new(Load {
             number,
-            connection_point: self.names.hash_one(&*name),
+            connection_point: self.names.number(&name),
             in_flight: AtomicU32::new(0),
             loss_told: AtomicBool::new(false),
             balancer: Arc::clone(&self.balancer),

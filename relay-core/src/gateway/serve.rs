@@ -115,9 +115,22 @@ pub enum LinkRefused {
 impl Gateway {
     /// An instance that is ready to serve.
     pub fn new(config: GatewayConfig) -> Self {
+        let registry = Registry::new(config.balance.balancer());
+        Self::with_registry(config, registry)
+    }
+
+    /// As [`Gateway::new`], but the order in which links are kept follows from `seed`: the same in
+    /// every process.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn seeded(config: GatewayConfig, seed: u64) -> Self {
+        let registry = Registry::seeded(config.balance.balancer(), seed);
+        Self::with_registry(config, registry)
+    }
+
+    fn with_registry(config: GatewayConfig, registry: Registry) -> Self {
         let relay = Relay {
             endpoints: Arc::clone(&config.endpoints),
-            registry: Arc::new(Registry::new(config.balance.balancer())),
+            registry: Arc::new(registry),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
@@ -138,6 +151,13 @@ impl Gateway {
     /// How many links are up.
     pub fn links(&self) -> usize {
         self.inner.relay.registry.all().len()
+    }
+
+    /// Streams open on all links now, as of each driver's last turn.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn streams_open(&self) -> usize {
+        let all = self.inner.relay.registry.all();
+        all.iter().map(|entry| entry.link.stats().mux.streams_open).sum()
     }
 
     /// Requests in flight now.
