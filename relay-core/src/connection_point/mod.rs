@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
@@ -46,8 +46,9 @@ struct Inner {
     forwarder: Arc<Forwarder>,
     /// Rises with each start, so that a gateway can tell a new link from a stale one.
     epoch: u64,
-    /// Turns true when the connection point stops.
-    stopping: watch::Sender<bool>,
+    /// Cancelled when the connection point stops. Tells those who wait in the order in which they
+    /// came.
+    stopping: CancellationToken,
     link_memory: MemoryBudget,
     /// When the next dial may begin.
     next_dial: Mutex<Instant>,
@@ -104,7 +105,7 @@ impl ConnectionPoint {
         let inner = Inner {
             forwarder: Arc::new(forwarder),
             epoch,
-            stopping: watch::Sender::new(false),
+            stopping: CancellationToken::new(),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             next_dial: Mutex::new(Instant::now()),
             config,
@@ -130,7 +131,7 @@ impl ConnectionPoint {
             }
         }
         shutdown.await;
-        self.inner.stopping.send_replace(true);
+        self.inner.stopping.cancel();
         let mut report = DrainReport::default();
         while let Some(ended) = supervisors.join_next().await {
             report += ended.unwrap_or_default();
@@ -140,9 +141,7 @@ impl ConnectionPoint {
 
     /// Waits until the connection point stops.
     async fn stopped(&self) {
-        let mut stopping = self.inner.stopping.subscribe();
-        // The sender lives as long as `self`.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
+        self.inner.stopping.cancelled().await;
     }
 
     /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux,

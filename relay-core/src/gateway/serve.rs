@@ -14,9 +14,10 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
@@ -84,8 +85,8 @@ pub(super) struct Inner {
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
     pub(super) link_handshakes: Semaphore,
-    /// Turns true when the instance stops.
-    stopping: watch::Sender<bool>,
+    /// Cancelled when the instance stops. Tells those who wait in the order in which they came.
+    stopping: CancellationToken,
 }
 
 /// Why a link was refused or ended.
@@ -142,7 +143,7 @@ impl Gateway {
             link_places: Semaphore::new(config.limits.links_max),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
-            stopping: watch::Sender::new(false),
+            stopping: CancellationToken::new(),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -295,12 +296,11 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = &self.inner.config.limits;
-        let mut stopping = self.inner.stopping.subscribe();
         let greeted = tokio::select! {
             biased;
             greeted = greet(pipe, limits.tls_handshake) => greeted,
             // Nothing was asked yet, so nothing is lost.
-            _ = stopping.wait_for(|stopping| *stopping) => return None,
+            () = self.inner.stopping.cancelled() => return None,
         };
         let greeted = match greeted {
             Ok(greeted) if greeted.offers_link() => {
@@ -406,11 +406,10 @@ impl Gateway {
         end_gracefully: impl FnOnce(Pin<&mut C>),
     ) -> C::Output {
         let mut connection = pin!(connection);
-        let mut stopping = self.inner.stopping.subscribe();
         tokio::select! {
             // First, or a connection that is always busy would never hear of it.
             biased;
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+            () = self.inner.stopping.cancelled() => {}
             outcome = connection.as_mut() => return outcome,
         }
         end_gracefully(connection.as_mut());
@@ -436,7 +435,7 @@ impl Gateway {
         let limit = self.inner.config.limits.drain;
         let deadline = Instant::now() + limit;
         let open = self.in_flight();
-        self.inner.stopping.send_replace(true);
+        self.inner.stopping.cancel();
         let all_ended = async { while clients.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
         let reset = if in_time { 0 } else { self.in_flight() };
