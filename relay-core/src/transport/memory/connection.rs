@@ -36,13 +36,22 @@ impl Direction {
 /// One end, as the direction in which it writes.
 pub(super) type End = Direction;
 
+/// Whether anybody reads what an end writes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Reader {
+    There,
+    Gone,
+}
+
 /// What is known at one end.
 #[derive(Clone, Copy, Debug, Default)]
 struct EndState {
     /// The connection is reset, as far as this end knows.
     is_reset: bool,
-    /// Since when nobody holds this end, as the other end will learn.
-    gone_at: Option<Instant>,
+    /// Nobody holds this end any more.
+    is_gone: bool,
+    /// When this end learns that what it writes reaches nobody: a round trip after it wrote it.
+    refused_at: Option<Instant>,
 }
 
 /// A connection.
@@ -79,38 +88,47 @@ impl Connection {
         self.touches(one) && self.touches(other)
     }
 
-    /// Whether `end` may write: the connection stands, as far as it knows.
-    pub(super) fn check_write(&mut self, end: End, now: Instant) -> io::Result<()> {
+    /// Whether `end` may write, and whether anybody is there to read it: the connection stands, as
+    /// far as it knows. Octets that reach nobody are answered by a reset, a round trip later.
+    pub(super) fn check_write(
+        &mut self,
+        end: End,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> io::Result<Reader> {
         self.check(end)?;
-        let peer = self.ends[end.other() as usize];
-        let hears = !self.way(end.other()).is_held();
-        if self.way(end).is_ending() || (hears && peer.gone_at.is_some_and(|at| at <= now)) {
+        if self.way(end).is_ending() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        Ok(())
+        let is_heard = self.ways.iter().all(|way| !way.is_held());
+        if !self.ends[end.other() as usize].is_gone || !is_heard {
+            return Ok(Reader::There);
+        }
+        let round_trip = self.ways[0].travel.latency(rng) + self.ways[1].travel.latency(rng);
+        let refused_at = *self.ends[end as usize].refused_at.get_or_insert(now + round_trip);
+        if refused_at <= now { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(Reader::Gone) }
     }
 
     /// Whether the connection stands as far as `end` knows.
     pub(super) fn check(&self, end: End) -> io::Result<()> {
-        match self.ends[end as usize].is_reset {
-            true => Err(io::ErrorKind::ConnectionReset.into()),
-            false => Ok(()),
+        if self.ends[end as usize].is_reset {
+            return Err(io::ErrorKind::ConnectionReset.into());
         }
+        Ok(())
     }
 
     /// Nobody holds `end` any more. Unread octets make it a reset, as they do over TCP.
     pub(super) fn leave(&mut self, end: End, now: Instant, rng: &mut Rng) {
         let unread = self.way(end.other()).waiting() > 0;
         let ending = if unread { Ending::Reset } else { Ending::Finished };
-        let way = self.way(end);
-        way.end(ending, now, rng);
-        let learnt_at = now + way.travel.latency(rng);
-        self.ends[end as usize].gone_at = Some(learnt_at);
+        self.way(end).end(ending, now, rng);
+        self.ends[end as usize].is_gone = true;
+        self.way(end.other()).lose();
         self.way(end.other()).wake_both();
     }
 
     pub(super) fn is_left(&self) -> bool {
-        self.ends.iter().all(|end| end.gone_at.is_some())
+        self.ends.iter().all(|end| end.is_gone)
     }
 
     /// Its hosts do not hear each other.

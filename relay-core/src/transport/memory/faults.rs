@@ -93,12 +93,12 @@ impl MemoryNetwork {
 
     /// Octets written so far on a connection that still is: by its dialer, and to it.
     pub fn octets(&self, connection: ConnectionId) -> Option<[u64; 2]> {
-        self.state().connections.get(&connection.0).map(|it| it.octets_written())
+        self.state().connections.get(&connection.0).map(Connection::octets_written)
     }
 
     /// Resets a connection at once; what is on its way is lost.
     pub fn cut(&self, connection: ConnectionId) {
-        self.state().with(connection, |it| it.cut());
+        self.state().with(connection, Connection::cut);
     }
 
     /// From now on nothing more arrives in `direction`, and nobody is told, until

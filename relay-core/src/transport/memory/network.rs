@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use fastrand::Rng;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::connection::{Connection, ConnectionId, Direction};
@@ -33,7 +33,7 @@ pub struct MemoryNetwork {
 struct Shared {
     state: Mutex<State>,
     /// Told when a dial that waits may go on.
-    healed: watch::Sender<()>,
+    healed: Notify,
 }
 
 /// Everything there is.
@@ -102,7 +102,7 @@ impl MemoryNetwork {
             who_dialled: BTreeSet::new(),
             trace: Trace::default(),
         };
-        let shared = Shared { state: Mutex::new(state), healed: watch::Sender::new(()) };
+        let shared = Shared { state: Mutex::new(state), healed: Notify::new() };
         Self { shared: Arc::new(shared) }
     }
 
@@ -143,7 +143,7 @@ impl MemoryNetwork {
 
     /// Dials that wait look again.
     pub(super) fn tell_healed(&self) {
-        self.shared.healed.send_replace(());
+        self.shared.healed.notify_waiters();
     }
 }
 
@@ -181,7 +181,6 @@ impl MemoryHost {
     ///
     /// Cancel safe: nothing is left behind.
     pub async fn dial(&self, to: &str, port: u16) -> io::Result<MemoryStream> {
-        let mut healed = self.network.shared.healed.subscribe();
         let round_trip = {
             let mut state = self.network.state();
             let dial = (self.name.to_string(), to.to_owned(), port);
@@ -189,13 +188,13 @@ impl MemoryHost {
             state.round_trip(&self.name, to)
         };
         loop {
-            healed.borrow_and_update();
             sleep(round_trip).await;
+            // Before the look, or what heals meanwhile would not be noticed.
+            let healed = self.network.shared.healed.notified();
             match self.network.connect(&self.name, to, port) {
                 Attempt::Connected(stream) => return Ok(stream),
                 Attempt::Refused => return Err(io::ErrorKind::ConnectionRefused.into()),
-                // The sender lives as long as `self`.
-                Attempt::Silence => drop(healed.changed().await),
+                Attempt::Silence => healed.await,
             }
         }
     }
@@ -336,13 +335,11 @@ impl MemoryListener {
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<(MemoryStream, SocketAddr)> {
         let mut state = self.network.state();
         let Some(backlog) = state.listeners.get_mut(&self.at) else { return Poll::Pending };
-        match backlog.waiting.pop_front() {
-            Some(taken) => Poll::Ready(taken),
-            None => {
-                backlog.acceptor = Some(cx.waker().clone());
-                Poll::Pending
-            }
+        if let Some(taken) = backlog.waiting.pop_front() {
+            return Poll::Ready(taken);
         }
+        backlog.acceptor = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::connection::{ConnectionId, Direction};
+use super::connection::{ConnectionId, Direction, Reader};
 use super::network::MemoryNetwork;
 use super::trace::What;
 use super::way::{Ending, Found};
@@ -45,9 +45,9 @@ impl MemoryStream {
             return Ok(Err(error));
         }
         let way = connection.way(self.end.other());
-        match way.find(Instant::now()) {
+        match way.find(into.remaining(), Instant::now()) {
             Found::Octets(found) => {
-                let octets = way.travel.piece(found.min(into.remaining()), &mut state.rng);
+                let octets = way.travel.piece(found, &mut state.rng);
                 way.take(octets, |part| into.put_slice(part));
                 state.tell_moved(self.id.0, self.end.other(), octets);
                 Ok(Ok(()))
@@ -73,7 +73,9 @@ impl MemoryStream {
             return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
         };
         let now = Instant::now();
-        connection.check_write(self.end, now)?;
+        if connection.check_write(self.end, now, &mut state.rng)? == Reader::Gone {
+            return Poll::Ready(Ok(offered));
+        }
         let way = connection.way(self.end);
         let room = way.room();
         if room == 0 && offered > 0 {

@@ -225,3 +225,15 @@ async fn the_same_seed_gives_the_same_trace_and_another_one_another() {
     assert_eq!(digest(5).await, digest(5).await);
     assert_ne!(digest(5).await, digest(6).await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_learns_a_round_trip_late_that_nobody_reads_and_loses_nothing_for_it() {
+    let network = network();
+    let (mut near, mut far, _listener) = joined(&network).await;
+    far.write_all(b"last").await.unwrap();
+    drop(far);
+    near.write_all(b"nobody").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(3)).await;
+    assert_eq!(near.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!(read_to_end(&mut near).await, (b"last".to_vec(), None));
+}

@@ -206,14 +206,19 @@ impl Way {
         self.held_at.iter().any(Option::is_some)
     }
 
-    /// What a reader who asks now gets.
-    pub(super) fn find(&self, now: Instant) -> Found {
+    /// What a reader gets who asks now for at most `wanted` octets.
+    pub(super) fn find(&self, wanted: usize, now: Instant) -> Found {
         let held_at = self.held_at.iter().flatten().min();
         let may = held_at.map_or(u64::MAX, |held_at| held_at.saturating_sub(self.read));
         let may = usize::try_from(may).unwrap_or(usize::MAX);
-        let arrived = self.flight.iter().take_while(|(at, _)| *at <= now);
-        let arrived: usize = arrived.map(|(_, octets)| octets.len()).sum();
-        match (arrived.min(may), self.flight.front(), self.ending) {
+        let mut arrived = 0;
+        for (_, octets) in self.flight.iter().take_while(|(at, _)| *at <= now) {
+            arrived += octets.len();
+            if arrived >= wanted {
+                break;
+            }
+        }
+        match (arrived.min(may).min(wanted), self.flight.front(), self.ending) {
             (0, Some(_), _) if may == 0 => Found::Nothing,
             (0, Some((at, _)), _) => Found::NotBefore(*at),
             (0, None, Some(_)) if held_at.is_some() => Found::Nothing,
