@@ -1,0 +1,102 @@
+//! The roles, a site and its clients on a network in memory, in virtual time, under faults.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+#[path = "simulation/client.rs"]
+mod client;
+#[path = "simulation/cuts.rs"]
+mod cuts;
+#[path = "simulation/director.rs"]
+mod director;
+#[path = "simulation/identities.rs"]
+mod identities;
+#[path = "simulation/life.rs"]
+mod life;
+#[path = "simulation/oracles.rs"]
+mod oracles;
+#[path = "simulation/plan.rs"]
+mod plan;
+#[path = "simulation/seeds.rs"]
+mod seeds;
+#[path = "simulation/site.rs"]
+mod site;
+#[path = "simulation/world.rs"]
+mod world;
+
+use std::collections::BTreeSet;
+
+use client::{Outcome, Seen};
+use life::Report;
+use relay_core::transport::memory::{Direction, PlannedFault};
+
+#[test]
+fn every_seed_keeps_every_rule() {
+    for seed in seeds::all() {
+        seeds::check(seed);
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in seeds::sample() {
+        let [first, second] = [(); 2].map(|()| seeds::check(seed));
+        assert_eq!(first.digest, second.digest, "seed {seed}:\n{}", apart(&first, &second));
+    }
+}
+
+/// The first lines in which two traces differ.
+fn apart(first: &Report, second: &Report) -> String {
+    let lines = first.tail.iter().zip(&second.tail).filter(|(one, other)| one != other);
+    let lines: Vec<_> = lines.take(3).map(|(one, other)| format!("{one}\n{other}")).collect();
+    lines.join("\n")
+}
+
+/// What the seeds meet, in words.
+fn met(report: &Report) -> BTreeSet<String> {
+    let of = |outcome: &Outcome| match &outcome.seen {
+        Seen::Answer { status: 200, is_whole: true, .. } => {
+            format!("{:?}, whole", outcome.ask.kind)
+        }
+        Seen::Answer { status: 200, .. } => "a cut answer".to_owned(),
+        Seen::Answer { status, .. } => status.to_string(),
+        other => other.to_string(),
+    };
+    report.outcomes.iter().map(of).collect()
+}
+
+#[test]
+fn the_seeds_meet_every_end_that_a_request_can_have() {
+    let all: BTreeSet<String> = seeds::sample().flat_map(|seed| met(&seeds::check(seed))).collect();
+    let ends = [
+        "502",
+        "503",
+        "Left",
+        "NoAnswer",
+        "NotConnected",
+        "a cut answer",
+        "Get, whole",
+        "Head, whole",
+        "Propfind, whole",
+        "CcmPost, whole",
+        "BitsPost, whole",
+        "Held, whole",
+    ];
+    let missing: Vec<_> = ends.into_iter().filter(|end| !all.contains(*end)).collect();
+    assert!(missing.is_empty(), "{missing:?} are not among {all:?}");
+}
+
+#[test]
+fn a_link_may_be_cut_at_any_octet() {
+    for direction in Direction::BOTH {
+        assert!(cuts::strike_each(direction, PlannedFault::Cut) > 1);
+    }
+}
+
+#[test]
+fn a_link_may_fall_silent_at_any_octet() {
+    for direction in Direction::BOTH {
+        for fault in [PlannedFault::Hold, PlannedFault::HoldBoth] {
+            assert!(cuts::strike_each(direction, fault) > 1);
+        }
+    }
+}
