@@ -131,6 +131,26 @@ impl Connection {
         self.ends.iter().all(|end| end.is_gone)
     }
 
+    /// Notes what was written and will not be acknowledged: either direction may be the dead one.
+    pub(super) fn note_unacknowledged(&mut self, now: Instant) {
+        let is_held = self.ways.iter().any(Way::is_held);
+        for direction in Direction::BOTH {
+            let way = self.way(direction);
+            if !is_held {
+                way.unacknowledged_since = None;
+            } else if way.waiting() > 0 && way.unacknowledged_since.is_none() {
+                way.unacknowledged_since = Some(now);
+                // Who reads at the sender's end has a deadline from now on.
+                self.way(direction.other()).wake_both();
+            }
+        }
+    }
+
+    /// When `end` gives the connection up, unless something is acknowledged before.
+    pub(super) fn given_up_at(&self, end: End) -> Option<Instant> {
+        self.ways[end as usize].given_up_at()
+    }
+
     /// Its hosts do not hear each other.
     pub(super) fn hold_apart(&mut self) {
         self.ways.iter_mut().for_each(|way| way.hold(Held::Apart));
@@ -139,6 +159,9 @@ impl Connection {
     /// Lets go of what was held back in either direction.
     pub(super) fn release(&mut self, why: Held) {
         self.ways.iter_mut().for_each(|way| way.release(why));
+        if !self.ways.iter().any(Way::is_held) {
+            self.ways.iter_mut().for_each(|way| way.unacknowledged_since = None);
+        }
     }
 
     /// Both ends are told at once; what was on its way is lost.

@@ -109,7 +109,10 @@ impl MemoryNetwork {
 
     /// What was held back arrives.
     pub fn release(&self, connection: ConnectionId, direction: Direction) {
-        self.state().with(connection, |it| it.way(direction).release(Held::Alone));
+        self.state().with(connection, |it| {
+            it.way(direction).release(Held::Alone);
+            it.note_unacknowledged(Instant::now());
+        });
     }
 
     /// Plans a fault for a connection to `port` of the host `to`: the next one, but for `skip`.

@@ -205,8 +205,10 @@ impl MemoryNetwork {
         let mut guard = self.state();
         let state = &mut *guard;
         match state.partitions.get(&pair(from, to)) {
-            Some(Dials::Silent) => return Attempt::Silence,
-            _ if state.is_down(to) || state.is_down(from) => return Attempt::Silence,
+            Some(Dials::Silent) => return state.leave_unanswered(from, to, port),
+            _ if state.is_down(to) || state.is_down(from) => {
+                return state.leave_unanswered(from, to, port);
+            }
             Some(Dials::Refused) => return state.refuse(from, to, port),
             None => {}
         }
@@ -255,6 +257,12 @@ impl State {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.tell(What::Refused { from, to, port });
         Attempt::Refused
+    }
+
+    fn leave_unanswered(&mut self, from: &str, to: &str, port: u16) -> Attempt {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.tell(What::Unanswered { from, to, port });
+        Attempt::Silence
     }
 
     fn path(&self, from: &str, to: &str) -> Travel {

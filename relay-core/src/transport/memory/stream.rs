@@ -20,7 +20,7 @@ pub struct MemoryStream {
     id: ConnectionId,
     /// In which direction this end writes.
     end: Direction,
-    /// Until the next octets arrive.
+    /// Until the next octets arrive, or this end gives up.
     arrival: Option<Pin<Box<Sleep>>>,
 }
 
@@ -44,8 +44,14 @@ impl MemoryStream {
         if let Err(error) = connection.check(self.end) {
             return Ok(Err(error));
         }
+        let now = Instant::now();
+        let given_up_at = connection.given_up_at(self.end);
+        if given_up_at.is_some_and(|at| at <= now) {
+            connection.cut_at(self.end);
+            return Ok(Err(io::ErrorKind::TimedOut.into()));
+        }
         let way = connection.way(self.end.other());
-        match way.find(into.remaining(), Instant::now()) {
+        match way.find(into.remaining(), now) {
             Found::Octets(found) => {
                 let octets = way.travel.piece(found, &mut state.rng);
                 way.take(octets, |part| into.put_slice(part));
@@ -56,11 +62,11 @@ impl MemoryStream {
             Found::End(Ending::Reset) => Ok(Err(io::ErrorKind::ConnectionReset.into())),
             Found::NotBefore(at) => {
                 way.reader = Some(cx.waker().clone());
-                Err(Wait::Until(at))
+                Err(Wait::Until(given_up_at.map_or(at, |given_up_at| at.min(given_up_at))))
             }
             Found::Nothing => {
                 way.reader = Some(cx.waker().clone());
-                Err(Wait::Told)
+                Err(given_up_at.map_or(Wait::Told, Wait::Until))
             }
         }
     }
@@ -85,9 +91,12 @@ impl MemoryStream {
         let wanted = way.travel.piece(offered.min(room), &mut state.rng);
         let (taken, fault) = way.before_fault(wanted);
         way.send(gather(slices, taken), now, &mut state.rng);
+        let octets = way.accepted;
         if let Some(fault) = fault {
-            let octets = way.accepted;
             connection.strike(self.end, fault, now, &mut state.rng);
+        }
+        connection.note_unacknowledged(now);
+        if fault.is_some() {
             state.tell(What::Struck { connection: self.id.0, octets });
         }
         state.tell_moved(self.id.0, self.end, taken);

@@ -237,3 +237,22 @@ async fn a_writer_learns_a_round_trip_late_that_nobody_reads_and_loses_nothing_f
     assert_eq!(near.write(b"x").await.unwrap_err().kind(), ErrorKind::BrokenPipe);
     assert_eq!(read_to_end(&mut near).await, (b"last".to_vec(), None));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_gives_up_what_is_not_acknowledged_whichever_way_is_dead() {
+    let limit = Duration::from_secs(15);
+    for dead in Direction::BOTH {
+        let network = network();
+        let travel = Travel { unacknowledged_max: Some(limit), ..Travel::default() };
+        network.set_default_path(travel);
+        let (mut near, _far, _listener) = joined(&network).await;
+        network.hold(near.id(), dead);
+        let waits = timeout(LONG, near.read(&mut [0; 1])).await;
+        assert!(waits.is_err(), "nothing was sent that could be acknowledged");
+        near.write_all(b"x").await.unwrap();
+        let before = Instant::now();
+        let end = near.read(&mut [0; 1]).await;
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::TimedOut);
+        assert_eq!(before.elapsed(), limit);
+    }
+}

@@ -53,6 +53,15 @@ pub enum What {
         /// On which port.
         port: u16,
     },
+    /// Nobody answers a dial, which waits.
+    Unanswered {
+        /// Who dialled.
+        from: String,
+        /// Whom.
+        to: String,
+        /// On which port.
+        port: u16,
+    },
     /// Both ends are gone.
     Closed {
         /// Its number.

@@ -25,6 +25,9 @@ pub struct Travel {
     pub piece_octets_max: Option<usize>,
     /// Octets on their way or unread at most: then a write waits. Default 64 KiB.
     pub buffer_octets: usize,
+    /// How long octets may stay unacknowledged before their sender gives the connection up; `None`,
+    /// the default, waits for ever. The system's sockets have it as `TCP_USER_TIMEOUT`.
+    pub unacknowledged_max: Option<Duration>,
 }
 
 impl Default for Travel {
@@ -35,6 +38,7 @@ impl Default for Travel {
             octets_per_second: None,
             piece_octets_max: None,
             buffer_octets: 64 << 10,
+            unacknowledged_max: None,
         }
     }
 }
@@ -101,6 +105,8 @@ pub(super) struct Way {
     /// Octets behind these do not arrive.
     held_at: [Option<u64>; 2],
     planned: Option<PathFault>,
+    /// Since when octets lack an acknowledgement that does not come.
+    pub(super) unacknowledged_since: Option<Instant>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
 }
@@ -118,6 +124,7 @@ impl Way {
             ending: None,
             held_at: [None; 2],
             planned,
+            unacknowledged_since: None,
             reader: None,
             writer: None,
         }
@@ -204,6 +211,11 @@ impl Way {
 
     pub(super) fn is_held(&self) -> bool {
         self.held_at.iter().any(Option::is_some)
+    }
+
+    /// When the sender gives up what is not acknowledged.
+    pub(super) fn given_up_at(&self) -> Option<Instant> {
+        Some(self.unacknowledged_since? + self.travel.unacknowledged_max?)
     }
 
     /// What a reader gets who asks now for at most `wanted` octets.
