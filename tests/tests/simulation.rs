@@ -1,4 +1,25 @@
 //! The roles, a site and its clients on a network in memory, in virtual time, under faults.
+//!
+//! A seed stands for a world (`plan.rs`): its size, its paths, what is asked and what goes wrong.
+//! It runs to its end (`life.rs`): it comes up, is struck (`director.rs`), heals, has every link
+//! back within 30 s and every counter at rest, and stops, leaving no task behind. What clients saw
+//! (`client.rs`) and what reached the site (`site.rs`) is held against what must never happen
+//! (`oracles.rs`). Beside that one small exchange is struck along its link (`cuts.rs`).
+//!
+//! | held | as |
+//! |---|---|
+//! | N2 | only GET, HEAD and PROPFIND reach the site twice; what is answered 503 never did |
+//! | N3 | every octet of an answer is of the request's own |
+//! | N4 | an answer that ends well is whole |
+//! | N5, N6 | verb, target and body reach the site as sent; no header that may not cross |
+//! | N10, N12 | no panic, no task left; every request ends, and every stop |
+//! | N14 | a request on a link that is lost ends within the detection time and a second |
+//! | N15 | where roles are only drained, no request that reached the site is lost |
+//! | N17 | a connection point dials its instances and its site alone |
+//! | N18 | nobody without the site's certificate gets a request |
+//!
+//! Not held here: N1, N7, N8, N9, N16, N19 and N20, which are about authentication, the log and the
+//! store; N11, whose limits have tests of their own; N13, which is a matter of measured time.
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 

@@ -26,7 +26,7 @@ const END: Duration = Duration::from_secs(70);
 const SETTLED: Duration = Duration::from_secs(1);
 
 /// Lines of a trace that are shown.
-const TAIL: usize = 60;
+const TAIL: usize = 100;
 
 /// What became of a world.
 pub(crate) struct Report {

@@ -13,7 +13,7 @@ use super::site::Delivery;
 const DETECTION: Duration = Duration::from_secs(16);
 
 /// For all that is not a fault: connecting, transfers on slow paths, waiting for a stream.
-const ALLOWANCE: Duration = Duration::from_secs(12);
+const ALLOWANCE: Duration = Duration::from_secs(6);
 
 /// How often a request is sent again.
 const RESENDS_MAX: usize = 4;

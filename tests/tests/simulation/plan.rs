@@ -6,10 +6,13 @@ use fastrand::Rng;
 use relay_core::transport::memory::{Crash, Dials, Direction, Travel};
 
 /// Clients ask and faults begin within this time.
-const BUSY: Duration = Duration::from_secs(40);
+const BUSY: Duration = Duration::from_secs(25);
 
-/// How long a fault lasts at most.
-const FAULT_MAX: Duration = Duration::from_secs(25);
+/// How long most faults last at most: some are over before anybody notices.
+const FAULT_SHORT: Duration = Duration::from_secs(20);
+
+/// The others: every detection and the longest delay between dials are within.
+const FAULT_LONG: Duration = Duration::from_secs(70);
 
 /// Faults of one world at most.
 const FAULTS_MAX: usize = 6;
@@ -191,17 +194,17 @@ impl Plan {
             instances: few(&mut rng),
             links_per_instance: 1 + usize::from(rng.u8(..4) == 0),
             takes_https_links: rng.u8(..3) == 0,
-            outside: travel(&mut rng, 80),
+            outside: outside(travel(&mut rng, 80)),
             inside: travel(&mut rng, 3),
             asks: Vec::new(),
             faults: Vec::new(),
             heals: true,
         };
-        plan.asks = (1..=rng.u64(1..=ASKS_MAX as u64)).map(|id| plan.ask(id, &mut rng)).collect();
         if weather != Weather::Calm {
             plan.faults = (0..rng.usize(1..=FAULTS_MAX)).map(|_| plan.fault(&mut rng)).collect();
             plan.faults.sort_by_key(|fault| fault.at);
         }
+        plan.asks = (1..=rng.u64(1..=ASKS_MAX as u64)).map(|id| plan.ask(id, &mut rng)).collect();
         plan
     }
 
@@ -210,7 +213,17 @@ impl Plan {
         let think = match (kind, rng.u8(..4)) {
             (Kind::Held, _) => rng.u64(..20_000),
             (_, 0) => rng.u64(..5000),
+            (_, 1) => rng.u64(..1000),
             _ => rng.u64(..50),
+        };
+        // A fault at rest finds little: most are asked just before one.
+        let at = match self.faults.len() {
+            0 => within(rng, BUSY),
+            _ if rng.u8(..4) == 0 => within(rng, BUSY),
+            faults => {
+                let fault = self.faults[rng.usize(..faults)].at;
+                fault.saturating_sub(Duration::from_millis(think / 2 + rng.u64(..100)))
+            }
         };
         let leaves = self.weather == Weather::Faults && rng.u8(..8) == 0;
         Ask {
@@ -218,7 +231,7 @@ impl Plan {
             kind,
             client: rng.usize(..3),
             instance: rng.usize(..self.instances),
-            at: within(rng, BUSY),
+            at,
             body: (!kind.is_repeatable()).then(|| octets(rng)),
             declares: rng.bool(),
             think: Duration::from_millis(think),
@@ -256,13 +269,21 @@ impl Plan {
             10 => Fault::Rogue { instance },
             _ => drain,
         };
-        Timed { at, lasts: within(rng, FAULT_MAX), fault }
+        let longest = if rng.u8(..3) == 0 { FAULT_LONG } else { FAULT_SHORT };
+        let lasts = within(rng, longest);
+        Timed { at, lasts, fault }
     }
 }
 
 /// One to three, and more often one.
 fn few(rng: &mut Rng) -> usize {
     rng.usize(1..=3).min(rng.usize(1..=3))
+}
+
+/// A path on which links go: their sockets give up what is not acknowledged.
+pub(crate) fn outside(mut travel: Travel) -> Travel {
+    travel.unacknowledged_max = Some(Duration::from_secs(15));
+    travel
 }
 
 /// A path, good or bad.

@@ -6,7 +6,7 @@ use super::life::{Report, run};
 use super::plan::Plan;
 
 /// Seeds that every test run takes. Measured to stay below a minute of one core in a debug build.
-const SEEDS: Range<u64> = 0..2000;
+const SEEDS: Range<u64> = 0..1200;
 
 /// See [`sample`].
 const SAMPLE: Range<u64> = 0..40;
