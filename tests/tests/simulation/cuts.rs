@@ -10,7 +10,7 @@ use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
 
 use super::client::Seen;
 use super::life::{Report, run};
-use super::plan::{Ask, Kind, Plan, Weather, outside};
+use super::plan::{Ask, Kind, Plan, Weather, giving_up};
 
 /// Octets from one strike to the next: a prime, so that no frame or record is struck at one place
 /// only. 1 strikes each.
@@ -51,7 +51,7 @@ fn small() -> Plan {
         instances: 1,
         links_per_instance: 1,
         takes_https_links: false,
-        outside: outside(Travel::default()),
+        outside: giving_up(Travel::default()),
         inside: Travel::default(),
         asks: vec![
             ask(1, Kind::Get, 0),

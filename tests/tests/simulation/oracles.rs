@@ -12,6 +12,10 @@ use super::site::Delivery;
 /// How long a dead link may be believed alive while a request waits on it, and a second to answer.
 const DETECTION: Duration = Duration::from_secs(16);
 
+/// The same where sockets wait for ever: if only what the gateway sends is lost, it hears a peer
+/// that is at rest, whose detection takes that long.
+const DETECTION_BY_PEER: Duration = Duration::from_secs(26);
+
 /// For all that is not a fault: connecting, transfers on slow paths, waiting for a stream.
 const ALLOWANCE: Duration = Duration::from_secs(6);
 
@@ -162,7 +166,9 @@ impl Case<'_> {
         };
         // A site role thinks anew each time that it is asked.
         let think = ask.think * (u32::try_from(losses).unwrap() + 1);
-        let limit = ALLOWANCE + think + DETECTION * u32::try_from(losses).unwrap();
+        let gives_up = self.plan.outside.unacknowledged_max.is_some();
+        let detection = if gives_up { DETECTION } else { DETECTION_BY_PEER };
+        let limit = ALLOWANCE + think + detection * u32::try_from(losses).unwrap();
         let took = self.outcome.took;
         let rule = if ask.kind == Kind::Held { "N12" } else { "N14" };
         (took > limit && !is_excused).then(|| format!("{rule}: {took:?}, {limit:?} at most"))

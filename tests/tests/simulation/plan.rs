@@ -194,7 +194,7 @@ impl Plan {
             instances: few(&mut rng),
             links_per_instance: 1 + usize::from(rng.u8(..4) == 0),
             takes_https_links: rng.u8(..3) == 0,
-            outside: outside(travel(&mut rng, 80)),
+            outside: travel(&mut rng, 80),
             inside: travel(&mut rng, 3),
             asks: Vec::new(),
             faults: Vec::new(),
@@ -203,6 +203,9 @@ impl Plan {
         if weather != Weather::Calm {
             plan.faults = (0..rng.usize(1..=FAULTS_MAX)).map(|_| plan.fault(&mut rng)).collect();
             plan.faults.sort_by_key(|fault| fault.at);
+        }
+        if rng.bool() {
+            plan.outside = giving_up(plan.outside);
         }
         plan.asks = (1..=rng.u64(1..=ASKS_MAX as u64)).map(|id| plan.ask(id, &mut rng)).collect();
         plan
@@ -232,7 +235,7 @@ impl Plan {
             client: rng.usize(..3),
             instance: rng.usize(..self.instances),
             at,
-            body: (!kind.is_repeatable()).then(|| octets(rng)),
+            body: (!kind.is_repeatable() && rng.u8(..3) > 0).then(|| octets(rng)),
             declares: rng.bool(),
             think: Duration::from_millis(think),
             answer: octets(rng),
@@ -280,8 +283,8 @@ fn few(rng: &mut Rng) -> usize {
     rng.usize(1..=3).min(rng.usize(1..=3))
 }
 
-/// A path on which links go: their sockets give up what is not acknowledged.
-pub(crate) fn outside(mut travel: Travel) -> Travel {
+/// A path whose sockets give up what is not acknowledged, as those of links do where they can.
+pub(crate) fn giving_up(mut travel: Travel) -> Travel {
     travel.unacknowledged_max = Some(Duration::from_secs(15));
     travel
 }
