@@ -121,3 +121,12 @@ fn a_link_may_fall_silent_at_any_octet() {
         }
     }
 }
+
+#[test]
+fn a_stop_while_a_link_comes_up_loses_no_request() {
+    for delay_ms in (0..100).step_by(3) {
+        let Report { findings, tail, .. } = cuts::stop_after(delay_ms);
+        let text = findings.join("\n");
+        assert!(findings.is_empty(), "{}\n\n{delay_ms} ms\n{text}", tail.join("\n"));
+    }
+}

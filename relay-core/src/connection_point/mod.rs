@@ -170,11 +170,8 @@ impl ConnectionPoint {
             secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
-        let standing = tokio::select! {
-            biased;
-            standing = self.establish(Box::new(stream), fastrand::u64(..)) => standing?,
-            () = self.stopped() => return Ok(DrainReport::default()),
-        };
+        // To its end even if this side stops, see `supervise`.
+        let standing = self.establish(Box::new(stream), fastrand::u64(..)).await?;
         let link = standing.link.clone();
         let mut served = std::pin::pin!(self.serve_standing(standing));
         tokio::select! {

@@ -93,13 +93,7 @@ impl ConnectionPoint {
         let mut backoff = Backoff::new(limits.redial_first, limits.redial_max);
         let mut served = Served::default();
         loop {
-            let dialled = tokio::select! {
-                // A link that is up is drained, not cut.
-                biased;
-                dialled = self.dial(way) => dialled,
-                () = self.stopped() => return served.end().await,
-            };
-            let why = match dialled {
+            let why = match self.dial(way).await {
                 Some((rung, standing)) => {
                     match self.stand(way, rung, standing, &mut served).await {
                         End::Stopped(report) => return report,
@@ -109,6 +103,7 @@ impl ConnectionPoint {
                         }
                     }
                 }
+                None if self.inner.stopping.is_cancelled() => return served.end().await,
                 None => route.ladder(|ladder| told(&ladder.missteps())),
             };
             let delay = backoff.next(fastrand::f64());
@@ -125,7 +120,8 @@ impl ConnectionPoint {
         }
     }
 
-    /// Tries each rung once, in the ladder's order. `None` if none carries a link.
+    /// Tries each rung once, in the ladder's order. `None` if none carries a link, or if the
+    /// connection point stops before one might.
     async fn dial(&self, way: &Way) -> Option<(Rung, Standing)> {
         for rung in way.route.ladder(|ladder| ladder.order()) {
             if let Some(standing) = self.try_rung(way, rung).await {
@@ -137,12 +133,21 @@ impl ConnectionPoint {
 
     /// Tries one rung, and notes what came of it.
     async fn try_rung(&self, way: &Way, rung: Rung) -> Option<Standing> {
-        self.take_turn().await;
         let route = &way.route;
         let limit = self.inner.config.limits.dial;
-        let pipe = timeout(limit, self.pipe(&route.gateway, rung)).await;
-        let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
-        // The hello has its own deadline, in the mux.
+        let reach = async {
+            self.take_turn().await;
+            let pipe = timeout(limit, self.pipe(&route.gateway, rung)).await;
+            pipe.unwrap_or(Err(ConnectError::Timeout { limit }))
+        };
+        let pipe = tokio::select! {
+            biased;
+            pipe = reach => pipe,
+            () = self.stopped() => return None,
+        };
+        // The hello has its own deadline, in the mux. It is waited for even if the connection point
+        // stops: to the gateway the link may be up, with requests on it, which a drain serves and a
+        // cut would lose.
         let standing = match pipe {
             Ok(pipe) => self.establish(pipe, way.next_number()).await,
             Err(why) => Err(LinkEnded::Connect(why)),

@@ -10,7 +10,7 @@ use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
 
 use super::client::Seen;
 use super::life::{Report, run};
-use super::plan::{Ask, Kind, Plan, Weather, giving_up};
+use super::plan::{Ask, Fault, Kind, Plan, Timed, Weather, giving_up};
 
 /// Octets from one strike to the next: a prime, so that no frame or record is struck at one place
 /// only. 1 strikes each.
@@ -61,6 +61,23 @@ fn small() -> Plan {
         faults: Vec::new(),
         heals: false,
     }
+}
+
+/// Stops a connection point so many milliseconds after its links came up at the gateway, as a
+/// request comes. Another one takes what was not looked at.
+pub(crate) fn stop_after(delay_ms: u64) -> Report {
+    let mut plan = small();
+    plan.weather = Weather::Drains;
+    plan.connection_points = 2;
+    plan.outside.latency_min = Duration::from_millis(40);
+    plan.outside.latency_max = plan.outside.latency_min;
+    plan.asks = (1..=4).map(|id| ask(id, Kind::BitsPost, 0)).collect();
+    plan.faults.push(Timed {
+        at: Duration::from_millis(delay_ms),
+        lasts: Duration::from_secs(2),
+        fault: Fault::DrainConnectionPoint { connection_point: 0 },
+    });
+    run(plan, None)
 }
 
 /// Strikes at each octet of `direction` that is due by the stride. Returns how many those are.
