@@ -87,7 +87,6 @@ fn met(report: &Report) -> BTreeSet<String> {
 
 #[test]
 fn the_seeds_meet_every_end_that_a_request_can_have() {
-    let all: BTreeSet<String> = seeds::sample().flat_map(|seed| met(&seeds::check(seed))).collect();
     let ends = [
         "502",
         "503",
@@ -102,8 +101,14 @@ fn the_seeds_meet_every_end_that_a_request_can_have() {
         "BitsPost, whole",
         "Held, whole",
     ];
-    let missing: Vec<_> = ends.into_iter().filter(|end| !all.contains(*end)).collect();
-    assert!(missing.is_empty(), "{missing:?} are not among {all:?}");
+    let mut missing = BTreeSet::from(ends.map(str::to_owned));
+    for seed in seeds::all() {
+        missing = &missing - &met(&seeds::check(seed));
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("no seed meets {missing:?}");
 }
 
 #[test]

@@ -32,6 +32,9 @@ pub(crate) enum Seen {
     NotConnected,
     /// The connection ended before an answer.
     NoAnswer,
+    /// As that, and it had been used before: it may have been closed as idle just then.
+    // RFC 9112, section 9.5: a client must be prepared for it.
+    NoAnswerOnIdle,
     /// An answer.
     Answer {
         status: u16,
@@ -107,10 +110,13 @@ impl Client {
     }
 
     async fn ask(&mut self, ask: &Ask) -> Seen {
+        let is_new = self.connection.as_ref().is_none_or(|(to, _)| *to != ask.instance);
         let Some(mut sender) = self.connected(ask.instance).await else {
             return Seen::NotConnected;
         };
-        let Ok(answer) = sender.send_request(request(ask)).await else { return Seen::NoAnswer };
+        let Ok(answer) = sender.send_request(request(ask)).await else {
+            return if is_new { Seen::NoAnswer } else { Seen::NoAnswerOnIdle };
+        };
         let field =
             |name: &str| answer.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
         let (reason, site_id) = (field(header::REASON.as_str()), field("x-sim-id"));

@@ -93,7 +93,7 @@ impl Case<'_> {
         match &self.outcome.seen {
             Seen::Never => vec!["N12: nobody ends it".to_owned()],
             Seen::NotConnected if was_delivered => vec!["a request without a connection".into()],
-            Seen::NoAnswer if was_delivered => match self.plan.weather {
+            Seen::NoAnswer | Seen::NoAnswerOnIdle if was_delivered => match self.plan.weather {
                 // An answer that was cut before its head had left.
                 Weather::Faults => Vec::new(),
                 _ => vec!["N15: a drain has lost a request that the site saw".to_owned()],
@@ -101,7 +101,7 @@ impl Case<'_> {
             Seen::NotConnected | Seen::NoAnswer if !self.has_outage() => {
                 vec!["the connection ended, and the instance was there all the time".to_owned()]
             }
-            Seen::NotConnected | Seen::NoAnswer | Seen::Left => Vec::new(),
+            Seen::NotConnected | Seen::NoAnswer | Seen::NoAnswerOnIdle | Seen::Left => Vec::new(),
             Seen::Answer { status: 200, site_id: Some(id), body, is_whole, .. } => {
                 self.answered(*id, body, *is_whole)
             }
