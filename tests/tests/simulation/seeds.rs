@@ -35,6 +35,11 @@ fn kept() -> Vec<u64> {
     lines.filter(|line| !line.is_empty()).map(|line| line.parse().unwrap()).collect()
 }
 
+/// Whether it was said which seeds to run.
+pub(crate) fn are_named() -> bool {
+    named().is_some()
+}
+
 fn named() -> Option<Range<u64>> {
     let text = std::env::var(VARIABLE).ok()?;
     Some(range(&text).unwrap_or_else(|| panic!("{VARIABLE}={text} is not `a..b`")))
