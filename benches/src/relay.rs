@@ -24,7 +24,7 @@ use relay_core::connection_point::{
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind};
 use relay_core::transport::{
-    Instance, Listener, backend_client_config, client_edge_config, link_client_config,
+    Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
     link_server_config,
 };
 use rustls::ClientConfig;
@@ -313,6 +313,7 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
         }],
         limits: ConnectionPointLimits::default(),
         web_proxy: None,
+        network: Network::default(),
     });
     connection_point.expect("one endpoint has no double")
 }

@@ -25,8 +25,8 @@ use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind};
 use relay_core::settings::SettingsDocument;
 use relay_core::transport::{
-    Instance, WebProxy, accept_link, backend_client_config, client_edge_config, link_client_config,
-    link_server_config, secure_link,
+    Instance, Network, WebProxy, accept_link, backend_client_config, client_edge_config,
+    link_client_config, link_server_config, secure_link,
 };
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
@@ -144,6 +144,7 @@ impl House {
             endpoints: vec![self.site_endpoint()],
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),
+            network: Network::default(),
         })
         .unwrap()
     }

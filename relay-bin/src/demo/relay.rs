@@ -15,7 +15,7 @@ use relay_core::connection_point::{
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind};
 use relay_core::transport::{
-    Instance, Listener, backend_client_config, client_edge_config, link_client_config,
+    Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
     link_server_config,
 };
 use tokio::sync::watch;
@@ -122,6 +122,7 @@ pub(crate) async fn start_relay(
         endpoints: site_endpoints(site)?,
         limits,
         web_proxy: None,
+        network: Network::default(),
     })?;
     relay.roles.spawn(async move { _ = connection_point.run(until(stopped)).await });
     Ok(relay)

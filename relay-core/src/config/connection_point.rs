@@ -20,7 +20,7 @@ use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
 use crate::settings::{ENDPOINTS_MAX, SITE_OCTETS_MAX};
-use crate::transport::{backend_client_config, link_client_config};
+use crate::transport::{Network, backend_client_config, link_client_config};
 
 /// Longest name of a connection point, in octets.
 const NAME_BYTES_MAX: usize = 64;
@@ -139,6 +139,7 @@ pub fn load_connection_point(
         endpoints,
         limits,
         web_proxy,
+        network: Network::default(),
     };
     Ok(LoadedConnectionPoint { config, admin, warnings })
 }

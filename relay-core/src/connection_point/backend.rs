@@ -9,14 +9,15 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
 use crate::body::BoxError;
+use crate::transport::Network;
 
 use super::config::{BackendConfig, ConnectionPointLimits};
+use super::site_dialer::SiteDialer;
 use super::upload::Upload;
 
 /// Octets of each backend connection's read and write buffer.
@@ -27,18 +28,18 @@ const BUFFER: usize = 64 << 10;
 /// Clients share connections: the documented wall of the original is one TCP connection per client.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
-    client: Client<InTime<HttpsConnector<HttpConnector>>, Upload>,
+    client: Client<InTime<HttpsConnector<SiteDialer>>, Upload>,
     scheme: Scheme,
     authority: Authority,
     config: BackendConfig,
 }
 
 impl Pool {
-    pub(super) fn new(config: &BackendConfig, limits: &ConnectionPointLimits) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(limits.backend_connect));
+    pub(super) fn new(
+        config: &BackendConfig,
+        limits: &ConnectionPointLimits,
+        network: &Network,
+    ) -> Self {
         // An `http://` backend has no TLS configuration, and needs one only by the type.
         let tls = config.tls.as_deref().cloned().unwrap_or_else(no_tls);
         // The connector sets ALPN itself, and refuses a configuration that has it set.
@@ -48,7 +49,7 @@ impl Pool {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(SiteDialer::new(network, limits.backend_connect));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.backend_idle)
@@ -141,11 +142,12 @@ mod tests {
         };
         let (one, other) = (Arc::new(no_tls()), Arc::new(no_tls()));
         let limits = ConnectionPointLimits::default();
-        let plain = Pool::new(&to("http://mp:80", None), &limits);
+        let network = Network::default();
+        let plain = Pool::new(&to("http://mp:80", None), &limits, &network);
         assert!(plain.is_to(&to("http://mp:80", None)));
         assert!(!plain.is_to(&to("http://mp:81", None)));
         assert!(!plain.is_to(&to("http://mp:80", Some(&one))));
-        let secured = Pool::new(&to("https://mp", Some(&one)), &limits);
+        let secured = Pool::new(&to("https://mp", Some(&one)), &limits, &network);
         assert!(secured.is_to(&to("https://mp", Some(&one))));
         assert!(!secured.is_to(&to("https://mp", Some(&other))), "it may trust another authority");
     }

@@ -7,7 +7,7 @@ use http::Uri;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::transport::{Instance, Rung, WebProxy};
+use crate::transport::{Instance, Network, Rung, WebProxy};
 
 /// Everything one connection point needs.
 #[derive(Clone, Debug)]
@@ -38,6 +38,8 @@ pub struct ConnectionPointConfig {
     /// The web proxy between this site and the gateway instances; `None` dials them directly. For
     /// HTTPS alone: a TCP-TLS link port is dialled directly even so.
     pub web_proxy: Option<WebProxy>,
+    /// Which network gateway instances and backends are dialled on. The system's by default.
+    pub network: Network,
 }
 
 /// One gateway instance as seen from the site.

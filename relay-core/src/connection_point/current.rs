@@ -9,7 +9,7 @@ use crate::policy::EndpointMap;
 use crate::settings::{DocumentError, SettingsDocument};
 
 use super::backend::Pool;
-use super::config::{ConnectionPointLimits, SiteEndpoint};
+use super::config::{ConnectionPointConfig, SiteEndpoint};
 use super::forward::Forwarder;
 
 /// What is published, as it travels, and what forwards to it.
@@ -24,12 +24,12 @@ pub(super) struct Current {
 impl Current {
     /// Judges what is to be published. Backends that `before` has too keep their connections.
     pub(super) fn new(
-        site: &str,
+        config: &ConnectionPointConfig,
         version: u64,
         endpoints: &[SiteEndpoint],
-        limits: &ConnectionPointLimits,
         before: Option<&Self>,
     ) -> Result<Self, DocumentError> {
+        let (site, limits) = (config.site.as_str(), &config.limits);
         let published: Vec<_> = endpoints.iter().map(|site| site.endpoint.clone()).collect();
         let document =
             SettingsDocument { site: site.to_owned(), version, endpoints: published.clone() };
@@ -39,7 +39,7 @@ impl Current {
             .map(|site| {
                 let role_id = site.endpoint.role_id;
                 let kept = before.and_then(|it| it.forwarder.pool_to(role_id, &site.backend));
-                (role_id, kept.unwrap_or_else(|| Pool::new(&site.backend, limits)))
+                (role_id, kept.unwrap_or_else(|| Pool::new(&site.backend, limits, &config.network)))
             })
             .collect();
         let forwarder = Arc::new(Forwarder::new(EndpointMap::new(published)?, backends, limits));

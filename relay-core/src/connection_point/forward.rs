@@ -168,9 +168,10 @@ impl Forwarder {
             outcome.map_err(|error| backend_failure(&error))
         };
         let response = tokio::select! {
-            response = answered => response?,
+            biased;
             // Dropping the request cancels it at the backend.
             _ = send.stopped() => return Err(Failure::Abandoned),
+            response = answered => response?,
         };
         if response.status().is_informational() {
             // Nobody asked to switch protocols, and no other interim status ends an exchange.

@@ -14,6 +14,7 @@ mod forward;
 mod publish;
 mod serve;
 mod shown;
+mod site_dialer;
 mod status;
 mod supervise;
 mod update;
@@ -27,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
@@ -66,8 +68,9 @@ struct Inner {
     told: Mutex<Told>,
     /// Rises with each start, so that a gateway can tell a new link from a stale one.
     epoch: u64,
-    /// Turns true when the connection point stops.
-    stopping: watch::Sender<bool>,
+    /// Cancelled when the connection point stops. Tells those who wait in the order in which they
+    /// came.
+    stopping: CancellationToken,
     link_memory: MemoryBudget,
     /// When the next dial may begin.
     next_dial: Mutex<Instant>,
@@ -99,18 +102,32 @@ impl ConnectionPoint {
     ///
     /// [`DocumentError`] when what is to be published cannot be: two endpoints share a name or a
     /// role id, a path is unusable, or there are too many.
-    pub fn new(mut config: ConnectionPointConfig) -> Result<Self, DocumentError> {
-        let endpoints = std::mem::take(&mut config.endpoints);
-        let version = config.settings_version;
-        let current = Current::new(&config.site, version, &endpoints, &config.limits, None)?;
+    pub fn new(config: ConnectionPointConfig) -> Result<Self, DocumentError> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::started(config, u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// As [`ConnectionPoint::new`], without asking the clock: `epoch` must rise with each
+    /// start under the same name.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConnectionPoint::new`].
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn with_epoch(config: ConnectionPointConfig, epoch: u64) -> Result<Self, DocumentError> {
+        Self::started(config, epoch)
+    }
+
+    fn started(mut config: ConnectionPointConfig, epoch: u64) -> Result<Self, DocumentError> {
+        let endpoints = std::mem::take(&mut config.endpoints);
+        let current = Current::new(&config, config.settings_version, &endpoints, None)?;
         let inner = Inner {
             gateways: watch::Sender::new(std::mem::take(&mut config.gateways).into()),
             current: watch::Sender::new(Arc::new(current)),
             updating: Mutex::default(),
             told: Mutex::default(),
-            epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-            stopping: watch::Sender::new(false),
+            epoch,
+            stopping: CancellationToken::new(),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             next_dial: Mutex::new(Instant::now()),
             ways: Mutex::default(),
@@ -140,7 +157,7 @@ impl ConnectionPoint {
                 Some(_) = supervisors.join_next(), if !supervisors.is_empty() => {}
             }
         }
-        self.inner.stopping.send_replace(true);
+        self.inner.stopping.cancel();
         let mut report = DrainReport::default();
         while let Some(ended) = supervisors.join_next().await {
             report += ended.unwrap_or_default();
@@ -163,9 +180,7 @@ impl ConnectionPoint {
 
     /// Waits until the connection point stops.
     async fn stopped(&self) {
-        let mut stopping = self.inner.stopping.subscribe();
-        // The sender lives as long as `self`.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
+        self.inner.stopping.cancelled().await;
     }
 
     /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux,
@@ -190,19 +205,20 @@ impl ConnectionPoint {
         let limit = self.inner.config.limits.dial;
         let secured = tokio::time::timeout(limit, secure_link(pipe, &gateway.server_name, tls));
         let stream = tokio::select! {
+            biased;
             secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
+        // To its end even if this side stops, see `supervise`.
         let number = fastrand::u64(..);
-        let standing = tokio::select! {
-            standing = self.establish(Box::new(stream), gateway.instance, number) => standing?,
-            () = self.stopped() => return Ok(DrainReport::default()),
-        };
+        let standing = self.establish(Box::new(stream), gateway.instance, number).await?;
         let link = standing.link.clone();
         let mut served = std::pin::pin!(self.serve_standing(standing));
         tokio::select! {
-            why = served.as_mut() => return Err(why.into()),
+            // First, or a link that is always busy would never hear of it.
+            biased;
             () = self.stopped() => {}
+            why = served.as_mut() => return Err(why.into()),
         }
         let (report, _) = tokio::join!(link.drain(self.inner.config.limits.drain), served);
         Ok(report)

@@ -74,8 +74,10 @@ impl ConnectionPoint {
         };
         let (link, mut driver) = link::new(pipe, Side::Dialer, config)?;
         tokio::select! {
-            ended = &mut driver => return Err(ended.into()),
+            // First, or a peer that sends on and on would keep its hello from being noticed.
+            biased;
             hello = link.established() => hello?,
+            ended = &mut driver => return Err(ended.into()),
         };
         Ok(Standing { link, instance, driver })
     }
@@ -129,8 +131,10 @@ impl ConnectionPoint {
     async fn accept(&self, link: &Link, exchanges: &mut JoinSet<()>) {
         loop {
             let incoming = tokio::select! {
-                incoming = link.accept() => incoming,
+                // Each exchange ends once, so that this keeps no stream waiting.
+                biased;
                 Some(_) = exchanges.join_next(), if !exchanges.is_empty() => continue,
+                incoming = link.accept() => incoming,
             };
             match incoming {
                 Ok(incoming) => {

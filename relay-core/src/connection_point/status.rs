@@ -102,7 +102,7 @@ impl ConnectionPoint {
         places.sort_by_key(|it| (it.instance, it.place));
         ConnectionPointStatus {
             name: self.inner.config.name.clone(),
-            is_draining: *self.inner.stopping.borrow(),
+            is_draining: self.inner.stopping.is_cancelled(),
             places,
         }
     }

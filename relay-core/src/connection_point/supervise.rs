@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::link::{DrainReport, Link};
 use crate::mux::LinkError;
 use crate::transport::{
-    ConnectError, Ladder, Misstep, Rung, connect, dial_through, secure_link, upgrade_link,
+    ConnectError, Ladder, Misstep, Rung, dial_through, secure_link, upgrade_link,
 };
 
 use super::backoff::Backoff;
@@ -118,8 +118,9 @@ impl ConnectionPoint {
         loop {
             way.shown.turn_to(Phase::Dialling);
             let dialled = tokio::select! {
-                dialled = self.dial(way) => dialled,
+                biased;
                 () = self.released(way) => return served.end().await,
+                dialled = self.dial(way) => dialled,
             };
             let why = match dialled {
                 Some((rung, standing)) => {
@@ -135,6 +136,7 @@ impl ConnectionPoint {
                         }
                     }
                 }
+                None if self.inner.stopping.is_cancelled() => return served.end().await,
                 None => route.ladder(|ladder| told(&ladder.missteps())),
             };
             let delay = backoff.next(fastrand::f64());
@@ -146,8 +148,9 @@ impl ConnectionPoint {
                 "no link to the gateway instance"
             );
             tokio::select! {
-                () = sleep_until(until) => {}
+                biased;
                 () = self.released(way) => return served.end().await,
+                () = sleep_until(until) => {}
             }
         }
     }
@@ -156,6 +159,7 @@ impl ConnectionPoint {
     async fn released(&self, way: &Way) {
         let mut removed = way.route.removed.subscribe();
         tokio::select! {
+            biased;
             () = self.stopped() => {}
             // The sender lives as long as `way`.
             _ = removed.wait_for(|removed| *removed) => {}
@@ -174,12 +178,21 @@ impl ConnectionPoint {
 
     /// Tries one rung, and notes what came of it.
     async fn try_rung(&self, way: &Way, rung: Rung) -> Option<Standing> {
-        self.take_turn().await;
         let route = &way.route;
         let limit = self.inner.config.limits.dial;
-        let pipe = timeout(limit, self.pipe(&route.gateway, rung)).await;
-        let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
-        // The hello has its own deadline, in the mux.
+        let reach = async {
+            self.take_turn().await;
+            let pipe = timeout(limit, self.pipe(&route.gateway, rung)).await;
+            pipe.unwrap_or(Err(ConnectError::Timeout { limit }))
+        };
+        let pipe = tokio::select! {
+            biased;
+            pipe = reach => pipe,
+            () = self.stopped() => return None,
+        };
+        // The hello has its own deadline, in the mux. It is waited for even if the connection point
+        // stops: to the gateway the link may be up, with requests on it, which a drain serves and a
+        // cut would lose.
         let standing = match pipe {
             Ok(pipe) => {
                 let _establishing = Establishing::begin(&way.is_establishing);
@@ -237,8 +250,10 @@ impl ConnectionPoint {
         // Source: Microsoft Learn, "CMG data flow": no web proxy for TCP-TLS.
         let proxy = proxy.filter(|it| rung != Rung::TcpTls && !it.bypass.covers(host, port));
         let socket = match proxy {
-            Some(proxy) => dial_through(proxy, host, port, self.inner.config.limits.dial).await?,
-            None => connect(host, port).await?,
+            Some(proxy) => {
+                dial_through(proxy, host, port, self.inner.config.limits.dial).await?.into()
+            }
+            None => self.inner.config.network.connect(host, port).await?,
         };
         if rung == Rung::HttpsUpgrade {
             let https = Arc::clone(&self.inner.config.https_tls);
@@ -264,6 +279,8 @@ impl ConnectionPoint {
                 return End::Drained(lived);
             }
             tokio::select! {
+                // Each of these happens once to a link: none keeps another waiting.
+                biased;
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
                     return End::Lost(why, current.since.elapsed());

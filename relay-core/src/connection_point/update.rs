@@ -72,8 +72,8 @@ impl ConnectionPoint {
         } else if version <= have.version {
             return Err(UpdateError::Version { version, have: have.version });
         }
-        let limits = &self.inner.config.limits;
-        let after = Current::new(&have.site, version, &update.endpoints, limits, Some(&before))?;
+        let config = &self.inner.config;
+        let after = Current::new(config, version, &update.endpoints, Some(&before))?;
         self.inner.current.send_replace(Arc::new(after));
         self.inner.gateways.send_replace(update.gateways.into());
         Ok(())

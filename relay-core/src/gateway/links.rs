@@ -99,8 +99,10 @@ impl Gateway {
         let (link, driver) = link::new(stream, Side::Listener, config)?;
         let mut driver = pin!(driver);
         let hello = tokio::select! {
-            ended = driver.as_mut() => return Err(ended.into()),
+            // First, or a peer that sends on and on would keep its hello from being noticed.
+            biased;
             hello = link.established() => hello?,
+            ended = driver.as_mut() => return Err(ended.into()),
         };
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
@@ -141,8 +143,9 @@ impl Gateway {
 /// requests in flight.
 async fn retire(link: &Link, superseded: &Notify, limit: Duration) {
     tokio::select! {
-        () = superseded.notified() => {}
+        biased;
         _ = link.closed() => return,
+        () = superseded.notified() => {}
     }
     link.drain(limit).await;
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 use crate::settings::{Digest, OfferRefused, Offered, SITES_MAX, Settings, SettingsDocument};
 
 /// Sites that are remembered: those whose settings hold, and as many that were refused.
@@ -76,6 +79,8 @@ pub(super) struct Published {
     current: RwLock<Arc<Settings>>,
     /// By site. Held while a document is judged, so that two are judged one after the other.
     told: Mutex<BTreeMap<String, SiteSettings>>,
+    /// Told of each document that is applied.
+    applied: Notify,
 }
 
 /// Whether a refusal says something new.
@@ -105,6 +110,11 @@ impl Published {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Ready when a document is applied, once it was enabled.
+    pub(super) fn told(&self) -> Notified<'_> {
+        self.applied.notified()
+    }
+
     /// Judges a document and applies it, if it is to hold. Returns whether it is new.
     pub(super) fn offer(
         &self,
@@ -118,6 +128,7 @@ impl Published {
             return Ok(false);
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        self.applied.notify_waiters();
         let from = from.name.to_string();
         let applied = AppliedSettings { version, digest, endpoints, at: SystemTime::now(), from };
         let refused = told.remove(&site).and_then(|before| before.refused);

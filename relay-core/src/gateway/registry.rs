@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::balance::{LinkView, LoadBalancer, Outcome};
@@ -180,13 +181,34 @@ pub(super) struct Registry {
     entries: RwLock<Arc<[Entry]>>,
     /// Links that others have taken the place of, until they have ended.
     retired: Mutex<Vec<Entry>>,
-    /// Changes with each link that comes up.
-    arrivals: watch::Sender<()>,
+    /// Told of each link that comes up.
+    arrivals: Notify,
     /// When the last link went, or the instance started without one.
     deserted: Mutex<Instant>,
     balancer: Arc<dyn LoadBalancer>,
     /// Makes numbers of names, others in each process: no peer can choose one that collides.
-    names: RandomState,
+    names: Names,
+}
+
+/// Makes numbers of names.
+#[derive(Debug)]
+enum Names {
+    Random(RandomState),
+    #[cfg(any(test, feature = "test-util"))]
+    Seeded(u64),
+}
+
+impl Names {
+    fn number(&self, name: &str) -> u64 {
+        match self {
+            Self::Random(state) => state.hash_one(name),
+            #[cfg(any(test, feature = "test-util"))]
+            Self::Seeded(seed) => {
+                let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default();
+                hasher.hash_one((seed, name))
+            }
+        }
+    }
 }
 
 /// Keeps a link registered until it is dropped.
@@ -209,11 +231,17 @@ impl Registry {
         Self {
             entries: RwLock::default(),
             retired: Mutex::default(),
-            arrivals: watch::Sender::new(()),
+            arrivals: Notify::new(),
             deserted: Mutex::new(Instant::now()),
             balancer,
-            names: RandomState::new(),
+            names: Names::Random(RandomState::new()),
         }
+    }
+
+    /// As [`Registry::new`], but the numbers of names follow from `seed`.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn seeded(balancer: Arc<dyn LoadBalancer>, seed: u64) -> Self {
+        Self { names: Names::Seeded(seed), ..Self::new(balancer) }
     }
 
     /// Offers requests to a link. The one whose place it takes, and all of an earlier start of the
@@ -223,7 +251,7 @@ impl Registry {
         let Arrival { number, name, site, start, link, rung, superseded } = arrival;
         let load = Arc::new(Load {
             number,
-            connection_point: self.names.hash_one(&*name),
+            connection_point: self.names.number(&name),
             in_flight: AtomicU32::new(0),
             loss_told: AtomicBool::new(false),
             balancer: Arc::clone(&self.balancer),
@@ -251,7 +279,7 @@ impl Registry {
         if is_stale {
             return Err(Stale);
         }
-        self.arrivals.send_replace(());
+        self.arrivals.notify_waiters();
         Ok(Registration { registry: Arc::clone(self), number })
     }
 
@@ -265,9 +293,14 @@ impl Registry {
         *entries = changed.into();
     }
 
-    /// Tells of each link that comes up from now on.
-    pub(super) fn arrivals(&self) -> watch::Receiver<()> {
-        self.arrivals.subscribe()
+    /// Ready when a link comes up, once it was enabled.
+    pub(super) fn arrival(&self) -> Notified<'_> {
+        self.arrivals.notified()
+    }
+
+    /// Whether there is a link of this site that takes requests.
+    pub(super) fn has_open(&self, site: &str) -> bool {
+        self.all().iter().any(|entry| *entry.site == *site && entry.link.is_open())
     }
 
     /// Until when it is worth waiting for a link while none takes requests: for `grace` after the

@@ -1,6 +1,7 @@
 //! The life of one request at the gateway: judge, open a stream, send, wait for the answer's head.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -134,7 +135,7 @@ impl Relay {
         let (parts, body) = request.into_parts();
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
         // One and the same from here to the answer, however often it is sent.
-        let settings = self.settings.current();
+        let settings = self.settings().await;
         let judged = self.judge(&settings, parts, message_id, end)?;
         let mut body = Some(body).filter(|_| end == End::More);
         let mut tries = Tries::default();
@@ -223,22 +224,14 @@ impl Relay {
         let credit = self.limits.link_credit;
         let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
         let deadline = Instant::now() + wait;
-        let mut arrivals = None;
         loop {
             let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
             let via = match self.registry.offer(judged.site, take) {
                 Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
                 Offer::Nothing => {
-                    // Asked once more behind the subscription, or a link could slip through.
-                    let Some(arrivals) = &mut arrivals else {
-                        arrivals = Some(self.registry.arrivals());
-                        continue;
-                    };
                     let until = deadline.min(self.registry.is_awaited_until(credit));
-                    match timeout_at(until, arrivals.changed()).await {
-                        Ok(_) => continue,
-                        Err(_) => return Err(Failure::NoConnector),
-                    }
+                    self.await_link(judged.site, until).await?;
+                    continue;
                 }
                 // All are full: wait in line at the one whose turn it is. If it goes away
                 // meanwhile, nothing was sent, and another is asked.
@@ -252,6 +245,33 @@ impl Relay {
                 Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(credit)),
             }
         }
+    }
+
+    /// Waits for a link to the site, until `until`.
+    async fn await_link(&self, site: &str, until: Instant) -> Result<(), Failure> {
+        let mut arrival = pin!(self.registry.arrival());
+        arrival.as_mut().enable();
+        // One may have come before that.
+        if self.registry.has_open(site) {
+            return Ok(());
+        }
+        timeout_at(until, arrival).await.map_err(|_| Failure::NoConnector)
+    }
+
+    /// What is published. An instance that has just started waits for it as for its first link.
+    async fn settings(&self) -> Arc<Settings> {
+        let settings = self.settings.current();
+        if !settings.documents().is_empty() {
+            return settings;
+        }
+        let mut told = pin!(self.settings.told());
+        told.as_mut().enable();
+        let settings = self.settings.current();
+        if settings.documents().is_empty() {
+            let until = self.registry.is_awaited_until(self.limits.link_credit);
+            let _ = timeout_at(until, told).await;
+        }
+        self.settings.current()
     }
 
     /// Moves the request's body until the answer's head arrives. The deadline, which runs from

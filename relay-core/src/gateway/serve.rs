@@ -15,9 +15,10 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
@@ -103,8 +104,8 @@ pub(super) struct Inner {
     pub(super) history: History,
     /// Bounds what connection points tell at once.
     pub(super) control_places: Semaphore,
-    /// Turns true when the instance stops.
-    stopping: watch::Sender<bool>,
+    /// Cancelled when the instance stops. Tells those who wait in the order in which they came.
+    stopping: CancellationToken,
 }
 
 /// Why a link was refused or ended.
@@ -134,9 +135,22 @@ pub enum LinkRefused {
 impl Gateway {
     /// An instance that is ready to serve.
     pub fn new(config: GatewayConfig) -> Self {
+        let registry = Registry::new(config.balance.balancer());
+        Self::with_registry(config, registry)
+    }
+
+    /// As [`Gateway::new`], but the order in which links are kept follows from `seed`: the same in
+    /// every process.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn seeded(config: GatewayConfig, seed: u64) -> Self {
+        let registry = Registry::seeded(config.balance.balancer(), seed);
+        Self::with_registry(config, registry)
+    }
+
+    fn with_registry(config: GatewayConfig, registry: Registry) -> Self {
         let relay = Relay {
             settings: Published::with(&config.initial),
-            registry: Arc::new(Registry::new(config.balance.balancer())),
+            registry: Arc::new(registry),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
@@ -150,7 +164,7 @@ impl Gateway {
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
             history: History::default(),
             control_places: Semaphore::new(control::AT_ONCE_MAX),
-            stopping: watch::Sender::new(false),
+            stopping: CancellationToken::new(),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -163,12 +177,19 @@ impl Gateway {
 
     /// Whether it drains: see [`Gateway::serve`].
     pub(super) fn is_stopping(&self) -> bool {
-        *self.inner.stopping.borrow()
+        self.inner.stopping.is_cancelled()
     }
 
     /// What is published here: of each site the version that holds, and what was refused.
     pub fn settings(&self) -> SettingsSnapshot {
         self.inner.relay.settings.snapshot()
+    }
+
+    /// Streams open on all links now, as of each driver's last turn.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn streams_open(&self) -> usize {
+        let all = self.inner.relay.registry.all();
+        all.iter().map(|entry| entry.link.stats().mux.streams_open).sum()
     }
 
     /// Requests in flight now.
@@ -205,6 +226,7 @@ impl Gateway {
                 self.accept_https(https_links, Port::Links, &hand_over, &mut https_tasks);
             let accept_links = self.accept_links(listeners.links.as_ref(), handed, &mut link_tasks);
             tokio::select! {
+                biased;
                 () = shutdown => {}
                 () = accept_clients => {}
                 () = accept_https_links => {}
@@ -230,8 +252,9 @@ impl Gateway {
             // Without a free place the kernel's queue is where clients wait.
             let Ok(place) = places.acquire_owned().await else { return };
             let (stream, from) = tokio::select! {
-                accepted = listener.accept(Purpose::Clients) => accepted,
+                biased;
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+                accepted = listener.accept(Purpose::Clients) => accepted,
             };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
@@ -241,6 +264,8 @@ impl Gateway {
                 }
                 drop(place);
             });
+            // One a turn: a port that is flooded keeps no other from its turn.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -259,15 +284,18 @@ impl Gateway {
                 }
             };
             let link = tokio::select! {
+                biased;
+                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+                // Its peer's hello was read: such links cannot come as fast as they are taken.
+                Some(link) = handed.recv() => link,
                 (stream, from) = accept => {
                     let gateway = self.clone();
                     PendingLink::new(from, async move { gateway.serve_link(stream).await })
                 }
-                Some(link) = handed.recv() => link,
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
             };
             let gateway = self.clone();
             tasks.spawn(async move { gateway.serve_pending(link).await });
+            tokio::task::yield_now().await;
         }
     }
 
@@ -302,11 +330,11 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = &self.inner.config.limits;
-        let mut stopping = self.inner.stopping.subscribe();
         let greeted = tokio::select! {
+            biased;
             greeted = greet(pipe, limits.tls_handshake) => greeted,
             // Nothing was asked yet, so nothing is lost.
-            _ = stopping.wait_for(|stopping| *stopping) => return None,
+            () = self.inner.stopping.cancelled() => return None,
         };
         let greeted = match greeted {
             Ok(greeted) if greeted.offers_link() => {
@@ -422,10 +450,11 @@ impl Gateway {
         end_gracefully: impl FnOnce(Pin<&mut C>),
     ) -> C::Output {
         let mut connection = pin!(connection);
-        let mut stopping = self.inner.stopping.subscribe();
         tokio::select! {
+            // First, or a connection that is always busy would never hear of it.
+            biased;
+            () = self.inner.stopping.cancelled() => {}
             outcome = connection.as_mut() => return outcome,
-            _ = stopping.wait_for(|stopping| *stopping) => {}
         }
         if let Ok(outcome) = tokio::time::timeout(linger, connection.as_mut()).await {
             return outcome;
@@ -453,7 +482,7 @@ impl Gateway {
         let limit = self.inner.config.limits.drain;
         let deadline = Instant::now() + limit;
         let open = self.in_flight();
-        self.inner.stopping.send_replace(true);
+        self.inner.stopping.cancel();
         let all_ended = async { while clients.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
         let reset = if in_time { 0 } else { self.in_flight() };

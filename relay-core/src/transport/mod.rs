@@ -4,11 +4,14 @@
 //! frames or HTTP. Read [`PortPlan`] and [`Identity`] first.
 //!
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
-//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`].
+//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`Network`] and [`dial_through`].
 
 mod ladder;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
 mod ports;
 mod proxy;
+mod socket;
 mod tcp;
 mod tls;
 mod upgrade;
@@ -19,6 +22,7 @@ pub use proxy::{
     Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,
     ProxyCredentials, ProxyError, ProxyUrlError, WebProxy, connect_through, dial_through,
 };
+pub use socket::{Network, Socket};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,
