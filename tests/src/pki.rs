@@ -38,9 +38,9 @@ impl SiteCa {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A certificate for a connection point, and for nothing else.
-    pub fn connection_point(&self) -> Identity {
-        self.issue("connection-point", ExtendedKeyUsagePurpose::ClientAuth)
+    /// A certificate for a connection point named `name`, and for nothing else.
+    pub fn connection_point(&self, name: &str) -> Identity {
+        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Identity {

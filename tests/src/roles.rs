@@ -33,6 +33,9 @@ use crate::pki::SiteCa;
 /// The service's name.
 pub const SERVICE: &str = "relay.test";
 
+/// The name of a connection point that is in a test's hands.
+pub const ROGUE: &str = "rogue";
+
 /// Role id of the management point that [`House::before`] publishes.
 pub const ROLE: u64 = 7;
 
@@ -123,9 +126,10 @@ impl House {
     pub fn connection_point(&self, gateways: Vec<GatewayAddress>) -> ConnectionPoint {
         let url = Uri::try_from(format!("http://{}", self.endpoint.1)).unwrap();
         let backend = BackendConfig { url, tls: None };
-        let identity = self.ca.connection_point();
+        let name = format!("cp-{}", self.points.fetch_add(1, Ordering::Relaxed) + 1);
+        let identity = self.ca.connection_point(&name);
         ConnectionPoint::new(ConnectionPointConfig {
-            name: format!("cp-{}", self.points.fetch_add(1, Ordering::Relaxed) + 1),
+            name,
             gateways,
             link_tls: link_client_config(&identity, &self.ca.anchors()).unwrap(),
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
@@ -143,12 +147,17 @@ impl House {
         (gateway, joined)
     }
 
-    /// A link to `gateway` whose far end is in the test's hands.
-    pub async fn rogue_connection_point(&self, gateway: &Gateway, config: Config) -> Rogue {
+    /// A link to `gateway` whose far end is in the test's hands. It has a certificate in the name
+    /// that `config` gives it, [`ROGUE`] if none.
+    pub async fn rogue_connection_point(&self, gateway: &Gateway, mut config: Config) -> Rogue {
+        if config.name.is_empty() {
+            ROGUE.clone_into(&mut config.name);
+        }
         let before = gateway.links();
         let (near, far) = tokio::io::duplex(PIPE);
         tokio::spawn(serve_link(gateway.clone(), near));
-        let tls = link_client_config(&self.ca.connection_point(), &self.ca.anchors()).unwrap();
+        let identity = self.ca.connection_point(&config.name);
+        let tls = link_client_config(&identity, &self.ca.anchors()).unwrap();
         let stream = secure_link(far, SERVICE, tls).await.unwrap();
         let (link, driver) = link::new(stream, Side::Dialer, config).unwrap();
         let driver = tokio::spawn(driver);
@@ -224,8 +233,8 @@ pub async fn join(gateway: &Gateway, connection_point: &ConnectionPoint) -> Join
     let (near, far) = tokio::io::duplex(PIPE);
     let at_gateway = tokio::spawn(serve_link(gateway.clone(), near));
     let connection_point = connection_point.clone();
-    let at_site =
-        tokio::spawn(async move { connection_point.serve_link(far, &address(1, 0)).await });
+    let to = address(gateway.status().instance.number().into(), 0);
+    let at_site = tokio::spawn(async move { connection_point.serve_link(far, &to).await });
     until(|| gateway.links() > before).await;
     Joined { at_gateway, at_site }
 }

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::policy::{EndpointMap, EndpointMapError};
-use crate::transport::{ConnectError, secure_link};
+use crate::transport::{ConnectError, Instance, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
@@ -69,6 +69,18 @@ pub enum LinkEnded {
     /// The link ended.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Another gateway instance is there than the one that is configured. The configuration's
+    /// fault, or that of whoever forwards the port.
+    #[error(
+        "this port leads to instance {found}, not to instance {wanted}; check the host and port \
+         of instance {wanted}, and where that port is forwarded to"
+    )]
+    OtherInstance {
+        /// The instance that was to be reached.
+        wanted: Instance,
+        /// What the other side calls itself.
+        found: u16,
+    },
     /// The settings of the mux are out of range, e.g. a name of more than 128 octets.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -164,8 +176,9 @@ impl ConnectionPoint {
             secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
+        let number = fastrand::u64(..);
         let standing = tokio::select! {
-            standing = self.establish(Box::new(stream), fastrand::u64(..)) => standing?,
+            standing = self.establish(Box::new(stream), gateway.instance, number) => standing?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
         let link = standing.link.clone();

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::link::{self, Driver, Link};
 use crate::mux::{Config, LinkError, Side};
+use crate::transport::Instance;
 
 use super::{ConnectionPoint, LinkEnded};
 
@@ -29,11 +30,12 @@ impl fmt::Debug for Standing {
 }
 
 impl ConnectionPoint {
-    /// Waits for the peer's hello on a pipe whose peer is authenticated. `number` names the link in
-    /// the hello, see [`Config::link`].
+    /// Waits for the peer's hello on a pipe whose peer is authenticated, and which is to lead to
+    /// `instance`. `number` names the link in the hello, see [`Config::link`].
     pub(super) async fn establish(
         &self,
         pipe: Box<dyn Pipe>,
+        instance: Instance,
         number: u64,
     ) -> Result<Standing, LinkEnded> {
         let limits = &self.inner.config.limits;
@@ -47,10 +49,14 @@ impl ConnectionPoint {
             ..Config::default()
         };
         let (link, mut driver) = link::new(pipe, Side::Dialer, config)?;
-        tokio::select! {
+        let hello = tokio::select! {
             ended = &mut driver => return Err(ended.into()),
             hello = link.established() => hello?,
         };
+        // 0 is no number of an instance: the other side does not say which it is.
+        if ![0, instance.number().into()].contains(&hello.instance) {
+            return Err(LinkEnded::OtherInstance { wanted: instance, found: hello.instance });
+        }
         Ok(Standing { link, driver })
     }
 

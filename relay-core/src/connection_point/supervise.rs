@@ -159,7 +159,7 @@ impl ConnectionPoint {
         let pipe = pipe.unwrap_or(Err(ConnectError::Timeout { limit }));
         // The hello has its own deadline, in the mux.
         let standing = match pipe {
-            Ok(pipe) => self.establish(pipe, way.next_number()).await,
+            Ok(pipe) => self.establish(pipe, route.gateway.instance, way.next_number()).await,
             Err(why) => Err(LinkEnded::Connect(why)),
         };
         let instance = route.gateway.instance;

@@ -22,7 +22,9 @@ use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
-use crate::transport::{ConnectError, Listener, Purpose, Rung, asks_for_link, grant_link, greet};
+use crate::transport::{
+    CertificateError, ConnectError, Listener, Purpose, Rung, asks_for_link, grant_link, greet,
+};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
@@ -121,6 +123,21 @@ pub enum LinkRefused {
     /// As many peers as the limits allow are in their TLS handshake.
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
+    /// The peer's certificate cannot be read, so that it names nobody.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The connection point's certificate does not carry the name that it gives. Its
+    /// configuration's fault, or somebody of the site poses as another.
+    #[error(
+        "the peer calls itself `{claimed}`, but its certificate names {certified}; give the \
+         connection point that name, or a certificate in its own"
+    )]
+    NotItsName {
+        /// The name in its hello.
+        claimed: String,
+        /// The names in its certificate.
+        certified: String,
+    },
     /// The connection point has a later link in its place, or another one has its name.
     #[error("connection point `{0}` has a later link in its place; do two share that name?")]
     Stale(String),

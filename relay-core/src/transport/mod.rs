@@ -6,6 +6,7 @@
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
 //! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`].
 
+mod certificate;
 mod ladder;
 mod ports;
 mod proxy;
@@ -13,6 +14,7 @@ mod tcp;
 mod tls;
 mod upgrade;
 
+pub use certificate::{AcceptedLink, Certificate, CertificateError, Fingerprint, Uses, Validity};
 pub use ladder::{Ladder, Misstep, Rung};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
 pub use proxy::{
