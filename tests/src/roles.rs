@@ -22,9 +22,10 @@ use relay_core::link::{self, DrainReport, Link};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
 use relay_core::transport::{
-    Instance, WebProxy, accept_link, backend_client_config, client_edge_config, link_client_config,
-    link_server_config, secure_link,
+    Instance, TrustAnchors, WebProxy, accept_link, backend_client_config, client_edge_config,
+    link_client_config, link_server_config, secure_link,
 };
+use rustls::pki_types::CertificateRevocationListDer;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
@@ -68,6 +69,8 @@ pub fn target(path: &str) -> String {
 pub struct House {
     /// The site's authority.
     pub ca: SiteCa,
+    /// What the authority has taken back; `None` if nobody asks.
+    pub revoked: Option<CertificateRevocationListDer<'static>>,
     /// What is published, and the address behind it.
     pub endpoint: (Endpoint, SocketAddr),
     /// How gateways pick a link.
@@ -99,6 +102,7 @@ impl House {
         connection_point_limits.links_per_instance = 1;
         Self {
             ca: SiteCa::new(),
+            revoked: None,
             endpoint: (endpoint, backend),
             balance: Balance::default(),
             gateway_limits: GatewayLimits::default(),
@@ -106,6 +110,11 @@ impl House {
             web_proxy: None,
             points: AtomicUsize::new(0),
         }
+    }
+
+    /// Whom both sides of a link trust.
+    fn anchors(&self) -> TrustAnchors {
+        self.ca.anchors().with_revoked(self.revoked.clone())
     }
 
     /// A gateway instance.
@@ -116,7 +125,7 @@ impl House {
             instance: Instance::new(instance).unwrap(),
             endpoints: Arc::new(EndpointMap::new(vec![self.endpoint.0.clone()]).unwrap()),
             client_tls: client_edge_config(&identity).unwrap(),
-            link_tls: link_server_config(&identity, &self.ca.anchors()).unwrap(),
+            link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
             balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })
@@ -131,7 +140,7 @@ impl House {
         ConnectionPoint::new(ConnectionPointConfig {
             name,
             gateways,
-            link_tls: link_client_config(&identity, &self.ca.anchors()).unwrap(),
+            link_tls: link_client_config(&identity, &self.anchors()).unwrap(),
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
             endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
             limits: self.connection_point_limits.clone(),

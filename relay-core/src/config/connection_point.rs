@@ -1,6 +1,7 @@
 //! A connection point's configuration file.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -11,14 +12,16 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Invalid};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
-use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::pem::{
+    IdentityFiles, certificate_error, revocation_warning, site_anchors, site_error, trust_anchors,
+};
 use super::source::Source;
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
-use crate::transport::{backend_client_config, link_client_config};
+use crate::transport::{TlsSetupError, backend_client_config, link_client_config};
 
 /// Longest name of a connection point, in octets.
 const NAME_BYTES_MAX: usize = 64;
@@ -53,6 +56,7 @@ struct RawLink {
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
+    site_crl: Option<Spanned<PathBuf>>,
     https_ca: Option<Spanned<PathBuf>>,
 }
 
@@ -62,7 +66,7 @@ struct RawLink {
 /// `https_port_base`, `transport`, `server_name`, `https_name`; `{instance}` in a name stands for
 /// the number), or one `[[gateway]]` with `instance` and `host` (optional: `port`, `https_port`,
 /// `transport`, `server_name`, `https_name`) for each instance; `[link]` with `certificate`, `key`
-/// and `site_ca` (optional: `https_ca`). Optional: any number of `[[endpoint]]` as in
+/// and `site_ca` (optional: `site_crl`, `https_ca`). Optional: any number of `[[endpoint]]` as in
 /// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
 /// with `listen`, an address of loopback; and `[web_proxy]`, with `url` (`http://host:port`) and,
@@ -99,15 +103,19 @@ pub fn load_connection_point(
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
     let identity = files.read(&source)?;
-    let site = trust_anchors(&source, &raw.link.site_ca)?;
-    let link_tls =
-        link_client_config(&identity, &site).map_err(|error| files.error(&source, &error))?;
+    let site_crl = raw.link.site_crl.as_ref();
+    let site = site_anchors(&source, &raw.link.site_ca, site_crl)?;
+    let link_tls = link_client_config(&identity, &site).map_err(|error| match error {
+        TlsSetupError::Verifier(_) => site_error(&source, &raw.link.site_ca, site_crl, &error),
+        other => files.error(&source, &other),
+    })?;
     let https_ca = raw.link.https_ca.as_ref().unwrap_or(&raw.link.site_ca);
     let https_tls = backend_client_config(&trust_anchors(&source, https_ca)?)
         .map_err(|error| certificate_error(&source, https_ca, &error))?;
 
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
     warnings.extend(files.warning(&source));
+    warnings.extend(revocation_warning(&source, &site, site_crl, SystemTime::now()));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
     let config =
         ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits, web_proxy };

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::server::ParsedCertificate;
@@ -15,7 +16,7 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Place};
 use super::limits::RawGatewayLimits;
 use super::listen;
-use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error};
 use super::source::Source;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
@@ -117,12 +118,14 @@ struct RawLinks {
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
+    site_crl: Option<Spanned<PathBuf>>,
 }
 
 /// Reads a gateway instance's configuration file and everything it names.
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
-/// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: `balance`
+/// `[links]` with the same and `site_ca` (optional: `https_listen`, `site_crl`). Optional:
+/// `balance`
 /// (`round-robin`, the default, `least-in-flight` or `peak-ewma`), any number of `[[endpoint]]`
 /// (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`),
 /// `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit, and `[admin]` with
@@ -163,9 +166,10 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         .map_err(|error| client_files.error(&source, &error))?;
     let link_files = IdentityFiles { certificate: &raw.links.certificate, key: &raw.links.key };
     let link_identity = link_files.read(&source)?;
-    let site = trust_anchors(&source, &raw.links.site_ca)?;
+    let site_crl = raw.links.site_crl.as_ref();
+    let site = site_anchors(&source, &raw.links.site_ca, site_crl)?;
     let link_tls = link_server_config(&link_identity, &site).map_err(|error| match error {
-        TlsSetupError::Verifier(_) => certificate_error(&source, &raw.links.site_ca, &error),
+        TlsSetupError::Verifier(_) => site_error(&source, &raw.links.site_ca, site_crl, &error),
         other => link_files.error(&source, &other),
     })?;
 
@@ -173,6 +177,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     warnings.extend(name_warning(&source, &service, &raw));
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
+    warnings.extend(revocation_warning(&source, &site, site_crl, SystemTime::now()));
     Ok(LoadedGateway {
         config: GatewayConfig {
             service: raw.service.get_ref().clone(),

@@ -39,6 +39,8 @@ pub struct Certificate {
     pub serial: Vec<u8>,
     /// When it holds.
     pub validity: Validity,
+    /// Its public key with the algorithm: a `SubjectPublicKeyInfo` in DER.
+    pub public_key: Vec<u8>,
     /// SHA-256 of the whole certificate.
     pub fingerprint: Fingerprint,
 }
@@ -161,6 +163,7 @@ impl Certificate {
                 not_before: time(parsed.validity().not_before)?,
                 not_after: time(parsed.validity().not_after)?,
             },
+            public_key: parsed.public_key().raw.to_vec(),
             fingerprint: Fingerprint(Sha256::digest(der).into()),
         };
         let names = parsed.subject_alternative_name().map_err(malformed)?;
@@ -207,7 +210,7 @@ impl Certificate {
     }
 }
 
-fn malformed(error: &dyn fmt::Display) -> CertificateError {
+pub(super) fn malformed(error: &dyn fmt::Display) -> CertificateError {
     CertificateError::Malformed { reason: error.to_string() }
 }
 
@@ -220,7 +223,7 @@ fn uses(parsed: &X509Certificate<'_>) -> Result<Uses, X509Error> {
     })
 }
 
-fn time(time: ASN1Time) -> Result<SystemTime, CertificateError> {
+pub(super) fn time(time: ASN1Time) -> Result<SystemTime, CertificateError> {
     let seconds = time.timestamp();
     let distance = Duration::from_secs(seconds.unsigned_abs());
     let moved = match seconds {

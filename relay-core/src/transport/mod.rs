@@ -10,6 +10,7 @@ mod certificate;
 mod ladder;
 mod ports;
 mod proxy;
+mod revocation;
 mod tcp;
 mod tls;
 mod upgrade;
@@ -21,6 +22,7 @@ pub use proxy::{
     Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,
     ProxyCredentials, ProxyError, ProxyUrlError, WebProxy, connect_through, dial_through,
 };
+pub use revocation::{RevocationList, Revoked};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,
