@@ -8,12 +8,13 @@ use relay_core::connection_point::LinkEnded;
 use relay_core::gateway::{Gateway, LinkRefused};
 use relay_core::mux::Side;
 use relay_core::transport::{
-    ConnectError, Identity, TrustAnchors, accept_link, link_client_config, link_server_config,
-    secure_link,
+    Certificate, ConnectError, Identity, TrustAnchors, accept_link, client_edge_config,
+    link_client_config, link_server_config, secure_link,
 };
+use relay_tests::client::{Client, Http, bare};
 use relay_tests::pki::SiteCa;
-use relay_tests::roles::{House, PIPE, SERVICE, address, join, within};
-use relay_tests::site::nobody;
+use relay_tests::roles::{House, PIPE, SERVICE, address, join, target, within};
+use relay_tests::site::{Backend, nobody};
 use tokio::io::AsyncReadExt as _;
 
 /// Which side refused, and why in its own words. The other side hears of it by an alert.
@@ -156,6 +157,47 @@ async fn roles_keep_their_links_with_a_list_and_refuse_by_it() {
         let told = "the list is over, which the connection point is the first to see";
         assert!(matches!(here, LinkRefused::Connect(ConnectError::Tls(_))), "{told}: {here:?}");
         assert!(there.to_string().contains("revocation list expired"), "{told}: {there:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn tls_that_is_replaced_is_met_by_new_links_and_clients_and_drops_none() {
+    within(async {
+        let backend = Backend::echo_path().await;
+        let mut house = House::before(backend.address);
+        let gateway = house.gateway(1);
+        let connection_point = house.connection_point(Vec::new());
+        let old = join(&gateway, &connection_point).await;
+        let stranger = house.connection_point(Vec::new());
+        let mut client = Client::join(&gateway, &house.ca, Http::One).await;
+
+        // Another authority for everything: of the old one nothing is trusted any more.
+        house.ca = SiteCa::new();
+        let (server, site) = (house.ca.server(SERVICE), house.ca.anchors());
+        gateway.set_link_tls(link_server_config(&server, &site).unwrap());
+        gateway.set_client_tls(client_edge_config(&server).unwrap());
+        let identity = house.ca.connection_point("cp-1");
+        connection_point.set_link_tls(link_client_config(&identity, &site).unwrap());
+
+        let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+        assert_eq!(answer.status(), 200, "over the link and the connection of before");
+        assert_eq!(gateway.links(), 1);
+        let _new = join(&gateway, &connection_point).await;
+        let shown: Vec<_> = gateway.status().links.into_iter().map(|it| it.certificate).collect();
+        let new = Certificate::of_chain(identity.chain()).unwrap();
+        assert_eq!(shown.len(), 2);
+        assert_ne!(shown[0].fingerprint, new.fingerprint);
+        assert_eq!(*shown[1], new);
+        let mut client = Client::join(&gateway, &house.ca, Http::One).await;
+        let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+        assert_eq!(answer.status(), 200, "a client that trusts the new authority alone");
+
+        let (near, far) = tokio::io::duplex(PIPE);
+        let to = address(1, 0);
+        let (here, there) = tokio::join!(gateway.serve_link(near), stranger.serve_link(far, &to));
+        assert!(here.is_err() && there.is_err(), "who has the old one alone gets no link");
+        drop(old);
     })
     .await;
 }

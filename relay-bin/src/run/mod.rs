@@ -3,6 +3,7 @@
 //! A role runs until a signal asks it to stop; requests in flight then have the configured time to
 //! end. A second signal ends the process at once.
 
+mod material;
 mod signals;
 mod summary;
 
@@ -34,6 +35,8 @@ Examples:
   Run, with a log for machines:
     relay gateway --config gateway.toml --log-format json
 
+Certificates, keys and revocation lists are read again within a minute of a change, or at once on
+SIGHUP; links that are up go on.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -45,6 +48,8 @@ Examples:
   Run, and log what each link does:
     relay connection-point --config connection-point.toml --log info,relay_core::link=debug
 
+Certificates, keys and revocation lists are read again within a minute of a change, or at once on
+SIGHUP; links that are up go on.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -115,9 +120,9 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
     let gateway = Gateway::new(loaded.config);
     let role = Role::Gateway(gateway.clone());
     let mut orders = Orders::new(signals, admin(admin_socket, role));
-    let report =
-        signals::until_stopped(async || orders.next().await, |stop| gateway.serve(listeners, stop))
-            .await?;
+    let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
+    let start = |stop| following.beside(gateway.serve(listeners, stop));
+    let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())
 }
@@ -135,9 +140,10 @@ async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failu
     ));
     let role = Role::ConnectionPoint(connection_point.clone());
     let mut orders = Orders::new(signals, admin(admin_socket, role));
-    let report =
-        signals::until_stopped(async || orders.next().await, |stop| connection_point.run(stop))
-            .await?;
+    let material = loaded.material;
+    let following = material::Follower::of_connection_point(material, connection_point.clone())?;
+    let start = |stop| following.beside(connection_point.run(stop));
+    let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())
 }

@@ -4,5 +4,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 mod admin;
+mod material;
 mod nginx_curl;
 mod support;

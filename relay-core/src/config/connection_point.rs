@@ -12,8 +12,10 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Invalid};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
+use super::material::ConnectionPointMaterial;
 use super::pem::{
-    IdentityFiles, certificate_error, revocation_warning, site_anchors, site_error, trust_anchors,
+    IdentityFiles, certificate_error, revocation_warning, site_anchors, site_error, site_paths,
+    trust_anchors,
 };
 use super::source::Source;
 use super::warning::Warning;
@@ -33,6 +35,8 @@ pub struct LoadedConnectionPoint {
     pub config: ConnectionPointConfig,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// What its TLS was made from.
+    pub material: ConnectionPointMaterial,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
 }
@@ -119,7 +123,12 @@ pub fn load_connection_point(
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
     let config =
         ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits, web_proxy };
-    Ok(LoadedConnectionPoint { config, admin, warnings })
+    let material = ConnectionPointMaterial {
+        link: files.paths(&source),
+        site: site_paths(&source, &raw.link.site_ca, site_crl),
+        https_authority: source.resolve(https_ca.get_ref()),
+    };
+    Ok(LoadedConnectionPoint { config, admin, material, warnings })
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {

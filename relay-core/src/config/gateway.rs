@@ -16,7 +16,8 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Place};
 use super::limits::RawGatewayLimits;
 use super::listen;
-use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error};
+use super::material::GatewayMaterial;
+use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error, site_paths};
 use super::source::Source;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
@@ -36,6 +37,8 @@ pub struct LoadedGateway {
     pub https_link_listen: Option<SocketAddr>,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// What its TLS was made from.
+    pub material: GatewayMaterial,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
     listen_place: Place,
@@ -178,7 +181,13 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
     warnings.extend(revocation_warning(&source, &site, site_crl, SystemTime::now()));
+    let material = GatewayMaterial {
+        clients: client_files.paths(&source),
+        links: link_files.paths(&source),
+        site: site_paths(&source, &raw.links.site_ca, site_crl),
+    };
     Ok(LoadedGateway {
+        material,
         config: GatewayConfig {
             service: raw.service.get_ref().clone(),
             instance,

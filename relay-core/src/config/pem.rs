@@ -8,6 +8,7 @@ use rustls::server::VerifierBuilderError;
 use toml::Spanned;
 
 use super::error::ConfigError;
+use super::material::{IdentityPaths, SitePaths};
 use super::source::Source;
 use super::warning::Warning;
 use crate::transport::{Identity, RevocationList, TlsSetupError, TrustAnchors};
@@ -20,6 +21,12 @@ pub(super) struct IdentityFiles<'a> {
 }
 
 impl IdentityFiles<'_> {
+    /// Where both are.
+    pub(super) fn paths(self, source: &Source) -> IdentityPaths {
+        let resolve = |file: &Spanned<PathBuf>| source.resolve(file.get_ref());
+        IdentityPaths::new(resolve(self.certificate), resolve(self.key))
+    }
+
     /// Reads both files. Whether they belong together shows when TLS is set up with them.
     pub(super) fn read(self, source: &Source) -> Result<Identity, ConfigError> {
         let certificate = source.resolve(self.certificate.get_ref());
@@ -87,6 +94,16 @@ pub(super) fn site_anchors(
     anchors
         .with_revoked_file(&source.resolve(file.get_ref()))
         .map_err(|error| revocation_error(source, file, &error))
+}
+
+/// Where what [`site_anchors`] reads is.
+pub(super) fn site_paths(
+    source: &Source,
+    authority: &Spanned<PathBuf>,
+    revoked: Option<&Spanned<PathBuf>>,
+) -> SitePaths {
+    let resolve = |file: &Spanned<PathBuf>| source.resolve(file.get_ref());
+    SitePaths::new(resolve(authority), revoked.map(resolve))
 }
 
 /// The error that a verifier could not be built from what [`site_anchors`] has read.

@@ -18,6 +18,7 @@ mod upload;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::policy::{EndpointMap, EndpointMapError};
-use crate::transport::{ConnectError, Instance, secure_link};
+use crate::transport::{ConnectError, InForce, Instance, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
@@ -47,6 +48,9 @@ pub struct ConnectionPoint {
 #[derive(Debug)]
 struct Inner {
     config: ConnectionPointConfig,
+    /// TLS for links that are dialled now; that of `config` is what it began with.
+    link_tls: InForce<ClientConfig>,
+    https_tls: InForce<ClientConfig>,
     forwarder: Arc<Forwarder>,
     /// Rises with each start, so that a gateway can tell a new link from a stale one.
     epoch: u64,
@@ -102,6 +106,8 @@ impl ConnectionPoint {
         let forwarder = Forwarder::new(EndpointMap::new(endpoints)?, backends, &config.limits);
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let inner = Inner {
+            link_tls: InForce::new(Arc::clone(&config.link_tls)),
+            https_tls: InForce::new(Arc::clone(&config.https_tls)),
             forwarder: Arc::new(forwarder),
             epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
             stopping: watch::Sender::new(false),
@@ -111,6 +117,16 @@ impl ConnectionPoint {
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Has links that are dialled from now on shake hands by `tls`; those that are up go on.
+    pub fn set_link_tls(&self, tls: Arc<ClientConfig>) {
+        self.inner.link_tls.set(tls);
+    }
+
+    /// Has HTTPS around links that are dialled from now on speak by `tls`.
+    pub fn set_https_tls(&self, tls: Arc<ClientConfig>) {
+        self.inner.https_tls.set(tls);
     }
 
     /// Keeps links to every gateway instance until `shutdown` is ready, then drains them: requests
@@ -169,7 +185,7 @@ impl ConnectionPoint {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let limit = self.inner.config.limits.dial;
         let secured = tokio::time::timeout(limit, secure_link(pipe, &gateway.server_name, tls));
         let stream = tokio::select! {

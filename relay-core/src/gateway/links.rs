@@ -69,22 +69,22 @@ impl Gateway {
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
             return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
         };
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let stream = handshake(tls, limits.tls_handshake).await?;
         drop(in_handshake);
         // Only now: a stranger must not take the place of a connection point.
         let Ok(_place) = self.inner.link_places.try_acquire() else {
             return Err(LinkRefused::TooMany(limits.links_max));
         };
-        let certificate = Certificate::of_peer(&stream)?;
-        self.serve_authenticated(rung, &certificate, stream).await
+        let certificate = Arc::new(Certificate::of_peer(&stream)?);
+        self.serve_authenticated(rung, certificate, stream).await
     }
 
     /// Serves the link of a peer that has shown `certificate`.
     async fn serve_authenticated<P>(
         &self,
         rung: Rung,
-        certificate: &Certificate,
+        certificate: Arc<Certificate>,
         stream: P,
     ) -> Result<(), LinkRefused>
     where
@@ -108,7 +108,7 @@ impl Gateway {
             ended = driver.as_mut() => return Err(ended.into()),
             hello = link.established() => hello?,
         };
-        prove_name(certificate, &hello.name)?;
+        prove_name(&certificate, &hello.name)?;
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
         let superseded = Arc::new(Notify::new());
@@ -118,6 +118,7 @@ impl Gateway {
             start: Start::new(hello.epoch, hello.link),
             link: link.clone(),
             rung,
+            certificate,
             superseded: Arc::clone(&superseded),
         };
         let Ok(registration) = self.inner.relay.registry.register(arrival) else {

@@ -177,6 +177,23 @@ impl Certificate {
         Ok(certificate)
     }
 
+    /// One that says nothing.
+    #[cfg(test)]
+    pub(crate) fn nobodys() -> Self {
+        Self {
+            subject: String::new(),
+            issuer: String::new(),
+            common_name: None,
+            dns_names: Vec::new(),
+            addresses: Vec::new(),
+            uses: Uses { server: false, client: false, authority: false },
+            serial: Vec::new(),
+            validity: Validity::new(UNIX_EPOCH, UNIX_EPOCH),
+            public_key: Vec::new(),
+            fingerprint: Fingerprint([0; 32]),
+        }
+    }
+
     /// The certificate that the peer of a link has shown and that was verified.
     ///
     /// # Errors

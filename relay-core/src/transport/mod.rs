@@ -7,6 +7,7 @@
 //! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`].
 
 mod certificate;
+mod in_force;
 mod ladder;
 mod ports;
 mod proxy;
@@ -16,6 +17,7 @@ mod tls;
 mod upgrade;
 
 pub use certificate::{AcceptedLink, Certificate, CertificateError, Fingerprint, Uses, Validity};
+pub use in_force::InForce;
 pub use ladder::{Ladder, Misstep, Rung};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
 pub use proxy::{

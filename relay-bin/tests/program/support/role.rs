@@ -101,9 +101,14 @@ impl Role {
         self.log.wait_for(part, count)
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        super::signal::send(&self.child, name);
+    }
+
     /// Sends SIGTERM and waits for the end; returns the exit status and all that was printed.
     pub(crate) fn stop(mut self) -> (Option<i32>, Vec<String>) {
-        super::terminate(&self.child);
+        self.signal("TERM");
         self.out.wait_for("stopped: ", 1);
         let status = self.child.wait().unwrap().code();
         let empty = || Lines { coming: channel().1, seen: Vec::new() };

@@ -71,7 +71,7 @@ impl Site {
         site
     }
 
-    fn edit(&self, file: &str, change: impl FnOnce(String) -> String) {
+    pub(crate) fn edit(&self, file: &str, change: impl FnOnce(String) -> String) {
         let file = self.home.join(file);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(file, change(text)).unwrap();

@@ -21,7 +21,9 @@ use crate::link::{End, Link};
 use crate::mux::HeadKind;
 use crate::mux::{Config, Side, StreamCode};
 use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
-use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
+use crate::transport::{
+    Certificate, Identity, Instance, TrustAnchors, client_edge_config, link_server_config,
+};
 
 const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
 const LONG: Duration = Duration::from_mins(10);
@@ -54,7 +56,8 @@ fn gateway(limits: GatewayLimits) -> Gateway {
 fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
     let (name, superseded) = ("cp".into(), Arc::default());
     let (start, link, rung) = (Start::default(), link.clone(), Rung::TcpTls);
-    let arrival = Arrival { number, name, start, link, rung, superseded };
+    let certificate = Arc::new(Certificate::nobodys());
+    let arrival = Arrival { number, name, start, link, rung, certificate, superseded };
     gateway.inner.relay.registry.register(arrival).unwrap()
 }
 
