@@ -6,6 +6,7 @@
 
 mod command;
 mod files;
+mod renewal;
 mod revoke;
 mod show;
 
@@ -24,6 +25,7 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use time::{Duration, OffsetDateTime};
 
 pub(crate) use command::{Command, EXAMPLES, run};
+pub(crate) use renewal::renew_if_due;
 
 /// Life of the authority. Our choice: long, because replacing it means touching every machine.
 const CA_LIFE: Duration = Duration::days(3650);

@@ -8,16 +8,18 @@ use std::fs;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use relay_core::config::{ConnectionPointMaterial, GatewayMaterial, MaterialError};
+use relay_core::config::{ConnectionPointMaterial, GatewayMaterial, IdentityPaths, MaterialError};
 use relay_core::connection_point::ConnectionPoint;
 use relay_core::gateway::Gateway;
 use relay_core::transport::Certificate;
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::exit::Failure;
+use crate::pki;
 
 /// How often files are looked at. Our choice: soon enough for whoever replaces one by hand, and
 /// some hundred kilobytes an hour from a disk's cache.
@@ -29,6 +31,9 @@ type Apply = Box<dyn FnOnce() -> Option<Certificate> + Send>;
 /// Reads every file and judges it; blocks on the file system.
 type Load = Arc<dyn Fn() -> Result<Apply, MaterialError> + Send + Sync>;
 
+/// Renews a certificate that is due and returns the end of its life, or why it could not.
+type Renew = Arc<dyn Fn() -> Result<Option<SystemTime>, Failure> + Send + Sync>;
+
 /// What the files held, so that a change shows. Secrets among them leave no trace here.
 type Contents = [u8; 32];
 
@@ -36,6 +41,10 @@ type Contents = [u8; 32];
 pub(super) struct Follower {
     files: Arc<[PathBuf]>,
     load: Load,
+    /// Renews what is shown, if that is due; `None` if somebody else does.
+    renew: Option<Renew>,
+    /// Why that failed last, so that it is told once.
+    not_renewed: Option<String>,
     asked: Asked,
     /// `None` until the files have been looked at.
     seen: Option<Contents>,
@@ -76,7 +85,19 @@ impl Follower {
         load: impl Fn() -> Result<Apply, MaterialError> + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
         let asked = Asked::install().map_err(Failure::Runtime)?;
-        Ok(Self { files: files.into(), load: Arc::new(load), asked, seen: None })
+        let (load, renew) = (Arc::new(load), None);
+        Ok(Self { files: files.into(), load, renew, not_renewed: None, asked, seen: None })
+    }
+
+    /// Has the role renew `identity` by itself with `authority`, if there is one.
+    pub(super) fn renewing(
+        self,
+        identity: IdentityPaths,
+        authority: Option<IdentityPaths>,
+    ) -> Self {
+        let Some(authority) = authority else { return self };
+        let renew = move || pki::renew_if_due(&authority, &identity, SystemTime::now());
+        Self { renew: Some(Arc::new(renew)), ..self }
     }
 
     /// Runs `role` to its end, and follows the files meanwhile.
@@ -93,8 +114,33 @@ impl Follower {
             // The role goes on while the files are read.
             tokio::select! {
                 ended = &mut role => return ended,
-                () = self.look() => {}
+                () = async { self.renew().await; self.look().await } => {}
             }
+        }
+    }
+
+    /// Renews what is due. Whoever looks at the files then finds it changed.
+    async fn renew(&mut self) {
+        let Some(renew) = self.renew.clone() else { return };
+        // A task that fails has told so.
+        let Ok(renewed) = tokio::task::spawn_blocking(move || renew()).await else { return };
+        let why = match renewed {
+            Ok(end) => {
+                self.not_renewed = None;
+                let Some(end) = end else { return };
+                let not_after = OffsetDateTime::from(end).to_string();
+                tracing::info!(not_after, "link certificate renewed: less than a third was left");
+                return;
+            }
+            Err(failure) => failure.to_string(),
+        };
+        if self.not_renewed.as_ref() != Some(&why) {
+            tracing::error!(
+                why,
+                "link certificate not renewed though less than a third is left; it is tried again \
+                 each minute"
+            );
+            self.not_renewed = Some(why);
         }
     }
 

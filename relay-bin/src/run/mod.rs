@@ -141,7 +141,9 @@ async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failu
     let role = Role::ConnectionPoint(connection_point.clone());
     let mut orders = Orders::new(signals, admin(admin_socket, role));
     let material = loaded.material;
-    let following = material::Follower::of_connection_point(material, connection_point.clone())?;
+    let link = material.link.clone();
+    let following = material::Follower::of_connection_point(material, connection_point.clone())?
+        .renewing(link, loaded.authority);
     let start = |stop| following.beside(connection_point.run(stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;

@@ -12,7 +12,7 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Invalid};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
-use super::material::ConnectionPointMaterial;
+use super::material::{ConnectionPointMaterial, IdentityPaths};
 use super::pem::{
     IdentityFiles, certificate_error, revocation_warning, site_anchors, site_error, site_paths,
     trust_anchors,
@@ -23,7 +23,7 @@ use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
-use crate::transport::{TlsSetupError, backend_client_config, link_client_config};
+use crate::transport::{TlsSetupError, TrustAnchors, backend_client_config, link_client_config};
 
 /// Longest name of a connection point, in octets.
 const NAME_BYTES_MAX: usize = 64;
@@ -35,6 +35,8 @@ pub struct LoadedConnectionPoint {
     pub config: ConnectionPointConfig,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// The authority with which it renews its link certificate by itself, if it is to.
+    pub authority: Option<IdentityPaths>,
     /// What its TLS was made from.
     pub material: ConnectionPointMaterial,
     /// What deserves attention; to be logged at start.
@@ -52,6 +54,28 @@ struct RawConnectionPoint {
     limits: Option<RawConnectionPointLimits>,
     web_proxy: Option<Spanned<RawWebProxy>>,
     admin: Option<RawAdmin>,
+    pki: Option<RawPki>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[pki]` table")]
+struct RawPki {
+    ca: Spanned<PathBuf>,
+    ca_key: Spanned<PathBuf>,
+}
+
+impl RawPki {
+    fn files(&self) -> IdentityFiles<'_> {
+        IdentityFiles { certificate: &self.ca, key: &self.ca_key }
+    }
+
+    /// Judges that both files are there and belong together.
+    fn judge(&self, source: &Source, site: &TrustAnchors) -> Result<IdentityPaths, ConfigError> {
+        let identity = self.files().read(source)?;
+        // Never used: whether key and certificate belong together shows when TLS is made of them.
+        link_client_config(&identity, site).map_err(|error| self.files().error(source, &error))?;
+        Ok(self.files().paths(source))
+    }
 }
 
 #[derive(Deserialize)]
@@ -73,7 +97,8 @@ struct RawLink {
 /// and `site_ca` (optional: `site_crl`, `https_ca`). Optional: any number of `[[endpoint]]` as in
 /// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
-/// with `listen`, an address of loopback; and `[web_proxy]`, with `url` (`http://host:port`) and,
+/// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority, with
+/// which the program renews the link certificate; and `[web_proxy]`, with `url` (`http://host:port`) and,
 /// as they apply, `user` with `password_file` and `bypass`, a list of hosts as in
 /// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
 /// proxy from `environment` as in
@@ -118,6 +143,8 @@ pub fn load_connection_point(
         .map_err(|error| certificate_error(&source, https_ca, &error))?;
 
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
+    let authority = raw.pki.as_ref().map(|pki| pki.judge(&source, &site)).transpose()?;
+    warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(&source)));
     warnings.extend(files.warning(&source));
     warnings.extend(revocation_warning(&source, &site, site_crl, SystemTime::now()));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
@@ -128,7 +155,7 @@ pub fn load_connection_point(
         site: site_paths(&source, &raw.link.site_ca, site_crl),
         https_authority: source.resolve(https_ca.get_ref()),
     };
-    Ok(LoadedConnectionPoint { config, admin, material, warnings })
+    Ok(LoadedConnectionPoint { config, admin, authority, material, warnings })
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
@@ -260,6 +287,22 @@ mod tests {
     fn an_endpoint_without_backend_is_refused() {
         let text = message(Site::new().connection_point_with(|text| text.replace(BACKEND, "")));
         assert!(text.starts_with("endpoint `mp` leads nowhere\n"), "{text}");
+    }
+
+    #[test]
+    fn an_authority_and_its_key_must_belong_together() {
+        let with = |key: &str| {
+            let table = format!("[pki]\nca = \"link.pem\"\nca_key = {key:?}\n[[endpoint]]");
+            let site = Site::new();
+            let loaded = site.connection_point_with(|text| text.replace("[[endpoint]]", &table));
+            (site.path("link.pem"), loaded)
+        };
+        let (certificate, loaded) = with("link-key.pem");
+        assert_eq!(loaded.unwrap().authority.unwrap().certificate, certificate);
+        let text = message(with("links-key.pem").1);
+        assert!(text.starts_with("private key `links-key.pem` does not belong"), "{text}");
+        let text = message(with("absent.pem").1);
+        assert!(text.starts_with("cannot read the private key `"), "{text}");
     }
 
     #[test]
