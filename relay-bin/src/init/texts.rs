@@ -62,8 +62,11 @@ listen = "{links}"
 {https_links}# Certificate chain, leaf first, and private key that connection points verify.
 certificate = "links.pem"
 key = "links-key.pem"
-# Who may connect: holders of a certificate that this authority has signed for clients.
+# Who may connect: holders of a certificate that this authority has signed for clients, each under
+# a name that the certificate carries.
 site_ca = "site-ca.pem"
+# What that authority has taken back: `relay pki revoke` writes it. Without this line nobody asks.
+site_crl = "site-ca.crl"
 
 {admin}
 {endpoint}
@@ -100,7 +103,8 @@ pub(super) fn connection_point(plan: &Plan) -> String {
 #
 # Relative paths start at the folder of this file. Unknown keys are refused.
 
-# This connection point's name, unique in the site; at most 64 octets.
+# This connection point's name, unique in the site; at most 64 octets. The certificate in [link]
+# must carry it.
 name = "{CONNECTION_POINT_NAME}"
 
 # The gateway instances to dial: all of them, from here outwards. No port is opened on this side.
@@ -130,10 +134,13 @@ certificate = "link.pem"
 key = "link-key.pem"
 # The authority that signed the gateways' link certificates.
 site_ca = "site-ca.pem"
+# What that authority has taken back: `relay pki revoke` writes it. Without this line nobody asks.
+site_crl = "site-ca.crl"
 # The authority of whoever ends HTTPS on the way, if not the same: a balancer, a web proxy. The
 # link's own certificates are verified inside all the same.
 # https_ca = "site-ca.pem"
 
+{PKI}
 {WEB_PROXY}
 {admin}
 # Must agree with the gateways' files: each request is judged again here.
@@ -159,6 +166,15 @@ listen = \"127.0.0.1:{port}\"
 "
     )
 }
+
+/// The table of a connection point that renews its own certificate, in full as a comment.
+const PKI: &str = r#"# Lets this connection point renew its link certificate by itself once less than a third of its
+# life is left. Whoever has the authority's key can be anybody in the site: keep it here only if this
+# machine may have it. Remove the # of each line, and copy both files here.
+# [pki]
+# ca = "site-ca.pem"
+# ca_key = "site-ca-key.pem"
+"#;
 
 /// The table of a site behind a web proxy, in full as a comment.
 const WEB_PROXY: &str = r#"# For a site behind a web proxy: remove the # of each line that applies.

@@ -33,7 +33,7 @@ impl SiteCa {
     /// # Errors
     ///
     /// If `old` is of another authority, or this one may not sign lists.
-    pub(super) fn revoke(
+    pub(crate) fn revoke(
         &self,
         old: Option<&RevocationList>,
         serials: &[Vec<u8>],
