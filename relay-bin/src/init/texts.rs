@@ -140,8 +140,7 @@ site_crl = "site-ca.crl"
 # link's own certificates are verified inside all the same.
 # https_ca = "site-ca.pem"
 
-{PKI}
-{WEB_PROXY}
+{PKI}{WEB_PROXY}
 {admin}
 # Must agree with the gateways' files: each request is judged again here.
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
@@ -168,12 +167,13 @@ listen = \"127.0.0.1:{port}\"
 }
 
 /// The table of a connection point that renews its own certificate, in full as a comment.
-const PKI: &str = r#"# Lets this connection point renew its link certificate by itself once less than a third of its
-# life is left. Whoever has the authority's key can be anybody in the site: keep it here only if this
-# machine may have it. Remove the # of each line, and copy both files here.
+const PKI: &str = r#"# Lets this connection point renew its link certificate by itself in the
+# last third of its life. Whoever has the authority's key can be anybody in the site: keep it here
+# only if this machine may have it. Remove the # of each line, and copy both files here.
 # [pki]
 # ca = "site-ca.pem"
 # ca_key = "site-ca-key.pem"
+
 "#;
 
 /// The table of a site behind a web proxy, in full as a comment.

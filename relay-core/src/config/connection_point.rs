@@ -97,9 +97,10 @@ struct RawLink {
 /// and `site_ca` (optional: `site_crl`, `https_ca`). Optional: any number of `[[endpoint]]` as in
 /// [`load_gateway`](super::load_gateway), each with `backend` and, for `https://`, `backend_ca`;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
-/// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority, with
-/// which the program renews the link certificate; and `[web_proxy]`, with `url` (`http://host:port`) and,
-/// as they apply, `user` with `password_file` and `bypass`, a list of hosts as in
+/// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority,
+/// with which the program renews the link certificate; and `[web_proxy]`, with `url`
+/// (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a list of
+/// hosts as in
 /// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
 /// proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
