@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::load::take_turn;
-use crate::pki::{HOST, SiteCa};
+use crate::pki::{CONNECTION_POINT, HOST, SiteCa};
 use crate::{CHUNK_OCTETS, payload};
 
 /// Role id of the management point; the size of number that real sites have.
@@ -294,7 +294,7 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
     let link_tls = link_client_config(&ca.link_client(), &ca.anchors());
     let url = format!("http://{backend}").parse().expect("an address makes a URL");
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
-        name: "bench-cp".to_owned(),
+        name: CONNECTION_POINT.to_owned(),
         site: "bench".to_owned(),
         settings_version: 1,
         gateways: vec![GatewayAddress {

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, demo, init, run};
+use crate::{admin, demo, init, pki, run};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -42,6 +42,9 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Write a ready-to-run site: certificates and commented configurations.
     Init(init::Args),
+    /// Issue, renew, revoke and show the certificates of a site.
+    #[command(subcommand, after_help = pki::EXAMPLES)]
+    Pki(pki::Command),
     /// Run one gateway instance.
     #[command(after_help = run::GATEWAY_EXAMPLES)]
     Gateway(run::Args),

@@ -25,9 +25,10 @@ use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind};
 use relay_core::settings::SettingsDocument;
 use relay_core::transport::{
-    Instance, Network, WebProxy, accept_link, backend_client_config, client_edge_config,
-    link_client_config, link_server_config, secure_link,
+    Instance, Network, TrustAnchors, WebProxy, accept_link, backend_client_config,
+    client_edge_config, link_client_config, link_server_config, secure_link,
 };
+use rustls::pki_types::CertificateRevocationListDer;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
@@ -38,6 +39,8 @@ pub const SERVICE: &str = "relay.test";
 
 /// The site of connection points.
 pub const SITE: &str = "default";
+/// The name of a connection point that is in a test's hands.
+pub const ROGUE: &str = "rogue";
 
 /// Role id of the management point that [`House::before`] publishes.
 pub const ROLE: u64 = 7;
@@ -71,6 +74,8 @@ pub fn target(path: &str) -> String {
 pub struct House {
     /// The site's authority.
     pub ca: SiteCa,
+    /// What the authority has taken back; `None` if nobody asks.
+    pub revoked: Option<CertificateRevocationListDer<'static>>,
     /// What is published, and the address behind it.
     pub endpoint: (Endpoint, SocketAddr),
     /// The site of connection points, and the version of its settings.
@@ -106,6 +111,7 @@ impl House {
         connection_point_limits.links_per_instance = 1;
         Self {
             ca: SiteCa::new(),
+            revoked: None,
             endpoint: (endpoint, backend),
             settings: (SITE.to_owned(), 1),
             initial: Vec::new(),
@@ -117,6 +123,11 @@ impl House {
         }
     }
 
+    /// Whom both sides of a link trust.
+    fn anchors(&self) -> TrustAnchors {
+        self.ca.anchors().with_revoked(self.revoked.clone())
+    }
+
     /// A gateway instance.
     pub fn gateway(&self, instance: u64) -> Gateway {
         let identity = self.ca.server(SERVICE);
@@ -125,7 +136,7 @@ impl House {
             instance: Instance::new(instance).unwrap(),
             initial: self.initial.clone(),
             client_tls: client_edge_config(&identity).unwrap(),
-            link_tls: link_server_config(&identity, &self.ca.anchors()).unwrap(),
+            link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
             balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })
@@ -133,13 +144,14 @@ impl House {
 
     /// A connection point that [`ConnectionPoint::run`] has dial `gateways`.
     pub fn connection_point(&self, gateways: Vec<GatewayAddress>) -> ConnectionPoint {
-        let identity = self.ca.connection_point();
+        let name = format!("cp-{}", self.points.fetch_add(1, Ordering::Relaxed) + 1);
+        let identity = self.ca.connection_point(&name);
         ConnectionPoint::new(ConnectionPointConfig {
-            name: format!("cp-{}", self.points.fetch_add(1, Ordering::Relaxed) + 1),
+            name,
             site: self.settings.0.clone(),
             settings_version: self.settings.1,
             gateways,
-            link_tls: link_client_config(&identity, &self.ca.anchors()).unwrap(),
+            link_tls: link_client_config(&identity, &self.anchors()).unwrap(),
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
             endpoints: vec![self.site_endpoint()],
             limits: self.connection_point_limits.clone(),
@@ -179,15 +191,20 @@ impl House {
     }
 
     /// A link to `gateway` whose far end is in the test's hands, and which has published nothing.
-    /// It says that it stands in the house's site unless `config` names another.
+    /// It says that it stands in the house's site unless `config` names another. It has a
+    /// certificate in the name that `config` gives it, [`ROGUE`] if none.
     pub async fn silent_connection_point(&self, gateway: &Gateway, mut config: Config) -> Rogue {
         if config.site.is_empty() {
             config.site.clone_from(&self.settings.0);
         }
+        if config.name.is_empty() {
+            ROGUE.clone_into(&mut config.name);
+        }
         let before = gateway.links();
         let (near, far) = tokio::io::duplex(PIPE);
         tokio::spawn(serve_link(gateway.clone(), near));
-        let tls = link_client_config(&self.ca.connection_point(), &self.ca.anchors()).unwrap();
+        let identity = self.ca.connection_point(&config.name);
+        let tls = link_client_config(&identity, &self.ca.anchors()).unwrap();
         let stream = secure_link(far, SERVICE, tls).await.unwrap();
         let (link, driver) = link::new(stream, Side::Dialer, config).unwrap();
         let driver = tokio::spawn(driver);
@@ -305,8 +322,8 @@ pub async fn join(gateway: &Gateway, connection_point: &ConnectionPoint) -> Join
     let (near, far) = tokio::io::duplex(PIPE);
     let at_gateway = tokio::spawn(serve_link(gateway.clone(), near));
     let connection_point = connection_point.clone();
-    let at_site =
-        tokio::spawn(async move { connection_point.serve_link(far, &address(1, 0)).await });
+    let to = address(gateway.status().instance.number().into(), 0);
+    let at_site = tokio::spawn(async move { connection_point.serve_link(far, &to).await });
     until(|| gateway.links() > before && has_settings(gateway)).await;
     Joined { at_gateway, at_site }
 }

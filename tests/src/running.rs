@@ -100,7 +100,16 @@ pub fn connection_point(house: &House, links: &[SocketAddr]) -> Running {
 
 /// As [`connection_point`], and the role itself.
 pub fn dialling(house: &House, links: &[SocketAddr]) -> (ConnectionPoint, Running) {
-    let addresses = (1..).zip(links).map(|(number, at)| address(number, at.port())).collect();
+    dialling_from(1, house, links)
+}
+
+/// As [`dialling`], where the first of `links` is of instance `first`.
+pub fn dialling_from(
+    first: u64,
+    house: &House,
+    links: &[SocketAddr],
+) -> (ConnectionPoint, Running) {
+    let addresses = (first..).zip(links).map(|(number, at)| address(number, at.port())).collect();
     let role = house.connection_point(addresses);
     let serving = role.clone();
     (role, Running::start(|stop| async move { serving.run(told(stop)).await }))

@@ -299,7 +299,8 @@ async fn upgraded_by(answer: &'static [u8]) -> ConnectError {
         let _ = stream.shutdown().await;
     });
     let https = backend_client_config(&house.ca.anchors()).unwrap();
-    let link = link_client_config(&house.ca.connection_point(), &house.ca.anchors()).unwrap();
+    let identity = house.ca.connection_point("cp-1");
+    let link = link_client_config(&identity, &house.ca.anchors()).unwrap();
     let socket = connect("127.0.0.1", at.port()).await.unwrap();
     upgrade_link(socket, (SERVICE, SERVICE), https, link).await.unwrap_err()
 }

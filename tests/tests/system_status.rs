@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointLimits, Phase, PlaceStatus};
 use relay_core::gateway::{Gateway, LinkEnd};
-use relay_core::transport::Rung;
+use relay_core::link;
+use relay_core::mux::{Config, Side};
+use relay_core::transport::{Rung, link_client_config, secure_link};
 use relay_tests::client::{Client, Http, bare};
-use relay_tests::roles::{House, target, until, within};
-use relay_tests::running::{ANY, Instance, dialling};
+use relay_tests::roles::{House, SERVICE, target, until, within};
+use relay_tests::running::{ANY, Instance, dialling, dialling_from};
 use relay_tests::site::Backend;
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::Instant;
 
 /// Asks `count` times, one after the other, and is answered well each time.
@@ -42,7 +44,7 @@ async fn both_sides_show_the_same_link_and_what_it_carried() {
         let backend = Backend::echo_path().await;
         let house = House::before(backend.address);
         let instance = Instance::start(&house, 3).await;
-        let (point, _running) = dialling(&house, &[instance.links]);
+        let (point, _running) = dialling_from(3, &house, &[instance.links]);
         instance.until_links(1).await;
         read(&mut instance.client(&house, Http::One).await, 5).await;
 
@@ -137,13 +139,57 @@ async fn a_peer_that_is_no_connection_point_is_shown_as_refused() {
     within(async {
         let house = House::before(ANY);
         let instance = Instance::start(&house, 1).await;
-        let stranger = tokio::net::TcpStream::connect(instance.links).await.unwrap();
+        let stranger = TcpStream::connect(instance.links).await.unwrap();
         let from = stranger.local_addr().unwrap();
         drop(stranger);
         until(|| !instance.gateway.status().ended.is_empty()).await;
         let [ended] = &instance.gateway.status().ended[..] else { panic!("one was refused") };
         assert_eq!(ended.end, LinkEnd::Refused { from });
         assert!(ended.why.starts_with("TLS handshake failed"), "{ended:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_port_that_leads_to_another_instance_is_shown_with_both_numbers() {
+    within(async {
+        let house = House::before(ANY);
+        let instance = Instance::start(&house, 2).await;
+        let (point, _running) = dialling(&house, &[instance.links]);
+        let waits = |place: &PlaceStatus| matches!(place.phase, Phase::Waiting { .. });
+        until(|| point.status().places.iter().any(waits)).await;
+        let there = place(&point);
+        let [misstep] = &there.missteps[..] else { panic!("{there:?}") };
+        let told = "this port leads to instance 2, not to instance 1;";
+        assert!(misstep.why.starts_with(told), "{there:?}");
+        assert!(there.links.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_the_certificate_does_not_carry_is_shown_as_refused() {
+    within(async {
+        let house = House::before(ANY);
+        let instance = Instance::start(&house, 1).await;
+        let (point, _running) = dialling(&house, &[instance.links]);
+        instance.until_links(1).await;
+        let impostor = house.ca.connection_point("cp-2");
+        let tls = link_client_config(&impostor, &house.ca.anchors()).unwrap();
+        let pipe = TcpStream::connect(instance.links).await.unwrap();
+        let from = pipe.local_addr().unwrap();
+        let pipe = secure_link(pipe, SERVICE, tls).await.unwrap();
+        let config = Config { name: "cp-1".to_owned(), epoch: u64::MAX, ..Config::default() };
+        let (_link, driver) = link::new(pipe, Side::Dialer, config).unwrap();
+        driver.await;
+        until(|| !instance.gateway.status().ended.is_empty()).await;
+        let [ended] = &instance.gateway.status().ended[..] else { panic!("one was refused") };
+        assert_eq!(ended.end, LinkEnd::Refused { from });
+        let told = "the peer calls itself `cp-1`, but its certificate names `cp-2`;";
+        assert!(ended.why.starts_with(told), "{ended:?}");
+        // The link of that name stays.
+        until(|| matches!(place(&point).phase, Phase::Up)).await;
+        assert_eq!(open_links(&instance.gateway), [1]);
     })
     .await;
 }

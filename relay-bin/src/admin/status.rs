@@ -38,6 +38,10 @@ pub(super) struct GatewayLink {
     pub(super) connection_point: String,
     /// Which of its connection point's links to this instance it is, from 0.
     pub(super) place: u32,
+    /// SHA-256 of the certificate that the connection point has shown.
+    pub(super) certificate_sha256: String,
+    /// When that certificate expires; a link that is up outlives it. RFC 3339, UTC.
+    pub(super) certificate_not_after: String,
     /// Requests on it, as the balancer counts them.
     pub(super) requests_in_flight: u32,
     #[serde(flatten)]
@@ -144,13 +148,16 @@ impl Now {
 
     fn wall(self, at: Instant) -> String {
         let ago = self.monotonic.saturating_duration_since(at);
-        let at = (self.wall - ago).replace_millisecond(0).unwrap_or(self.wall);
-        at.format(&Rfc3339).unwrap_or_default()
+        rfc3339((self.wall - ago).replace_millisecond(0).unwrap_or(self.wall))
     }
 
     fn seconds_since(self, at: Instant) -> u64 {
         self.monotonic.saturating_duration_since(at).as_secs()
     }
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
 }
 
 impl Status {
@@ -187,6 +194,8 @@ fn gateway_link(status: gateway::LinkStatus, now: Now) -> GatewayLink {
         number: status.number,
         connection_point: status.connection_point.to_string(),
         place: status.place,
+        certificate_sha256: status.certificate.fingerprint.to_string(),
+        certificate_not_after: rfc3339(status.certificate.validity.not_after.into()),
         requests_in_flight: status.in_flight,
         link,
     }

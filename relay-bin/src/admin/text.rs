@@ -186,6 +186,8 @@ mod tests {
                 number: 7,
                 connection_point: "cp\x1b[31m".to_owned(),
                 place: 0,
+                certificate_sha256: "00:FF".to_owned(),
+                certificate_not_after: "2028-01-01T00:00:00Z".to_owned(),
                 requests_in_flight: 3,
                 link: link(),
             }],

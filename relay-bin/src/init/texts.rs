@@ -61,8 +61,11 @@ listen = "{links}"
 {https_links}# Certificate chain, leaf first, and private key that connection points verify.
 certificate = "links.pem"
 key = "links-key.pem"
-# Who may connect: holders of a certificate that this authority has signed for clients.
+# Who may connect: holders of a certificate that this authority has signed for clients, each under
+# a name that the certificate carries.
 site_ca = "site-ca.pem"
+# What that authority has taken back: `relay pki revoke` writes it. Without this line nobody asks.
+site_crl = "site-ca.crl"
 
 {admin}
 # What is published is not written here: connection points say so, over their links.
@@ -81,15 +84,7 @@ pub(super) fn connection_point(plan: &Plan) -> String {
     let server_name = plan.link_name_pattern();
     let endpoint = endpoint(plan);
     let backend = plan.backend();
-    let backend_ca = if plan.backend_is_https() {
-        format!(
-            "# The authority that signed the backend's certificate.\n\
-             backend_ca = \"{BACKEND_CA_FILE}\"\n"
-        )
-    } else {
-        "# An https backend also needs backend_ca, a PEM file with the authority to trust.\n"
-            .to_owned()
-    };
+    let backend_ca = backend_ca(plan);
     let admin = admin(ADMIN_PORT_BASE);
     let limits = connection_point_limits(&ConnectionPointLimits::default());
     format!(
@@ -100,7 +95,8 @@ pub(super) fn connection_point(plan: &Plan) -> String {
 #
 # Relative paths start at the folder of this file. Unknown keys are refused.
 
-# This connection point's name, unique in the site; at most 64 octets.
+# This connection point's name, unique in the site; at most 64 octets. The certificate in [link]
+# must carry it.
 name = "{CONNECTION_POINT_NAME}"
 
 # The site that it stands in; every connection point of one site has the same name here. Without
@@ -134,11 +130,13 @@ certificate = "link.pem"
 key = "link-key.pem"
 # The authority that signed the gateways' link certificates.
 site_ca = "site-ca.pem"
+# What that authority has taken back: `relay pki revoke` writes it. Without this line nobody asks.
+site_crl = "site-ca.crl"
 # The authority of whoever ends HTTPS on the way, if not the same: a balancer, a web proxy. The
 # link's own certificates are verified inside all the same.
 # https_ca = "site-ca.pem"
 
-{WEB_PROXY}
+{PKI}{WEB_PROXY}
 {admin}
 {SETTINGS}
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
@@ -146,6 +144,19 @@ backend = "{backend}"
 {backend_ca}
 {limits}"#
     )
+}
+
+/// The authority of the backend, or a word on when it is needed.
+fn backend_ca(plan: &Plan) -> String {
+    if plan.backend_is_https() {
+        format!(
+            "# The authority that signed the backend's certificate.\n\
+             backend_ca = \"{BACKEND_CA_FILE}\"\n"
+        )
+    } else {
+        "# An https backend also needs backend_ca, a PEM file with the authority to trust.\n"
+            .to_owned()
+    }
 }
 
 /// Where a connection point is administered; an instance is at this plus its number. Our choice:
@@ -171,6 +182,16 @@ const SETTINGS: &str = "\
 # Connection points of one site publish the same, with the same version.
 # version = 1
 ";
+
+/// The table of a connection point that renews its own certificate, in full as a comment.
+const PKI: &str = r#"# Lets this connection point renew its link certificate by itself in the
+# last third of its life. Whoever has the authority's key can be anybody in the site: keep it here
+# only if this machine may have it. Remove the # of each line, and copy both files here.
+# [pki]
+# ca = "site-ca.pem"
+# ca_key = "site-ca-key.pem"
+
+"#;
 
 /// The table of a site behind a web proxy, in full as a comment.
 const WEB_PROXY: &str = r#"# For a site behind a web proxy: remove the # of each line that applies.

@@ -3,6 +3,7 @@
 //! A role runs until a signal asks it to stop; requests in flight then have the configured time to
 //! end. A second signal ends the process at once.
 
+mod material;
 mod reload;
 mod signals;
 mod summary;
@@ -35,6 +36,8 @@ Examples:
   Run, with a log for machines:
     relay gateway --config gateway.toml --log-format json
 
+Certificates, keys and revocation lists are read again within a minute of a change, or at once on
+SIGHUP; links that are up go on.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -46,8 +49,9 @@ Examples:
   Run, and log what each link does:
     relay connection-point --config connection-point.toml --log info,relay_core::link=debug
 
-SIGHUP has it read its file again: endpoints and gateways change while it runs. If the file cannot
-be used, nothing changes and the log says why.
+Certificates, keys and revocation lists are read again within a minute of a change, or at once on
+SIGHUP, which has it read its file again, too: endpoints and gateways change while it runs. What
+cannot be used changes nothing, and the log says why. Links that are up go on.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -118,9 +122,9 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
     let gateway = Gateway::new(loaded.config);
     let role = Role::Gateway(gateway.clone());
     let mut orders = Orders::new(signals, admin(admin_socket, role));
-    let report =
-        signals::until_stopped(async || orders.next().await, |stop| gateway.serve(listeners, stop))
-            .await?;
+    let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
+    let start = |stop| following.beside(gateway.serve(listeners, stop));
+    let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())
 }
@@ -139,10 +143,13 @@ async fn run_connection_point(file: PathBuf, loaded: LoadedConnectionPoint) -> R
         admin_told(admin_socket.as_ref())
     ));
     let mut orders = Orders::new(signals, admin(admin_socket, Role::ConnectionPoint(role.clone())));
+    let material = loaded.material;
+    let link = material.link.clone();
+    let following = material::Follower::of_connection_point(material, role.clone())?
+        .renewing(link, loaded.authority);
     let reloadable = reload::Reloadable { role, file, fixed };
-    let report =
-        signals::until_stopped(async || orders.next().await, |stop| reloadable.run(reloads, stop))
-            .await?;
+    let start = |stop| following.beside(reloadable.run(reloads, stop));
+    let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 mod admin;
 mod kernel;
+mod material;
 mod nginx_curl;
 mod reload;
 mod restarts;

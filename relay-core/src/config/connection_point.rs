@@ -1,7 +1,7 @@
 //! A connection point's configuration file.
 
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -12,7 +12,11 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Invalid};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
-use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::material::{ConnectionPointMaterial, IdentityPaths};
+use super::pem::{
+    IdentityFiles, certificate_error, revocation_warning, site_anchors, site_error, site_paths,
+    trust_anchors,
+};
 use super::source::Source;
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
@@ -20,7 +24,9 @@ use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
 use crate::settings::{ENDPOINTS_MAX, SITE_OCTETS_MAX};
-use crate::transport::{Network, backend_client_config, link_client_config};
+use crate::transport::{
+    Network, TlsSetupError, TrustAnchors, backend_client_config, link_client_config,
+};
 
 /// Longest name of a connection point, in octets.
 const NAME_BYTES_MAX: usize = 64;
@@ -35,6 +41,10 @@ pub struct LoadedConnectionPoint {
     pub config: ConnectionPointConfig,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// The authority with which it renews its link certificate by itself, if it is to.
+    pub authority: Option<IdentityPaths>,
+    /// What its TLS was made from.
+    pub material: ConnectionPointMaterial,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
 }
@@ -52,6 +62,28 @@ struct RawConnectionPoint {
     limits: Option<RawConnectionPointLimits>,
     web_proxy: Option<Spanned<RawWebProxy>>,
     admin: Option<RawAdmin>,
+    pki: Option<RawPki>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[pki]` table")]
+struct RawPki {
+    ca: Spanned<PathBuf>,
+    ca_key: Spanned<PathBuf>,
+}
+
+impl RawPki {
+    fn files(&self) -> IdentityFiles<'_> {
+        IdentityFiles { certificate: &self.ca, key: &self.ca_key }
+    }
+
+    /// Judges that both files are there and belong together.
+    fn judge(&self, source: &Source, site: &TrustAnchors) -> Result<IdentityPaths, ConfigError> {
+        let identity = self.files().read(source)?;
+        // Never used: whether key and certificate belong together shows when TLS is made of them.
+        link_client_config(&identity, site).map_err(|error| self.files().error(source, &error))?;
+        Ok(self.files().paths(source))
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,6 +92,7 @@ struct RawLink {
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
+    site_crl: Option<Spanned<PathBuf>>,
     https_ca: Option<Spanned<PathBuf>>,
 }
 
@@ -75,13 +108,15 @@ struct RawSettings {
 /// `https_port_base`, `transport`, `server_name`, `https_name`; `{instance}` in a name stands for
 /// the number), or one `[[gateway]]` with `instance` and `host` (optional: `port`, `https_port`,
 /// `transport`, `server_name`, `https_name`) for each instance; `[link]` with `certificate`, `key`
-/// and `site_ca` (optional: `https_ca`). Optional: `site`, by default `default`; up to 1,024
-/// `[[endpoint]]` (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`,
+/// and `site_ca` (optional: `site_crl`, `https_ca`). Optional: `site`, by default `default`; up to
+/// 1,024 `[[endpoint]]` (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`,
 /// `request_body_bytes_max`), each with `backend` and, for `https://`, `backend_ca`; `[settings]`
 /// with `version`, by default the file's time of modification in milliseconds since 1970;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
-/// with `listen`, an address of loopback; and `[web_proxy]`, with `url` (`http://host:port`) and,
-/// as they apply, `user` with `password_file` and `bypass`, a list of hosts as in
+/// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority,
+/// with which the program renews the link certificate; and `[web_proxy]`, with `url`
+/// (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a list of
+/// hosts as in
 /// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
 /// proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
@@ -119,15 +154,21 @@ pub fn load_connection_point(
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
     let identity = files.read(&source)?;
-    let anchors = trust_anchors(&source, &raw.link.site_ca)?;
-    let link_tls =
-        link_client_config(&identity, &anchors).map_err(|error| files.error(&source, &error))?;
+    let site_crl = raw.link.site_crl.as_ref();
+    let anchors = site_anchors(&source, &raw.link.site_ca, site_crl)?;
+    let link_tls = link_client_config(&identity, &anchors).map_err(|error| match error {
+        TlsSetupError::Verifier(_) => site_error(&source, &raw.link.site_ca, site_crl, &error),
+        other => files.error(&source, &other),
+    })?;
     let https_ca = raw.link.https_ca.as_ref().unwrap_or(&raw.link.site_ca);
     let https_tls = backend_client_config(&trust_anchors(&source, https_ca)?)
         .map_err(|error| certificate_error(&source, https_ca, &error))?;
 
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
+    let authority = raw.pki.as_ref().map(|pki| pki.judge(&source, &anchors)).transpose()?;
+    warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(&source)));
     warnings.extend(files.warning(&source));
+    warnings.extend(revocation_warning(&source, &anchors, site_crl, SystemTime::now()));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
     let config = ConnectionPointConfig {
         name,
@@ -141,7 +182,12 @@ pub fn load_connection_point(
         web_proxy,
         network: Network::default(),
     };
-    Ok(LoadedConnectionPoint { config, admin, warnings })
+    let material = ConnectionPointMaterial {
+        link: files.paths(&source),
+        site: site_paths(&source, &raw.link.site_ca, site_crl),
+        https_authority: source.resolve(https_ca.get_ref()),
+    };
+    Ok(LoadedConnectionPoint { config, admin, authority, material, warnings })
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
@@ -370,6 +416,22 @@ mod tests {
     fn an_endpoint_without_backend_is_refused() {
         let text = message(Site::new().connection_point_with(|text| text.replace(BACKEND, "")));
         assert!(text.starts_with("endpoint `mp` leads nowhere\n"), "{text}");
+    }
+
+    #[test]
+    fn an_authority_and_its_key_must_belong_together() {
+        let with = |key: &str| {
+            let table = format!("[pki]\nca = \"link.pem\"\nca_key = {key:?}\n[[endpoint]]");
+            let site = Site::new();
+            let loaded = site.connection_point_with(|text| text.replace("[[endpoint]]", &table));
+            (site.path("link.pem"), loaded)
+        };
+        let (certificate, loaded) = with("link-key.pem");
+        assert_eq!(loaded.unwrap().authority.unwrap().certificate, certificate);
+        let text = message(with("links-key.pem").1);
+        assert!(text.starts_with("private key `links-key.pem` does not belong"), "{text}");
+        let text = message(with("absent.pem").1);
+        assert!(text.starts_with("cannot read the private key `"), "{text}");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::server::ParsedCertificate;
@@ -14,7 +15,8 @@ use super::admin::{AdminListener, RawAdmin};
 use super::error::{ConfigError, Place};
 use super::limits::RawGatewayLimits;
 use super::listen;
-use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::material::GatewayMaterial;
+use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error, site_paths};
 use super::source::Source;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
@@ -33,6 +35,8 @@ pub struct LoadedGateway {
     pub https_link_listen: Option<SocketAddr>,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// What its TLS was made from.
+    pub material: GatewayMaterial,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
     listen_place: Place,
@@ -115,14 +119,15 @@ struct RawLinks {
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
+    site_crl: Option<Spanned<PathBuf>>,
 }
 
 /// Reads a gateway instance's configuration file and everything it names.
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
-/// `[links]` with the same and `site_ca` (optional: `https_listen`). Optional: `balance`
-/// (`round-robin`, the default, `least-in-flight` or `peak-ewma`), `[limits]`, whose keys are the
-/// fields of [`GatewayLimits`] with their unit, and `[admin]` with `listen`, an address of
+/// `[links]` with the same and `site_ca` (optional: `https_listen`, `site_crl`). Optional:
+/// `balance` (`round-robin`, the default, `least-in-flight` or `peak-ewma`), `[limits]`, whose keys
+/// are the fields of [`GatewayLimits`] with their unit, and `[admin]` with `listen`, an address of
 /// loopback. What is published is not written here: connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
@@ -147,13 +152,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     }
     let https_link_listen = raw.links.https_listen.as_ref();
     let https_link_listen = https_link_listen.map(|raw| address(&source, raw)).transpose()?;
-    if let Some(endpoint) = &raw.endpoint {
-        return Err(source.invalid(
-            endpoint.span(),
-            "a gateway is told by connection points what is published",
-            "move every `[[endpoint]]` to `connection-point.toml`",
-        ));
-    }
+    no_endpoints(&source, &raw)?;
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
         None => GatewayLimits::default(),
@@ -166,16 +165,24 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         .map_err(|error| client_files.error(&source, &error))?;
     let link_files = IdentityFiles { certificate: &raw.links.certificate, key: &raw.links.key };
     let link_identity = link_files.read(&source)?;
-    let site = trust_anchors(&source, &raw.links.site_ca)?;
+    let site_crl = raw.links.site_crl.as_ref();
+    let site = site_anchors(&source, &raw.links.site_ca, site_crl)?;
     let link_tls = link_server_config(&link_identity, &site).map_err(|error| match error {
-        TlsSetupError::Verifier(_) => certificate_error(&source, &raw.links.site_ca, &error),
+        TlsSetupError::Verifier(_) => site_error(&source, &raw.links.site_ca, site_crl, &error),
         other => link_files.error(&source, &other),
     })?;
 
     let mut warnings = Vec::from_iter(name_warning(&source, &service, &raw));
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
+    warnings.extend(revocation_warning(&source, &site, site_crl, SystemTime::now()));
+    let material = GatewayMaterial {
+        clients: client_files.paths(&source),
+        links: link_files.paths(&source),
+        site: site_paths(&source, &raw.links.site_ca, site_crl),
+    };
     Ok(LoadedGateway {
+        material,
         config: GatewayConfig {
             service: raw.service.get_ref().clone(),
             instance,
@@ -195,6 +202,15 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         https_link_listen_place: source
             .place(raw.links.https_listen.as_ref().unwrap_or(&raw.links.listen).span()),
     })
+}
+
+fn no_endpoints(source: &Source, raw: &RawGateway) -> Result<(), ConfigError> {
+    let Some(endpoint) = &raw.endpoint else { return Ok(()) };
+    Err(source.invalid(
+        endpoint.span(),
+        "a gateway is told by connection points what is published",
+        "move every `[[endpoint]]` to `connection-point.toml`",
+    ))
 }
 
 /// Judges a gateway instance's number.

@@ -23,6 +23,7 @@ mod gateway;
 mod gateway_addresses;
 mod limits;
 mod listen;
+mod material;
 mod pem;
 mod source;
 #[cfg(test)]
@@ -35,6 +36,10 @@ pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
+pub use material::{
+    ConnectionPointMaterial, ConnectionPointTls, GatewayMaterial, GatewayTls, IdentityPaths,
+    MaterialError, SitePaths,
+};
 pub use source::TEXT_BYTES_MAX;
 pub use warning::Warning;
 pub use web_proxy::Environment;

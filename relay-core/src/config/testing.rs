@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer,
+    KeyIdMethod, KeyPair, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 
 use super::{
@@ -64,6 +67,17 @@ impl Site {
         let key = KeyPair::generate().unwrap();
         site.write("site-ca.pem", &authority.self_signed(&key).unwrap().pem());
         let issuer = Issuer::new(authority, key);
+        for (name, until) in [("site-ca.crl", 3000), ("over.crl", 2001)] {
+            let list = CertificateRevocationListParams {
+                this_update: date_time_ymd(2000, 1, 1),
+                next_update: date_time_ymd(until, 1, 1),
+                crl_number: SerialNumber::from(1),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            site.write(name, &list.signed_by(&issuer).unwrap().pem().unwrap());
+        }
         for name in ["clients", "links", "link"] {
             let key = KeyPair::generate().unwrap();
             let leaf = CertificateParams::new(vec!["relay.example".to_owned()]).unwrap();

@@ -24,6 +24,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -33,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::settings::DocumentError;
-use crate::transport::{ConnectError, secure_link};
+use crate::transport::{ConnectError, InForce, Instance, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
@@ -58,6 +59,9 @@ pub struct ConnectionPoint {
 struct Inner {
     /// Without what can change: that is in `gateways` and `current`.
     config: ConnectionPointConfig,
+    /// TLS for links that are dialled now; that of `config` is what it began with.
+    link_tls: InForce<ClientConfig>,
+    https_tls: InForce<ClientConfig>,
     /// The instances to dial.
     gateways: watch::Sender<Arc<[GatewayAddress]>>,
     /// What is published and forwarded to.
@@ -90,6 +94,18 @@ pub enum LinkEnded {
     /// The link ended.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Another gateway instance is there than the one that is configured. The configuration's
+    /// fault, or that of whoever forwards the port.
+    #[error(
+        "this port leads to instance {found}, not to instance {wanted}; check the host and port \
+         of instance {wanted}, and where that port is forwarded to"
+    )]
+    OtherInstance {
+        /// The instance that was to be reached.
+        wanted: Instance,
+        /// What the other side calls itself.
+        found: u16,
+    },
     /// The settings of the mux are out of range, e.g. a name of more than 128 octets.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -122,6 +138,8 @@ impl ConnectionPoint {
         let endpoints = std::mem::take(&mut config.endpoints);
         let current = Current::new(&config, config.settings_version, &endpoints, None)?;
         let inner = Inner {
+            link_tls: InForce::new(Arc::clone(&config.link_tls)),
+            https_tls: InForce::new(Arc::clone(&config.https_tls)),
             gateways: watch::Sender::new(std::mem::take(&mut config.gateways).into()),
             current: watch::Sender::new(Arc::new(current)),
             updating: Mutex::default(),
@@ -135,6 +153,16 @@ impl ConnectionPoint {
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Has links that are dialled from now on shake hands by `tls`; those that are up go on.
+    pub fn set_link_tls(&self, tls: Arc<ClientConfig>) {
+        self.inner.link_tls.set(tls);
+    }
+
+    /// Has HTTPS around links that are dialled from now on speak by `tls`.
+    pub fn set_https_tls(&self, tls: Arc<ClientConfig>) {
+        self.inner.https_tls.set(tls);
     }
 
     /// Keeps links to every gateway instance until `shutdown` is ready, then drains them: requests
@@ -201,7 +229,7 @@ impl ConnectionPoint {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let limit = self.inner.config.limits.dial;
         let secured = tokio::time::timeout(limit, secure_link(pipe, &gateway.server_name, tls));
         let stream = tokio::select! {

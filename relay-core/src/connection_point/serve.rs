@@ -53,8 +53,8 @@ impl Drop for Offered {
 }
 
 impl ConnectionPoint {
-    /// Waits for the peer's hello on a pipe whose peer is authenticated. `number` names the link in
-    /// the hello, see [`Config::link`].
+    /// Waits for the peer's hello on a pipe whose peer is authenticated, and which is to lead to
+    /// `instance`. `number` names the link in the hello, see [`Config::link`].
     pub(super) async fn establish(
         &self,
         pipe: Box<dyn Pipe>,
@@ -73,12 +73,16 @@ impl ConnectionPoint {
             ..Config::default()
         };
         let (link, mut driver) = link::new(pipe, Side::Dialer, config)?;
-        tokio::select! {
+        let hello = tokio::select! {
             // First, or a peer that sends on and on would keep its hello from being noticed.
             biased;
             hello = link.established() => hello?,
             ended = &mut driver => return Err(ended.into()),
         };
+        // 0 is no number of an instance: the other side does not say which it is.
+        if ![0, instance.number().into()].contains(&hello.instance) {
+            return Err(LinkEnded::OtherInstance { wanted: instance, found: hello.instance });
+        }
         Ok(Standing { link, instance, driver })
     }
 

@@ -240,7 +240,7 @@ impl ConnectionPoint {
         gateway: &GatewayAddress,
         rung: Rung,
     ) -> Result<Box<dyn Pipe>, ConnectError> {
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let port = match rung {
             Rung::TcpTls => gateway.tcp_tls_port,
             Rung::Https | Rung::HttpsUpgrade => gateway.https_port,
@@ -256,7 +256,7 @@ impl ConnectionPoint {
             None => self.inner.config.network.connect(host, port).await?,
         };
         if rung == Rung::HttpsUpgrade {
-            let https = Arc::clone(&self.inner.config.https_tls);
+            let https = self.inner.https_tls.get();
             let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
             return Ok(Box::new(upgrade_link(socket, names, https, tls).await?));
         }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::link::{self, Link};
 use crate::mux::{Config, Side};
-use crate::transport::{ConnectError, Greeted, Rung, accept_link};
+use crate::transport::{AcceptedLink, Certificate, ConnectError, Greeted, Rung, accept_link};
 
 use super::history::LinkEnd;
 use super::published::Peer;
@@ -53,14 +53,14 @@ impl Gateway {
     }
 
     /// Has `handshake` authenticate a peer, if there is a place for it, and serves its link.
-    async fn admit<S, F>(
+    async fn admit<P, F>(
         &self,
         rung: Rung,
         handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
     ) -> Result<(), LinkRefused>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
-        F: Future<Output = Result<S, ConnectError>>,
+        P: AsyncRead + AsyncWrite + Unpin,
+        F: Future<Output = Result<AcceptedLink<P>, ConnectError>>,
     {
         let limits = &self.inner.config.limits;
         if self.inner.link_places.available_permits() == 0 {
@@ -70,17 +70,24 @@ impl Gateway {
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
             return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
         };
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let stream = handshake(tls, limits.tls_handshake).await?;
         drop(in_handshake);
         // Only now: a stranger must not take the place of a connection point.
         let Ok(_place) = self.inner.link_places.try_acquire() else {
             return Err(LinkRefused::TooMany(limits.links_max));
         };
-        self.serve_authenticated(rung, stream).await
+        let certificate = Arc::new(Certificate::of_peer(&stream)?);
+        self.serve_authenticated(rung, certificate, stream).await
     }
 
-    async fn serve_authenticated<P>(&self, rung: Rung, stream: P) -> Result<(), LinkRefused>
+    /// Serves the link of a peer that has shown `certificate`.
+    async fn serve_authenticated<P>(
+        &self,
+        rung: Rung,
+        certificate: Arc<Certificate>,
+        stream: P,
+    ) -> Result<(), LinkRefused>
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
@@ -104,6 +111,7 @@ impl Gateway {
             hello = link.established() => hello?,
             ended = driver.as_mut() => return Err(ended.into()),
         };
+        prove_name(&certificate, &hello.name)?;
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
         let peer = Peer { name: Arc::clone(&name), site: hello.site.as_str().into() };
@@ -115,6 +123,7 @@ impl Gateway {
             start: Start::new(hello.epoch, hello.link),
             link: link.clone(),
             rung,
+            certificate,
             superseded: Arc::clone(&superseded),
         };
         let Ok(registration) = self.inner.relay.registry.register(arrival) else {
@@ -137,6 +146,19 @@ impl Gateway {
         self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
         Ok(())
     }
+}
+
+/// Judges the name that a hello claims: whoever holds any certificate of the site could otherwise
+/// take the place of another connection point.
+fn prove_name(certificate: &Certificate, claimed: &str) -> Result<(), LinkRefused> {
+    if certificate.is_named(claimed) {
+        return Ok(());
+    }
+    let names = certificate.names().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    Err(LinkRefused::NotItsName {
+        claimed: claimed.to_owned(),
+        certified: if names.is_empty() { "nobody".to_owned() } else { names.join(", ") },
+    })
 }
 
 /// Drains the link once it has been superseded: it may be half-open, but it may also be alive, with

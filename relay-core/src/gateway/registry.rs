@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::balance::{LinkView, LoadBalancer, Outcome};
 use crate::link::Link;
-use crate::transport::Rung;
+use crate::transport::{Certificate, Rung};
 
 /// Links up to which an offer allocates nothing: 16 connection points with two links each.
 const VIEWS_INLINE: usize = 32;
@@ -29,6 +29,7 @@ pub(super) struct Entry {
     start: Start,
     pub(super) link: Link,
     pub(super) rung: Rung,
+    pub(super) certificate: Arc<Certificate>,
     /// When it came up.
     pub(super) since: Instant,
     /// Told when a later link of the same connection point has taken this one's place.
@@ -167,6 +168,7 @@ pub(super) struct Arrival {
     pub(super) start: Start,
     pub(super) link: Link,
     pub(super) rung: Rung,
+    pub(super) certificate: Arc<Certificate>,
     /// To be told when a later link of the same connection point has taken its place.
     pub(super) superseded: Arc<Notify>,
 }
@@ -248,7 +250,7 @@ impl Registry {
     /// same connection point, are taken out at once, and told: they may be half-open. A link that
     /// is an earlier one itself is not added.
     pub(super) fn register(self: &Arc<Self>, arrival: Arrival) -> Result<Registration, Stale> {
-        let Arrival { number, name, site, start, link, rung, superseded } = arrival;
+        let Arrival { number, name, site, start, link, rung, certificate, superseded } = arrival;
         let load = Arc::new(Load {
             number,
             connection_point: self.names.number(&name),
@@ -257,7 +259,8 @@ impl Registry {
             balancer: Arc::clone(&self.balancer),
         });
         let since = Instant::now();
-        let entry = Entry { number, name, site, start, link, rung, since, superseded, load };
+        let entry =
+            Entry { number, name, site, start, link, rung, certificate, since, superseded, load };
         let mut is_stale = false;
         self.change(|entries| {
             let same = |other: &Entry| other.name == entry.name;
@@ -400,7 +403,8 @@ mod tests {
     fn dialled(number: u64, name: &str, start: Start, link: &Link) -> Arrival {
         let superseded = Arc::default();
         let (name, site, rung) = (name.into(), "site".into(), Rung::TcpTls);
-        Arrival { number, name, site, start, link: link.clone(), rung, superseded }
+        let (link, certificate) = (link.clone(), Arc::new(Certificate::nobodys()));
+        Arrival { number, name, site, start, link, rung, certificate, superseded }
     }
 
     fn register(registry: &Arc<Registry>, number: u64, link: &Link) -> Registration {

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -24,7 +25,10 @@ use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
-use crate::transport::{ConnectError, Listener, Purpose, Rung, asks_for_link, grant_link, greet};
+use crate::transport::{
+    CertificateError, ConnectError, InForce, Listener, Purpose, Rung, asks_for_link, grant_link,
+    greet,
+};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
@@ -94,6 +98,9 @@ impl PendingLink {
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: GatewayConfig,
+    /// TLS for whoever connects now; that of `config` is what it began with.
+    pub(super) client_tls: InForce<ServerConfig>,
+    pub(super) link_tls: InForce<ServerConfig>,
     pub(super) relay: Relay,
     pub(super) links: AtomicU64,
     connections: Arc<Semaphore>,
@@ -127,6 +134,21 @@ pub enum LinkRefused {
     /// As many peers as the limits allow are in their TLS handshake.
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
+    /// The peer's certificate cannot be read, so that it names nobody.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The connection point's certificate does not carry the name that it gives. Its
+    /// configuration's fault, or somebody of the site poses as another.
+    #[error(
+        "the peer calls itself `{claimed}`, but its certificate names {certified}; give the \
+         connection point that name, or a certificate in its own"
+    )]
+    NotItsName {
+        /// The name in its hello.
+        claimed: String,
+        /// The names in its certificate.
+        certified: String,
+    },
     /// The connection point has a later link in its place, or another one has its name.
     #[error("connection point `{0}` has a later link in its place; do two share that name?")]
     Stale(String),
@@ -156,6 +178,8 @@ impl Gateway {
             head_limits: HeadLimits::default(),
         };
         let inner = Inner {
+            client_tls: InForce::new(Arc::clone(&config.client_tls)),
+            link_tls: InForce::new(Arc::clone(&config.link_tls)),
             relay,
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
@@ -173,6 +197,16 @@ impl Gateway {
     /// How many links are up.
     pub fn links(&self) -> usize {
         self.inner.relay.registry.all().len()
+    }
+
+    /// Has clients that connect from now on meet `tls`; connections that are open go on.
+    pub fn set_client_tls(&self, tls: Arc<ServerConfig>) {
+        self.inner.client_tls.set(tls);
+    }
+
+    /// Has links that come from now on shake hands by `tls`; those that are up go on.
+    pub fn set_link_tls(&self, tls: Arc<ServerConfig>) {
+        self.inner.link_tls.set(tls);
     }
 
     /// Whether it drains: see [`Gateway::serve`].
@@ -344,7 +378,7 @@ impl Gateway {
             }
             other => other,
         };
-        let tls = Arc::clone(&self.inner.config.client_tls);
+        let tls = self.inner.client_tls.get();
         let accepted = async { greeted?.accept(tls, limits.tls_handshake).await };
         let stream = match accepted.await {
             Ok(stream) => stream,

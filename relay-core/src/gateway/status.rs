@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::link::{DrainReport, LinkStats};
-use crate::transport::{Instance, Rung};
+use crate::transport::{Certificate, Instance, Rung};
 
 use super::history::EndedLink;
 use super::registry::Entry;
@@ -42,6 +42,8 @@ pub struct LinkStatus {
     pub software: String,
     /// How it reached this instance.
     pub rung: Rung,
+    /// What its connection point has shown when it came up.
+    pub certificate: Arc<Certificate>,
     /// Whether it takes no new requests: it is drained, or another has taken its place.
     pub is_draining: bool,
     /// When it came up.
@@ -60,6 +62,7 @@ impl LinkStatus {
             place: entry.place(),
             software: entry.link.peer().map(|hello| hello.software.clone()).unwrap_or_default(),
             rung: entry.rung,
+            certificate: Arc::clone(&entry.certificate),
             is_draining: !entry.link.is_open(),
             since: entry.since.into_std(),
             in_flight: entry.in_flight(),

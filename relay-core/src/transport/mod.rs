@@ -6,22 +6,28 @@
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
 //! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`Network`] and [`dial_through`].
 
+mod certificate;
+mod in_force;
 mod ladder;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
 mod ports;
 mod proxy;
+mod revocation;
 mod socket;
 mod tcp;
 mod tls;
 mod upgrade;
 
+pub use certificate::{AcceptedLink, Certificate, CertificateError, Fingerprint, Uses, Validity};
+pub use in_force::InForce;
 pub use ladder::{Ladder, Misstep, Rung};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
 pub use proxy::{
     Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,
     ProxyCredentials, ProxyError, ProxyUrlError, WebProxy, connect_through, dial_through,
 };
+pub use revocation::{RevocationList, Revoked};
 pub use socket::{Network, Socket};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{

@@ -19,6 +19,9 @@ use super::world::SERVICE;
 const PKCS8_ED25519: [u8; 16] =
     [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
+/// The names of all connection points of a world: they share a certificate.
+const CONNECTION_POINTS: [&str; 3] = ["cp-0", "cp-1", "cp-2"];
+
 /// A site's identities.
 pub(crate) struct Site {
     pub(crate) gateway: Identity,
@@ -44,8 +47,11 @@ impl Site {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.serial_number = Some(SerialNumber::from(vec![number]));
         let authority = CertifiedIssuer::self_signed(params, key(number)).unwrap();
-        let issue = |number: u8, name: &str, purpose| {
-            let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let issue = |number: u8, names: &[&str], purpose| {
+            let mut params = CertificateParams::new(
+                names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>(),
+            )
+            .unwrap();
             params.extended_key_usages = vec![purpose];
             params.serial_number = Some(SerialNumber::from(vec![number]));
             let key = key(number);
@@ -54,8 +60,12 @@ impl Site {
             Identity::new(vec![certificate.der().clone()], key.into())
         };
         Self {
-            gateway: issue(number + 1, SERVICE, ExtendedKeyUsagePurpose::ServerAuth),
-            connection_point: issue(number + 2, "cp", ExtendedKeyUsagePurpose::ClientAuth),
+            gateway: issue(number + 1, &[SERVICE], ExtendedKeyUsagePurpose::ServerAuth),
+            connection_point: issue(
+                number + 2,
+                &CONNECTION_POINTS,
+                ExtendedKeyUsagePurpose::ClientAuth,
+            ),
             authority: authority.der().clone(),
         }
     }

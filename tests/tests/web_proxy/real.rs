@@ -77,7 +77,7 @@ async fn a_proxy_is_asked(program: Program) {
 async fn a_link_works(stream: TcpStream, gateway: &Listener) {
     let ca = SiteCa::new();
     let server = link_server_config(&ca.server(HOST), &ca.anchors()).unwrap();
-    let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+    let client = link_client_config(&ca.connection_point("cp-1"), &ca.anchors()).unwrap();
     let accept = async {
         let (stream, _) = gateway.accept(Purpose::Link).await;
         accept_link(stream, server, LONG).await.unwrap()

@@ -110,7 +110,7 @@ impl Site {
         });
     }
 
-    /// A second connection point, which is as the first but for its name.
+    /// A second connection point, which is as the first but for its name and certificate.
     pub(crate) fn add_connection_point(&self) {
         let (first, second) =
             (self.home.join("connection-point"), self.home.join("connection-point-2"));
@@ -119,6 +119,13 @@ impl Site {
             let file = file.unwrap();
             fs::copy(file.path(), second.join(file.file_name())).unwrap();
         }
+        let issued = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(["pki", "issue", "--ca", "site-ca", "--out", "connection-point-2", "--force"])
+            .args(["--connection-point", "connection-point-2"])
+            .current_dir(&self.home)
+            .output()
+            .unwrap();
+        assert!(issued.status.success(), "{}", String::from_utf8_lossy(&issued.stderr));
         self.edit("connection-point-2/connection-point.toml", |text| {
             let text = text.replace("\"connection-point-1\"", "\"connection-point-2\"");
             text.replace("127.0.0.1:10180", "127.0.0.1:10190")
@@ -131,7 +138,7 @@ impl Site {
         Role::start(&self.home, &["connection-point", "--config", &file])
     }
 
-    fn edit(&self, file: &str, change: impl FnOnce(String) -> String) {
+    pub(crate) fn edit(&self, file: &str, change: impl FnOnce(String) -> String) {
         let file = self.home.join(file);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(file, change(text)).unwrap();

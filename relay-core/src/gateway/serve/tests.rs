@@ -22,7 +22,9 @@ use crate::mux::HeadKind;
 use crate::mux::{Config, Side, StreamCode};
 use crate::policy::{Access, Endpoint, EndpointKind};
 use crate::settings::SettingsDocument;
-use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
+use crate::transport::{
+    Certificate, Identity, Instance, TrustAnchors, client_edge_config, link_server_config,
+};
 
 const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
 const LONG: Duration = Duration::from_mins(10);
@@ -65,6 +67,7 @@ fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
         start: Start::default(),
         link: link.clone(),
         rung: Rung::TcpTls,
+        certificate: Arc::new(Certificate::nobodys()),
         superseded: Arc::default(),
     };
     gateway.inner.relay.registry.register(arrival).unwrap()
