@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use relay_core::transport::{
-    Listener, Purpose, accept_link, link_client_config, link_server_config, secure_link,
+    Listener, Purpose, Socket, accept_link, link_client_config, link_server_config, secure_link,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -87,7 +87,7 @@ impl Pipes {
         dialled.set_nodelay(true).expect("the socket is connected");
         let writes = Writes::default();
         let accepted = Counted { socket: accepted, writes: writes.clone() };
-        let dialled = Counted { socket: dialled, writes: writes.clone() };
+        let dialled = Counted { socket: dialled.into(), writes: writes.clone() };
         if carrier == Carrier::Plain {
             return Self { accepted: Box::new(accepted), dialled: Box::new(dialled), writes };
         }
@@ -108,7 +108,7 @@ impl Pipes {
 
 /// A socket that counts what is written to it by call, whoever writes: the same small cost for all.
 struct Counted {
-    socket: TcpStream,
+    socket: Socket,
     writes: Writes,
 }
 

@@ -9,6 +9,9 @@ use rustls::pki_types::PrivatePkcs8KeyDer;
 /// The name in every server certificate.
 pub const HOST: &str = "localhost";
 
+/// The name in every certificate of a connection point.
+pub const CONNECTION_POINT: &str = "bench-cp";
+
 /// A certification authority with an ECDSA P-256 key.
 #[derive(Debug)]
 pub struct SiteCa {
@@ -31,12 +34,12 @@ impl SiteCa {
 
     /// The identity of a server named [`HOST`].
     pub fn server(&self) -> Identity {
-        self.issue(ExtendedKeyUsagePurpose::ServerAuth)
+        self.issue(HOST, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// The identity with which a connection point proves itself on a link.
     pub fn link_client(&self) -> Identity {
-        self.issue(ExtendedKeyUsagePurpose::ClientAuth)
+        self.issue(CONNECTION_POINT, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     /// The authority as the only trust anchor.
@@ -48,8 +51,8 @@ impl SiteCa {
         TrustAnchors::new([self.issuer.der().clone()]).expect("the authority is a certificate")
     }
 
-    fn issue(&self, purpose: ExtendedKeyUsagePurpose) -> Identity {
-        let params = CertificateParams::new([HOST.to_owned()]);
+    fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Identity {
+        let params = CertificateParams::new([name.to_owned()]);
         let mut params = params.expect("the name is a constant that a certificate can carry");
         params.extended_key_usages = vec![purpose];
         let key = KeyPair::generate().expect("the platform gives randomness");

@@ -22,9 +22,9 @@ use relay_core::connection_point::{
     SiteEndpoint,
 };
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
-use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use relay_core::policy::{Access, Endpoint, EndpointKind};
 use relay_core::transport::{
-    Instance, Listener, backend_client_config, client_edge_config, link_client_config,
+    Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
     link_server_config,
 };
 use rustls::ClientConfig;
@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::load::take_turn;
-use crate::pki::{HOST, SiteCa};
+use crate::pki::{CONNECTION_POINT, HOST, SiteCa};
 use crate::{CHUNK_OCTETS, payload};
 
 /// Role id of the management point; the size of number that real sites have.
@@ -90,7 +90,7 @@ impl Relay {
         let connection_point = connection_point(&ca, links_at, backend);
         let running = connection_point.run(std::future::pending());
         tasks.spawn(async move { _ = running.await });
-        while gateway.links() == 0 {
+        while gateway.settings().sites.is_empty() {
             tokio::time::sleep(LOOK).await;
         }
         let client_tls = backend_client_config(&ca.anchors());
@@ -277,13 +277,12 @@ fn endpoint() -> Endpoint {
 }
 
 fn gateway(ca: &SiteCa) -> Gateway {
-    let endpoints = EndpointMap::new(vec![endpoint()]).expect("one endpoint has no double");
     let client_tls = client_edge_config(&ca.server()).expect("the identity was made for this");
     let link_tls = link_server_config(&ca.server(), &ca.anchors());
     Gateway::new(GatewayConfig {
         service: HOST.to_owned(),
         instance: Instance::FIRST,
-        endpoints: Arc::new(endpoints),
+        initial: Vec::new(),
         client_tls,
         link_tls: link_tls.expect("the identity was made for this"),
         balance: Balance::default(),
@@ -295,7 +294,9 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
     let link_tls = link_client_config(&ca.link_client(), &ca.anchors());
     let url = format!("http://{backend}").parse().expect("an address makes a URL");
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
-        name: "bench-cp".to_owned(),
+        name: CONNECTION_POINT.to_owned(),
+        site: "bench".to_owned(),
+        settings_version: 1,
         gateways: vec![GatewayAddress {
             instance: Instance::FIRST,
             host: links.ip().to_string(),
@@ -313,6 +314,7 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
         }],
         limits: ConnectionPointLimits::default(),
         web_proxy: None,
+        network: Network::default(),
     });
     connection_point.expect("one endpoint has no double")
 }

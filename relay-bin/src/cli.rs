@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, init, run};
+use crate::{admin, demo, init, pki, run};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -25,6 +25,8 @@ Examples:
   Run it, each in its own terminal:
     relay gateway --config site/gateway-1/gateway.toml
     relay connection-point --config site/connection-point/connection-point.toml
+  See its links:
+    relay status --config site/connection-point/connection-point.toml
 
 Exit status:
   0   done, or stopped cleanly
@@ -40,12 +42,21 @@ pub(crate) enum Command {
     Demo(demo::Args),
     /// Write a ready-to-run site: certificates and commented configurations.
     Init(init::Args),
+    /// Issue, renew, revoke and show the certificates of a site.
+    #[command(subcommand, after_help = pki::EXAMPLES)]
+    Pki(pki::Command),
     /// Run one gateway instance.
     #[command(after_help = run::GATEWAY_EXAMPLES)]
     Gateway(run::Args),
     /// Run a connection point.
     #[command(after_help = run::CONNECTION_POINT_EXAMPLES)]
     ConnectionPoint(run::Args),
+    /// Show the links of a role that runs on this machine.
+    #[command(after_help = admin::STATUS_EXAMPLES)]
+    Status(admin::StatusArgs),
+    /// Drain a role that runs on this machine, or one of its links.
+    #[command(after_help = admin::DRAIN_EXAMPLES)]
+    Drain(admin::DrainArgs),
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! administrator, exit codes. Everything that a request meets is in `relay-core`. Read
 //! [`cli::Command`] and [`exit::Failure`] first.
 
+mod admin;
 mod cli;
 mod console;
 mod demo;
@@ -21,8 +22,11 @@ fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Demo(args) => return demo::main(args),
         cli::Command::Init(args) => init::run(&args),
+        cli::Command::Pki(command) => pki::run(&command),
         cli::Command::Gateway(args) => run::gateway(&args),
         cli::Command::ConnectionPoint(args) => run::connection_point(&args),
+        cli::Command::Status(args) => admin::show_status(&args),
+        cli::Command::Drain(args) => admin::drain(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -93,20 +93,23 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   service   localhost, instance 1
   clients   https://127.0.0.1:8443
   links     127.0.0.1:10140
-  endpoint  mp: management point, role id 72057594037927937
+  admin     http://127.0.0.1:10181
 "
     );
-    assert!(err.starts_with("warning: endpoint `mp` lets anybody on the internet in"), "{err}");
+    assert_eq!(err, "");
 
     let mut connection_point = home.connection_point();
     connection_point.arg("--check");
-    let (out, _) = run(connection_point, 0);
+    let (out, err) = run(connection_point, 0);
+    assert!(err.starts_with("warning: endpoint `mp` lets anybody on the internet in"), "{err}");
     assert_eq!(
         out,
         "site/connection-point/connection-point.toml can be used
   name      connection-point-1
+  site      default
   gateway   instance 1 at 127.0.0.1 port 10140, then https 8443 as gateway-1.localhost
   gateway   instance 2 at 127.0.0.1 port 10141, then https 8444 as gateway-2.localhost
+  admin     http://127.0.0.1:10180
   endpoint  mp: management point, role id 72057594037927937, to http://127.0.0.1:8080/
 "
     );
@@ -147,14 +150,14 @@ fn every_option_of_init_yields_a_site_that_passes() {
     gateway.args(["gateway", "--check", "-c", "site/gateway-16/gateway.toml"]);
     let (out, _) = run(gateway, 0);
     assert!(out.contains("links     0.0.0.0:20015\n"), "{out}");
-    assert!(out.contains(&format!("sup: software update point, role id {id}\n")), "{out}");
     let mut connection_point = home.connection_point();
     connection_point.arg("--check");
     let (out, _) = run(connection_point, 0);
     let ways = "port 20015, then https 10139";
     let line = format!("instance 16 at relay.example {ways} as gateway-16.relay.example\n");
     assert!(out.contains(&line), "{out}");
-    assert!(out.contains("to https://sup.corp.example:8531/\n"), "{out}");
+    let endpoint = format!("sup: software update point, role id {id}, to");
+    assert!(out.contains(&format!("{endpoint} https://sup.corp.example:8531/\n")), "{out}");
 }
 
 #[test]
@@ -189,7 +192,11 @@ fn each_commented_line_of_a_fresh_site_is_right_when_the_comment_sign_goes() {
             })
             .collect::<Vec<_>>()
             .join("\n");
-        assert!(live.contains("\ndrain_seconds = ") && live.contains("\npaths = ["), "{live}");
+        assert!(live.contains("\ndrain_seconds = "), "{live}");
+        let publishes = file == CONNECTION_POINT_FILE;
+        for line in ["\npaths = [", "\nsite = \"", "\nversion = "] {
+            assert_eq!(live.contains(line), publishes, "{line}: {live}");
+        }
         fs::write(home.path(file), live).unwrap();
     }
     home.gateway().arg("--check").assert().success();
@@ -351,7 +358,12 @@ fn a_configuration_that_is_not_there_ends_with_78() {
 fn a_port_in_use_ends_with_78_at_the_line_that_asks_for_it() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    for (old, whom) in [("127.0.0.1:8443", "clients"), ("127.0.0.1:10140", "links")] {
+    let listeners = [
+        ("127.0.0.1:8443", "clients"),
+        ("127.0.0.1:10140", "links"),
+        ("127.0.0.1:10181", "an administrator"),
+    ];
+    for (old, whom) in listeners {
         let home = Home::with_site(&[]);
         home.edit(GATEWAY_FILE, old, &address.to_string());
         // The other listener takes any port, so that only this one can fail.
@@ -456,13 +468,13 @@ mod stopping {
             let home = Home::with_site(&[]);
             home.edit(GATEWAY_FILE, "127.0.0.1:8443", "127.0.0.1:0");
             home.edit(GATEWAY_FILE, "127.0.0.1:10140", "127.0.0.1:0");
+            home.edit(GATEWAY_FILE, "127.0.0.1:10181", "127.0.0.1:0");
             let (gateway, ready) = Running::start(&home, &["gateway", "--config", GATEWAY_FILE]);
             let prefix = "ready: instance 1 of localhost, clients on https://127.0.0.1:";
             assert!(ready.starts_with(prefix), "{ready}");
             gateway.signal(signal);
             let (out, err, status) = gateway.end();
             assert!(out.starts_with("stopped: "), "{out}\n{err}");
-            assert!(err.contains("endpoint `mp` lets anybody on the internet in"), "{err}");
             assert_eq!(status, Some(0), "{err}");
         }
     }
@@ -471,15 +483,17 @@ mod stopping {
     fn a_connection_point_without_a_gateway_stops_cleanly() {
         let home = Home::with_site(&[]);
         let file = super::CONNECTION_POINT_FILE;
+        home.edit(file, "127.0.0.1:10180", "127.0.0.1:0");
         let line = ["connection-point", "--config", file, "--log-format", "json"];
         let (connection_point, ready) = Running::start(&home, &line);
-        let expected =
-            "ready: connection point `connection-point-1`, dialling 1 gateway instance(s)\n";
-        assert_eq!(ready, expected);
+        let expected = "ready: connection point `connection-point-1`, dialling 1 gateway \
+                        instance(s), admin on http://127.0.0.1:";
+        assert!(ready.starts_with(expected), "{ready}");
         connection_point.signal("TERM");
         let (out, err, status) = connection_point.end();
         assert!(out.starts_with("stopped: "), "{out}\n{err}");
         assert!(err.lines().all(|line| line.starts_with('{') && line.ends_with('}')), "{err}");
+        assert!(err.contains("endpoint `mp` lets anybody on the internet in"), "{err}");
         assert_eq!(status, Some(0), "{err}");
     }
 }

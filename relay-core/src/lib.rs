@@ -11,11 +11,14 @@
 //!
 //! `net` (default) adds everything that touches a socket, a task or a clock. Without it [`mux`],
 //! [`exchange`], [`policy`] and [`balance`] build alone, with no runtime in their dependency tree.
+//! `settings` adds the room of that name, which needs none either.
 
 pub mod balance;
 pub mod exchange;
 pub mod mux;
 pub mod policy;
+#[cfg(feature = "settings")]
+pub mod settings;
 
 #[cfg(feature = "net")]
 pub mod body;

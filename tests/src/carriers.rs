@@ -51,7 +51,7 @@ struct End {
 static CONFIGS: LazyLock<(Arc<ServerConfig>, Arc<ClientConfig>)> = LazyLock::new(|| {
     let ca = SiteCa::new();
     let listener = link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
-    let dialer = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+    let dialer = link_client_config(&ca.connection_point("cp-1"), &ca.anchors()).unwrap();
     (listener, dialer)
 });
 

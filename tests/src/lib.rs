@@ -14,5 +14,6 @@ pub mod logs;
 pub mod pki;
 pub mod quic;
 pub mod roles;
+pub mod running;
 pub mod seeds;
 pub mod site;

@@ -7,13 +7,20 @@
 )]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+    date_time_ymd,
 };
-use relay_core::transport::{Identity, TrustAnchors};
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use relay_core::mux::Side;
+use relay_core::transport::{Certificate, Identity, TrustAnchors};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
+
+/// Authorities made so far.
+static AUTHORITIES: AtomicUsize = AtomicUsize::new(0);
 
 /// A certification authority. Two of them trust nothing of each other.
 #[derive(Debug)]
@@ -29,6 +36,10 @@ impl SiteCa {
     /// A new authority.
     pub fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // Of each authority another, as with real ones: lists of what was taken back are matched
+        // to authorities by name.
+        let number = AUTHORITIES.fetch_add(1, Ordering::Relaxed);
+        params.distinguished_name.push(DnType::CommonName, format!("site {number}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
@@ -38,18 +49,64 @@ impl SiteCa {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
-    /// A certificate for a connection point, and for nothing else.
-    pub fn connection_point(&self) -> Identity {
-        self.issue("connection-point", ExtendedKeyUsagePurpose::ClientAuth)
+    /// A certificate for a connection point named `name`, and for nothing else.
+    pub fn connection_point(&self, name: &str) -> Identity {
+        self.issue(name, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Identity {
+        self.issue_from(name, purpose, |_| ())
+    }
+
+    fn issue_from(
+        &self,
+        name: &str,
+        purpose: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        change(&mut params);
         params.extended_key_usages = vec![purpose];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         Identity::new(vec![certificate.der().clone()], key.into())
+    }
+
+    /// As [`SiteCa::server`] or [`SiteCa::connection_point`], but valid in these years alone.
+    pub fn in_years(&self, years: std::ops::Range<i32>, side: Side, name: &str) -> Identity {
+        let purpose = match side {
+            Side::Listener => ExtendedKeyUsagePurpose::ServerAuth,
+            Side::Dialer => ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        self.issue_from(name, purpose, |params| {
+            params.not_before = date_time_ymd(years.start, 1, 1);
+            params.not_after = date_time_ymd(years.end, 1, 1);
+        })
+    }
+
+    /// A list of what was taken back, signed by this authority, that holds until a year begins.
+    pub fn revoke(
+        &self,
+        taken_back: &[&Identity],
+        until_year: i32,
+    ) -> CertificateRevocationListDer<'static> {
+        let entry = |identity: &&Identity| RevokedCertParams {
+            serial_number: Certificate::of_chain(identity.chain()).unwrap().serial.into(),
+            revocation_time: date_time_ymd(1999, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2000, 1, 1),
+            next_update: date_time_ymd(until_year, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: taken_back.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().into()
     }
 
     /// This authority as the only one that is trusted.

@@ -45,9 +45,9 @@ pub fn config(accept_streams_max: u32) -> Config {
 pub async fn connections() -> [Connection; 2] {
     let ca = SiteCa::new();
     let server = link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
-    let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
-    let listener = QuicListener::bind(ANY, server).unwrap();
-    let accept = async { listener.accept().await.accept(HANDSHAKE).await };
+    let client = link_client_config(&ca.connection_point("cp"), &ca.anchors()).unwrap();
+    let listener = QuicListener::bind(ANY, Arc::clone(&server)).unwrap();
+    let accept = async { listener.accept().await.accept(server, HANDSHAKE).await };
     let dial = dial_quic("127.0.0.1", listener.local_addr().port(), NAME, Arc::clone(&client));
     let (accepted, dialled) = tokio::join!(accept, dial);
     [accepted.unwrap(), dialled.unwrap()]

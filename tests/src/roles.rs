@@ -8,23 +8,27 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use http::Uri;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, Uri};
 use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     LinkEnded, SiteEndpoint,
 };
+use relay_core::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, RequestHead};
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, LinkRefused};
-use relay_core::link::{self, DrainReport, Link};
+use relay_core::link::{self, DrainReport, End, Link, RecvStream, SendStream};
 use relay_core::mux::{Config, LinkError, Side};
-use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use relay_core::policy::{Access, Endpoint, EndpointKind};
+use relay_core::settings::SettingsDocument;
 use relay_core::transport::{
-    Instance, WebProxy, accept_link, backend_client_config, client_edge_config, link_client_config,
-    link_server_config, secure_link,
+    Instance, Network, TrustAnchors, WebProxy, accept_link, backend_client_config,
+    client_edge_config, link_client_config, link_server_config, secure_link,
 };
+use rustls::pki_types::CertificateRevocationListDer;
 use tokio::io::DuplexStream;
 use tokio::task::JoinHandle;
 
@@ -32,6 +36,11 @@ use crate::pki::SiteCa;
 
 /// The service's name.
 pub const SERVICE: &str = "relay.test";
+
+/// The site of connection points.
+pub const SITE: &str = "default";
+/// The name of a connection point that is in a test's hands.
+pub const ROGUE: &str = "rogue";
 
 /// Role id of the management point that [`House::before`] publishes.
 pub const ROLE: u64 = 7;
@@ -65,8 +74,14 @@ pub fn target(path: &str) -> String {
 pub struct House {
     /// The site's authority.
     pub ca: SiteCa,
+    /// What the authority has taken back; `None` if nobody asks.
+    pub revoked: Option<CertificateRevocationListDer<'static>>,
     /// What is published, and the address behind it.
     pub endpoint: (Endpoint, SocketAddr),
+    /// The site of connection points, and the version of its settings.
+    pub settings: (String, u64),
+    /// What gateways know from their start.
+    pub initial: Vec<SettingsDocument>,
     /// How gateways pick a link.
     pub balance: Balance,
     /// Limits of gateways.
@@ -96,7 +111,10 @@ impl House {
         connection_point_limits.links_per_instance = 1;
         Self {
             ca: SiteCa::new(),
+            revoked: None,
             endpoint: (endpoint, backend),
+            settings: (SITE.to_owned(), 1),
+            initial: Vec::new(),
             balance: Balance::default(),
             gateway_limits: GatewayLimits::default(),
             connection_point_limits,
@@ -105,15 +123,20 @@ impl House {
         }
     }
 
+    /// Whom both sides of a link trust.
+    fn anchors(&self) -> TrustAnchors {
+        self.ca.anchors().with_revoked(self.revoked.clone())
+    }
+
     /// A gateway instance.
     pub fn gateway(&self, instance: u64) -> Gateway {
         let identity = self.ca.server(SERVICE);
         Gateway::new(GatewayConfig {
             service: SERVICE.to_owned(),
             instance: Instance::new(instance).unwrap(),
-            endpoints: Arc::new(EndpointMap::new(vec![self.endpoint.0.clone()]).unwrap()),
+            initial: self.initial.clone(),
             client_tls: client_edge_config(&identity).unwrap(),
-            link_tls: link_server_config(&identity, &self.ca.anchors()).unwrap(),
+            link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
             balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })
@@ -121,19 +144,34 @@ impl House {
 
     /// A connection point that [`ConnectionPoint::run`] has dial `gateways`.
     pub fn connection_point(&self, gateways: Vec<GatewayAddress>) -> ConnectionPoint {
-        let url = Uri::try_from(format!("http://{}", self.endpoint.1)).unwrap();
-        let backend = BackendConfig { url, tls: None };
-        let identity = self.ca.connection_point();
+        let name = format!("cp-{}", self.points.fetch_add(1, Ordering::Relaxed) + 1);
+        let identity = self.ca.connection_point(&name);
         ConnectionPoint::new(ConnectionPointConfig {
-            name: format!("cp-{}", self.points.fetch_add(1, Ordering::Relaxed) + 1),
+            name,
+            site: self.settings.0.clone(),
+            settings_version: self.settings.1,
             gateways,
-            link_tls: link_client_config(&identity, &self.ca.anchors()).unwrap(),
+            link_tls: link_client_config(&identity, &self.anchors()).unwrap(),
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
-            endpoints: vec![SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }],
+            endpoints: vec![self.site_endpoint()],
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),
+            network: Network::default(),
         })
         .unwrap()
+    }
+
+    /// What is published, and where it leads.
+    pub fn site_endpoint(&self) -> SiteEndpoint {
+        let url = Uri::try_from(format!("http://{}", self.endpoint.1)).unwrap();
+        let backend = BackendConfig { url, tls: None };
+        SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }
+    }
+
+    /// What connection points publish.
+    pub fn document(&self) -> SettingsDocument {
+        let (site, version) = self.settings.clone();
+        SettingsDocument { site, version, endpoints: vec![self.endpoint.0.clone()] }
     }
 
     /// Both roles and a link between them.
@@ -143,12 +181,30 @@ impl House {
         (gateway, joined)
     }
 
-    /// A link to `gateway` whose far end is in the test's hands.
+    /// A link to `gateway` whose far end is in the test's hands, and which has published the
+    /// house's settings.
     pub async fn rogue_connection_point(&self, gateway: &Gateway, config: Config) -> Rogue {
+        let rogue = self.silent_connection_point(gateway, config).await;
+        let answer = publish(&rogue.link, self.document().encode().unwrap()).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        rogue
+    }
+
+    /// A link to `gateway` whose far end is in the test's hands, and which has published nothing.
+    /// It says that it stands in the house's site unless `config` names another. It has a
+    /// certificate in the name that `config` gives it, [`ROGUE`] if none.
+    pub async fn silent_connection_point(&self, gateway: &Gateway, mut config: Config) -> Rogue {
+        if config.site.is_empty() {
+            config.site.clone_from(&self.settings.0);
+        }
+        if config.name.is_empty() {
+            ROGUE.clone_into(&mut config.name);
+        }
         let before = gateway.links();
         let (near, far) = tokio::io::duplex(PIPE);
         tokio::spawn(serve_link(gateway.clone(), near));
-        let tls = link_client_config(&self.ca.connection_point(), &self.ca.anchors()).unwrap();
+        let identity = self.ca.connection_point(&config.name);
+        let tls = link_client_config(&identity, &self.ca.anchors()).unwrap();
         let stream = secure_link(far, SERVICE, tls).await.unwrap();
         let (link, driver) = link::new(stream, Side::Dialer, config).unwrap();
         let driver = tokio::spawn(driver);
@@ -219,14 +275,56 @@ async fn serve_link(gateway: Gateway, pipe: DuplexStream) -> Result<(), LinkRefu
     gateway.serve_link(pipe).await
 }
 
-/// Links two roles in memory and waits until the link is up.
+/// Whether `gateway` knows of any site what it publishes.
+pub fn has_settings(gateway: &Gateway) -> bool {
+    gateway.settings().sites.iter().any(|site| site.applied.is_some())
+}
+
+/// Sends `document` over a link as a connection point does. Returns the head of the answer.
+pub async fn publish(link: &Link, document: impl Into<Bytes>) -> AnswerHead {
+    tell(link, Method::PUT, "/relay/settings", document).await
+}
+
+/// Has a whole exchange over a link from the site's side. Returns the head of the answer.
+pub async fn tell(
+    link: &Link,
+    method: Method,
+    target: &'static str,
+    body: impl Into<Bytes>,
+) -> AnswerHead {
+    let (mut send, recv) = begin_telling(link, method, target).await;
+    // Whoever refuses it early wants no more of it.
+    if send.write_chunk(body.into()).await.is_ok() {
+        let _ = send.finish();
+    }
+    told(recv).await
+}
+
+/// Begins an exchange over a link from the site's side.
+pub async fn begin_telling(
+    link: &Link,
+    method: Method,
+    target: &'static str,
+) -> (SendStream, RecvStream) {
+    let target = PathAndQuery::from_static(target);
+    let assertions = Assertions::new(MessageId([7; 16]));
+    let head = RequestHead { method, target, headers: HeaderMap::new(), assertions };
+    link.open(head.encode(&HeadLimits::default()).unwrap(), End::More).await.unwrap()
+}
+
+/// The head of what a gateway answers.
+pub async fn told(mut recv: RecvStream) -> AnswerHead {
+    AnswerHead::decode(recv.head().await.unwrap().block, &HeadLimits::default()).unwrap()
+}
+
+/// Links two roles in memory and waits until the link is up and the gateway has settings.
 pub async fn join(gateway: &Gateway, connection_point: &ConnectionPoint) -> Joined {
     let before = gateway.links();
     let (near, far) = tokio::io::duplex(PIPE);
     let at_gateway = tokio::spawn(serve_link(gateway.clone(), near));
     let connection_point = connection_point.clone();
-    let at_site =
-        tokio::spawn(async move { connection_point.serve_link(far, &address(1, 0)).await });
-    until(|| gateway.links() > before).await;
+    let to = address(gateway.status().instance.number().into(), 0);
+    let at_site = tokio::spawn(async move { connection_point.serve_link(far, &to).await });
+    until(|| gateway.links() > before && has_settings(gateway)).await;
     Joined { at_gateway, at_site }
 }

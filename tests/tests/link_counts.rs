@@ -171,7 +171,7 @@ impl Counts {
         let traffic = [Arc::clone(&near.traffic), Arc::clone(&far.traffic)];
         let ca = SiteCa::new();
         let server = link_server_config(&ca.server(SERVICE), &ca.anchors()).unwrap();
-        let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+        let client = link_client_config(&ca.connection_point("cp-1"), &ca.anchors()).unwrap();
         let accepted = accept_link(near, server, LIMIT);
         let (near, far) = tokio::join!(accepted, secure_link(far, SERVICE, client));
         Self::over(near.unwrap(), far.unwrap(), traffic, [gateway, site]).await

@@ -255,9 +255,9 @@ async fn handshake(
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 ) -> (Result<Connection, ConnectError>, Result<ConnectionError, ConnectError>) {
-    let listener = QuicListener::bind(ANY, server).unwrap();
+    let listener = QuicListener::bind(ANY, Arc::clone(&server)).unwrap();
     let port = listener.local_addr().port();
-    let accept = async { listener.accept().await.accept(HANDSHAKE).await };
+    let accept = async { listener.accept().await.accept(server, HANDSHAKE).await };
     let dial = async {
         // In TLS 1.3 the dialer hears only later that it was refused.
         let connection = dial_quic("127.0.0.1", port, NAME, client).await?;
@@ -273,14 +273,14 @@ async fn who_has_no_certificate_of_the_site_is_refused_and_told_why() {
         let (ca, foreign) = (SiteCa::new(), SiteCa::new());
         let server = || link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
         let nobody = ca.client_tls(LINK_ALPN);
-        let stranger = link_client_config(&foreign.connection_point(), &ca.anchors()).unwrap();
+        let stranger = link_client_config(&foreign.connection_point("cp"), &ca.anchors()).unwrap();
         for client in [nobody, stranger] {
             let (at_gateway, at_dialer) = handshake(server(), client).await;
             assert!(matches!(at_gateway, Err(ConnectError::Quic(_))), "{at_gateway:?}");
             let why = at_dialer.unwrap();
             assert!(matches!(why, ConnectionError::ConnectionClosed(_)), "{why:?}");
         }
-        let doubter = link_client_config(&ca.connection_point(), &foreign.anchors()).unwrap();
+        let doubter = link_client_config(&ca.connection_point("cp"), &foreign.anchors()).unwrap();
         let (at_gateway, at_dialer) = handshake(server(), doubter).await;
         assert!(at_gateway.is_err() && matches!(at_dialer, Err(ConnectError::Quic(_))));
     })
@@ -293,7 +293,7 @@ async fn who_speaks_another_protocol_is_refused() {
     within(async {
         let ca = SiteCa::new();
         let server = link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
-        let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+        let client = link_client_config(&ca.connection_point("cp"), &ca.anchors()).unwrap();
         let mut other = (*client).clone();
         other.alpn_protocols = vec![b"h3".to_vec()];
         let (at_gateway, at_dialer) = handshake(Arc::clone(&server), Arc::new(other)).await;
@@ -334,8 +334,8 @@ async fn a_peer_that_is_asked_back_shows_its_address_and_comes_again() {
     within(async {
         let ca = SiteCa::new();
         let server = link_server_config(&ca.server(NAME), &ca.anchors()).unwrap();
-        let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
-        let listener = QuicListener::bind(ANY, server).unwrap();
+        let client = link_client_config(&ca.connection_point("cp"), &ca.anchors()).unwrap();
+        let listener = QuicListener::bind(ANY, Arc::clone(&server)).unwrap();
         let port = listener.local_addr().port();
         let accept = async {
             let first = listener.accept().await;
@@ -345,7 +345,7 @@ async fn a_peer_that_is_asked_back_shows_its_address_and_comes_again() {
             let again = listener.accept().await;
             assert!(again.is_validated());
             assert_eq!(again.from(), from);
-            again.accept(HANDSHAKE).await
+            again.accept(server, HANDSHAKE).await
         };
         let dial = dial_quic("127.0.0.1", port, NAME, client);
         let (accepted, dialled) = tokio::join!(accept, dial);

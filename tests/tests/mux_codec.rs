@@ -121,12 +121,13 @@ proptest! {
         epoch in any::<u64>(),
         name in "[a-zA-Z0-9 äß→-]{0,30}",
         software in "[ -~]{0,128}",
+        site in "[a-zA-Z0-9 äß→-]{0,20}",
     ) {
         let (stream_window, payload_max, head_max) = sizes;
         let keep_alive = Duration::from_millis(keep_alive.into());
         let hello = Hello {
             stream_window, payload_max, head_max, streams, keep_alive, link, instance, name, epoch,
-            software,
+            software, site,
         };
         for side in [Side::Dialer, Side::Listener] {
             let octets = hello.encode(side);

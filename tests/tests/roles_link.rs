@@ -15,7 +15,7 @@ use relay_tests::client::{Client, Http, bare, tls, with_body};
 use relay_tests::logs::Logs;
 use relay_tests::mux::frames;
 use relay_tests::pki::SiteCa;
-use relay_tests::roles::{House, PIPE, SERVICE, address, target, until, within};
+use relay_tests::roles::{House, PIPE, ROGUE, SERVICE, SITE, address, target, until, within};
 use relay_tests::site::{Backend, fed, nobody, octets};
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -34,10 +34,11 @@ fn link_pipe(gateway: &Gateway) -> (DuplexStream, Served) {
     (far, tokio::spawn(async move { gateway.serve_link(near).await }))
 }
 
-/// A connection to the link port with the site's own certificate, before any octet of the protocol.
+/// A connection to the link port with a certificate of the site in the name of [`ROGUE`], before
+/// any octet of the protocol.
 async fn secured(house: &House, gateway: &Gateway) -> (TlsStream<DuplexStream>, Served) {
     let (pipe, served) = link_pipe(gateway);
-    let tls = link_client_config(&house.ca.connection_point(), &house.ca.anchors()).unwrap();
+    let tls = shows(&house.ca.connection_point(ROGUE), house);
     (secure_link(pipe, SERVICE, tls).await.unwrap(), served)
 }
 
@@ -53,7 +54,7 @@ async fn a_peer_that_is_not_of_the_site_is_refused_before_any_frame() {
         let foreign = SiteCa::new();
         let peers = [
             ("no certificate", house.ca.client_tls(LINK_ALPN)),
-            ("a foreign certificate", shows(&foreign.connection_point(), &house)),
+            ("a foreign certificate", shows(&foreign.connection_point("cp-1"), &house)),
             ("a server's certificate", shows(&house.ca.server(SERVICE), &house)),
             ("a foreign server's certificate", shows(&foreign.server(SERVICE), &house)),
         ];
@@ -83,7 +84,7 @@ async fn a_client_of_the_edge_and_a_link_cannot_be_taken_for_each_other() {
         let gateway = house.gateway(1);
         for alpn in [&b"h2"[..], b"http/1.1"] {
             let (pipe, served) = link_pipe(&gateway);
-            let mut config = shows(&house.ca.connection_point(), &house).as_ref().clone();
+            let mut config = shows(&house.ca.connection_point("cp-1"), &house).as_ref().clone();
             config.alpn_protocols = vec![alpn.to_vec()];
             assert!(secure_link(pipe, SERVICE, Arc::new(config)).await.is_err());
             assert!(served.await.unwrap().is_err());
@@ -102,7 +103,7 @@ async fn a_connection_point_refuses_a_gateway_that_is_not_the_sites() {
         let posers = [
             ("another site's gateway", foreign.server(SERVICE), foreign.anchors()),
             ("another name", house.ca.server("other.test"), house.ca.anchors()),
-            ("a client's certificate", house.ca.connection_point(), house.ca.anchors()),
+            ("a client's certificate", house.ca.connection_point("cp-1"), house.ca.anchors()),
         ];
         for (what, identity, anchors) in posers {
             let (near, far) = tokio::io::duplex(PIPE);
@@ -112,6 +113,52 @@ async fn a_connection_point_refuses_a_gateway_that_is_not_the_sites() {
             let ended = connection_point.serve_link(far, &address(1, 0)).await.unwrap_err();
             assert!(matches!(ended, LinkEnded::Connect(ConnectError::Tls(_))), "{what}: {ended:?}");
             assert!(poser.await.unwrap().is_err(), "{what}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_name_that_the_certificate_does_not_carry_gets_no_link() {
+    within(async {
+        let house = House::before(nobody().await);
+        let gateway = house.gateway(1);
+        for (certified, claimed) in [("rogue", ""), ("rogue", "cp-1"), ("rogue.test", "rogue")] {
+            let (pipe, served) = link_pipe(&gateway);
+            let tls = shows(&house.ca.connection_point(certified), &house);
+            let stream = secure_link(pipe, SERVICE, tls).await.unwrap();
+            let config = Config { name: claimed.to_owned(), ..Config::default() };
+            let (_link, driver) = relay_core::link::new(stream, Side::Dialer, config).unwrap();
+            let (_, served) = tokio::join!(driver, served);
+            let refused = served.unwrap().unwrap_err();
+            let LinkRefused::NotItsName { claimed: said, certified: names } = &refused else {
+                panic!("{certified} as {claimed}: {refused:?}");
+            };
+            assert_eq!(said, claimed);
+            assert!(names.contains(&format!("`{certified}`")), "{names}");
+            assert_eq!(gateway.links(), 0);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_says_it_is_another_instance_gets_no_link() {
+    within(async {
+        let house = House::before(nobody().await);
+        let (wanted, other) = (house.gateway(1), house.gateway(2));
+        for (gateway, is_taken) in [(&wanted, true), (&other, false)] {
+            let connection_point = house.connection_point(Vec::new());
+            let (pipe, _served) = link_pipe(gateway);
+            let to = address(1, 0);
+            let mut serving = std::pin::pin!(connection_point.serve_link(pipe, &to));
+            let ended = tokio::select! {
+                ended = &mut serving => Some(ended.unwrap_err()),
+                () = until(|| is_taken && gateway.links() == 1) => None,
+            };
+            let Some(ended) = ended else { continue };
+            let named = matches!(ended, LinkEnded::OtherInstance { found: 2, .. });
+            assert!(!is_taken && named, "{ended:?}");
         }
     })
     .await;
@@ -127,9 +174,10 @@ fn hello(side: Side) -> Vec<u8> {
         keep_alive: std::time::Duration::from_secs(15),
         link: 1,
         instance: 0,
-        name: "rogue".to_owned(),
+        name: ROGUE.to_owned(),
         epoch: 1,
         software: "test".to_owned(),
+        site: SITE.to_owned(),
     };
     hello.encode(side)
 }
@@ -280,11 +328,13 @@ async fn a_connection_point_that_stops_waits_for_no_handshake() {
 #[tokio::test(start_paused = true)]
 async fn a_link_whose_pipe_is_full_still_says_why_it_ends() {
     within(async {
-        let house = House::before(([127, 0, 0, 1], 9).into());
+        let mut house = House::before(([127, 0, 0, 1], 9).into());
+        house.initial = vec![house.document()];
         let gateway = house.gateway(1);
         let (mut pipe, served) = secured(&house, &gateway).await;
         // Wide windows, so that only the pipe holds the gateway back.
-        let config = Config { stream_window: 1 << 20, ..Config::default() };
+        let (name, site) = (ROGUE.to_owned(), SITE.to_owned());
+        let config = Config { stream_window: 1 << 20, name, site, ..Config::default() };
         pipe.write_all(&Hello::of(&config).encode(Side::Dialer)).await.unwrap();
         pipe.flush().await.unwrap();
         until(|| gateway.links() == 1).await;

@@ -9,84 +9,16 @@ use std::time::Duration;
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use relay_core::connection_point::ConnectionPointLimits;
-use relay_core::gateway::{Gateway, Listeners};
+use relay_core::gateway::Listeners;
 use relay_core::link::DrainReport;
 use relay_core::transport::Listener;
 use relay_tests::client::{Client, Http, bare, with_body};
-use relay_tests::roles::{House, address, target, until, within};
+use relay_tests::roles::{House, has_settings, target, until, within};
+use relay_tests::running::{ANY, Instance, Running, connection_point, told};
 use relay_tests::site::{Backend, empty, fed, full, octets};
 use sha2::{Digest as _, Sha256};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
-
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-/// A role that runs until it is told to stop.
-struct Running {
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<DrainReport>,
-}
-
-impl Running {
-    fn start<R>(role: impl FnOnce(oneshot::Receiver<()>) -> R) -> Self
-    where
-        R: Future<Output = DrainReport> + Send + 'static,
-    {
-        let (stop, told) = oneshot::channel();
-        Self { stop, ended: tokio::spawn(role(told)) }
-    }
-
-    async fn stop(self) -> DrainReport {
-        self.stop.send(()).unwrap();
-        self.ended.await.unwrap()
-    }
-}
-
-async fn told(stop: oneshot::Receiver<()>) {
-    // A dropped sender asks to stop as well.
-    let _ = stop.await;
-}
-
-/// A gateway instance on loopback.
-struct Instance {
-    gateway: Gateway,
-    clients: SocketAddr,
-    links: SocketAddr,
-    running: Running,
-}
-
-impl Instance {
-    async fn start(house: &House, number: u64) -> Self {
-        let [clients, links] =
-            [Listener::bind(ANY).await.unwrap(), Listener::bind(ANY).await.unwrap()];
-        let addresses = [clients.local_addr(), links.local_addr()];
-        let gateway = house.gateway(number);
-        let serving = gateway.clone();
-        let listeners = Listeners { clients, links: Some(links), https_links: None, quic: None };
-        let running =
-            Running::start(|stop| async move { serving.serve(listeners, told(stop)).await });
-        let [clients, links] = addresses;
-        Self { gateway, clients, links, running }
-    }
-
-    async fn client(&self, house: &House, http: Http) -> Client {
-        Client::dial(self.clients, &house.ca, http).await
-    }
-
-    async fn until_links(&self, count: usize) {
-        until(|| self.gateway.links() == count).await;
-    }
-}
-
-/// Starts a connection point that dials `links`, in order of their instances.
-fn connection_point(house: &House, links: &[SocketAddr]) -> Running {
-    let addresses = (1..).zip(links).map(|(number, at)| address(number, at.port())).collect();
-    let role = house.connection_point(addresses);
-    Running::start(|stop| async move { role.run(told(stop)).await })
-}
+use tokio::task::JoinSet;
 
 /// Asks `count` times, one after the other, and is answered well each time.
 async fn read(client: &mut Client, count: usize) {
@@ -210,7 +142,7 @@ async fn a_connection_point_waits_for_an_instance_that_starts_later() {
         let listeners = Listeners { clients, links: Some(reserved), https_links: None, quic: None };
         let _running =
             Running::start(|stop| async move { serving.serve(listeners, told(stop)).await });
-        until(|| gateway.links() == 1).await;
+        until(|| gateway.links() == 1 && has_settings(&gateway)).await;
         let mut client = Client::dial(at, &house.ca, Http::Two).await;
         assert_eq!(client.ask(bare("GET", &target("/SMS_MP/x"))).await.status(), 200);
     })
@@ -427,36 +359,6 @@ async fn a_client_that_stalls_within_its_body_slows_no_other() {
         }
         sender.send(bytes::Bytes::new()).await.unwrap();
         assert_eq!(stalled.await.unwrap().body, "/SMS_MP/stalled");
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn four_connection_points_mesh_with_sixteen_instances() {
-    within(async {
-        let backend = Backend::echo_path().await;
-        let mut house = House::before(backend.address);
-        house.connection_point_limits.dial_pace = ConnectionPointLimits::default().dial_pace;
-        let mut instances = Vec::new();
-        for number in 1..=16 {
-            instances.push(Instance::start(&house, number).await);
-        }
-        let links: Vec<SocketAddr> = instances.iter().map(|instance| instance.links).collect();
-        let begun = Instant::now();
-        let points: Vec<_> = (0..4).map(|_| connection_point(&house, &links)).collect();
-        for instance in &instances {
-            instance.until_links(4).await;
-        }
-        println!("64 links after {:?}", begun.elapsed());
-        for instance in &instances {
-            read(&mut instance.client(&house, Http::Two).await, 4).await;
-        }
-        for point in points {
-            assert_eq!(point.stop().await.reset, 0);
-        }
-        for instance in &instances {
-            instance.until_links(0).await;
-        }
     })
     .await;
 }

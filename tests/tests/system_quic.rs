@@ -54,7 +54,7 @@ impl Site {
         let clients = Listener::bind(ANY).await.unwrap();
         let links = Listener::bind(ANY).await.unwrap();
         let tls = link_server_config(&house.ca.server(SERVICE), &house.ca.anchors()).unwrap();
-        let quic = QuicListener::bind(ANY, tls).unwrap();
+        let quic = QuicListener::bind(ANY, Arc::clone(&tls)).unwrap();
         let gateway = house.gateway(1);
         let mut site = Self {
             house,
@@ -219,12 +219,13 @@ async fn a_gateway_of_another_site_is_refused_over_quic_and_told_why() {
         let mut site = Site::start().await;
         let stranger = House::before(ANY);
         let tls = link_server_config(&stranger.ca.server(SERVICE), &stranger.ca.anchors()).unwrap();
-        let foreign = QuicListener::bind(ANY, tls).unwrap();
+        let foreign = QuicListener::bind(ANY, Arc::clone(&tls)).unwrap();
         let mut tasks = JoinSet::new();
         let at = foreign.local_addr();
         tasks.spawn(async move {
             loop {
-                let _ = foreign.accept().await.accept(Duration::from_secs(1)).await;
+                let arrival = foreign.accept().await;
+                let _ = arrival.accept(Arc::clone(&tls), Duration::from_secs(1)).await;
             }
         });
         site.dial(at, None);

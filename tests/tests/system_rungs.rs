@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use relay_core::connection_point::GatewayAddress;
 use relay_core::gateway::{Gateway, Listeners};
-use relay_core::transport::{ConnectError, Listener, backend_client_config, link_client_config};
+use relay_core::transport::{
+    ConnectError, Listener, Rung, backend_client_config, link_client_config,
+};
 use relay_core::transport::{connect, upgrade_link};
 use relay_tests::client::{Client, Http, bare};
 use relay_tests::logs::Logs;
-use relay_tests::roles::{House, SERVICE, address, target, until, within};
+use relay_tests::roles::{House, SERVICE, address, has_settings, target, until, within};
 use relay_tests::site::Backend;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -84,7 +86,7 @@ impl Site {
     }
 
     async fn until_links(&self, count: usize) {
-        until(|| self.gateway.links() == count).await;
+        until(|| self.gateway.links() == count && has_settings(&self.gateway)).await;
     }
 
     /// A request goes through.
@@ -124,6 +126,12 @@ async fn silent(tasks: &mut JoinSet<()>) -> SocketAddr {
     at
 }
 
+/// Passes octets on to `far`, both ways.
+async fn carry(mut near: TcpStream, far: SocketAddr) {
+    let mut far = TcpStream::connect(far).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+}
+
 /// A middlebox that ends TLS for `house`'s service as any balancer does, without knowing links, and
 /// passes octets on to the HTTPS port at `inner`.
 async fn balancer(house: &House, inner: SocketAddr, tasks: &mut JoinSet<()>) -> SocketAddr {
@@ -153,10 +161,7 @@ async fn balancer(house: &House, inner: SocketAddr, tasks: &mut JoinSet<()>) -> 
 #[tokio::test]
 async fn every_rung_carries_requests_on_every_port_that_takes_links() {
     within(async {
-        let logs = Logs::capture();
-        // And how many links the rung has carried by then.
-        for (way, rung, carried) in
-            [("tcp", "tcp-tls", 1), ("https", "https", 1), ("shared", "https", 2)]
+        for (way, rung) in [("tcp", Rung::TcpTls), ("https", Rung::Https), ("shared", Rung::Https)]
         {
             let mut site = Site::start().await;
             match way {
@@ -166,11 +171,9 @@ async fn every_rung_carries_requests_on_every_port_that_takes_links() {
             }
             site.until_links(1).await;
             site.works().await;
-            assert_eq!(
-                logs.with(&["link up", &format!("\"rung\":\"{rung}\"")]).len(),
-                carried,
-                "{way}"
-            );
+            let links = site.gateway.status().links;
+            let rungs: Vec<_> = links.iter().map(|link| link.rung).collect();
+            assert_eq!(rungs, [rung], "{way}");
             site.stop().await;
         }
     })
@@ -228,9 +231,8 @@ async fn a_better_way_that_opens_is_taken_without_losing_a_request() {
         let opened = held.listen(16).unwrap();
         let (links, mut tasks) = (site.links, JoinSet::new());
         tasks.spawn(async move {
-            while let Ok((mut near, _)) = opened.accept().await {
-                let mut far = TcpStream::connect(links).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut near, &mut far).await;
+            while let Ok((near, _)) = opened.accept().await {
+                carry(near, links).await;
             }
         });
         while logs.with(&["link up", "\"rung\":\"tcp-tls\""]).is_empty() {
@@ -244,6 +246,34 @@ async fn a_better_way_that_opens_is_taken_without_losing_a_request() {
         }
         site.works().await;
         drop(client);
+        site.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_better_way_that_carries_one_link_is_taken_by_the_other_at_once() {
+    within(async {
+        let mut site = Site::start().await;
+        let limits = &mut site.house.connection_point_limits;
+        (limits.links_per_instance, limits.better_rung) = (2, Duration::from_hours(1));
+        // The first to come is turned away.
+        let listener = TcpListener::bind(ANY).await.unwrap();
+        let (at, links) = (listener.local_addr().unwrap(), site.links);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move {
+            drop(listener.accept().await.unwrap());
+            let mut ways = JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                ways.spawn(carry(near, links));
+            }
+        });
+        site.dial(Some(at), Some(site.https_links));
+        until(|| {
+            let links = site.gateway.status().links;
+            links.len() == 2 && links.iter().all(|link| link.rung == Rung::TcpTls)
+        })
+        .await;
         site.stop().await;
     })
     .await;
@@ -270,7 +300,8 @@ async fn upgraded_by(answer: &'static [u8]) -> ConnectError {
         let _ = stream.shutdown().await;
     });
     let https = backend_client_config(&house.ca.anchors()).unwrap();
-    let link = link_client_config(&house.ca.connection_point(), &house.ca.anchors()).unwrap();
+    let identity = house.ca.connection_point("cp-1");
+    let link = link_client_config(&identity, &house.ca.anchors()).unwrap();
     let socket = connect("127.0.0.1", at.port()).await.unwrap();
     upgrade_link(socket, (SERVICE, SERVICE), https, link).await.unwrap_err()
 }

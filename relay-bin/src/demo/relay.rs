@@ -13,9 +13,9 @@ use relay_core::connection_point::{
     SiteEndpoint,
 };
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
-use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+use relay_core::policy::{Access, Endpoint, EndpointKind};
 use relay_core::transport::{
-    Instance, Listener, QuicListener, backend_client_config, client_edge_config,
+    Instance, Listener, Network, QuicListener, backend_client_config, client_edge_config,
     link_client_config, link_server_config,
 };
 use tokio::sync::watch;
@@ -73,7 +73,6 @@ pub(crate) async fn start_relay(
 ) -> anyhow::Result<RunningRelay> {
     let anchors = ca.anchors()?;
     let edge = client_edge_config(&ca.issue_server(vec![HOST.to_owned()])?.identity())?;
-    let published = Arc::new(EndpointMap::new(endpoints().to_vec())?);
     let (stop, stopped) = watch::channel(false);
     let mut relay = RunningRelay { clients: Vec::new(), stop, roles: JoinSet::new() };
     let mut gateways = Vec::new();
@@ -104,7 +103,8 @@ pub(crate) async fn start_relay(
         let gateway = Gateway::new(GatewayConfig {
             service: HOST.to_owned(),
             instance,
-            endpoints: Arc::clone(&published),
+            // It is told by the connection point what is published.
+            initial: Vec::new(),
             client_tls: Arc::clone(&edge),
             link_tls,
             balance: Balance::default(),
@@ -120,12 +120,15 @@ pub(crate) async fn start_relay(
     limits.drain = DRAIN_WITHIN;
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
         name: name.to_owned(),
+        site: "demo".to_owned(),
+        settings_version: 1,
         gateways,
         link_tls: link_client_config(&ca.issue_client(name)?.identity(), &anchors)?,
         https_tls: backend_client_config(&anchors)?,
         endpoints: site_endpoints(site)?,
         limits,
         web_proxy: None,
+        network: Network::default(),
     })?;
     relay.roles.spawn(async move { _ = connection_point.run(until(stopped)).await });
     Ok(relay)

@@ -22,7 +22,7 @@ pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
                 .to_owned()
         }
     };
-    let endpoint = endpoint(plan);
+    let admin = admin(ADMIN_PORT_BASE + u16::from(instance.number()));
     let limits = gateway_limits(&GatewayLimits::default());
     format!(
         r#"# Gateway instance {instance} of {service}.
@@ -63,10 +63,15 @@ listen = "{links}"
 # Certificate chain, leaf first, and private key that connection points verify.
 certificate = "links.pem"
 key = "links-key.pem"
-# Who may connect: holders of a certificate that this authority has signed for clients.
+# Who may connect: holders of a certificate that this authority has signed for clients, each under
+# a name that the certificate carries.
 site_ca = "site-ca.pem"
+# What that authority has taken back: `relay pki revoke` writes it. Without this line nobody asks.
+site_crl = "site-ca.crl"
 
-{endpoint}
+{admin}
+# What is published is not written here: connection points say so, over their links.
+
 {limits}"#
     )
 }
@@ -81,15 +86,8 @@ pub(super) fn connection_point(plan: &Plan) -> String {
     let server_name = plan.link_name_pattern();
     let endpoint = endpoint(plan);
     let backend = plan.backend();
-    let backend_ca = if plan.backend_is_https() {
-        format!(
-            "# The authority that signed the backend's certificate.\n\
-             backend_ca = \"{BACKEND_CA_FILE}\"\n"
-        )
-    } else {
-        "# An https backend also needs backend_ca, a PEM file with the authority to trust.\n"
-            .to_owned()
-    };
+    let backend_ca = backend_ca(plan);
+    let admin = admin(ADMIN_PORT_BASE);
     let limits = connection_point_limits(&ConnectionPointLimits::default());
     format!(
         r#"# Connection point of {service}. This folder can be copied to another machine as it is.
@@ -99,8 +97,13 @@ pub(super) fn connection_point(plan: &Plan) -> String {
 #
 # Relative paths start at the folder of this file. Unknown keys are refused.
 
-# This connection point's name, unique in the site; at most 64 octets.
+# This connection point's name, unique in the site; at most 64 octets. The certificate in [link]
+# must carry it.
 name = "{CONNECTION_POINT_NAME}"
+
+# The site that it stands in; every connection point of one site has the same name here. Without
+# this line, "default".
+# site = "default"
 
 # The gateway instances to dial: all of them, from here outwards. No port is opened on this side.
 # {{instance}} in a name stands for the number of each instance. When no pattern fits, write one
@@ -131,18 +134,68 @@ certificate = "link.pem"
 key = "link-key.pem"
 # The authority that signed the gateways' link certificates.
 site_ca = "site-ca.pem"
+# What that authority has taken back: `relay pki revoke` writes it. Without this line nobody asks.
+site_crl = "site-ca.crl"
 # The authority of whoever ends HTTPS on the way, if not the same: a balancer, a web proxy. The
 # link's own certificates are verified inside all the same.
 # https_ca = "site-ca.pem"
 
-{WEB_PROXY}
-# Must agree with the gateways' files: each request is judged again here.
+{PKI}{WEB_PROXY}
+{admin}
+{SETTINGS}
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
 backend = "{backend}"
 {backend_ca}
 {limits}"#
     )
 }
+
+/// The authority of the backend, or a word on when it is needed.
+fn backend_ca(plan: &Plan) -> String {
+    if plan.backend_is_https() {
+        format!(
+            "# The authority that signed the backend's certificate.\n\
+             backend_ca = \"{BACKEND_CA_FILE}\"\n"
+        )
+    } else {
+        "# An https backend also needs backend_ca, a PEM file with the authority to trust.\n"
+            .to_owned()
+    }
+}
+
+/// Where a connection point is administered; an instance is at this plus its number. Our choice:
+/// near the link ports, and a port for each role, so that all can run on one machine.
+const ADMIN_PORT_BASE: u16 = 10_180;
+
+/// The table of the admin listener.
+fn admin(port: u16) -> String {
+    format!(
+        "\
+# Where `relay status` and `relay drain` ask this role; an address of loopback. Whoever has an
+# account on this machine may. Without this table nobody can ask.
+[admin]
+listen = \"127.0.0.1:{port}\"
+"
+    )
+}
+/// The table about what is published.
+const SETTINGS: &str = "\
+# What is published is sent to every gateway instance. After a change of this file, send SIGHUP.
+[settings]
+# The highest version holds; without this line, it is the time of this file's last change.
+# Connection points of one site publish the same, with the same version.
+# version = 1
+";
+
+/// The table of a connection point that renews its own certificate, in full as a comment.
+const PKI: &str = r#"# Lets this connection point renew its link certificate by itself in the
+# last third of its life. Whoever has the authority's key can be anybody in the site: keep it here
+# only if this machine may have it. Remove the # of each line, and copy both files here.
+# [pki]
+# ca = "site-ca.pem"
+# ca_key = "site-ca-key.pem"
+
+"#;
 
 /// The table of a site behind a web proxy, in full as a comment.
 const WEB_PROXY: &str = r#"# For a site behind a web proxy: remove the # of each line that applies.
@@ -160,13 +213,14 @@ const WEB_PROXY: &str = r#"# For a site behind a web proxy: remove the # of each
 # from_environment = true
 "#;
 
-/// The `[[endpoint]]` that both files have; the connection point's file goes on below it.
+/// The `[[endpoint]]` of the connection point, whose file goes on below it.
 fn endpoint(plan: &Plan) -> String {
     let name = plan.endpoint_name();
     let kind = plan.kind();
     let role_id = plan.role_id_toml();
     format!(
         r#"# What is published: one [[endpoint]] for each site role. Anything else is answered 404.
+# Each request is judged by it at the gateway, and again here.
 [[endpoint]]
 # A name for logs, unique in this file.
 name = "{name}"
@@ -213,6 +267,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # link_credit_seconds = {}
 # Time for requests in flight to end when the instance stops.
 # drain_seconds = {}
+# Time that an idle connection is kept when the instance stops, for a request on its way.
+# linger_seconds = {}
 ",
         limits.client_connections_max,
         limits.links_max,
@@ -225,6 +281,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.answer_stall.as_secs(),
         limits.link_credit.as_secs(),
         limits.drain.as_secs(),
+        limits.linger.as_secs(),
     )
 }
 

@@ -3,6 +3,8 @@
 //! A role runs until a signal asks it to stop; requests in flight then have the configured time to
 //! end. A second signal ends the process at once.
 
+mod material;
+mod reload;
 mod signals;
 mod summary;
 
@@ -12,13 +14,17 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
-    Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point, load_gateway,
+    AdminListener, Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point,
+    load_gateway,
 };
 use relay_core::connection_point::ConnectionPoint;
 use relay_core::gateway::{Gateway, Listeners};
+use relay_core::link::DrainReport;
 use relay_core::transport;
+use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
+use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
 use crate::exit::Failure;
 use crate::logs;
@@ -31,6 +37,8 @@ Examples:
   Run, with a log for machines:
     relay gateway --config gateway.toml --log-format json
 
+Certificates, keys and revocation lists are read again within a minute of a change, or at once on
+SIGHUP; links that are up go on.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -42,6 +50,9 @@ Examples:
   Run, and log what each link does:
     relay connection-point --config connection-point.toml --log info,relay_core::link=debug
 
+Certificates, keys and revocation lists are read again within a minute of a change, or at once on
+SIGHUP, which has it read its file again, too: endpoints and gateways change while it runs. What
+cannot be used changes nothing, and the log says why. Links that are up go on.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -80,7 +91,7 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
     }
     args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_connection_point(loaded))
+    on_runtime(run_connection_point(args.config.clone(), loaded))
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
@@ -89,7 +100,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
-    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
     let https_links = match loaded.https_link_listen {
@@ -100,6 +111,7 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
         Some(address) => Some(bind_quic(&loaded, address, links.local_addr())?),
         None => None,
     };
+    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let https =
         https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
     say(&format!(
@@ -110,30 +122,97 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
         links.local_addr(),
         https.unwrap_or_default(),
         quic.as_ref().map(|it| format!(", quic on {}", it.local_addr())).unwrap_or_default()
+            + &admin_told(admin_socket.as_ref())
     ));
     let listeners = Listeners { clients, links: Some(links), https_links, quic };
     let gateway = Gateway::new(loaded.config);
-    let report = signals::until_stopped(
-        async || signals.next().await,
-        |stop| gateway.serve(listeners, stop),
-    )
-    .await?;
-    say(&format!("stopped: {report}"));
+    let role = Role::Gateway(gateway.clone());
+    let mut orders = Orders::new(signals, admin(admin_socket, role));
+    let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
+    let start = |stop| following.beside(gateway.serve(listeners, stop));
+    let report = signals::until_stopped(async || orders.next().await, start).await?;
+    orders.end(report).await;
     Ok(())
 }
 
-async fn run_connection_point(loaded: LoadedConnectionPoint) -> Result<(), Failure> {
-    let mut signals = signals::Signals::install().map_err(Failure::Runtime)?;
+async fn run_connection_point(file: PathBuf, loaded: LoadedConnectionPoint) -> Result<(), Failure> {
+    let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
+    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let fixed = reload::Fixed::of(&loaded);
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
-    let connection_point = ConnectionPoint::new(loaded.config)
+    let role = ConnectionPoint::new(loaded.config)
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
-    say(&format!("ready: connection point `{name}`, dialling {gateways} gateway instance(s)"));
-    let report =
-        signals::until_stopped(async || signals.next().await, |stop| connection_point.run(stop))
-            .await?;
-    say(&format!("stopped: {report}"));
+    say(&format!(
+        "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}",
+        admin_told(admin_socket.as_ref())
+    ));
+    let mut orders = Orders::new(signals, admin(admin_socket, Role::ConnectionPoint(role.clone())));
+    let material = loaded.material;
+    let link = material.link.clone();
+    let following = material::Follower::of_connection_point(material, role.clone())?
+        .renewing(link, loaded.authority);
+    let reloadable = reload::Reloadable { role, file, fixed };
+    let start = |stop| following.beside(reloadable.run(reloads, stop));
+    let report = signals::until_stopped(async || orders.next().await, start).await?;
+    orders.end(report).await;
     Ok(())
+}
+
+/// Who may ask a role to stop.
+struct Orders {
+    signals: signals::Signals,
+    admin: Option<Admin>,
+    /// Whether the admin listener has been asked already.
+    is_asked: bool,
+}
+
+impl Orders {
+    fn new(signals: signals::Signals, admin: Option<Admin>) -> Self {
+        Self { signals, admin, is_asked: false }
+    }
+}
+
+impl Orders {
+    /// Waits for the next request to stop and returns its name.
+    async fn next(&mut self) -> &'static str {
+        let Some(admin) = &self.admin else { return self.signals.next().await };
+        tokio::select! {
+            signal = self.signals.next() => signal,
+            // Whoever asks twice waits for the same drain.
+            () = admin.asked_to_stop(), if !self.is_asked => {
+                self.is_asked = true;
+                "asked over the admin listener"
+            }
+        }
+    }
+
+    /// Tells what the drain did.
+    async fn end(self, report: DrainReport) {
+        say(&format!("stopped: {report}"));
+        if let Some(admin) = self.admin {
+            admin.end(report).await;
+        }
+    }
+}
+
+/// Binds the admin listener, if there is to be one.
+async fn bind_admin(listener: Option<&AdminListener>) -> Result<Option<TcpListener>, Failure> {
+    let Some(listener) = listener else { return Ok(None) };
+    let bound = TcpListener::bind(listener.listen).await;
+    let bound = bound.map_err(|error| listener.bind_failed(&error))?;
+    Ok(Some(bound))
+}
+
+/// What the line that says that a role is ready ends with.
+fn admin_told(listener: Option<&TcpListener>) -> String {
+    let address = listener.and_then(|listener| listener.local_addr().ok());
+    address.map(|address| format!(", admin on http://{address}")).unwrap_or_default()
+}
+
+fn admin(listener: Option<TcpListener>, role: Role) -> Option<Admin> {
+    listener.map(|listener| Admin::start(listener, role))
 }
 
 /// Binds one listener, and says which address it got: port 0 in a file means any.

@@ -1,4 +1,4 @@
-//! Stopping on request.
+//! Stopping, and reading the configuration again, on request.
 
 use std::pin::pin;
 
@@ -57,8 +57,46 @@ impl Signals {
     }
 }
 
+/// The requests to read the configuration again: SIGHUP on Unix, none elsewhere.
+pub(super) struct Reloads {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Reloads {
+    /// Takes SIGHUP over from the platform's default, which would end the process.
+    #[cfg(unix)]
+    pub(super) fn install() -> anyhow::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { hangup: signal(SignalKind::hangup()).context("cannot handle signals")? })
+    }
+
+    /// Nothing to take over.
+    #[cfg(not(unix))]
+    pub(super) fn install() -> anyhow::Result<Self> {
+        Ok(Self {})
+    }
+
+    /// Waits for the next request.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a signal that nobody waited for is seen by the next call.
+    #[cfg(unix)]
+    pub(super) async fn next(&mut self) {
+        if self.hangup.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) async fn next(&mut self) {
+        std::future::pending().await
+    }
+}
+
 /// The future that a role takes as its request to stop.
-type Stop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(super) type Stop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Runs the role that `start` makes until `next_signal` asks it to stop and it has drained.
 ///

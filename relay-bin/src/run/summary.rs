@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use relay_core::config::{LoadedConnectionPoint, LoadedGateway};
+use relay_core::config::{AdminListener, LoadedConnectionPoint, LoadedGateway};
 use relay_core::policy::{Endpoint, EndpointKind};
 
 /// A gateway instance's configuration in a few lines.
@@ -19,9 +19,7 @@ pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
     if let Some(address) = loaded.quic_link_listen {
         row(&mut text, "links", &format!("quic on {address}"));
     }
-    for endpoint in config.endpoints.endpoints() {
-        row(&mut text, "endpoint", &describe(endpoint));
-    }
+    admin(&mut text, loaded.admin.as_ref());
     text.truncate(text.trim_end().len());
     text
 }
@@ -31,6 +29,7 @@ pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> S
     let config = &loaded.config;
     let mut text = format!("{} can be used\n", file.display());
     row(&mut text, "name", &config.name);
+    row(&mut text, "site", &config.site);
     for gateway in &config.gateways {
         let instance = gateway.instance;
         let ways = [
@@ -43,12 +42,22 @@ pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> S
         let ways = ways.join(", then ");
         row(&mut text, "gateway", &format!("instance {instance} at {host} {ways} as {name}"));
     }
+    if let Some(proxy) = &config.web_proxy {
+        row(&mut text, "proxy", &format!("http://{}:{}", proxy.host, proxy.port));
+    }
+    admin(&mut text, loaded.admin.as_ref());
     for site in &config.endpoints {
         let (what, url) = (describe(&site.endpoint), &site.backend.url);
         row(&mut text, "endpoint", &format!("{what}, to {url}"));
     }
     text.truncate(text.trim_end().len());
     text
+}
+
+fn admin(text: &mut String, admin: Option<&AdminListener>) {
+    if let Some(admin) = admin {
+        row(text, "admin", &format!("http://{}", admin.listen));
+    }
 }
 
 fn row(text: &mut String, label: &str, value: &str) {

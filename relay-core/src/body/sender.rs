@@ -80,9 +80,15 @@ where
         self
     }
 
-    /// The body, unless something of it was taken already. The stream's half is reset.
-    pub(crate) fn into_untouched(self) -> Option<B> {
-        (self.steps == 0 && !self.done).then_some(self.body)
+    /// The body, of which some may have been taken. Unless it is through, the stream's half is
+    /// reset.
+    pub(crate) fn into_body(self) -> B {
+        self.body
+    }
+
+    /// The body.
+    pub(crate) fn body_mut(&mut self) -> &mut B {
+        &mut self.body
     }
 
     /// Octets moved so far.

@@ -1,32 +1,50 @@
 //! A connection point's configuration file.
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::admin::{AdminListener, RawAdmin};
 use super::backend_url::{BackendUrlError, parse_backend_url};
 use super::endpoint::{self, RawEndpoint};
 use super::error::{ConfigError, Invalid};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
-use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::material::{ConnectionPointMaterial, IdentityPaths};
+use super::pem::{
+    IdentityFiles, certificate_error, revocation_warning, site_anchors, site_error, site_paths,
+    trust_anchors,
+};
 use super::source::Source;
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::connection_point::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
 };
-use crate::transport::{backend_client_config, link_client_config};
+use crate::settings::{ENDPOINTS_MAX, SITE_OCTETS_MAX};
+use crate::transport::{
+    Network, TlsSetupError, TrustAnchors, backend_client_config, link_client_config,
+};
 
 /// Longest name of a connection point, in octets.
 const NAME_BYTES_MAX: usize = 64;
+
+/// The site of a connection point that names none.
+const SITE: &str = "default";
 
 /// A connection point's configuration, read and judged.
 #[derive(Clone, Debug)]
 pub struct LoadedConnectionPoint {
     /// What the role is told.
     pub config: ConnectionPointConfig,
+    /// Where it is administered, if anywhere.
+    pub admin: Option<AdminListener>,
+    /// The authority with which it renews its link certificate by itself, if it is to.
+    pub authority: Option<IdentityPaths>,
+    /// What its TLS was made from.
+    pub material: ConnectionPointMaterial,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
 }
@@ -35,12 +53,37 @@ pub struct LoadedConnectionPoint {
 #[serde(deny_unknown_fields, expecting = "the configuration of a connection point")]
 struct RawConnectionPoint {
     name: Spanned<String>,
+    site: Option<Spanned<String>>,
     gateway: RawGateways,
     link: RawLink,
     #[serde(default)]
     endpoint: Vec<RawEndpoint>,
+    settings: Option<RawSettings>,
     limits: Option<RawConnectionPointLimits>,
     web_proxy: Option<Spanned<RawWebProxy>>,
+    admin: Option<RawAdmin>,
+    pki: Option<RawPki>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[pki]` table")]
+struct RawPki {
+    ca: Spanned<PathBuf>,
+    ca_key: Spanned<PathBuf>,
+}
+
+impl RawPki {
+    fn files(&self) -> IdentityFiles<'_> {
+        IdentityFiles { certificate: &self.ca, key: &self.ca_key }
+    }
+
+    /// Judges that both files are there and belong together.
+    fn judge(&self, source: &Source, site: &TrustAnchors) -> Result<IdentityPaths, ConfigError> {
+        let identity = self.files().read(source)?;
+        // Never used: whether key and certificate belong together shows when TLS is made of them.
+        link_client_config(&identity, site).map_err(|error| self.files().error(source, &error))?;
+        Ok(self.files().paths(source))
+    }
 }
 
 #[derive(Deserialize)]
@@ -49,7 +92,14 @@ struct RawLink {
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
+    site_crl: Option<Spanned<PathBuf>>,
     https_ca: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[settings]` table")]
+struct RawSettings {
+    version: Option<Spanned<i64>>,
 }
 
 /// Reads a connection point's configuration file and everything it names.
@@ -58,12 +108,18 @@ struct RawLink {
 /// `https_port_base`, `transport`, `quic`, `server_name`, `https_name`; `{instance}` in a name
 /// stands for the number), or one `[[gateway]]` with `instance` and `host` (optional: `port`,
 /// `https_port`, `transport`, `quic`, `server_name`, `https_name`) for each instance; `[link]` with
-/// `certificate`, `key` and `site_ca` (optional: `https_ca`). Optional: any number of
-/// `[[endpoint]]` as in [`load_gateway`](super::load_gateway), each with `backend` and, for
-/// `https://`, `backend_ca`; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`]
-/// with their unit; and `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user`
-/// with `password_file` and `bypass`, a list of hosts as in [`Bypass`](crate::transport::Bypass) —
-/// or with `from_environment = true` alone, which takes the proxy from `environment` as in
+/// `certificate`, `key` and `site_ca` (optional: `site_crl`, `https_ca`). Optional: `site`, by
+/// default `default`; up to 1,024 `[[endpoint]]` (`name`, `kind`, `role_id`,
+/// `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`), each with `backend` and, for
+/// `https://`, `backend_ca`; `[settings]`
+/// with `version`, by default the file's time of modification in milliseconds since 1970;
+/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
+/// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority,
+/// with which the program renews the link certificate; and `[web_proxy]`, with `url`
+/// (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a list of
+/// hosts as in
+/// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
+/// proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
 ///
 /// `environment` is asked for nothing else, and not at all where the file does not say so.
@@ -81,6 +137,11 @@ pub fn load_connection_point(
     let raw: RawConnectionPoint = source.parse()?;
 
     let name = name(&source, &raw.name)?;
+    let site = match &raw.site {
+        Some(raw) => site(&source, raw)?,
+        None => SITE.to_owned(),
+    };
+    let settings_version = version(&source, raw.settings.as_ref())?;
     let gateways = raw.gateway.judge(&source)?;
     let endpoints = endpoints(&source, &raw.endpoint)?;
     let limits = match &raw.limits {
@@ -91,21 +152,43 @@ pub fn load_connection_point(
         Some(written) => web_proxy::judge(&source, written, environment)?,
         None => None,
     };
+    let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
     let identity = files.read(&source)?;
-    let site = trust_anchors(&source, &raw.link.site_ca)?;
-    let link_tls =
-        link_client_config(&identity, &site).map_err(|error| files.error(&source, &error))?;
+    let site_crl = raw.link.site_crl.as_ref();
+    let anchors = site_anchors(&source, &raw.link.site_ca, site_crl)?;
+    let link_tls = link_client_config(&identity, &anchors).map_err(|error| match error {
+        TlsSetupError::Verifier(_) => site_error(&source, &raw.link.site_ca, site_crl, &error),
+        other => files.error(&source, &other),
+    })?;
     let https_ca = raw.link.https_ca.as_ref().unwrap_or(&raw.link.site_ca);
     let https_tls = backend_client_config(&trust_anchors(&source, https_ca)?)
         .map_err(|error| certificate_error(&source, https_ca, &error))?;
 
     let mut warnings = endpoint::warnings(&source, &raw.endpoint);
+    let authority = raw.pki.as_ref().map(|pki| pki.judge(&source, &anchors)).transpose()?;
+    warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(&source)));
     warnings.extend(files.warning(&source));
+    warnings.extend(revocation_warning(&source, &anchors, site_crl, SystemTime::now()));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
-    let config =
-        ConnectionPointConfig { name, gateways, link_tls, https_tls, endpoints, limits, web_proxy };
-    Ok(LoadedConnectionPoint { config, warnings })
+    let config = ConnectionPointConfig {
+        name,
+        site,
+        settings_version,
+        gateways,
+        link_tls,
+        https_tls,
+        endpoints,
+        limits,
+        web_proxy,
+        network: Network::default(),
+    };
+    let material = ConnectionPointMaterial {
+        link: files.paths(&source),
+        site: site_paths(&source, &raw.link.site_ca, site_crl),
+        https_authority: source.resolve(https_ca.get_ref()),
+    };
+    Ok(LoadedConnectionPoint { config, admin, authority, material, warnings })
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
@@ -120,7 +203,42 @@ fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
     Ok(name.clone())
 }
 
+fn site(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
+    let site = raw.get_ref();
+    if site.is_empty() || SITE_OCTETS_MAX < site.len() || site.chars().any(char::is_control) {
+        return Err(source.invalid(
+            raw.span(),
+            format!("a site's name must have 1 to {SITE_OCTETS_MAX} octets of text"),
+            "give the same short name at every connection point of the site, or remove the line",
+        ));
+    }
+    Ok(site.clone())
+}
+
+/// The version of what is published: as written, or when the file was written.
+fn version(source: &Source, raw: Option<&RawSettings>) -> Result<u64, ConfigError> {
+    let Some(version) = raw.and_then(|raw| raw.version.as_ref()) else {
+        let since_1970 = source.modified().duration_since(UNIX_EPOCH).unwrap_or_default();
+        return Ok(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
+    };
+    u64::try_from(*version.get_ref()).map_err(|_| {
+        source.invalid(
+            version.span(),
+            "a version cannot be negative",
+            "count up with each change, or remove the line: the time of the file's last change \
+             then serves",
+        )
+    })
+}
+
 fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<Vec<SiteEndpoint>, ConfigError> {
+    if let Some(beyond) = raw.get(ENDPOINTS_MAX) {
+        return Err(source.invalid(
+            beyond.name.span(),
+            format!("a site publishes at most {ENDPOINTS_MAX} endpoints"),
+            "remove this one and those after it",
+        ));
+    }
     let endpoints: Vec<SiteEndpoint> = raw
         .iter()
         .map(|raw| {
@@ -186,7 +304,69 @@ mod tests {
         let [endpoint] = &loaded.config.endpoints[..] else { panic!("one endpoint is written") };
         assert_eq!(endpoint.backend.url, "http://127.0.0.1:8080/");
         assert!(endpoint.backend.tls.is_none());
-        assert!(matches!(loaded.warnings[..], [Warning::AnonymousEndpoint { .. }]));
+        let [Warning::AnonymousEndpoint { endpoint, line: 18, .. }] = &loaded.warnings[..] else {
+            panic!("{:?}", loaded.warnings);
+        };
+        assert_eq!(endpoint, "mp");
+        assert_eq!(loaded.config.site, "default");
+    }
+
+    #[test]
+    fn a_file_without_endpoints_is_warned_about() {
+        let loaded = Site::new()
+            .connection_point_with(|text| text.split("[[endpoint]]").next().unwrap().to_owned())
+            .unwrap();
+        assert!(matches!(loaded.warnings[..], [Warning::NoEndpoints { .. }]));
+    }
+
+    #[test]
+    fn a_site_has_1_to_64_octets() {
+        for (len, accepted) in [(0, false), (1, true), (64, true), (65, false)] {
+            let (site, name) = (Site::new(), "s".repeat(len));
+            let loaded = site.connection_point_with(|text| format!("site = \"{name}\"\n{text}"));
+            assert_eq!(loaded.is_ok(), accepted, "{len} octets");
+            if let Ok(loaded) = loaded {
+                assert_eq!(loaded.config.site, name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_version_is_taken_as_written_and_else_is_the_time_of_the_files_last_change() {
+        let site = Site::new();
+        let with = |line: &str| {
+            let loaded = site.connection_point_with(|text| format!("{text}\n[settings]\n{line}\n"));
+            loaded.map(|loaded| loaded.config.settings_version)
+        };
+        assert_eq!(with("version = 0").unwrap(), 0);
+        assert_eq!(with("version = 9223372036854775807").unwrap(), i64::MAX.unsigned_abs());
+        assert!(message(with("version = -1")).starts_with("a version cannot be negative\n"));
+        assert!(message(with("versoin = 1")).starts_with("unknown key `versoin`"));
+        with("").unwrap();
+        let path = site.path("connection-point.toml");
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        let changed = UNIX_EPOCH + std::time::Duration::from_millis(1_767_225_600_123);
+        file.set_modified(changed).unwrap();
+        let loaded = load_connection_point(&path, &|_| None).unwrap();
+        assert_eq!(loaded.config.settings_version, 1_767_225_600_123);
+    }
+
+    #[test]
+    fn a_site_publishes_at_most_1024_endpoints() {
+        let with = |endpoints: usize| {
+            Site::new().connection_point_with(|text| {
+                let (front, endpoint) = text.split_at(text.find("[[endpoint]]").unwrap());
+                let each = (0..endpoints).map(|number| {
+                    let named = endpoint.replace("\"mp\"", &format!("\"mp-{number}\""));
+                    named.replace("72057594037927937", &number.to_string())
+                });
+                front.to_owned() + &each.collect::<String>()
+            })
+        };
+        assert_eq!(with(1024).unwrap().config.endpoints.len(), 1024);
+        let text = message(with(1025));
+        assert!(text.starts_with("a site publishes at most 1024 endpoints\n"), "{text}");
+        assert!(text.contains("\"mp-1024\""), "{text}");
     }
 
     #[test]
@@ -237,6 +417,22 @@ mod tests {
     fn an_endpoint_without_backend_is_refused() {
         let text = message(Site::new().connection_point_with(|text| text.replace(BACKEND, "")));
         assert!(text.starts_with("endpoint `mp` leads nowhere\n"), "{text}");
+    }
+
+    #[test]
+    fn an_authority_and_its_key_must_belong_together() {
+        let with = |key: &str| {
+            let table = format!("[pki]\nca = \"link.pem\"\nca_key = {key:?}\n[[endpoint]]");
+            let site = Site::new();
+            let loaded = site.connection_point_with(|text| text.replace("[[endpoint]]", &table));
+            (site.path("link.pem"), loaded)
+        };
+        let (certificate, loaded) = with("link-key.pem");
+        assert_eq!(loaded.unwrap().authority.unwrap().certificate, certificate);
+        let text = message(with("links-key.pem").1);
+        assert!(text.starts_with("private key `links-key.pem` does not belong"), "{text}");
+        let text = message(with("absent.pem").1);
+        assert!(text.starts_with("cannot read the private key `"), "{text}");
     }
 
     #[test]

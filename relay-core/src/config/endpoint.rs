@@ -1,4 +1,4 @@
-//! The `[[endpoint]]` tables, which both roles have.
+//! The `[[endpoint]]` tables of a connection point.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,9 +16,7 @@ use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap, EndpointMapErro
 /// Longest endpoint name, in octets.
 const NAME_BYTES_MAX: usize = 64;
 
-/// One `[[endpoint]]` as written. `backend` and `backend_ca` belong to a connection point only;
-/// they are known here so that a gateway's file that has them gets a better answer than "unknown
-/// key".
+/// One `[[endpoint]]` as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an `[[endpoint]]` table")]
 pub(super) struct RawEndpoint {
@@ -82,7 +80,7 @@ impl RawRoleId {
 }
 
 impl RawEndpoint {
-    /// Judges the keys that both roles have.
+    /// Judges what is published.
     pub(super) fn endpoint(&self, source: &Source) -> Result<Endpoint, ConfigError> {
         let name = self.name.get_ref();
         if name.is_empty() || NAME_BYTES_MAX < name.len() || name.chars().any(char::is_control) {
@@ -212,7 +210,7 @@ mod tests {
     /// The error at an `[[endpoint]]` that has `line` in place of the key it starts with.
     fn refused(line: &str) -> String {
         let key = line.split(' ').next().unwrap();
-        message(Site::new().gateway_with(|text| {
+        message(Site::new().connection_point_with(|text| {
             let old = text.lines().rfind(|old| old.starts_with(&format!("{key} ")));
             match old {
                 Some(old) => text.replace(old, line),
@@ -231,9 +229,9 @@ mod tests {
             ("\"18446744073709551615\"", u64::MAX),
         ] {
             let loaded = Site::new()
-                .gateway_with(|text| text.replace("72057594037927937", written))
+                .connection_point_with(|text| text.replace("72057594037927937", written))
                 .unwrap_or_else(|error| panic!("{written}: {error}"));
-            assert_eq!(loaded.config.endpoints.endpoints()[0].role_id, expected);
+            assert_eq!(loaded.config.endpoints[0].endpoint.role_id, expected);
         }
     }
 
@@ -266,7 +264,7 @@ mod tests {
     }
 
     fn message_without_line(key: &str) -> String {
-        message(Site::new().gateway_with(|text| {
+        message(Site::new().connection_point_with(|text| {
             text.lines()
                 .filter(|line| !line.starts_with(key))
                 .fold(String::new(), |all, line| all + line + "\n")
@@ -274,16 +272,11 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_in_a_gateways_file_is_explained() {
-        let message = refused("backend = \"http://127.0.0.1:8080\"");
-        assert!(message.starts_with("a gateway has no backends"), "{message}");
-    }
-
-    #[test]
     fn names_have_1_to_64_octets() {
         for (len, accepted) in [(0, false), (1, true), (64, true), (65, false)] {
             let line = format!("name = \"{}\"", "n".repeat(len));
-            let loaded = Site::new().gateway_with(|text| text.replace("name = \"mp\"", &line));
+            let loaded =
+                Site::new().connection_point_with(|text| text.replace("name = \"mp\"", &line));
             assert_eq!(loaded.is_ok(), accepted, "{len} octets");
         }
         assert!(refused("name = \"a\\nb\"").starts_with("an endpoint's name must have"));
@@ -293,15 +286,16 @@ mod tests {
     fn paths_are_judged_by_the_policy_and_shown_where_they_are_written() {
         for good in ["SMS_MP", "ccm_system/request", ".sms_aut"] {
             let line = format!("paths = [\"{good}\"]");
-            let loaded = Site::new().gateway_with(|text| format!("{text}{line}\n")).unwrap();
-            let paths = loaded.config.endpoints.endpoints()[0].paths.clone();
+            let loaded =
+                Site::new().connection_point_with(|text| format!("{text}{line}\n")).unwrap();
+            let paths = loaded.config.endpoints[0].endpoint.paths.clone();
             assert_eq!(paths, Some(vec![good.to_owned()]));
         }
         for bad in ["", "a//b", "a/../b", "a%2f", "a?b", "ccm_system_altauth"] {
             let message = refused(&format!("paths = [\"SMS_MP\", \"{bad}\"]"));
             let problem = format!("endpoint `mp` cannot publish `{bad}`");
             assert!(message.starts_with(&problem), "{message}");
-            assert!(message.contains("gateway.toml:21:20\n"), "{message}");
+            assert!(message.contains("connection-point.toml:21:20\n"), "{message}");
         }
         assert!(refused("paths = []").starts_with("an empty list of paths publishes nothing"));
     }
@@ -311,9 +305,9 @@ mod tests {
         assert!(refused("request_body_bytes_max = -1").contains("cannot be negative"));
         for limit in [0, 1] {
             let loaded = Site::new()
-                .gateway_with(|text| format!("{text}request_body_bytes_max = {limit}\n"))
+                .connection_point_with(|text| format!("{text}request_body_bytes_max = {limit}\n"))
                 .unwrap();
-            let found = loaded.config.endpoints.endpoints()[0].request_body_bytes_max;
+            let found = loaded.config.endpoints[0].endpoint.request_body_bytes_max;
             assert_eq!(found, Some(limit));
         }
     }
@@ -321,18 +315,19 @@ mod tests {
     #[test]
     fn two_endpoints_of_one_name_or_role_id_are_refused_at_the_later_one() {
         let second = |name: &str, role_id: u64| {
-            message(Site::new().gateway_with(|text| {
+            message(Site::new().connection_point_with(|text| {
                 format!(
                     "{text}\n[[endpoint]]\nname = \"{name}\"\nkind = \"software-update-point\"\n\
-                     role_id = {role_id}\nunsafe_allow_anonymous = true\n"
+                     role_id = {role_id}\nunsafe_allow_anonymous = true\n\
+                     backend = \"http://127.0.0.1:8080\"\n"
                 )
             }))
         };
         let message = second("mp", 2);
         assert!(message.starts_with("two endpoints are named `mp`"), "{message}");
-        assert!(message.contains("gateway.toml:23:8"), "{message}");
+        assert!(message.contains("connection-point.toml:23:8"), "{message}");
         let message = second("sup", 72_057_594_037_927_937);
         assert!(message.contains("share role id 72057594037927937"), "{message}");
-        assert!(message.contains("gateway.toml:25:11"), "{message}");
+        assert!(message.contains("connection-point.toml:25:11"), "{message}");
     }
 }

@@ -3,22 +3,24 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::server::ParsedCertificate;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::endpoint::{self, RawEndpoint};
-use super::error::{ConfigError, Invalid, Place};
+use super::admin::{AdminListener, RawAdmin};
+use super::error::{ConfigError, Place};
 use super::limits::RawGatewayLimits;
-use super::pem::{IdentityFiles, certificate_error, trust_anchors};
+use super::listen;
+use super::material::GatewayMaterial;
+use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error, site_paths};
 use super::quic;
 use super::source::Source;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
-use crate::policy::EndpointMap;
 use crate::transport::{Instance, TlsSetupError, client_edge_config, link_server_config};
 
 /// A gateway instance's configuration, read and judged.
@@ -35,6 +37,10 @@ pub struct LoadedGateway {
     /// Where connection points connect over QUIC, if anywhere: a UDP port. Port 0 takes the number
     /// that `link_listen` got.
     pub quic_link_listen: Option<SocketAddr>,
+    /// Where it is administered, if anywhere.
+    pub admin: Option<AdminListener>,
+    /// What its TLS was made from.
+    pub material: GatewayMaterial,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
     listen_place: Place,
@@ -69,24 +75,7 @@ impl LoadedGateway {
                 (address, &self.quic_link_listen_place, "links over QUIC")
             }
         };
-        let help = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program listens there: stop it, or choose another port here"
-            }
-            io::ErrorKind::PermissionDenied => {
-                "this account may not listen there: choose a port above 1023, or grant the right \
-                 to bind low ports"
-            }
-            io::ErrorKind::AddrNotAvailable => {
-                "this machine does not have that address: choose one it has, or `0.0.0.0` for all"
-            }
-            _ => "choose an address and port of this machine that is free",
-        };
-        ConfigError::Invalid(Box::new(Invalid {
-            problem: format!("cannot listen for {whom} on {address}: {error}"),
-            place: place.clone(),
-            help: help.to_owned(),
-        }))
+        listen::bind_failed(whom, address, place, error)
     }
 }
 
@@ -99,9 +88,10 @@ struct RawGateway {
     balance: RawBalance,
     clients: RawClients,
     links: RawLinks,
-    #[serde(default)]
-    endpoint: Vec<RawEndpoint>,
+    /// Known only to be refused with a better answer than "unknown key".
+    endpoint: Option<Spanned<IgnoredAny>>,
     limits: Option<RawGatewayLimits>,
+    admin: Option<RawAdmin>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -141,16 +131,17 @@ struct RawLinks {
     certificate: Spanned<PathBuf>,
     key: Spanned<PathBuf>,
     site_ca: Spanned<PathBuf>,
+    site_crl: Option<Spanned<PathBuf>>,
 }
 
 /// Reads a gateway instance's configuration file and everything it names.
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
-/// `[links]` with the same and `site_ca` (optional: `https_listen`, `quic`, `quic_listen`).
-/// Optional: `balance` (`round-robin`, the default, `least-in-flight` or `peak-ewma`), any number
-/// of `[[endpoint]]` (`name`, `kind`, `role_id`, `unsafe_allow_anonymous`, `paths`,
-/// `request_body_bytes_max`) and `[limits]`, whose keys are the fields of [`GatewayLimits`] with
-/// their unit.
+/// `[links]` with the same and `site_ca` (optional: `https_listen`, `site_crl`, `quic`,
+/// `quic_listen`). Optional: `balance` (`round-robin`, the default, `least-in-flight` or
+/// `peak-ewma`), `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit, and
+/// `[admin]` with `listen`, an address of loopback. What is published is not written here:
+/// connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -176,33 +167,41 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let https_link_listen = https_link_listen.map(|raw| address(&source, raw)).transpose()?;
     let (quic, quic_listen) = (raw.links.quic.as_ref(), raw.links.quic_listen.as_ref());
     let quic_link_listen = quic::listen(&source, quic, quic_listen, link_listen)?;
-    let endpoints = endpoints(&source, &raw.endpoint)?;
+    no_endpoints(&source, &raw)?;
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
         None => GatewayLimits::default(),
     };
 
+    let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let client_files =
         IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
     let client_tls = client_edge_config(&client_files.read(&source)?)
         .map_err(|error| client_files.error(&source, &error))?;
     let link_files = IdentityFiles { certificate: &raw.links.certificate, key: &raw.links.key };
     let link_identity = link_files.read(&source)?;
-    let site = trust_anchors(&source, &raw.links.site_ca)?;
+    let site_crl = raw.links.site_crl.as_ref();
+    let site = site_anchors(&source, &raw.links.site_ca, site_crl)?;
     let link_tls = link_server_config(&link_identity, &site).map_err(|error| match error {
-        TlsSetupError::Verifier(_) => certificate_error(&source, &raw.links.site_ca, &error),
+        TlsSetupError::Verifier(_) => site_error(&source, &raw.links.site_ca, site_crl, &error),
         other => link_files.error(&source, &other),
     })?;
 
-    let mut warnings = endpoint::warnings(&source, &raw.endpoint);
-    warnings.extend(name_warning(&source, &service, &raw));
+    let mut warnings = Vec::from_iter(name_warning(&source, &service, &raw));
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
+    warnings.extend(revocation_warning(&source, &site, site_crl, SystemTime::now()));
+    let material = GatewayMaterial {
+        clients: client_files.paths(&source),
+        links: link_files.paths(&source),
+        site: site_paths(&source, &raw.links.site_ca, site_crl),
+    };
     Ok(LoadedGateway {
+        material,
         config: GatewayConfig {
             service: raw.service.get_ref().clone(),
             instance,
-            endpoints: Arc::new(endpoints),
+            initial: Vec::new(),
             client_tls,
             link_tls,
             balance: raw.balance.judge(),
@@ -212,6 +211,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         link_listen,
         https_link_listen,
         quic_link_listen,
+        admin,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),
@@ -220,6 +220,15 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         quic_link_listen_place: source
             .place(quic_listen.map(Spanned::span).or(quic.map(Spanned::span)).unwrap_or(0..0)),
     })
+}
+
+fn no_endpoints(source: &Source, raw: &RawGateway) -> Result<(), ConfigError> {
+    let Some(endpoint) = &raw.endpoint else { return Ok(()) };
+    Err(source.invalid(
+        endpoint.span(),
+        "a gateway is told by connection points what is published",
+        "move every `[[endpoint]]` to `connection-point.toml`",
+    ))
 }
 
 /// Judges a gateway instance's number.
@@ -258,22 +267,6 @@ pub(super) fn address(source: &Source, raw: &Spanned<String>) -> Result<SocketAd
     })
 }
 
-fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<EndpointMap, ConfigError> {
-    let mut endpoints = Vec::with_capacity(raw.len());
-    for endpoint in raw {
-        let backend = endpoint.backend.as_ref().map(Spanned::span);
-        if let Some(place) = backend.or(endpoint.backend_ca.as_ref().map(Spanned::span)) {
-            return Err(source.invalid(
-                place,
-                "a gateway has no backends",
-                "remove the line; it belongs in the connection point's file",
-            ));
-        }
-        endpoints.push(endpoint.endpoint(source)?);
-    }
-    endpoint::endpoint_map(source, raw, endpoints)
-}
-
 /// The warning that clients will find another name in the certificate, if they will.
 fn name_warning(source: &Source, service: &ServerName<'_>, raw: &RawGateway) -> Option<Warning> {
     let certificate = source.resolve(raw.clients.certificate.get_ref());
@@ -296,11 +289,8 @@ mod tests {
         assert_eq!(loaded.config.instance.number(), 1);
         assert_eq!(loaded.listen, "0.0.0.0:8443".parse().unwrap());
         assert_eq!(loaded.link_listen, "0.0.0.0:10140".parse().unwrap());
-        assert_eq!(loaded.config.endpoints.endpoints().len(), 1);
-        let [Warning::AnonymousEndpoint { endpoint, line: 20, .. }] = &loaded.warnings[..] else {
-            panic!("{:?}", loaded.warnings);
-        };
-        assert_eq!(endpoint, "mp");
+        assert!(loaded.config.initial.is_empty());
+        assert_eq!(loaded.warnings, []);
     }
 
     #[test]
@@ -515,11 +505,15 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_endpoints_is_warned_about() {
-        let loaded = Site::new()
-            .gateway_with(|text| text.split("[[endpoint]]").next().unwrap().to_owned())
-            .unwrap();
-        assert!(matches!(loaded.warnings[..], [Warning::NoEndpoints { .. }]));
+    fn an_endpoint_is_refused_with_the_file_that_it_belongs_to() {
+        let endpoint = "\n[[endpoint]]\nname = \"mp\"\nkind = \"management-point\"\n";
+        for written in [endpoint, "\n[endpoint]\nname = \"mp\"\n"] {
+            let shown = message(Site::new().gateway_with(|text| format!("{text}{written}")));
+            let problem = "a gateway is told by connection points what is published\n";
+            assert!(shown.starts_with(problem), "{shown}");
+            assert!(shown.contains("gateway.toml:15:"), "{shown}");
+            assert!(shown.contains("to `connection-point.toml`"), "{shown}");
+        }
     }
 
     #[cfg(unix)]

@@ -29,6 +29,7 @@ pub(super) struct RawGatewayLimits {
     answer_stall_seconds: Number,
     link_credit_seconds: Number,
     drain_seconds: Number,
+    linger_seconds: Number,
 }
 
 /// `[limits]` of a connection point, as written.
@@ -76,6 +77,7 @@ impl RawGatewayLimits {
             link_credit: key("link_credit_seconds", &self.link_credit_seconds)
                 .seconds(1..=300, or.link_credit)?,
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
+            linger: key("linger_seconds", &self.linger_seconds).seconds(0..=60, or.linger)?,
         })
     }
 }
@@ -199,6 +201,7 @@ mod tests {
             ("answer_head_seconds", 1, 3600),
             ("link_credit_seconds", 1, 300),
             ("drain_seconds", 0, 3600),
+            ("linger_seconds", 0, 60),
         ] {
             let site = Site::new();
             assert_range(low, high, |value| {
@@ -238,7 +241,7 @@ mod tests {
     fn what_is_written_reaches_the_field_of_its_name_and_the_rest_keeps_its_default() {
         let written = "\n[limits]\nclient_connections_max = 1\nlinks_max = 2\n\
              tls_handshake_seconds = 3\nrequest_head_seconds = 4\nanswer_head_seconds = 5\n\
-             link_credit_seconds = 6\n";
+             link_credit_seconds = 6\nlinger_seconds = 7\n";
         let limits =
             Site::new().gateway_with(|text| text.to_owned() + written).unwrap().config.limits;
         assert_eq!((limits.client_connections_max, limits.links_max), (1, 2));
@@ -248,8 +251,9 @@ mod tests {
             limits.answer_head,
             limits.link_credit,
             limits.drain,
+            limits.linger,
         ];
-        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 5, 6, 30]);
+        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 5, 6, 30, 7]);
     }
 
     #[test]

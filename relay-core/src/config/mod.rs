@@ -13,6 +13,7 @@
 //! copied to another machine as it is. The files' shape, key by key, is in the comments of what
 //! `relay init` writes and in [`load_gateway`] and [`load_connection_point`].
 
+mod admin;
 mod backend_url;
 mod connection_point;
 mod endpoint;
@@ -21,6 +22,8 @@ mod explain;
 mod gateway;
 mod gateway_addresses;
 mod limits;
+mod listen;
+mod material;
 mod pem;
 mod quic;
 mod source;
@@ -29,10 +32,15 @@ mod testing;
 mod warning;
 mod web_proxy;
 
+pub use admin::{AdminListener, admin_address};
 pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
+pub use material::{
+    ConnectionPointMaterial, ConnectionPointTls, GatewayMaterial, GatewayTls, IdentityPaths,
+    MaterialError, SitePaths,
+};
 pub use source::TEXT_BYTES_MAX;
 pub use warning::Warning;
 pub use web_proxy::Environment;

@@ -1,14 +1,17 @@
 //! Certificates and keys named by a configuration file.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustls::pki_types::pem;
+use rustls::server::VerifierBuilderError;
 use toml::Spanned;
 
 use super::error::ConfigError;
+use super::material::{IdentityPaths, SitePaths};
 use super::source::Source;
 use super::warning::Warning;
-use crate::transport::{Identity, TlsSetupError, TrustAnchors};
+use crate::transport::{Identity, RevocationList, TlsSetupError, TrustAnchors};
 
 /// The two keys of a table that make an identity.
 #[derive(Clone, Copy)]
@@ -18,6 +21,12 @@ pub(super) struct IdentityFiles<'a> {
 }
 
 impl IdentityFiles<'_> {
+    /// Where both are.
+    pub(super) fn paths(self, source: &Source) -> IdentityPaths {
+        let resolve = |file: &Spanned<PathBuf>| source.resolve(file.get_ref());
+        IdentityPaths::new(resolve(self.certificate), resolve(self.key))
+    }
+
     /// Reads both files. Whether they belong together shows when TLS is set up with them.
     pub(super) fn read(self, source: &Source) -> Result<Identity, ConfigError> {
         let certificate = source.resolve(self.certificate.get_ref());
@@ -74,6 +83,79 @@ pub(super) fn trust_anchors(
         .map_err(|error| certificate_error(source, file, &error))
 }
 
+/// Reads the authority of a site and, if there is one, the list of what it has taken back.
+pub(super) fn site_anchors(
+    source: &Source,
+    authority: &Spanned<PathBuf>,
+    revoked: Option<&Spanned<PathBuf>>,
+) -> Result<TrustAnchors, ConfigError> {
+    let anchors = trust_anchors(source, authority)?;
+    let Some(file) = revoked else { return Ok(anchors) };
+    anchors
+        .with_revoked_file(&source.resolve(file.get_ref()))
+        .map_err(|error| revocation_error(source, file, &error))
+}
+
+/// Where what [`site_anchors`] reads is.
+pub(super) fn site_paths(
+    source: &Source,
+    authority: &Spanned<PathBuf>,
+    revoked: Option<&Spanned<PathBuf>>,
+) -> SitePaths {
+    let resolve = |file: &Spanned<PathBuf>| source.resolve(file.get_ref());
+    SitePaths::new(resolve(authority), revoked.map(resolve))
+}
+
+/// The error that a verifier could not be built from what [`site_anchors`] has read.
+pub(super) fn site_error(
+    source: &Source,
+    authority: &Spanned<PathBuf>,
+    revoked: Option<&Spanned<PathBuf>>,
+    error: &TlsSetupError,
+) -> ConfigError {
+    match (error, revoked) {
+        (TlsSetupError::Verifier(VerifierBuilderError::InvalidCrl(_)), Some(file)) => {
+            revocation_error(source, file, error)
+        }
+        _ => certificate_error(source, authority, error),
+    }
+}
+
+fn revocation_error(
+    source: &Source,
+    file: &Spanned<PathBuf>,
+    error: &TlsSetupError,
+) -> ConfigError {
+    match error {
+        TlsSetupError::Pem { path, source: fault, .. } => {
+            unreadable(source, file, "revocation list", path, fault)
+        }
+        TlsSetupError::NoRevocationList { path } => source.invalid(
+            file.span(),
+            format!("`{}` holds no revocation list", path.display()),
+            "give a PEM file with at least one `BEGIN X509 CRL` block, or remove the line",
+        ),
+        other => source.invalid(
+            file.span(),
+            format!("`{}` cannot be used: {other}", file.get_ref().display()),
+            "ask whoever signed the list for a new one",
+        ),
+    }
+}
+
+/// What deserves attention about a site's revocation lists at `now`.
+pub(super) fn revocation_warning(
+    source: &Source,
+    anchors: &TrustAnchors,
+    revoked: Option<&Spanned<PathBuf>>,
+    now: SystemTime,
+) -> Option<Warning> {
+    let lists = anchors.revoked().iter().filter_map(|der| RevocationList::from_der(der).ok());
+    let is_over = lists.filter_map(|list| list.next_update).any(|end| end < now);
+    let file = source.resolve(revoked?.get_ref());
+    is_over.then_some(Warning::RevocationListOver { file })
+}
+
 /// The error that certificates of `file` cannot be used.
 pub(super) fn certificate_error(
     source: &Source,
@@ -106,7 +188,11 @@ fn unreadable(
     fault: &pem::Error,
 ) -> ConfigError {
     let path = path.display();
-    let label = if what == "certificate" { "CERTIFICATE" } else { "PRIVATE KEY" };
+    let label = match what {
+        "certificate" => "CERTIFICATE",
+        "revocation list" => "X509 CRL",
+        _ => "PRIVATE KEY",
+    };
     let (problem, help) = match fault {
         pem::Error::Io(error) => (
             format!("cannot read the {what} `{path}`: {error}"),
@@ -136,4 +222,47 @@ pub(super) fn permission_bits(path: &Path) -> Option<u32> {
 #[cfg(not(unix))]
 pub(super) fn permission_bits(_path: &Path) -> Option<u32> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::testing::{Site, message};
+    use crate::config::{ConfigError, Warning};
+
+    const SITE_CA: &str = "site_ca = \"site-ca.pem\"";
+
+    /// The warnings of both roles' files with a list of what was taken back.
+    fn loaded(file: &str) -> [Result<Vec<Warning>, ConfigError>; 2] {
+        let site = Site::new();
+        let with = |text: &str| text.replace(SITE_CA, &format!("{SITE_CA}\nsite_crl = {file:?}"));
+        let gateway = site.gateway_with(with).map(|loaded| loaded.warnings);
+        [gateway, site.connection_point_with(with).map(|loaded| loaded.warnings)]
+    }
+
+    #[test]
+    fn a_list_of_what_was_taken_back_is_read_and_warned_about_once_it_is_over() {
+        let is_warned = |warnings: Vec<Warning>| {
+            let of_list = |warning: &Warning| matches!(warning, Warning::RevocationListOver { .. });
+            warnings.iter().any(of_list)
+        };
+        for warnings in loaded("site-ca.crl") {
+            assert!(!is_warned(warnings.unwrap()));
+        }
+        for warnings in loaded("over.crl") {
+            assert!(is_warned(warnings.unwrap()));
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_list_is_refused_at_its_line() {
+        for (file, told) in [
+            ("absent.crl", "cannot read the revocation list `"),
+            ("links.pem", "links.pem` holds no revocation list\n"),
+        ] {
+            for loaded in loaded(file) {
+                let shown = message(loaded);
+                assert!(shown.contains(told) && shown.contains("site_crl = "), "{shown}");
+            }
+        }
+    }
 }

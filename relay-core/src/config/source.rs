@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 
@@ -17,6 +18,7 @@ pub const TEXT_BYTES_MAX: u64 = 1 << 20;
 pub(super) struct Source {
     path: PathBuf,
     text: String,
+    modified: SystemTime,
 }
 
 impl Source {
@@ -25,12 +27,15 @@ impl Source {
         let fail = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(fail)?;
+        let modified = file.metadata().and_then(|about| about.modified());
+        // Where files have no such time, now is as good: it rises.
+        let modified = modified.unwrap_or_else(|_| SystemTime::now());
         file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
         if TEXT_BYTES_MAX < bytes.len() as u64 {
             return Err(ConfigError::TooLong { path: path.to_owned(), bytes_max: TEXT_BYTES_MAX });
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self { path: path.to_owned(), text }),
+            Ok(text) => Ok(Self { path: path.to_owned(), text, modified }),
             Err(error) => {
                 let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
                 let line = good.split(|byte| *byte == b'\n').count();
@@ -45,6 +50,11 @@ impl Source {
             let (problem, help) = explain(error.message());
             self.invalid(error.span().unwrap_or(0..0), problem, help)
         })
+    }
+
+    /// When the file was changed last.
+    pub(super) fn modified(&self) -> SystemTime {
+        self.modified
     }
 
     /// The file this text came from.
@@ -108,7 +118,11 @@ mod tests {
 
     #[test]
     fn relative_paths_start_at_the_folder_of_the_file() {
-        let source = Source { path: PathBuf::from("site/gateway.toml"), text: String::new() };
+        let source = Source {
+            path: PathBuf::from("site/gateway.toml"),
+            text: String::new(),
+            modified: SystemTime::now(),
+        };
         assert_eq!(source.resolve(Path::new("a.pem")), Path::new("site/a.pem"));
         let absolute = std::env::temp_dir().join("a.pem");
         assert_eq!(source.resolve(&absolute), absolute);

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, IsCa, Issuer,
+    KeyIdMethod, KeyPair, SerialNumber, date_time_ymd,
+};
 use tempfile::TempDir;
 
 use super::{
@@ -39,7 +42,7 @@ key = \"link-key.pem\"
 site_ca = \"site-ca.pem\"
 ";
 
-/// The endpoint in both files.
+/// The connection point's endpoint.
 const ENDPOINT: &str = "
 [[endpoint]]
 name = \"mp\"
@@ -47,10 +50,6 @@ name = \"mp\"
 kind = \"management-point\"
 role_id = 72057594037927937
 unsafe_allow_anonymous = true
-";
-
-/// Where it leads, which only the site knows.
-const BACKEND: &str = "\
 # The site role's own address.
 backend = \"http://127.0.0.1:8080\"
 ";
@@ -68,6 +67,17 @@ impl Site {
         let key = KeyPair::generate().unwrap();
         site.write("site-ca.pem", &authority.self_signed(&key).unwrap().pem());
         let issuer = Issuer::new(authority, key);
+        for (name, until) in [("site-ca.crl", 3000), ("over.crl", 2001)] {
+            let list = CertificateRevocationListParams {
+                this_update: date_time_ymd(2000, 1, 1),
+                next_update: date_time_ymd(until, 1, 1),
+                crl_number: SerialNumber::from(1),
+                issuing_distribution_point: None,
+                revoked_certs: Vec::new(),
+                key_identifier_method: KeyIdMethod::Sha256,
+            };
+            site.write(name, &list.signed_by(&issuer).unwrap().pem().unwrap());
+        }
         for name in ["clients", "links", "link"] {
             let key = KeyPair::generate().unwrap();
             let leaf = CertificateParams::new(vec!["relay.example".to_owned()]).unwrap();
@@ -90,7 +100,7 @@ impl Site {
         &self,
         change: impl FnOnce(&str) -> String,
     ) -> Result<LoadedGateway, ConfigError> {
-        self.write("gateway.toml", &change(&format!("{GATEWAY}{ENDPOINT}")));
+        self.write("gateway.toml", &change(GATEWAY));
         load_gateway(&self.gateway_file())
     }
 
@@ -99,7 +109,7 @@ impl Site {
         &self,
         change: impl FnOnce(&str) -> String,
     ) -> Result<LoadedConnectionPoint, ConfigError> {
-        let text = format!("{CONNECTION_POINT}{ENDPOINT}{BACKEND}");
+        let text = format!("{CONNECTION_POINT}{ENDPOINT}");
         self.write("connection-point.toml", &change(&text));
         load_connection_point(&self.path("connection-point.toml"), &|_| None)
     }

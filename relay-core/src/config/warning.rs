@@ -28,6 +28,11 @@ pub enum Warning {
         /// Its permission bits.
         mode: u32,
     },
+    /// A revocation list has expired, so that no link comes up.
+    RevocationListOver {
+        /// The file that holds it.
+        file: PathBuf,
+    },
     /// The web proxy's password can be read by every account of the machine.
     PasswordReadableByOthers {
         /// The file that holds it.
@@ -63,6 +68,12 @@ impl fmt::Display for Warning {
                 "private key {key} has mode {mode:04o}, so every account of this machine can read \
                  it; run `chmod 600 {key}`",
                 key = key.display()
+            ),
+            Self::RevocationListOver { file } => write!(
+                f,
+                "the revocation list {} has expired, so every peer of a link is refused; have the \
+                 site's authority sign a new one",
+                file.display()
             ),
             Self::PasswordReadableByOthers { file, mode } => write!(
                 f,

@@ -1,6 +1,7 @@
 //! Pooled connections to one site role.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tower_service::Service;
 
 use crate::body::BoxError;
+use crate::transport::Network;
 
 use super::config::{BackendConfig, ConnectionPointLimits};
+use super::site_dialer::SiteDialer;
 use super::upload::Upload;
 
 /// Octets of each backend connection's read and write buffer.
@@ -26,17 +28,18 @@ const BUFFER: usize = 64 << 10;
 /// Clients share connections: the documented wall of the original is one TCP connection per client.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
-    client: Client<InTime<HttpsConnector<HttpConnector>>, Upload>,
+    client: Client<InTime<HttpsConnector<SiteDialer>>, Upload>,
     scheme: Scheme,
     authority: Authority,
+    config: BackendConfig,
 }
 
 impl Pool {
-    pub(super) fn new(config: &BackendConfig, limits: &ConnectionPointLimits) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(limits.backend_connect));
+    pub(super) fn new(
+        config: &BackendConfig,
+        limits: &ConnectionPointLimits,
+        network: &Network,
+    ) -> Self {
         // An `http://` backend has no TLS configuration, and needs one only by the type.
         let tls = config.tls.as_deref().cloned().unwrap_or_else(no_tls);
         // The connector sets ALPN itself, and refuses a configuration that has it set.
@@ -46,7 +49,7 @@ impl Pool {
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
-            .wrap_connector(tcp);
+            .wrap_connector(SiteDialer::new(network, limits.backend_connect));
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.backend_idle)
@@ -59,7 +62,17 @@ impl Pool {
             client,
             scheme: parts.scheme.unwrap_or(Scheme::HTTP),
             authority: parts.authority.unwrap_or_else(|| Authority::from_static("localhost")),
+            config: config.clone(),
         }
+    }
+
+    /// Whether a pool made from `config` would be the same.
+    pub(super) fn is_to(&self, config: &BackendConfig) -> bool {
+        let same_tls = match (&self.config.tls, &config.tls) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        same_tls && self.config.url == config.url
     }
 
     /// Where `target` is at this backend.
@@ -110,7 +123,7 @@ where
 }
 
 fn no_tls() -> rustls::ClientConfig {
-    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let versions = rustls::ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider supports the default protocol versions");
@@ -120,6 +133,24 @@ fn no_tls() -> rustls::ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pool_is_kept_for_the_same_url_with_the_very_same_tls_alone() {
+        let to = |url: &'static str, tls: Option<&Arc<rustls::ClientConfig>>| BackendConfig {
+            url: Uri::from_static(url),
+            tls: tls.map(Arc::clone),
+        };
+        let (one, other) = (Arc::new(no_tls()), Arc::new(no_tls()));
+        let limits = ConnectionPointLimits::default();
+        let network = Network::default();
+        let plain = Pool::new(&to("http://mp:80", None), &limits, &network);
+        assert!(plain.is_to(&to("http://mp:80", None)));
+        assert!(!plain.is_to(&to("http://mp:81", None)));
+        assert!(!plain.is_to(&to("http://mp:80", Some(&one))));
+        let secured = Pool::new(&to("https://mp", Some(&one)), &limits, &network);
+        assert!(secured.is_to(&to("https://mp", Some(&one))));
+        assert!(!secured.is_to(&to("https://mp", Some(&other))), "it may trust another authority");
+    }
 
     /// Accepts at once, and then says nothing.
     struct Deaf;

@@ -1,10 +1,8 @@
 //! What a link is to go over: a pipe or a QUIC connection, whose peer is authenticated.
 
-use std::sync::Arc;
-
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, Side};
-use crate::transport::{ConnectError, Rung, connect, dial_through, secure_link, upgrade_link};
+use crate::transport::{ConnectError, Rung, dial_through, secure_link, upgrade_link};
 #[cfg(feature = "quic")]
 use crate::transport::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic};
 
@@ -51,7 +49,7 @@ impl ConnectionPoint {
         match rung {
             #[cfg(feature = "quic")]
             Rung::Quic => {
-                let tls = Arc::clone(&self.inner.config.link_tls);
+                let tls = self.inner.link_tls.get();
                 let (host, name) = (&gateway.host, &gateway.server_name);
                 let port = gateway.quic_port.unwrap_or_default();
                 Ok(Carrier::Quic(dial_quic(host, port, name, tls).await?))
@@ -71,7 +69,7 @@ impl ConnectionPoint {
         gateway: &GatewayAddress,
         rung: Rung,
     ) -> Result<Box<dyn Pipe>, ConnectError> {
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let port = match rung {
             Rung::Quic => gateway.quic_port,
             Rung::TcpTls => gateway.tcp_tls_port,
@@ -82,11 +80,13 @@ impl ConnectionPoint {
         // Source: Microsoft Learn, "CMG data flow": no web proxy for TCP-TLS.
         let proxy = proxy.filter(|it| rung != Rung::TcpTls && !it.bypass.covers(host, port));
         let socket = match proxy {
-            Some(proxy) => dial_through(proxy, host, port, self.inner.config.limits.dial).await?,
-            None => connect(host, port).await?,
+            Some(proxy) => {
+                dial_through(proxy, host, port, self.inner.config.limits.dial).await?.into()
+            }
+            None => self.inner.config.network.connect(host, port).await?,
         };
         if rung == Rung::HttpsUpgrade {
-            let https = Arc::clone(&self.inner.config.https_tls);
+            let https = self.inner.https_tls.get();
             let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
             return Ok(Box::new(upgrade_link(socket, names, https, tls).await?));
         }

@@ -7,13 +7,20 @@ use http::Uri;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::transport::{Instance, Rung, WebProxy};
+use crate::transport::{Instance, Network, Rung, WebProxy};
 
 /// Everything one connection point needs.
 #[derive(Clone, Debug)]
 pub struct ConnectionPointConfig {
     /// This connection point's name, unique in the site; at most 64 octets.
     pub name: String,
+    /// The site that it stands in: 1 to 64 octets of text. Instances take its settings for this
+    /// site and send it this site's requests.
+    pub site: String,
+    /// The version of what is published. The highest one that any connection point of the site has
+    /// published holds at an instance, so it must rise whenever `endpoints` change; connection
+    /// points with one version must publish the same.
+    pub settings_version: u64,
     /// Every gateway instance to dial.
     pub gateways: Vec<GatewayAddress>,
     /// TLS towards gateway instances, usually from
@@ -23,18 +30,20 @@ pub struct ConnectionPointConfig {
     /// [`backend_client_config`](crate::transport::backend_client_config). It may end on the way;
     /// `link_tls` is spoken inside.
     pub https_tls: Arc<ClientConfig>,
-    /// What is published, and where each endpoint leads. Judged here again for each request: the
-    /// two ends of a link do not trust each other.
+    /// What is published to every instance, and where each endpoint leads. Requests are judged here
+    /// again: the two ends of a link do not trust each other.
     pub endpoints: Vec<SiteEndpoint>,
     /// Limits; the defaults suit production.
     pub limits: ConnectionPointLimits,
     /// The web proxy between this site and the gateway instances; `None` dials them directly. For
     /// HTTPS alone: a TCP-TLS link port is dialled directly even so.
     pub web_proxy: Option<WebProxy>,
+    /// Which network gateway instances and backends are dialled on. The system's by default.
+    pub network: Network,
 }
 
 /// One gateway instance as seen from the site.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct GatewayAddress {
     /// Which instance it is.
     pub instance: Instance,

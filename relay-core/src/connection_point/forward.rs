@@ -18,7 +18,7 @@ use crate::mux::{HeadKind, StreamCode};
 use crate::policy::{self, EndpointMap, Refusal};
 
 use super::backend::Pool;
-use super::config::ConnectionPointLimits;
+use super::config::{BackendConfig, ConnectionPointLimits};
 use super::upload::{LastMove, Upload};
 
 /// What every request needs.
@@ -110,6 +110,11 @@ impl Forwarder {
         Self { endpoints, backends, answer_within, head_limits: HeadLimits::default() }
     }
 
+    /// The connections to the endpoint with this role id, if they lead to `backend`.
+    pub(super) fn pool_to(&self, role_id: u64, backend: &BackendConfig) -> Option<Pool> {
+        self.backends.get(&role_id).filter(|pool| pool.is_to(backend)).cloned()
+    }
+
     /// Forwards one stream's request and answers on it. Logs once, with the message id.
     pub(super) async fn serve(&self, incoming: Incoming) {
         let Incoming { id, head, mut send, recv } = incoming;
@@ -163,9 +168,10 @@ impl Forwarder {
             outcome.map_err(|error| backend_failure(&error))
         };
         let response = tokio::select! {
-            response = answered => response?,
+            biased;
             // Dropping the request cancels it at the backend.
             _ = send.stopped() => return Err(Failure::Abandoned),
+            response = answered => response?,
         };
         if response.status().is_informational() {
             // Nobody asked to switch protocols, and no other interim status ends an exchange.

@@ -1,5 +1,6 @@
-//! The role inside the site: it dials out to every gateway instance, keeps the links up, and
-//! forwards what arrives to the site's management points and software update points.
+//! The role inside the site: it dials out to every gateway instance, keeps the links up, publishes
+//! the site's settings over them, and forwards what arrives to the site's management points and
+//! software update points.
 //!
 //! It listens on no port. It judges every request again: the two ends of a link do not trust each
 //! other, and it connects to no host that is not configured. Read [`ConnectionPoint`] first, then
@@ -9,31 +10,46 @@ mod backend;
 mod backoff;
 mod carrier;
 mod config;
+mod current;
 mod forward;
+mod publish;
 mod serve;
+mod shown;
+mod site_dialer;
+mod status;
 mod supervise;
+mod update;
 mod upload;
 
-use std::sync::{Arc, Mutex};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
-use crate::policy::{EndpointMap, EndpointMapError};
-use crate::transport::{ConnectError, secure_link};
+use crate::settings::DocumentError;
+use crate::transport::{ConnectError, InForce, Instance, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
 };
 
+pub use publish::{PublishOutcome, PublishState};
+pub use shown::Phase;
+pub use status::{ConnectionPointStatus, LinkStatus, PlaceStatus};
+pub use update::{Update, UpdateError};
+
 use carrier::Carrier;
-use forward::Forwarder;
-use supervise::{Route, Way};
+use current::Current;
+use publish::Told;
+use supervise::Way;
 
 /// A connection point. Clones share it.
 #[derive(Clone, Debug)]
@@ -43,15 +59,31 @@ pub struct ConnectionPoint {
 
 #[derive(Debug)]
 struct Inner {
+    /// Without what can change: that is in `gateways` and `current`.
     config: ConnectionPointConfig,
-    forwarder: Arc<Forwarder>,
+    /// TLS for links that are dialled now; that of `config` is what it began with.
+    link_tls: InForce<ClientConfig>,
+    https_tls: InForce<ClientConfig>,
+    /// The instances to dial.
+    gateways: watch::Sender<Arc<[GatewayAddress]>>,
+    /// What is published and forwarded to.
+    current: watch::Sender<Arc<Current>>,
+    /// Held while `gateways` and `current` are changed.
+    updating: Mutex<()>,
+    /// What became of the settings at the instances.
+    told: Mutex<Told>,
     /// Rises with each start, so that a gateway can tell a new link from a stale one.
     epoch: u64,
-    /// Turns true when the connection point stops.
-    stopping: watch::Sender<bool>,
+    /// Cancelled when the connection point stops. Tells those who wait in the order in which they
+    /// came.
+    stopping: CancellationToken,
     link_memory: MemoryBudget,
     /// When the next dial may begin.
     next_dial: Mutex<Instant>,
+    /// The links that are to be up.
+    ways: Mutex<Vec<Arc<Way>>>,
+    /// Links that are made, and those that nobody took.
+    background: Mutex<JoinSet<DrainReport>>,
 }
 
 /// Why a link did not come up, or ended.
@@ -64,6 +96,18 @@ pub enum LinkEnded {
     /// The link ended.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Another gateway instance is there than the one that is configured. The configuration's
+    /// fault, or that of whoever forwards the port.
+    #[error(
+        "this port leads to instance {found}, not to instance {wanted}; check the host and port \
+         of instance {wanted}, and where that port is forwarded to"
+    )]
+    OtherInstance {
+        /// The instance that was to be reached.
+        wanted: Instance,
+        /// What the other side calls itself.
+        found: u16,
+    },
     /// The settings of the mux are out of range, e.g. a name of more than 128 octets.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -74,25 +118,53 @@ impl ConnectionPoint {
     ///
     /// # Errors
     ///
-    /// [`EndpointMapError`] when two endpoints share a name or a role id, or a path is unusable.
-    pub fn new(config: ConnectionPointConfig) -> Result<Self, EndpointMapError> {
-        let endpoints = config.endpoints.iter().map(|site| site.endpoint.clone()).collect();
-        let backends = config
-            .endpoints
-            .iter()
-            .map(|site| (site.endpoint.role_id, backend::Pool::new(&site.backend, &config.limits)))
-            .collect();
-        let forwarder = Forwarder::new(EndpointMap::new(endpoints)?, backends, &config.limits);
+    /// [`DocumentError`] when what is to be published cannot be: two endpoints share a name or a
+    /// role id, a path is unusable, or there are too many.
+    pub fn new(config: ConnectionPointConfig) -> Result<Self, DocumentError> {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::started(config, u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// As [`ConnectionPoint::new`], without asking the clock: `epoch` must rise with each
+    /// start under the same name.
+    ///
+    /// # Errors
+    ///
+    /// As [`ConnectionPoint::new`].
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn with_epoch(config: ConnectionPointConfig, epoch: u64) -> Result<Self, DocumentError> {
+        Self::started(config, epoch)
+    }
+
+    fn started(mut config: ConnectionPointConfig, epoch: u64) -> Result<Self, DocumentError> {
+        let endpoints = std::mem::take(&mut config.endpoints);
+        let current = Current::new(&config, config.settings_version, &endpoints, None)?;
         let inner = Inner {
-            forwarder: Arc::new(forwarder),
-            epoch: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX),
-            stopping: watch::Sender::new(false),
+            link_tls: InForce::new(Arc::clone(&config.link_tls)),
+            https_tls: InForce::new(Arc::clone(&config.https_tls)),
+            gateways: watch::Sender::new(std::mem::take(&mut config.gateways).into()),
+            current: watch::Sender::new(Arc::new(current)),
+            updating: Mutex::default(),
+            told: Mutex::default(),
+            epoch,
+            stopping: CancellationToken::new(),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             next_dial: Mutex::new(Instant::now()),
+            ways: Mutex::default(),
+            background: Mutex::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Has links that are dialled from now on shake hands by `tls`; those that are up go on.
+    pub fn set_link_tls(&self, tls: Arc<ClientConfig>) {
+        self.inner.link_tls.set(tls);
+    }
+
+    /// Has HTTPS around links that are dialled from now on speak by `tls`.
+    pub fn set_https_tls(&self, tls: Arc<ClientConfig>) {
+        self.inner.https_tls.set(tls);
     }
 
     /// Keeps links to every gateway instance until `shutdown` is ready, then drains them: requests
@@ -102,30 +174,43 @@ impl ConnectionPoint {
     ///
     /// Dropping the future cuts every link.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> DrainReport {
-        let mut supervisors = JoinSet::new();
-        for gateway in &self.inner.config.gateways {
-            let route = Arc::new(Route::new(gateway.clone()));
-            let places = u32::try_from(self.inner.config.limits.links_per_instance);
-            for place in 0..places.unwrap_or(u32::MAX) {
-                let (connection_point, route) = (self.clone(), Arc::clone(&route));
-                let way = Way::new(route, place);
-                supervisors.spawn(async move { connection_point.supervise(&way).await });
+        let mut wanted = self.inner.gateways.subscribe();
+        let mut shutdown = pin!(shutdown);
+        let (mut supervisors, mut routes) = (JoinSet::new(), Vec::new());
+        loop {
+            let gateways = Arc::clone(&wanted.borrow_and_update());
+            self.adjust(&gateways, &mut routes, &mut supervisors);
+            tokio::select! {
+                () = &mut shutdown => break,
+                _ = wanted.changed() => {}
+                // Of an instance that is dialled no more.
+                Some(_) = supervisors.join_next(), if !supervisors.is_empty() => {}
             }
         }
-        shutdown.await;
-        self.inner.stopping.send_replace(true);
+        self.inner.stopping.cancel();
         let mut report = DrainReport::default();
         while let Some(ended) = supervisors.join_next().await {
             report += ended.unwrap_or_default();
+        }
+        // One of them may leave a link to another before it ends.
+        loop {
+            let background = &self.inner.background;
+            let mut tasks = {
+                let mut tasks = background.lock().unwrap_or_else(PoisonError::into_inner);
+                std::mem::take(&mut *tasks)
+            };
+            let Some(ended) = tasks.join_next().await else { break };
+            report += ended.unwrap_or_default();
+            while let Some(ended) = tasks.join_next().await {
+                report += ended.unwrap_or_default();
+            }
         }
         report
     }
 
     /// Waits until the connection point stops.
     async fn stopped(&self) {
-        let mut stopping = self.inner.stopping.subscribe();
-        // The sender lives as long as `self`.
-        let _ = stopping.wait_for(|stopping| *stopping).await;
+        self.inner.stopping.cancelled().await;
     }
 
     /// Serves one link over a pipe that is connected to a gateway instance: TLS, then the mux,
@@ -146,23 +231,25 @@ impl ConnectionPoint {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let limit = self.inner.config.limits.dial;
         let secured = tokio::time::timeout(limit, secure_link(pipe, &gateway.server_name, tls));
         let stream = tokio::select! {
+            biased;
             secured = secured => secured.unwrap_or(Err(ConnectError::Timeout { limit }))?,
             () = self.stopped() => return Ok(DrainReport::default()),
         };
-        let carrier = Carrier::Pipe(Box::new(stream));
-        let standing = tokio::select! {
-            standing = self.establish(carrier, fastrand::u64(..)) => standing?,
-            () = self.stopped() => return Ok(DrainReport::default()),
-        };
+        // To its end even if this side stops, see `supervise`.
+        let number = fastrand::u64(..);
+        let standing =
+            self.establish(Carrier::Pipe(Box::new(stream)), gateway.instance, number).await?;
         let link = standing.link.clone();
         let mut served = std::pin::pin!(self.serve_standing(standing));
         tokio::select! {
-            why = served.as_mut() => return Err(why.into()),
+            // First, or a link that is always busy would never hear of it.
+            biased;
             () = self.stopped() => {}
+            why = served.as_mut() => return Err(why.into()),
         }
         let (report, _) = tokio::join!(link.drain(self.inner.config.limits.drain), served);
         Ok(report)

@@ -1,7 +1,8 @@
 //! One supervisor for each link that is to be up: dial, serve, wait, dial again; and climb to a
 //! better rung without letting go of the one below.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::transport::{ConnectError, Ladder, Misstep, Rung};
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
 use super::serve::Standing;
+use super::shown::{Phase, Shown};
 use super::{ConnectionPoint, LinkEnded};
 
 /// A gateway instance, and what all links to it have learnt about the ways there.
@@ -26,15 +28,29 @@ pub(super) struct Route {
     /// Whether the first of the links is up over QUIC. The others rest then: a QUIC connection
     /// keeps its exchanges apart by itself.
     on_quic: watch::Sender<bool>,
+    /// Changes whenever a way has worked.
+    proven: watch::Sender<()>,
+    /// Turns true when the instance is dialled no more.
+    removed: watch::Sender<bool>,
 }
 
 impl Route {
     pub(super) fn new(gateway: GatewayAddress) -> Self {
         let ladder = Mutex::new(Ladder::new(gateway.rungs()));
-        Self { gateway, ladder, on_quic: watch::Sender::new(false) }
+        let (proven, removed) = (watch::Sender::new(()), watch::Sender::new(false));
+        Self { gateway, ladder, on_quic: watch::Sender::new(false), proven, removed }
     }
 
-    fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
+    pub(super) fn gateway(&self) -> &GatewayAddress {
+        &self.gateway
+    }
+
+    /// Has every link to the instance drained, and none dialled again.
+    pub(super) fn remove(&self) {
+        self.removed.send_replace(true);
+    }
+
+    pub(super) fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
         with(&mut self.ladder.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -42,16 +58,20 @@ impl Route {
 /// One of the links to an instance, as its supervisor sees it.
 #[derive(Debug)]
 pub(super) struct Way {
-    route: Arc<Route>,
+    pub(super) route: Arc<Route>,
     /// Which of the links to the instance.
-    place: u32,
+    pub(super) place: u32,
     /// How often it was tried.
     turn: AtomicU32,
+    /// Whether a link is being made, which the gateway may know of already.
+    is_establishing: AtomicBool,
+    pub(super) shown: Shown,
 }
 
 impl Way {
     pub(super) fn new(route: Arc<Route>, place: u32) -> Self {
-        Self { route, place, turn: AtomicU32::new(0) }
+        let (turn, is_establishing) = (AtomicU32::new(0), AtomicBool::new(false));
+        Self { route, place, turn, is_establishing, shown: Shown::new() }
     }
 
     /// Whether this link may go by `rung`: only the first one goes over QUIC. The others are up at
@@ -74,6 +94,10 @@ impl Way {
         }
         // The sender lives as long as `self`.
         let _ = self.route.on_quic.subscribe().wait_for(|on_quic| *on_quic).await;
+    }
+
+    fn is_resting(&self) -> bool {
+        self.place > 0 && *self.route.on_quic.borrow()
     }
 
     /// Waits while this link is to rest.
@@ -114,12 +138,14 @@ enum End {
     Lost(LinkError, Duration),
     /// Another one is up over QUIC, and this one drains.
     Resting,
-    /// The connection point stops.
+    /// It is drained, by either side, and another is to stand in its place.
+    Drained(Duration),
+    /// The connection point stops, or dials the instance no more.
     Stopped(DrainReport),
 }
 
 impl ConnectionPoint {
-    /// Keeps one link to an instance until the connection point stops.
+    /// Keeps one link to an instance until the connection point stops or dials it no more.
     pub(super) async fn supervise(&self, way: &Way) -> DrainReport {
         let limits = &self.inner.config.limits;
         let (route, gateway) = (&way.route, &way.route.gateway);
@@ -127,12 +153,17 @@ impl ConnectionPoint {
         let mut served = Served::default();
         loop {
             let dialled = async {
-                way.until_needed().await;
+                if way.is_resting() {
+                    way.shown.turn_to(Phase::Resting);
+                    way.until_needed().await;
+                }
+                way.shown.turn_to(Phase::Dialling);
                 self.dial(way).await
             };
             let dialled = tokio::select! {
+                biased;
+                () = self.released(way) => return served.end().await,
                 dialled = dialled => dialled,
-                () = self.stopped() => return served.end().await,
             };
             let why = match dialled {
                 Some((rung, standing)) => {
@@ -145,20 +176,39 @@ impl ConnectionPoint {
                             backoff.was_up(lived);
                             why.to_string()
                         }
+                        End::Drained(lived) => {
+                            backoff.was_up(lived);
+                            "the link is drained".to_owned()
+                        }
                     }
                 }
+                None if self.inner.stopping.is_cancelled() => return served.end().await,
                 None => route.ladder(|ladder| told(&ladder.missteps())),
             };
             let delay = backoff.next(fastrand::f64());
+            let until = Instant::now() + delay;
+            way.shown.turn_to(Phase::Waiting { why: why.as_str().into(), until: until.into_std() });
             tracing::warn!(
                 instance = %gateway.instance, host = gateway.host, why,
                 retry_in_ms = delay.as_millis(),
                 "no link to the gateway instance"
             );
             tokio::select! {
-                () = sleep(delay) => {}
-                () = self.stopped() => return served.end().await,
+                biased;
+                () = self.released(way) => return served.end().await,
+                () = sleep_until(until) => {}
             }
+        }
+    }
+
+    /// Waits until the connection point stops, or dials the instance no more.
+    async fn released(&self, way: &Way) {
+        let mut removed = way.route.removed.subscribe();
+        tokio::select! {
+            biased;
+            () = self.stopped() => {}
+            // The sender lives as long as `way`.
+            _ = removed.wait_for(|removed| *removed) => {}
         }
     }
 
@@ -175,21 +225,35 @@ impl ConnectionPoint {
 
     /// Tries one rung, and notes what came of it.
     async fn try_rung(&self, way: &Way, rung: Rung) -> Option<Standing> {
-        self.take_turn().await;
         let route = &way.route;
         let limits = &self.inner.config.limits;
         let limit = if rung == Rung::Quic { limits.dial_quic } else { limits.dial };
-        let carrier = timeout(limit, self.reach(&route.gateway, rung)).await;
-        let carrier = carrier.unwrap_or(Err(ConnectError::Timeout { limit }));
-        // The hello has its own deadline, in the link.
+        let reach = async {
+            self.take_turn().await;
+            let carrier = timeout(limit, self.reach(&route.gateway, rung)).await;
+            carrier.unwrap_or(Err(ConnectError::Timeout { limit }))
+        };
+        let carrier = tokio::select! {
+            biased;
+            carrier = reach => carrier,
+            () = self.stopped() => return None,
+        };
+        // The hello has its own deadline, in the link. It is waited for even if the connection
+        // point stops: to the gateway the link may be up, with requests on it, which a drain serves
+        // and a cut would lose.
         let standing = match carrier {
-            Ok(carrier) => self.establish(carrier, way.next_number()).await,
+            Ok(carrier) => {
+                let _establishing = Establishing::begin(&way.is_establishing);
+                let number = way.next_number();
+                self.establish_in_safety(carrier, route.gateway.instance, number).await
+            }
             Err(why) => Err(LinkEnded::Connect(why)),
         };
         let instance = route.gateway.instance;
         match standing {
             Ok(standing) => {
                 route.ladder(|ladder| ladder.worked(rung));
+                route.proven.send_replace(());
                 let hello = standing.link.peer();
                 let service = hello.as_ref().map_or("", |hello| hello.name.as_str());
                 let software = hello.as_ref().map_or("", |hello| hello.software.as_str());
@@ -221,26 +285,43 @@ impl ConnectionPoint {
     /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
     async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
         let drain = self.inner.config.limits.drain;
-        let mut current = self.begin(rung, standing, served);
+        let mut current = self.begin(way, rung, standing, served);
+        let mut climb = pin!(self.climb(way, rung));
+        let mut is_leaving = false;
         loop {
             way.tell(Some(current.rung));
+            // A gateway drains a link as soon as it knows of the one that takes its place, which
+            // may be before this side does.
+            if is_leaving && !way.is_establishing.load(Ordering::Relaxed) {
+                let lived = current.since.elapsed();
+                // It ends by itself; the deadline is for a side that only says that it drains.
+                served.retiring.spawn(async move { current.link.drain(drain).await });
+                return End::Drained(lived);
+            }
             tokio::select! {
+                // Each of these happens once to a link: none keeps another waiting.
+                biased;
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
                     return End::Lost(why, current.since.elapsed());
                 }
-                (rung, standing) = self.climb(way, current.rung) => {
-                    // Make before break: requests in flight end where they are.
-                    let better = self.begin(rung, standing, served);
-                    let old = std::mem::replace(&mut current, better);
-                    served.retiring.spawn(async move { old.link.drain(drain).await });
+                climbed = climb.as_mut() => {
+                    if let Some((rung, standing)) = climbed {
+                        // Make before break: requests in flight end where they are.
+                        let better = self.begin(way, rung, standing, served);
+                        let old = std::mem::replace(&mut current, better);
+                        served.retiring.spawn(async move { old.link.drain(drain).await });
+                        is_leaving = false;
+                    }
+                    climb.set(self.climb(way, current.rung));
                 }
                 () = way.until_resting() => {
                     let link = current.link.clone();
                     served.retiring.spawn(async move { link.drain(drain).await });
                     return End::Resting;
                 }
-                () = self.stopped() => break,
+                () = current.link.going_away(), if !is_leaving => is_leaving = true,
+                () = self.released(way) => break,
             }
         }
         let (mut report, retired) = tokio::join!(current.link.drain(drain), served.end());
@@ -248,29 +329,58 @@ impl ConnectionPoint {
         End::Stopped(report)
     }
 
-    fn begin(&self, rung: Rung, standing: Standing, served: &mut Served) -> Current {
+    fn begin(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> Current {
         let link = standing.link.clone();
+        way.shown.up(&link, rung);
         let connection_point = self.clone();
         let task = async move { connection_point.serve_standing(standing).await };
         let id = served.links.spawn(task).id();
         Current { link, rung, since: Instant::now(), id }
     }
 
-    /// Tries the better rungs now and then, until one of them carries a link.
-    async fn climb(&self, way: &Way, from: Rung) -> (Rung, Standing) {
-        let mut better = way.route.ladder(|ladder| ladder.better_than(from));
+    /// Waits until it is time to try the better rungs, or one of them carries another link, and
+    /// tries each. `None` if none carries a link.
+    async fn climb(&self, way: &Way, from: Rung) -> Option<(Rung, Standing)> {
+        let route = &way.route;
+        let mut better = route.ladder(|ladder| ladder.better_than(from));
         better.retain(|rung| way.may_take(*rung));
         if better.is_empty() {
             return std::future::pending().await;
         }
-        loop {
-            sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64())).await;
-            for rung in &better {
-                if let Some(standing) = self.try_rung(way, *rung).await {
-                    return (*rung, standing);
-                }
+        let is_proven = || route.ladder(|it| better.iter().any(|rung| it.is_proven(*rung)));
+        let mut proven = route.proven.subscribe();
+        let one_is_proven = async {
+            while !is_proven() {
+                // The sender lives in `route`.
+                let _ = proven.changed().await;
+            }
+        };
+        tokio::select! {
+            () = sleep(self.inner.config.limits.better_rung.mul_f64(0.5 + fastrand::f64())) => {}
+            () = one_is_proven => {}
+        }
+        for rung in &better {
+            if let Some(standing) = self.try_rung(way, *rung).await {
+                return Some((*rung, standing));
             }
         }
+        None
+    }
+}
+
+/// Says for as long as it lives that a link is being made.
+struct Establishing<'a>(&'a AtomicBool);
+
+impl<'a> Establishing<'a> {
+    fn begin(flag: &'a AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Establishing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 }
 

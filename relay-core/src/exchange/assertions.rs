@@ -20,6 +20,15 @@ pub struct MessageId(
     pub [u8; 16],
 );
 
+impl MessageId {
+    /// The id made of these random bits, all but the six that say it is random.
+    // RFC 9562, section 5.4.
+    pub fn from_random(bits: u128) -> Self {
+        let marked = bits & !(0xf << 76 | 0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+        Self(marked.to_be_bytes())
+    }
+}
+
 /// A text that is not a GUID in the form of [`MessageId`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("a message id is a GUID of 8-4-4-4-12 hexadecimal digits")]

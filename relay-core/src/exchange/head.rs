@@ -85,7 +85,8 @@ impl Block for RequestHead {
 pub enum Origin {
     /// A backend in the site; the answer is relayed.
     Site,
-    /// The connection point itself, which refused or failed.
+    /// The connection point itself, which refused or failed; or the gateway, of which a connection
+    /// point has asked something.
     ConnectionPoint,
 }
 

@@ -422,3 +422,10 @@ proptest! {
         assert_settles(&block.into())?;
     }
 }
+
+#[test]
+fn a_random_message_id_says_that_it_is_random_and_keeps_all_other_bits() {
+    let text = |bits| MessageId::from_random(bits).to_string();
+    assert_eq!(text(0), "00000000-0000-4000-8000-000000000000");
+    assert_eq!(text(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+}

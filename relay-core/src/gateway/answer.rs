@@ -18,6 +18,7 @@ use crate::exchange::MessageId;
 use super::header;
 use super::patient_streams::note_polled;
 use super::registry::Attempt;
+use super::replay::Replay;
 
 /// Counts the requests in flight, for a drain's report.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +64,7 @@ enum Inner<B> {
 pub(super) struct Relayed<B> {
     pub(super) answer: BodyReceiver,
     /// The request's body, until it is through.
-    pub(super) request: Option<BodySender<B>>,
+    pub(super) request: Option<BodySender<Replay<B>>>,
     /// How long the answer may stand still while the client waits for it; `None`: for ever.
     pub(super) stall: Option<Duration>,
     /// Runs while nothing comes.

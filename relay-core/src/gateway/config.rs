@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 
 use crate::balance::{LeastInFlight, LoadBalancer, Outliers, PeakEwma, RoundRobin};
-use crate::policy::EndpointMap;
+use crate::settings::SettingsDocument;
 use crate::transport::Instance;
 
 /// Everything one gateway instance needs besides its sockets.
@@ -16,8 +16,9 @@ pub struct GatewayConfig {
     pub service: String,
     /// Which instance this is.
     pub instance: Instance,
-    /// What is published.
-    pub endpoints: Arc<EndpointMap>,
+    /// Settings that hold from the start, until a connection point publishes later ones. Usually
+    /// none: requests are then answered 503 until the first connection point has come.
+    pub initial: Vec<SettingsDocument>,
     /// TLS towards clients, usually from
     /// [`client_edge_config`](crate::transport::client_edge_config).
     pub client_tls: Arc<ServerConfig>,
@@ -90,6 +91,10 @@ pub struct GatewayLimits {
     pub link_credit: Duration,
     /// Time that requests in flight have to end when the instance stops. Default 30 s.
     pub drain: Duration,
+    /// Time that an HTTP/1.1 connection without a request is kept when the instance stops, for the
+    /// request that may be on its way already; the answer to it says that it is the last. HTTP/2
+    /// needs no such time. Default 2 s.
+    pub linger: Duration,
 }
 
 impl Default for GatewayLimits {
@@ -106,6 +111,7 @@ impl Default for GatewayLimits {
             answer_stall: Duration::from_secs(30),
             link_credit: Duration::from_secs(5),
             drain: Duration::from_secs(30),
+            linger: Duration::from_secs(2),
         }
     }
 }

@@ -34,6 +34,9 @@ pub(super) enum Failure {
     /// The client's head does not fit in one head block.
     #[error("the request head cannot be relayed: {0}")]
     Head(#[from] EncodeError),
+    /// Connection points are connected, and none has told yet what is published.
+    #[error("no connection point has published its site's settings yet")]
+    NoSettings,
     /// No connection point is connected to this instance.
     #[error("no connection point is connected to this instance")]
     NoConnector,
@@ -73,6 +76,7 @@ impl Failure {
             Self::Head(_) => {
                 service(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "CMGService_Head_Too_Large")
             }
+            Self::NoSettings => service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Settings"),
             Self::NoConnector => {
                 service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Connector")
             }
@@ -113,7 +117,7 @@ impl Failure {
     /// Seconds after which another try makes sense.
     fn retry_after(&self) -> Option<u16> {
         match self {
-            Self::NoConnector => Some(5),
+            Self::NoSettings | Self::NoConnector => Some(5),
             Self::Overloaded(_) | Self::Aborted(AbortCode::Refused) => Some(1),
             _ => None,
         }
@@ -157,6 +161,7 @@ mod tests {
             Failure::Refused(Refusal::NotPublished),
             Failure::NotAPath,
             Failure::BadHost,
+            Failure::NoSettings,
             Failure::NoConnector,
             Failure::Overloaded(Duration::from_secs(5)),
             Failure::LinkLost,

@@ -10,14 +10,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use crate::link::{self, Link};
-use crate::mux::{Config, ConfigError, LinkError, Side, StreamCode};
-use crate::transport::{ConnectError, Greeted, accept_link};
+use crate::mux::{Config, ConfigError, LinkError, Side};
+use crate::transport::{Certificate, CertificateError, ConnectError, Greeted, Rung, accept_link};
 
+use super::history::LinkEnd;
+use super::published::Peer;
 use super::registry::{Arrival, Start};
 use super::serve::{Gateway, LinkRefused};
 
 impl Gateway {
-    /// Serves one link of a connection point: mutual TLS, then the mux, until it ends.
+    /// Serves one link of a connection point: mutual TLS, then the mux, until it ends. It shows as
+    /// one over TCP-TLS.
     ///
     /// # Errors
     ///
@@ -30,7 +33,16 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.admit(|tls, limit| accept_link(pipe, tls, limit), over_pipe).await
+        self.serve_link_over(Rung::TcpTls, pipe).await
+    }
+
+    /// As [`Gateway::serve_link`], over a pipe that `rung` names.
+    pub(super) async fn serve_link_over<P>(&self, rung: Rung, pipe: P) -> Result<(), LinkRefused>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = |tls, limit| accept_link(pipe, tls, limit);
+        self.admit(rung, handshake, Certificate::of_peer, over_pipe).await
     }
 
     /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
@@ -38,14 +50,17 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.admit(|tls, limit| peer.accept_link(tls, limit), over_pipe).await
+        let handshake = |tls, limit| peer.accept_link(tls, limit);
+        self.admit(Rung::Https, handshake, Certificate::of_peer, over_pipe).await
     }
 
     /// Has `handshake` authenticate a peer, if there is a place for it, and serves the link that
-    /// `begin` makes of it.
+    /// `begin` makes of it, of a peer who has shown what `certify` reads.
     pub(super) async fn admit<S, F, D>(
         &self,
+        rung: Rung,
         handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
+        certify: impl FnOnce(&S) -> Result<Certificate, CertificateError>,
         begin: impl FnOnce(S, Config) -> Result<(Link, D), ConfigError>,
     ) -> Result<(), LinkRefused>
     where
@@ -60,15 +75,16 @@ impl Gateway {
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
             return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
         };
-        let tls = Arc::clone(&self.inner.config.link_tls);
+        let tls = self.inner.link_tls.get();
         let stream = handshake(tls, limits.tls_handshake).await?;
         drop(in_handshake);
         // Only now: a stranger must not take the place of a connection point.
         let Ok(_place) = self.inner.link_places.try_acquire() else {
             return Err(LinkRefused::TooMany(limits.links_max));
         };
+        let certificate = Arc::new(certify(&stream)?);
         let (link, driver) = begin(stream, self.link_config())?;
-        self.serve_authenticated(link, driver).await
+        self.serve_authenticated(rung, certificate, link, driver).await
     }
 
     /// What this instance's side of every link has.
@@ -87,25 +103,35 @@ impl Gateway {
         }
     }
 
+    /// Serves the link of a peer that has shown `certificate`.
     async fn serve_authenticated(
         &self,
+        rung: Rung,
+        certificate: Arc<Certificate>,
         link: Link,
         driver: impl Future<Output = LinkError>,
     ) -> Result<(), LinkRefused> {
         let limits = &self.inner.config.limits;
         let mut driver = pin!(driver);
         let hello = tokio::select! {
-            ended = driver.as_mut() => return Err(ended.into()),
+            // First, or a peer that sends on and on would keep its hello from being noticed.
+            biased;
             hello = link.established() => hello?,
+            ended = driver.as_mut() => return Err(ended.into()),
         };
+        prove_name(&certificate, &hello.name)?;
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
+        let peer = Peer { name: Arc::clone(&name), site: hello.site.as_str().into() };
         let superseded = Arc::new(Notify::new());
         let arrival = Arrival {
             number,
             name: Arc::clone(&name),
+            site: Arc::clone(&peer.site),
             start: Start::new(hello.epoch, hello.link),
             link: link.clone(),
+            rung,
+            certificate,
             superseded: Arc::clone(&superseded),
         };
         let Ok(registration) = self.inner.relay.registry.register(arrival) else {
@@ -114,15 +140,18 @@ impl Gateway {
         tracing::info!(
             link = number,
             connection_point = &*name,
+            %rung,
+            site = hello.site,
             software = hello.software,
             "link up"
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
         // All to their end: the driver goes on until its last octets have left.
         let retire = retire(&link, &superseded, limits.drain);
-        let (why, (), ()) = tokio::join!(driver, refuse_all(&link), retire);
+        let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer), retire);
         drop(registration);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
+        self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
         Ok(())
     }
 }
@@ -135,20 +164,26 @@ where
     link::new(pipe, Side::Listener, config)
 }
 
+/// Judges the name that a hello claims: whoever holds any certificate of the site could otherwise
+/// take the place of another connection point.
+fn prove_name(certificate: &Certificate, claimed: &str) -> Result<(), LinkRefused> {
+    if certificate.is_named(claimed) {
+        return Ok(());
+    }
+    let names = certificate.names().map(|name| format!("`{name}`")).collect::<Vec<_>>();
+    Err(LinkRefused::NotItsName {
+        claimed: claimed.to_owned(),
+        certified: if names.is_empty() { "nobody".to_owned() } else { names.join(", ") },
+    })
+}
+
 /// Drains the link once it has been superseded: it may be half-open, but it may also be alive, with
 /// requests in flight.
 async fn retire(link: &Link, superseded: &Notify, limit: Duration) {
     tokio::select! {
-        () = superseded.notified() => {}
+        biased;
         _ = link.closed() => return,
+        () = superseded.notified() => {}
     }
     link.drain(limit).await;
-}
-
-/// Refuses every stream that a connection point opens, until the link ends: nothing is served in
-/// that direction, and a stream that nobody accepts would wait for ever.
-async fn refuse_all(link: &Link) {
-    while let Ok(mut incoming) = link.accept().await {
-        incoming.send.reset(StreamCode::REFUSED);
-    }
 }

@@ -2,26 +2,35 @@
 //! link.
 //!
 //! This room terminates clients' TLS, judges each request, picks a live link, and moves bodies both
-//! ways. It keeps no client data. It never dials: connection points do. Read [`Gateway`] first,
-//! then `relay.rs`, the life of one request.
+//! ways. It keeps no client data. What is published it is told by connection points: see
+//! `control.rs`. It never dials: connection points do. Read [`Gateway`] first, then `relay.rs`, the
+//! life of one request.
 //!
 //! Every failure is mapped to an answer in one place, `failure.rs`.
 
 mod answer;
 mod config;
+mod control;
 mod failure;
+mod history;
 mod links;
 mod patient;
 mod patient_streams;
+mod published;
 #[cfg(feature = "quic")]
 mod quic;
 mod registry;
 mod relay;
+mod replay;
 mod serve;
+mod status;
 
 pub use answer::AnswerBody;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
+pub use history::{EndedLink, LinkEnd};
+pub use published::{AppliedSettings, RefusedSettings, SettingsSnapshot, SiteSettings};
 pub use serve::{Gateway, LinkRefused, Listeners};
+pub use status::{GatewayStatus, LinkStatus};
 
 /// Names of the headers that the gateway adds to every answer.
 pub mod header {

@@ -4,7 +4,9 @@ use tokio::sync::mpsc;
 
 use crate::link;
 use crate::mux::{Config, Side};
-use crate::transport::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicListener};
+use crate::transport::{
+    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicListener, Rung, quic_certificate,
+};
 
 use super::serve::{Gateway, LinkRefused, PendingLink};
 
@@ -22,7 +24,8 @@ impl Gateway {
                 continue;
             }
             let gateway = self.clone();
-            let link = Box::pin(async move { gateway.serve_quic(arrival).await });
+            let from = arrival.from();
+            let link = PendingLink::new(from, async move { gateway.serve_quic(arrival).await });
             // Nobody takes it when the instance stops.
             let _ = hand_over.send(link).await;
         }
@@ -36,8 +39,7 @@ impl Gateway {
     }
 
     async fn serve_quic(&self, arrival: QuicArrival) -> Result<(), LinkRefused> {
-        // Its TLS is the listener's, made of the same settings.
-        let handshake = |_, limit| arrival.accept(limit);
+        let handshake = |tls, limit| arrival.accept(tls, limit);
         let begin = |connection, config| {
             let config = Config {
                 stream_window: QUIC_STREAM_WINDOW,
@@ -46,6 +48,6 @@ impl Gateway {
             };
             link::new_quic(connection, Side::Listener, config)
         };
-        self.admit(handshake, begin).await
+        self.admit(Rung::Quic, handshake, quic_certificate, begin).await
     }
 }

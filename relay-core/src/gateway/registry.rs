@@ -3,13 +3,16 @@
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
 use crate::balance::{LinkView, LoadBalancer, Outcome};
 use crate::link::Link;
+use crate::transport::{Certificate, Rung};
 
 /// Links up to which an offer allocates nothing: 16 connection points with two links each.
 const VIEWS_INLINE: usize = 32;
@@ -21,8 +24,14 @@ pub(super) struct Entry {
     pub(super) number: u64,
     /// The connection point's name.
     pub(super) name: Arc<str>,
+    /// The site that the connection point stands in.
+    site: Arc<str>,
     start: Start,
     pub(super) link: Link,
+    pub(super) rung: Rung,
+    pub(super) certificate: Arc<Certificate>,
+    /// When it came up.
+    pub(super) since: Instant,
     /// Told when a later link of the same connection point has taken this one's place.
     pub(super) superseded: Arc<Notify>,
     load: Arc<Load>,
@@ -94,6 +103,16 @@ impl Entry {
         Attempt::begin(&self.load)
     }
 
+    /// Which of its connection point's links to this instance it is.
+    pub(super) fn place(&self) -> u32 {
+        self.start.place
+    }
+
+    /// Requests on it, from their opening to the last octet of their answers.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.load.in_flight.load(Ordering::Relaxed)
+    }
+
     /// By what entries are sorted, so that links of one connection point stand together.
     fn key(&self) -> (u64, u64) {
         (self.load.connection_point, self.number)
@@ -144,8 +163,12 @@ pub(super) struct Arrival {
     pub(super) number: u64,
     /// The connection point's name.
     pub(super) name: Arc<str>,
+    /// The site that the connection point stands in.
+    pub(super) site: Arc<str>,
     pub(super) start: Start,
     pub(super) link: Link,
+    pub(super) rung: Rung,
+    pub(super) certificate: Arc<Certificate>,
     /// To be told when a later link of the same connection point has taken its place.
     pub(super) superseded: Arc<Notify>,
 }
@@ -158,9 +181,36 @@ pub(super) struct Stale;
 #[derive(Debug)]
 pub(super) struct Registry {
     entries: RwLock<Arc<[Entry]>>,
+    /// Links that others have taken the place of, until they have ended.
+    retired: Mutex<Vec<Entry>>,
+    /// Told of each link that comes up.
+    arrivals: Notify,
+    /// When the last link went, or the instance started without one.
+    deserted: Mutex<Instant>,
     balancer: Arc<dyn LoadBalancer>,
     /// Makes numbers of names, others in each process: no peer can choose one that collides.
-    names: RandomState,
+    names: Names,
+}
+
+/// Makes numbers of names.
+#[derive(Debug)]
+enum Names {
+    Random(RandomState),
+    #[cfg(any(test, feature = "test-util"))]
+    Seeded(u64),
+}
+
+impl Names {
+    fn number(&self, name: &str) -> u64 {
+        match self {
+            Self::Random(state) => state.hash_one(name),
+            #[cfg(any(test, feature = "test-util"))]
+            Self::Seeded(seed) => {
+                let hasher = std::hash::BuildHasherDefault::<std::hash::DefaultHasher>::default();
+                hasher.hash_one((seed, name))
+            }
+        }
+    }
 }
 
 /// Keeps a link registered until it is dropped.
@@ -172,28 +222,45 @@ pub(super) struct Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.registry.change(|entries| entries.retain(|entry| entry.number != self.number));
+        let is_other = |entry: &Entry| entry.number != self.number;
+        self.registry.change(|entries| entries.retain(is_other));
+        self.registry.retired().retain(is_other);
     }
 }
 
 impl Registry {
     pub(super) fn new(balancer: Arc<dyn LoadBalancer>) -> Self {
-        Self { entries: RwLock::default(), balancer, names: RandomState::new() }
+        Self {
+            entries: RwLock::default(),
+            retired: Mutex::default(),
+            arrivals: Notify::new(),
+            deserted: Mutex::new(Instant::now()),
+            balancer,
+            names: Names::Random(RandomState::new()),
+        }
+    }
+
+    /// As [`Registry::new`], but the numbers of names follow from `seed`.
+    #[cfg(any(test, feature = "test-util"))]
+    pub(super) fn seeded(balancer: Arc<dyn LoadBalancer>, seed: u64) -> Self {
+        Self { names: Names::Seeded(seed), ..Self::new(balancer) }
     }
 
     /// Offers requests to a link. The one whose place it takes, and all of an earlier start of the
     /// same connection point, are taken out at once, and told: they may be half-open. A link that
     /// is an earlier one itself is not added.
     pub(super) fn register(self: &Arc<Self>, arrival: Arrival) -> Result<Registration, Stale> {
-        let Arrival { number, name, start, link, superseded } = arrival;
+        let Arrival { number, name, site, start, link, rung, certificate, superseded } = arrival;
         let load = Arc::new(Load {
             number,
-            connection_point: self.names.hash_one(&*name),
+            connection_point: self.names.number(&name),
             in_flight: AtomicU32::new(0),
             loss_told: AtomicBool::new(false),
             balancer: Arc::clone(&self.balancer),
         });
-        let entry = Entry { number, name, start, link, superseded, load };
+        let since = Instant::now();
+        let entry =
+            Entry { number, name, site, start, link, rung, certificate, since, superseded, load };
         let mut is_stale = false;
         self.change(|entries| {
             let same = |other: &Entry| other.name == entry.name;
@@ -205,20 +272,61 @@ impl Registry {
                 let is_superseded = same(other) && entry.start.succeeds(other.start);
                 if is_superseded {
                     other.superseded.notify_one();
+                    self.retired().push(other.clone());
                 }
                 !is_superseded
             });
             let at = entries.partition_point(|other| other.key() < entry.key());
             entries.insert(at, entry);
         });
-        if is_stale { Err(Stale) } else { Ok(Registration { registry: Arc::clone(self), number }) }
+        if is_stale {
+            return Err(Stale);
+        }
+        self.arrivals.notify_waiters();
+        Ok(Registration { registry: Arc::clone(self), number })
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Entry>)) {
         let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
         let mut changed = entries.to_vec();
         change(&mut changed);
+        if changed.is_empty() && !entries.is_empty() {
+            *self.deserted.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        }
         *entries = changed.into();
+    }
+
+    /// Ready when a link comes up, once it was enabled.
+    pub(super) fn arrival(&self) -> Notified<'_> {
+        self.arrivals.notified()
+    }
+
+    /// Whether there is a link of this site that takes requests.
+    pub(super) fn has_open(&self, site: &str) -> bool {
+        self.all().iter().any(|entry| *entry.site == *site && entry.link.is_open())
+    }
+
+    /// Until when it is worth waiting for a link while none takes requests: for `grace` after the
+    /// last one went or the instance started, in which connection points dial it.
+    pub(super) fn is_awaited_until(&self, grace: Duration) -> Instant {
+        if !self.all().is_empty() {
+            return Instant::now() + grace;
+        }
+        *self.deserted.lock().unwrap_or_else(PoisonError::into_inner) + grace
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<Entry>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every link that has not ended: those that requests are offered to, and behind them those
+    /// that others have taken the place of.
+    pub(super) fn standing(&self) -> Vec<Entry> {
+        // In this order none is missed that is retired meanwhile, though it may be there twice.
+        let all = self.all();
+        let retired = self.retired().clone();
+        let is_new = |entry: &&Entry| all.iter().all(|other| other.number != entry.number);
+        all.iter().chain(retired.iter().filter(is_new)).cloned().collect()
     }
 
     /// Every registered link.
@@ -226,12 +334,16 @@ impl Registry {
         Arc::clone(&self.entries.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Offers the links that take streams, in the balancer's order, until `take` takes one.
+    /// Offers the links into `site` that take streams, in the balancer's order, until `take` takes
+    /// one.
     ///
-    /// The filter is the one place where links are left out: those that drain or have ended. When
-    /// links carry the site of their connection point, those of another site than the endpoint's
-    /// are left out here too.
-    pub(super) fn offer<T>(&self, mut take: impl FnMut(&Entry) -> Option<T>) -> Offer<T> {
+    /// The filter is the one place where links are left out: those that drain or have ended, and
+    /// those of another site than the endpoint's.
+    pub(super) fn offer<T>(
+        &self,
+        site: &str,
+        mut take: impl FnMut(&Entry) -> Option<T>,
+    ) -> Offer<T> {
         let all = self.all();
         let mut inline = [LinkView::default(); VIEWS_INLINE];
         let mut spilled = Vec::new();
@@ -240,7 +352,7 @@ impl Registry {
             spilled.resize(all.len(), LinkView::default());
             views = &mut spilled;
         }
-        let open = all.iter().filter(|entry| entry.link.is_open());
+        let open = all.iter().filter(|entry| *entry.site == *site && entry.link.is_open());
         let count = views.iter_mut().zip(open).map(|(view, of)| *view = of.load.view()).count();
         let views = &mut views[..count];
         let now = Instant::now().into_std();
@@ -290,7 +402,9 @@ mod tests {
 
     fn dialled(number: u64, name: &str, start: Start, link: &Link) -> Arrival {
         let superseded = Arc::default();
-        Arrival { number, name: name.into(), start, link: link.clone(), superseded }
+        let (name, site, rung) = (name.into(), "site".into(), Rung::TcpTls);
+        let (link, certificate) = (link.clone(), Arc::new(Certificate::nobodys()));
+        Arrival { number, name, site, start, link, rung, certificate, superseded }
     }
 
     fn register(registry: &Arc<Registry>, number: u64, link: &Link) -> Registration {
@@ -300,7 +414,7 @@ mod tests {
     /// The links that are offered to one who takes none.
     fn in_turn(registry: &Registry) -> Vec<u64> {
         let mut numbers = Vec::new();
-        let offer: Offer<()> = registry.offer(|entry| {
+        let offer: Offer<()> = registry.offer("site", |entry| {
             numbers.push(entry.number);
             None
         });
@@ -337,6 +451,19 @@ mod tests {
         assert_eq!(in_turn(&registry), [1]);
         drop(other);
         assert_eq!(numbers(&registry.all()), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_link_into_another_site_is_never_offered() {
+        let registry = registry();
+        let (link, _peer) = open_link().await;
+        let _own = register(&registry, 1, &link);
+        let foreign = Arrival { site: "other".into(), ..started(2, "cp-2", 1, &link) };
+        let _foreign = registry.register(foreign).unwrap();
+        assert_eq!(in_turn(&registry), [1]);
+        let Offer::Full(entry) = registry.offer("other", |_| None::<()>) else { panic!("one is") };
+        assert_eq!(entry.number, 2);
+        assert!(matches!(registry.offer("third", |_| None::<()>), Offer::Nothing));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The life of one request at the gateway: judge, open a stream, send, wait for the answer's head.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -15,12 +16,15 @@ use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
-use crate::policy::{self, Endpoint, EndpointMap, Route};
+use crate::policy::{self, Endpoint, Route};
+use crate::settings::Settings;
 
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
+use super::replay::Replay;
 
 /// How often a request is sent again. More than the links that are likely to begin a drain, or to
 /// be lost, at once; a connection point that refuses everything must not keep it for ever.
@@ -33,7 +37,7 @@ const RESEND_WAIT: Duration = Duration::from_secs(1);
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct Relay {
-    pub(super) endpoints: Arc<EndpointMap>,
+    pub(super) settings: Published,
     pub(super) registry: Arc<Registry>,
     pub(super) limits: GatewayLimits,
     pub(super) in_flight: InFlight,
@@ -43,6 +47,8 @@ pub(super) struct Relay {
 /// A request that policy lets pass.
 struct Judged<'a> {
     endpoint: &'a Endpoint,
+    /// The site that publishes it.
+    site: &'a str,
     /// Time to the answer's head; `None` for an exchange that is held open on purpose.
     answer_within: Option<Duration>,
     head: Bytes,
@@ -54,7 +60,9 @@ struct Judged<'a> {
 
 /// A stream that carries a request.
 struct Sent<B> {
-    request: Option<BodySender<B>>,
+    request: Option<BodySender<Replay<B>>>,
+    /// The request's body once it is through, or the stream takes no more of it.
+    spent: Option<Replay<B>>,
     answer: RecvStream,
     /// Whether anything of an answer came.
     answered: bool,
@@ -129,8 +137,10 @@ impl Relay {
     {
         let (parts, body) = request.into_parts();
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
-        let judged = self.judge(parts, message_id, end)?;
-        let mut body = Some(body).filter(|_| end == End::More);
+        // One and the same from here to the answer, however often it is sent.
+        let settings = self.settings().await;
+        let judged = self.judge(&settings, parts, message_id, end)?;
+        let mut body = Some(Replay::new(body)).filter(|_| end == End::More);
         let mut tries = Tries::default();
         loop {
             let mut sent = self.send(&judged, body, &tries).await?;
@@ -156,17 +166,24 @@ impl Relay {
     }
 
     /// Judges the request and writes the head that the connection point will judge again.
-    fn judge(
+    fn judge<'a>(
         &self,
+        settings: &'a Settings,
         parts: http::request::Parts,
         message_id: MessageId,
         end: End,
-    ) -> Result<Judged<'_>, Failure> {
+    ) -> Result<Judged<'a>, Failure> {
         let mut headers = parts.headers;
         check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
-        let route: Route<'_> = self.endpoints.route(&parts.method, &target)?;
+        if settings.documents().is_empty() {
+            // Who tells what is published is who would be asked for it.
+            let is_alone = self.registry.all().is_empty();
+            return Err(if is_alone { Failure::NoConnector } else { Failure::NoSettings });
+        }
+        let route: Route<'a> = settings.endpoints().route(&parts.method, &target)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
+        let site = settings.site_of(endpoint.role_id).unwrap_or_default();
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;
         let answer_within = (!waits).then_some(self.limits.answer_head);
@@ -176,14 +193,14 @@ impl Relay {
         let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = request.encode(&self.head_limits)?;
-        Ok(Judged { endpoint, answer_within, head, end, is_head, is_repeatable })
+        Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable })
     }
 
     /// Opens a stream on the first link that has one free, and hands it the request.
     async fn send<B>(
         &self,
         judged: &Judged<'_>,
-        body: Option<B>,
+        body: Option<Replay<B>>,
         tries: &Tries,
     ) -> Result<Sent<B>, Failure>
     where
@@ -199,7 +216,7 @@ impl Relay {
         let limit = judged.endpoint.request_body_bytes_max;
         let request = body.map(|body| BodySender::new(body, send, limit));
         let (moved_at, attempt) = (Instant::now(), via.attempt());
-        Ok(Sent { request, answer, answered: false, moved_at, via, attempt })
+        Ok(Sent { request, spent: None, answer, answered: false, moved_at, via, attempt })
     }
 
     async fn open(
@@ -212,9 +229,13 @@ impl Relay {
         let deadline = Instant::now() + wait;
         loop {
             let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
-            let via = match self.registry.offer(take) {
+            let via = match self.registry.offer(judged.site, take) {
                 Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
-                Offer::Nothing => return Err(Failure::NoConnector),
+                Offer::Nothing => {
+                    let until = deadline.min(self.registry.is_awaited_until(credit));
+                    self.await_link(judged.site, until).await?;
+                    continue;
+                }
                 // All are full: wait in line at the one whose turn it is. If it goes away
                 // meanwhile, nothing was sent, and another is asked.
                 Offer::Full(via) => via,
@@ -227,6 +248,33 @@ impl Relay {
                 Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(credit)),
             }
         }
+    }
+
+    /// Waits for a link to the site, until `until`.
+    async fn await_link(&self, site: &str, until: Instant) -> Result<(), Failure> {
+        let mut arrival = pin!(self.registry.arrival());
+        arrival.as_mut().enable();
+        // One may have come before that.
+        if self.registry.has_open(site) {
+            return Ok(());
+        }
+        timeout_at(until, arrival).await.map_err(|_| Failure::NoConnector)
+    }
+
+    /// What is published. An instance that has just started waits for it as for its first link.
+    async fn settings(&self) -> Arc<Settings> {
+        let settings = self.settings.current();
+        if !settings.documents().is_empty() {
+            return settings;
+        }
+        let mut told = pin!(self.settings.told());
+        told.as_mut().enable();
+        let settings = self.settings.current();
+        if settings.documents().is_empty() {
+            let until = self.registry.is_awaited_until(self.limits.link_credit);
+            let _ = timeout_at(until, told).await;
+        }
+        self.settings.current()
     }
 
     /// Moves the request's body until the answer's head arrives. The deadline, which runs from
@@ -296,6 +344,11 @@ where
     B::Error: Into<BoxError>,
 {
     let Understood { head, body_length } = understood;
+    let mut sent = sent;
+    if let Some(request) = &mut sent.request {
+        // It is answered: there is no again.
+        request.body_mut().release();
+    }
     let body = if has_no_body(head.status, judged.is_head) {
         AnswerBody::none()
     } else {
@@ -356,7 +409,7 @@ impl Tries {
         judged: &Judged<'_>,
         sent: Sent<B>,
         failure: Failure,
-    ) -> Result<Option<B>, Failure>
+    ) -> Result<Option<Replay<B>>, Failure>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
@@ -366,7 +419,8 @@ impl Tries {
         }
         match failure {
             Failure::Aborted(code) if code.is_never_processed() => {
-                let body = sent.request.and_then(BodySender::into_untouched);
+                let body = sent.request.map(BodySender::into_body).or(sent.spent);
+                let body = body.and_then(Replay::rewind);
                 if judged.end == End::More && body.is_none() {
                     return Err(failure);
                 }
@@ -421,9 +475,9 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let Sent { request, answer, .. } = sent;
+    let Sent { request, spent, answer, .. } = sent;
     poll_fn(|cx| {
-        let moved = poll_request(request, cx)?;
+        let moved = poll_request(request, spent, cx)?;
         match answer.poll_head(cx) {
             Poll::Ready(Ok(head)) => Poll::Ready(Ok(Step::Head(head))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
@@ -436,7 +490,8 @@ where
 
 /// Moves what can be moved of the request's body. Returns whether anything did.
 fn poll_request<B>(
-    request: &mut Option<BodySender<B>>,
+    request: &mut Option<BodySender<Replay<B>>>,
+    spent: &mut Option<Replay<B>>,
     cx: &mut Context<'_>,
 ) -> Result<bool, Failure>
 where
@@ -446,7 +501,7 @@ where
     let Some(sender) = request else { return Ok(false) };
     let before = sender.steps();
     let Poll::Ready(outcome) = sender.poll_send(cx) else { return Ok(sender.steps() != before) };
-    *request = None;
+    *spent = request.take().map(BodySender::into_body);
     match outcome {
         // Stopped: the answer is on its way. Reset: the answer's half says why.
         Ok(()) | Err(SendBodyError::Stream(_)) => Ok(true),
@@ -454,11 +509,8 @@ where
     }
 }
 
-/// A random GUID (RFC 9562, version 4). It names a request and guards nothing, so that a generator
+/// It names a request and guards nothing, so that a generator
 /// of the thread's own serves, without a system call.
 fn new_message_id() -> MessageId {
-    let mut octets = fastrand::u128(..).to_be_bytes();
-    octets[6] = octets[6] & 0x0f | 0x40;
-    octets[8] = octets[8] & 0x3f | 0x80;
-    MessageId(octets)
+    MessageId::from_random(fastrand::u128(..))
 }

@@ -7,28 +7,36 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::body::BoxError;
 use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
-use crate::transport::{ConnectError, Listener, Purpose, QuicListener};
-use crate::transport::{asks_for_link, grant_link, greet};
+use crate::transport::{
+    CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung, asks_for_link,
+    grant_link, greet,
+};
 
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
+use super::control;
+use super::history::{History, LinkEnd};
 use super::patient::Patient;
 use super::patient_streams::PatientExecutor;
+use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::Relay;
 
@@ -76,11 +84,26 @@ enum Port {
 }
 
 /// A link that is to be served, once somebody waits for it.
-pub(super) type PendingLink = Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>;
+pub(super) struct PendingLink {
+    from: SocketAddr,
+    serve: Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>,
+}
+
+impl PendingLink {
+    pub(super) fn new(
+        from: SocketAddr,
+        serve: impl Future<Output = Result<(), LinkRefused>> + Send + 'static,
+    ) -> Self {
+        Self { from, serve: Box::pin(serve) }
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Inner {
     pub(super) config: GatewayConfig,
+    /// TLS for whoever connects now; that of `config` is what it began with.
+    pub(super) client_tls: InForce<ServerConfig>,
+    pub(super) link_tls: InForce<ServerConfig>,
     pub(super) relay: Relay,
     pub(super) links: AtomicU64,
     connections: Arc<Semaphore>,
@@ -88,8 +111,11 @@ pub(super) struct Inner {
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
     pub(super) link_handshakes: Semaphore,
-    /// Turns true when the instance stops.
-    stopping: watch::Sender<bool>,
+    pub(super) history: History,
+    /// Bounds what connection points tell at once.
+    pub(super) control_places: Semaphore,
+    /// Cancelled when the instance stops. Tells those who wait in the order in which they came.
+    stopping: CancellationToken,
 }
 
 /// Why a link was refused or ended.
@@ -111,6 +137,21 @@ pub enum LinkRefused {
     /// As many peers as the limits allow are in their TLS handshake.
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
+    /// The peer's certificate cannot be read, so that it names nobody.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The connection point's certificate does not carry the name that it gives. Its
+    /// configuration's fault, or somebody of the site poses as another.
+    #[error(
+        "the peer calls itself `{claimed}`, but its certificate names {certified}; give the \
+         connection point that name, or a certificate in its own"
+    )]
+    NotItsName {
+        /// The name in its hello.
+        claimed: String,
+        /// The names in its certificate.
+        certified: String,
+    },
     /// The connection point has a later link in its place, or another one has its name.
     #[error("connection point `{0}` has a later link in its place; do two share that name?")]
     Stale(String),
@@ -119,21 +160,38 @@ pub enum LinkRefused {
 impl Gateway {
     /// An instance that is ready to serve.
     pub fn new(config: GatewayConfig) -> Self {
+        let registry = Registry::new(config.balance.balancer());
+        Self::with_registry(config, registry)
+    }
+
+    /// As [`Gateway::new`], but the order in which links are kept follows from `seed`: the same in
+    /// every process.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn seeded(config: GatewayConfig, seed: u64) -> Self {
+        let registry = Registry::seeded(config.balance.balancer(), seed);
+        Self::with_registry(config, registry)
+    }
+
+    fn with_registry(config: GatewayConfig, registry: Registry) -> Self {
         let relay = Relay {
-            endpoints: Arc::clone(&config.endpoints),
-            registry: Arc::new(Registry::new(config.balance.balancer())),
+            settings: Published::with(&config.initial),
+            registry: Arc::new(registry),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
         };
         let inner = Inner {
+            client_tls: InForce::new(Arc::clone(&config.client_tls)),
+            link_tls: InForce::new(Arc::clone(&config.link_tls)),
             relay,
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
             link_places: Semaphore::new(config.limits.links_max),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
-            stopping: watch::Sender::new(false),
+            history: History::default(),
+            control_places: Semaphore::new(control::AT_ONCE_MAX),
+            stopping: CancellationToken::new(),
             config,
         };
         Self { inner: Arc::new(inner) }
@@ -142,6 +200,33 @@ impl Gateway {
     /// How many links are up.
     pub fn links(&self) -> usize {
         self.inner.relay.registry.all().len()
+    }
+
+    /// Has clients that connect from now on meet `tls`; connections that are open go on.
+    pub fn set_client_tls(&self, tls: Arc<ServerConfig>) {
+        self.inner.client_tls.set(tls);
+    }
+
+    /// Has links that come from now on shake hands by `tls`; those that are up go on.
+    pub fn set_link_tls(&self, tls: Arc<ServerConfig>) {
+        self.inner.link_tls.set(tls);
+    }
+
+    /// Whether it drains: see [`Gateway::serve`].
+    pub(super) fn is_stopping(&self) -> bool {
+        self.inner.stopping.is_cancelled()
+    }
+
+    /// What is published here: of each site the version that holds, and what was refused.
+    pub fn settings(&self) -> SettingsSnapshot {
+        self.inner.relay.settings.snapshot()
+    }
+
+    /// Streams open on all links now, as of each driver's last turn.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn streams_open(&self) -> usize {
+        let all = self.inner.relay.registry.all();
+        all.iter().map(|entry| entry.link.stats().mux.streams_open).sum()
     }
 
     /// Requests in flight now.
@@ -185,6 +270,7 @@ impl Gateway {
             };
             let accept_links = self.accept_links(listeners.links.as_ref(), handed, &mut link_tasks);
             tokio::select! {
+                biased;
                 () = shutdown => {}
                 () = accept_clients => {}
                 () = accept_https_links => {}
@@ -211,8 +297,9 @@ impl Gateway {
             // Without a free place the kernel's queue is where clients wait.
             let Ok(place) = places.acquire_owned().await else { return };
             let (stream, from) = tokio::select! {
-                accepted = listener.accept(Purpose::Clients) => accepted,
+                biased;
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
+                accepted = listener.accept(Purpose::Clients) => accepted,
             };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
@@ -222,6 +309,8 @@ impl Gateway {
                 }
                 drop(place);
             });
+            // One a turn: a port that is flooded keeps no other from its turn.
+            tokio::task::yield_now().await;
         }
     }
 
@@ -239,19 +328,27 @@ impl Gateway {
                     None => std::future::pending().await,
                 }
             };
-            let link: PendingLink = tokio::select! {
-                (stream, _) = accept => {
-                    let gateway = self.clone();
-                    Box::pin(async move { gateway.serve_link(stream).await })
-                }
-                Some(link) = handed.recv() => link,
+            let link = tokio::select! {
+                biased;
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-            };
-            tasks.spawn(async move {
-                if let Err(why) = link.await {
-                    tracing::warn!(%why, "link refused");
+                // Its peer's hello was read: such links cannot come as fast as they are taken.
+                Some(link) = handed.recv() => link,
+                (stream, from) = accept => {
+                    let gateway = self.clone();
+                    PendingLink::new(from, async move { gateway.serve_link(stream).await })
                 }
-            });
+            };
+            let gateway = self.clone();
+            tasks.spawn(async move { gateway.serve_pending(link).await });
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn serve_pending(&self, link: PendingLink) {
+        let PendingLink { from, serve } = link;
+        if let Err(why) = serve.await {
+            tracing::warn!(%from, %why, "link refused");
+            self.inner.history.note(LinkEnd::Refused { from }, &why);
         }
     }
 
@@ -267,10 +364,8 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if let Some(link) = self.serve_https(pipe, from, Port::Shared).await
-            && let Err(why) = link.await
-        {
-            tracing::warn!(%from, %why, "link refused");
+        if let Some(link) = self.serve_https(pipe, from, Port::Shared).await {
+            self.serve_pending(link).await;
         }
     }
 
@@ -280,20 +375,21 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limits = &self.inner.config.limits;
-        let mut stopping = self.inner.stopping.subscribe();
         let greeted = tokio::select! {
+            biased;
             greeted = greet(pipe, limits.tls_handshake) => greeted,
             // Nothing was asked yet, so nothing is lost.
-            _ = stopping.wait_for(|stopping| *stopping) => return None,
+            () = self.inner.stopping.cancelled() => return None,
         };
         let greeted = match greeted {
             Ok(greeted) if greeted.offers_link() => {
                 let gateway = self.clone();
-                return Some(Box::pin(async move { gateway.serve_greeted_link(greeted).await }));
+                let serve = async move { gateway.serve_greeted_link(greeted).await };
+                return Some(PendingLink::new(from, serve));
             }
             other => other,
         };
-        let tls = Arc::clone(&self.inner.config.client_tls);
+        let tls = self.inner.client_tls.get();
         let accepted = async { greeted?.accept(tls, limits.tls_handshake).await };
         let stream = match accepted.await {
             Ok(stream) => stream,
@@ -310,17 +406,17 @@ impl Gateway {
             (true, Port::Links) => Ok(None),
             (false, port) => self.serve_http1(io, port).await,
         };
-        outcome.unwrap_or_else(|error| {
+        let upgraded = outcome.unwrap_or_else(|error| {
             tracing::debug!(%from, %error, "client connection failed");
             None
-        })
+        })?;
+        let gateway = self.clone();
+        let serve = async move { gateway.serve_link_over(Rung::HttpsUpgrade, upgraded).await };
+        Some(PendingLink::new(from, serve))
     }
 
-    async fn serve_http1<P>(
-        &self,
-        io: TokioIo<Patient<P>>,
-        port: Port,
-    ) -> hyper::Result<Option<PendingLink>>
+    /// Serves HTTP/1.1. Returns the pipe if it was upgraded to a link.
+    async fn serve_http1<P>(&self, io: TokioIo<Patient<P>>, port: Port) -> hyper::Result<Option<P>>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -332,11 +428,16 @@ impl Gateway {
                 *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(granted);
             }
             async move {
-                Ok::<_, std::convert::Infallible>(match port {
-                    _ if asks => granted_link(),
+                let mut answer = match port {
+                    _ if asks => return Ok(granted_link()),
                     Port::Shared => self.handle(request).await,
                     Port::Links => not_a_link(),
-                })
+                };
+                if self.is_stopping() {
+                    // RFC 9112, section 9.6: the client asks elsewhere from now on.
+                    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                Ok::<_, std::convert::Infallible>(answer)
             }
         });
         let mut builder = http1::Builder::new();
@@ -346,7 +447,8 @@ impl Gateway {
             .max_headers(FIELDS_MAX)
             .max_buf_size(HTTP1_BUFFER);
         let connection = builder.serve_connection(io, service).with_upgrades();
-        self.until_stopped(connection, http1::UpgradeableConnection::graceful_shutdown).await?;
+        let end = http1::UpgradeableConnection::graceful_shutdown;
+        self.until_stopped(connection, self.inner.config.limits.linger, end).await?;
         let upgrade = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Some(upgrade) = upgrade else { return Ok(None) };
         let Ok(parts) = upgrade.await?.downcast::<TokioIo<Patient<P>>>() else { return Ok(None) };
@@ -354,8 +456,7 @@ impl Gateway {
             // RFC 9110, section 7.8: the new protocol begins behind the answer. It was not heard.
             return Ok(None);
         }
-        let (gateway, pipe) = (self.clone(), parts.io.into_inner().into_inner());
-        Ok(Some(Box::pin(async move { gateway.serve_link(pipe).await })))
+        Ok(Some(parts.io.into_inner().into_inner()))
     }
 
     async fn serve_http2<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
@@ -380,20 +481,28 @@ impl Gateway {
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(15));
         let connection = builder.serve_connection(io, service);
-        self.until_stopped(connection, http2::Connection::graceful_shutdown).await
+        // RFC 9113, section 6.8: what is on its way while this is said is still served.
+        let end = http2::Connection::graceful_shutdown;
+        self.until_stopped(connection, Duration::ZERO, end).await
     }
 
-    /// Drives a connection to its end, which `end_gracefully` asks for when the instance stops.
+    /// Drives a connection to its end, which `end_gracefully` asks for `linger` after the instance
+    /// has begun to stop.
     async fn until_stopped<C: Future>(
         &self,
         connection: C,
+        linger: Duration,
         end_gracefully: impl FnOnce(Pin<&mut C>),
     ) -> C::Output {
         let mut connection = pin!(connection);
-        let mut stopping = self.inner.stopping.subscribe();
         tokio::select! {
+            // First, or a connection that is always busy would never hear of it.
+            biased;
+            () = self.inner.stopping.cancelled() => {}
             outcome = connection.as_mut() => return outcome,
-            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
+        if let Ok(outcome) = tokio::time::timeout(linger, connection.as_mut()).await {
+            return outcome;
         }
         end_gracefully(connection.as_mut());
         connection.await
@@ -418,7 +527,7 @@ impl Gateway {
         let limit = self.inner.config.limits.drain;
         let deadline = Instant::now() + limit;
         let open = self.in_flight();
-        self.inner.stopping.send_replace(true);
+        self.inner.stopping.cancel();
         let all_ended = async { while clients.join_next().await.is_some() {} };
         let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
         let reset = if in_time { 0 } else { self.in_flight() };

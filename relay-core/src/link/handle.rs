@@ -323,6 +323,18 @@ impl Link {
         self.shared().going_away.load(Ordering::Acquire)
     }
 
+    /// Waits until the link takes no new streams: either side drains it, or it has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub async fn going_away(&self) {
+        let mut stage = self.shared().stage.subscribe();
+        let is_over = |stage: &Stage| !matches!(stage, Stage::Connecting | Stage::Up(_));
+        // The sender lives in `self`, so the channel cannot be closed while this waits.
+        let _ = stage.wait_for(is_over).await;
+    }
+
     /// Closes the link at once. Streams that are open are cut.
     pub fn close(&self) {
         self.shared().refuse_opening();

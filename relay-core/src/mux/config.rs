@@ -64,6 +64,8 @@ pub struct Config {
     /// in the lower how often that one was dialled before. A later one takes the place of an
     /// earlier one that may be half-open. A random number names it too. Default 0.
     pub link: u64,
+    /// The site that this side stands in; at most 64 octets. Default empty: none.
+    pub site: String,
 }
 
 impl Default for Config {
@@ -87,6 +89,7 @@ impl Default for Config {
             instance: 0,
             epoch: 0,
             link: 0,
+            site: String::new(),
         }
     }
 }
@@ -110,6 +113,9 @@ pub enum ConfigError {
     /// The name holds a control character, which a peer refuses.
     #[error("name holds a control character")]
     NameHasControl,
+    /// The name of the site holds a control character, which a peer refuses.
+    #[error("site holds a control character")]
+    SiteHasControl,
     /// The floors alone exceed the memory of the link.
     #[error(
         "{streams} streams of {stream_window} octets need more than receive_memory_max, {memory}; \
@@ -148,6 +154,10 @@ impl Config {
         range("name", self.name.len() as u64, 0, super::hello::HELLO_TEXT_MAX as u64)?;
         if self.name.chars().any(char::is_control) {
             return Err(ConfigError::NameHasControl);
+        }
+        range("site", self.site.len() as u64, 0, super::hello::HELLO_SITE_MAX as u64)?;
+        if self.site.chars().any(char::is_control) {
+            return Err(ConfigError::SiteHasControl);
         }
         if self.floors() > self.receive_memory_max {
             return Err(ConfigError::FloorsExceedMemory {
@@ -262,5 +272,9 @@ mod tests {
         let named = |name: &str| Config { name: name.to_owned(), ..Config::default() }.validate();
         assert_eq!(named("cp-1 (Zürich)"), Ok(()));
         assert_eq!(named("cp-1\n"), Err(ConfigError::NameHasControl));
+        let sited = |site: &str| Config { site: site.to_owned(), ..Config::default() }.validate();
+        assert_eq!(sited(&"s".repeat(64)), Ok(()));
+        assert!(matches!(sited(&"s".repeat(65)), Err(ConfigError::OutOfRange { .. })));
+        assert_eq!(sited("a\tb"), Err(ConfigError::SiteHasControl));
     }
 }

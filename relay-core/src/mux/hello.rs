@@ -35,6 +35,9 @@ pub const VERSIONS: (u8, u8) = (1, 1);
 /// Longest name or software text in a hello, in octets.
 pub const HELLO_TEXT_MAX: usize = 128;
 
+/// Longest name of a site in a hello, in octets.
+pub const HELLO_SITE_MAX: usize = 64;
+
 const CRITICAL: u16 = 0x8000;
 
 /// Field types of version 1.
@@ -49,6 +52,7 @@ mod field {
     pub(super) const NAME: u16 = 0x0008;
     pub(super) const EPOCH: u16 = 0x0009;
     pub(super) const SOFTWARE: u16 = 0x000a;
+    pub(super) const SITE: u16 = 0x000b;
 }
 
 /// What one side says about itself; it holds for the link's whole life.
@@ -75,6 +79,9 @@ pub struct Hello {
     pub epoch: u64,
     /// Name and version of the software; at most [`HELLO_TEXT_MAX`] octets.
     pub software: String,
+    /// The site that a connection point stands in; at most [`HELLO_SITE_MAX`] octets, empty if the
+    /// sender stands in none.
+    pub site: String,
 }
 
 /// The fixed part of a preface, judged.
@@ -136,16 +143,18 @@ impl Hello {
             name: config.name.clone(),
             epoch: config.epoch,
             software: concat!("relay/", env!("CARGO_PKG_VERSION")).to_owned(),
+            site: config.site.clone(),
         }
     }
 
     /// Writes preface and hello, as `side`.
     ///
-    /// Texts longer than [`HELLO_TEXT_MAX`] are cut at a character boundary.
+    /// Texts longer than [`HELLO_TEXT_MAX`], and a site longer than [`HELLO_SITE_MAX`], are cut at
+    /// a character boundary.
     ///
     /// # Panics
     ///
-    /// Never: no field is longer than its text limit, and there are ten.
+    /// Never: no field is longer than its text limit, and there are eleven.
     pub fn encode(&self, side: Side) -> Vec<u8> {
         let mut fields = Vec::with_capacity(256);
         put(&mut fields, field::STREAM_WINDOW, &self.stream_window.to_be_bytes());
@@ -159,11 +168,14 @@ impl Hello {
         put(&mut fields, field::NAME, cut(&self.name).as_bytes());
         put(&mut fields, field::EPOCH, &self.epoch.to_be_bytes());
         put(&mut fields, field::SOFTWARE, cut(&self.software).as_bytes());
+        if !self.site.is_empty() {
+            put(&mut fields, field::SITE, cut_to(&self.site, HELLO_SITE_MAX).as_bytes());
+        }
 
         let mut out = Vec::with_capacity(PREFACE_LEN + fields.len());
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&[VERSIONS.0, VERSIONS.1, role_octet(side), 0]);
-        let len = u32::try_from(fields.len()).expect("ten fields of at most 132 octets");
+        let len = u32::try_from(fields.len()).expect("eleven fields of at most 132 octets");
         out.extend_from_slice(&len.to_be_bytes());
         out.extend_from_slice(&fields);
         out
@@ -230,6 +242,7 @@ struct Fields {
     name: Option<String>,
     epoch: Option<u64>,
     software: Option<String>,
+    site: Option<String>,
 }
 
 impl Fields {
@@ -248,9 +261,10 @@ impl Fields {
             field::INSTANCE => {
                 set(&mut self.instance, kind, u16::from_be_bytes(fixed(kind, value)?))
             }
-            field::NAME => set(&mut self.name, kind, text(kind, value)?),
+            field::NAME => set(&mut self.name, kind, text(kind, value, HELLO_TEXT_MAX)?),
             field::EPOCH => set(&mut self.epoch, kind, u64::from_be_bytes(fixed(kind, value)?)),
-            field::SOFTWARE => set(&mut self.software, kind, text(kind, value)?),
+            field::SOFTWARE => set(&mut self.software, kind, text(kind, value, HELLO_TEXT_MAX)?),
+            field::SITE => set(&mut self.site, kind, text(kind, value, HELLO_SITE_MAX)?),
             unknown if unknown & CRITICAL != 0 => {
                 Err(HelloError::UnknownCritical { field: unknown })
             }
@@ -271,6 +285,7 @@ impl Fields {
             name: self.name.unwrap_or_default(),
             epoch: self.epoch.unwrap_or(0),
             software: self.software.unwrap_or_default(),
+            site: self.site.unwrap_or_default(),
         })
     }
 }
@@ -291,9 +306,9 @@ fn ranged(field: u16, value: &[u8], min: u32, max: u32) -> Result<u32, HelloErro
     if (min..=max).contains(&number) { Ok(number) } else { Err(HelloError::BadValue { field }) }
 }
 
-fn text(field: u16, value: &[u8]) -> Result<String, HelloError> {
+fn text(field: u16, value: &[u8], octets_max: usize) -> Result<String, HelloError> {
     let text = std::str::from_utf8(value).map_err(|_| HelloError::BadValue { field })?;
-    if text.len() > HELLO_TEXT_MAX || text.chars().any(char::is_control) {
+    if text.len() > octets_max || text.chars().any(char::is_control) {
         return Err(HelloError::BadValue { field });
     }
     Ok(text.to_owned())
@@ -315,6 +330,7 @@ mod tests {
             name: "cp-1".to_owned(),
             epoch: 9,
             software: "relay/0.1".to_owned(),
+            site: String::new(),
         }
     }
 
@@ -449,5 +465,26 @@ mod tests {
         hello.name = format!("{}é", "x".repeat(HELLO_TEXT_MAX - 1));
         let read = Hello::decode(&hello.encode(Side::Dialer)[PREFACE_LEN..]).unwrap();
         assert_eq!(read.name, "x".repeat(HELLO_TEXT_MAX - 1));
+        hello.site = format!("{}é", "x".repeat(HELLO_SITE_MAX - 1));
+        let read = Hello::decode(&hello.encode(Side::Dialer)[PREFACE_LEN..]).unwrap();
+        assert_eq!(read.site, "x".repeat(HELLO_SITE_MAX - 1));
+    }
+
+    // [MUX-06] +-
+    #[test]
+    fn a_site_is_said_last_and_has_at_most_64_octets() {
+        let said = Hello { site: "site-1".to_owned(), ..sample() }.encode(Side::Dialer);
+        assert!(said.ends_with(b"\x00\x0b\x00\x06site-1"));
+        assert_eq!(Hello::decode(&said[PREFACE_LEN..]).unwrap().site, "site-1");
+        let with = |site: &[u8]| {
+            let mut fields = sample().encode(Side::Dialer)[PREFACE_LEN..].to_vec();
+            put(&mut fields, field::SITE, site);
+            Hello::decode(&fields).map(|hello| hello.site)
+        };
+        assert_eq!(with(b""), Ok(String::new()));
+        assert_eq!(with(&[b's'; 64]), Ok("s".repeat(64)));
+        for bad in [&[b's'; 65][..], b"a\nb", b"\xff"] {
+            assert_eq!(with(bad), Err(HelloError::BadValue { field: field::SITE }));
+        }
     }
 }

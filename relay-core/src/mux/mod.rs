@@ -77,7 +77,9 @@ pub use engine::{HeadKind, Mux, Stats};
 pub use error::{FrameError, HelloError, LinkError, OpenError, SendError, StreamCode};
 pub use event::Event;
 pub use frame::{Flags, FrameLimits, GOAWAY_TEXT_MAX, HEADER_LEN, Header, Kind, Side, StreamId};
-pub use hello::{HELLO_MAX, HELLO_TEXT_MAX, Hello, MAGIC, PREFACE_LEN, Preface, VERSIONS};
+pub use hello::{
+    HELLO_MAX, HELLO_SITE_MAX, HELLO_TEXT_MAX, Hello, MAGIC, PREFACE_LEN, Preface, VERSIONS,
+};
 #[cfg(feature = "quic")]
 pub(crate) use memory::Floors;
 pub use memory::MemoryBudget;

@@ -58,7 +58,7 @@ pub enum Access {
 }
 
 /// One published URL mapping: `/CCM_Proxy_*/<role_id>/<path>` to one site role.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
     /// The administrator's name for it, unique in the map; appears in logs.
     pub name: String,
@@ -89,7 +89,7 @@ pub struct EndpointMap {
 }
 
 /// Why a set of endpoints is not a map.
-#[derive(Debug, thiserror::Error, Eq, PartialEq)]
+#[derive(Clone, Debug, thiserror::Error, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum EndpointMapError {
     /// Two endpoints share a role id.

@@ -56,11 +56,23 @@ pub struct Misstep {
     pub at: Instant,
 }
 
-/// The rungs to one gateway instance: their order, which one worked last, and why others did not.
+/// What is known of a rung.
+#[derive(Clone, Debug)]
+enum Outcome {
+    /// It was never tried.
+    Untried,
+    /// It carried a link when it was tried last.
+    Worked,
+    /// It did not.
+    Failed(Misstep),
+}
+
+/// The rungs to one gateway instance: their order, which ones worked, and why others did not.
 #[derive(Clone, Debug)]
 pub struct Ladder {
     /// The best first; each once.
-    steps: Vec<(Rung, Option<Misstep>)>,
+    steps: Vec<(Rung, Outcome)>,
+    /// Which one worked last, even if it has failed since.
     worked: Option<Rung>,
 }
 
@@ -70,15 +82,24 @@ impl Ladder {
         let mut rungs: Vec<Rung> = rungs.into_iter().collect();
         rungs.sort_unstable();
         rungs.dedup();
-        Self { steps: rungs.into_iter().map(|rung| (rung, None)).collect(), worked: None }
+        let steps = rungs.into_iter().map(|rung| (rung, Outcome::Untried)).collect();
+        Self { steps, worked: None }
     }
 
-    /// The rungs in the order in which they are to be tried now: the one that worked last, then the
-    /// others from the best down. A link that is lost comes back on the way that is known to be
-    /// open, without waiting once more for those that are not.
+    /// The rungs in the order in which they are to be tried now: the best that worked when it was
+    /// tried last, or else the one that worked last of all; then the others from the best down. A
+    /// link that is lost comes back on the way that is known to be open, without waiting once more
+    /// for those that are not.
     pub fn order(&self) -> Vec<Rung> {
-        let others = self.rungs().filter(|rung| Some(*rung) != self.worked);
-        self.worked.into_iter().chain(others).collect()
+        let proven = self.rungs().find(|rung| self.is_proven(*rung));
+        let first = proven.or(self.worked);
+        let others = self.rungs().filter(|rung| Some(*rung) != first);
+        first.into_iter().chain(others).collect()
+    }
+
+    /// Whether `rung` carried a link when it was tried last.
+    pub fn is_proven(&self, rung: Rung) -> bool {
+        self.steps.iter().any(|(step, known)| *step == rung && matches!(known, Outcome::Worked))
     }
 
     /// The rungs that are better than `rung`, the best first: to be tried beside a link that is up.
@@ -89,22 +110,26 @@ impl Ladder {
     /// A link came up on `rung`.
     pub fn worked(&mut self, rung: Rung) {
         self.worked = Some(rung);
-        self.note(rung, None);
+        self.note(rung, Outcome::Worked);
     }
 
     /// `rung` did not carry a link.
     pub fn failed(&mut self, rung: Rung, why: &str, at: Instant) {
-        self.note(rung, Some(Misstep { rung, why: why.into(), at }));
+        self.note(rung, Outcome::Failed(Misstep { rung, why: why.into(), at }));
     }
 
     /// Why each rung that failed when it was tried last did, from the best down.
     pub fn missteps(&self) -> Vec<Misstep> {
-        self.steps.iter().filter_map(|(_, misstep)| misstep.clone()).collect()
+        let misstep = |known: &Outcome| match known {
+            Outcome::Failed(misstep) => Some(misstep.clone()),
+            Outcome::Untried | Outcome::Worked => None,
+        };
+        self.steps.iter().filter_map(|(_, known)| misstep(known)).collect()
     }
 
-    fn note(&mut self, rung: Rung, misstep: Option<Misstep>) {
+    fn note(&mut self, rung: Rung, outcome: Outcome) {
         if let Some(step) = self.steps.iter_mut().find(|(step, _)| *step == rung) {
-            step.1 = misstep;
+            step.1 = outcome;
         }
     }
 
@@ -134,6 +159,20 @@ mod tests {
         assert_eq!(ladder.order(), [HttpsUpgrade, TcpTls, Https]);
         ladder.worked(TcpTls);
         assert_eq!(ladder.order(), [TcpTls, Https, HttpsUpgrade]);
+    }
+
+    #[test]
+    fn the_best_that_is_known_to_work_is_tried_first_whichever_worked_last() {
+        let mut ladder = Ladder::new([TcpTls, Https, HttpsUpgrade]);
+        ladder.worked(TcpTls);
+        ladder.worked(Https);
+        assert_eq!(ladder.order(), [TcpTls, Https, HttpsUpgrade]);
+        ladder.failed(TcpTls, "refused", Instant::now());
+        assert_eq!(ladder.order(), [Https, TcpTls, HttpsUpgrade]);
+        assert!(ladder.is_proven(Https) && !ladder.is_proven(TcpTls));
+        // Nothing works now: what worked last is as good a guess as ever.
+        ladder.failed(Https, "refused", Instant::now());
+        assert_eq!(ladder.order(), [Https, TcpTls, HttpsUpgrade]);
     }
 
     #[test]

@@ -4,20 +4,28 @@
 //! frames or HTTP. Read [`PortPlan`] and [`Identity`] first.
 //!
 //! It is the only room that names `tokio::net` and `tokio_rustls`; the roles receive connected
-//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`connect`] and [`dial_through`].
+//! streams from [`Listener`], [`accept_tls`], [`accept_link`], [`Network`] and [`dial_through`].
 //! With the feature `quic` it alone names QUIC endpoints; `link` takes their connections.
 
+mod certificate;
+mod in_force;
 mod ladder;
+#[cfg(any(test, feature = "test-util"))]
+pub mod memory;
 #[cfg(not(feature = "quic"))]
 mod no_quic;
 mod ports;
 mod proxy;
 #[cfg(feature = "quic")]
 mod quic;
+mod revocation;
+mod socket;
 mod tcp;
 mod tls;
 mod upgrade;
 
+pub use certificate::{AcceptedLink, Certificate, CertificateError, Fingerprint, Uses, Validity};
+pub use in_force::InForce;
 pub use ladder::{Ladder, Misstep, Rung};
 #[cfg(not(feature = "quic"))]
 pub use no_quic::QuicListener;
@@ -29,7 +37,10 @@ pub use proxy::{
 #[cfg(feature = "quic")]
 pub use quic::{
     QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener, dial_quic,
+    quic_certificate,
 };
+pub use revocation::{RevocationList, Revoked};
+pub use socket::{Network, Socket};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,

@@ -9,11 +9,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::{
+    HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig,
+};
 use quinn::{Endpoint, Incoming, TransportConfig, VarInt};
+use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
 
+use super::certificate::{Certificate, CertificateError};
 use super::tcp::ConnectError;
 use super::tls::LINK_ALPN;
 
@@ -71,6 +75,29 @@ fn failed(what: impl std::fmt::Display) -> ConnectError {
     ConnectError::Quic(what.to_string().into())
 }
 
+/// What a listener does with peers.
+fn server_config(tls: Arc<ServerConfig>) -> Result<quinn::ServerConfig, NoInitialCipherSuite> {
+    let crypto = QuicServerConfig::try_from(tls)?;
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+    config
+        .transport_config(Arc::new(transport(1)))
+        // A connection point does not move, and an address that changes is more often forged.
+        .migration(false)
+        .max_incoming(WAITING_MAX);
+    Ok(config)
+}
+
+/// The certificate that the peer of a connection has shown and that was verified.
+///
+/// # Errors
+///
+/// [`CertificateError`].
+pub fn quic_certificate(connection: &QuicConnection) -> Result<Certificate, CertificateError> {
+    let shown = connection.peer_identity();
+    let chain = shown.and_then(|it| it.downcast::<Vec<CertificateDer<'static>>>().ok());
+    Certificate::of_chain(chain.as_deref().map_or(&[], Vec::as_slice))
+}
+
 /// A UDP socket on which links are taken. Once it is dropped, new peers are refused; connections
 /// that were taken go on.
 #[derive(Debug)]
@@ -92,14 +119,8 @@ impl QuicListener {
     ///
     /// Outside a tokio runtime.
     pub fn bind(address: SocketAddr, tls: Arc<ServerConfig>) -> io::Result<Self> {
-        let crypto = QuicServerConfig::try_from(tls)
-            .map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config
-            .transport_config(Arc::new(transport(1)))
-            // A connection point does not move, and an address that changes is more often forged.
-            .migration(false)
-            .max_incoming(WAITING_MAX);
+        let config =
+            server_config(tls).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
         let endpoint = Endpoint::server(config, address)?;
         let address = endpoint.local_addr()?;
         Ok(Self { endpoint, address })
@@ -155,7 +176,8 @@ impl QuicArrival {
         let _ = self.incoming.retry();
     }
 
-    /// Takes the connection: TLS with both sides' certificates verified, and the link's ALPN name.
+    /// Takes the connection: TLS as `tls` says, which need not be what the listener began with,
+    /// with both sides' certificates verified, and the link's ALPN name.
     ///
     /// # Errors
     ///
@@ -164,9 +186,14 @@ impl QuicArrival {
     /// # Cancel safety
     ///
     /// Dropping the future drops the connection.
-    pub async fn accept(self, limit: Duration) -> Result<QuicConnection, ConnectError> {
+    pub async fn accept(
+        self,
+        tls: Arc<ServerConfig>,
+        limit: Duration,
+    ) -> Result<QuicConnection, ConnectError> {
         let handshake = async {
-            let connecting = self.incoming.accept().map_err(failed)?;
+            let config = Arc::new(server_config(tls).map_err(failed)?);
+            let connecting = self.incoming.accept_with(config).map_err(failed)?;
             connecting.await.map_err(failed)
         };
         let made = tokio::time::timeout(limit, handshake).await;

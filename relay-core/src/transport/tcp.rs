@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::proxy::ProxyError;
+use super::socket::{Accepting, Socket};
 use super::tls::LINK_ALPN;
 
 /// How long sent octets may stay unacknowledged before the kernel gives a connection up. Equal to
@@ -45,10 +46,10 @@ pub enum Purpose {
     Link,
 }
 
-/// A listening TCP socket.
+/// A listening socket.
 #[derive(Debug)]
 pub struct Listener {
-    socket: TcpListener,
+    socket: Accepting,
     address: SocketAddr,
 }
 
@@ -60,7 +61,13 @@ impl Listener {
     /// As the operating system says, e.g. that the address is in use.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Self { address: socket.local_addr()?, socket })
+        Ok(Self { address: socket.local_addr()?, socket: Accepting::Tcp(socket) })
+    }
+
+    /// Listens on a network in memory.
+    #[cfg(any(test, feature = "test-util"))]
+    pub fn memory(listener: super::memory::MemoryListener) -> Self {
+        Self { address: listener.local_addr(), socket: Accepting::Memory(listener) }
     }
 
     /// The address it listens on, with the port the system chose.
@@ -76,13 +83,10 @@ impl Listener {
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub async fn accept(&self, purpose: Purpose) -> (TcpStream, SocketAddr) {
+    pub async fn accept(&self, purpose: Purpose) -> (Socket, SocketAddr) {
         loop {
-            match self.socket.accept().await {
-                Ok((stream, from)) => {
-                    set_options(&stream, purpose);
-                    return (stream, from);
-                }
+            match self.socket.accept(purpose).await {
+                Ok(accepted) => return accepted,
                 Err(error) => {
                     tracing::warn!(listener = %self.address, %error, "could not accept");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -274,6 +278,7 @@ mod tests {
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
         let dialled = TcpStream::connect(listener.local_addr());
         let (accepted, _client) = tokio::join!(listener.accept(Purpose::Clients), dialled);
-        assert!(socket2::SockRef::from(&accepted.0).keepalive().unwrap());
+        let Socket::Tcp(accepted) = accepted.0 else { panic!("a socket of another network") };
+        assert!(socket2::SockRef::from(&accepted).keepalive().unwrap());
     }
 }

@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What the link protocol is called, in ALPN and in the header field `Upgrade`. Our choice.
@@ -30,9 +31,13 @@ impl Clone for Identity {
     }
 }
 
-/// The certificates that a peer's chain must end in.
+/// The certificates that a peer's chain must end in, and what their authorities have taken back.
 #[derive(Clone, Debug)]
-pub struct TrustAnchors(Arc<RootCertStore>);
+pub struct TrustAnchors {
+    roots: Arc<RootCertStore>,
+    /// Empty if nobody asks whether a certificate was taken back.
+    revoked: Arc<[CertificateRevocationListDer<'static>]>,
+}
 
 /// Why TLS could not be set up. Always the configuration's fault, never a peer's.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +46,7 @@ pub enum TlsSetupError {
     /// The file is absent, unreadable, or holds no PEM of the kind needed.
     #[error("cannot read {what} from {path}: {source}", path = path.display())]
     Pem {
-        /// "certificate" or "private key".
+        /// "certificate", "private key" or "revocation list".
         what: &'static str,
         /// The file as configured.
         path: PathBuf,
@@ -57,14 +62,23 @@ pub enum TlsSetupError {
         /// The file as configured.
         path: PathBuf,
     },
+    /// The file is readable PEM but holds no revocation list.
+    #[error(
+        "{} holds no revocation list; it must hold at least one `BEGIN X509 CRL` block",
+        path.display()
+    )]
+    NoRevocationList {
+        /// The file as configured.
+        path: PathBuf,
+    },
     /// The key does not belong to the certificate, or an algorithm is not supported.
     #[error("certificate and key do not make an identity: {0}")]
     Identity(rustls::Error),
     /// A trust anchor is not a usable certificate.
     #[error("certificate is not usable as a trust anchor: {0}")]
     Anchor(rustls::Error),
-    /// The verifier could not be built from the trust anchors.
-    #[error("client verifier: {0}")]
+    /// The verifier could not be built from the trust anchors or the revocation lists.
+    #[error("verifier of the peer: {0}")]
     Verifier(#[from] rustls::server::VerifierBuilderError),
 }
 
@@ -82,6 +96,11 @@ impl Identity {
     /// An identity from values already in memory.
     pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Self {
         Self { chain, key }
+    }
+
+    /// The certificates, leaf first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
     }
 
     /// Reads a PEM certificate chain (leaf first) and a PEM private key.
@@ -113,7 +132,38 @@ impl TrustAnchors {
         for certificate in certificates {
             store.add(certificate).map_err(TlsSetupError::Anchor)?;
         }
-        Ok(Self(Arc::new(store)))
+        Ok(Self { roots: Arc::new(store), revoked: Arc::default() })
+    }
+
+    /// Has certificates on `lists` refused on links. With any list, each authority of a peer's
+    /// chain must have one that holds now: without it, or when it is over, the peer is refused.
+    #[must_use]
+    pub fn with_revoked(
+        self,
+        lists: impl IntoIterator<Item = CertificateRevocationListDer<'static>>,
+    ) -> Self {
+        Self { revoked: lists.into_iter().collect(), ..self }
+    }
+
+    /// As [`TrustAnchors::with_revoked`], with every list of a PEM file.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsSetupError::Pem`] or [`TlsSetupError::NoRevocationList`], naming the file.
+    pub fn with_revoked_file(self, path: &Path) -> Result<Self, TlsSetupError> {
+        let pem =
+            |source| TlsSetupError::Pem { what: "revocation list", path: path.to_owned(), source };
+        let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(pem)?;
+        let lists: Vec<_> = lists.collect::<Result<_, _>>().map_err(pem)?;
+        if lists.is_empty() {
+            return Err(TlsSetupError::NoRevocationList { path: path.to_owned() });
+        }
+        Ok(self.with_revoked(lists))
+    }
+
+    /// The lists of what was taken back.
+    pub fn revoked(&self) -> &[CertificateRevocationListDer<'static>] {
+        &self.revoked
     }
 
     /// Reads every certificate of a PEM file.
@@ -137,16 +187,23 @@ pub fn link_server_config(
     site: &TrustAnchors,
 ) -> Result<Arc<ServerConfig>, TlsSetupError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::clone(&site.0), Arc::clone(&provider))
-            .build()?;
+    let roots = Arc::clone(&site.roots);
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
+    if !site.revoked.is_empty() {
+        let lists = site.revoked.iter().cloned();
+        verifier = verifier.with_crls(lists).enforce_revocation_expiration();
+    }
     let Identity { chain, key } = identity.clone();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsSetupError::Identity)?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(verifier.build()?)
         .with_single_cert(chain, key)
         .map_err(TlsSetupError::Identity)?;
+    // A resumed session would skip the verifier: a certificate that is over or was taken back would
+    // go on to pass. Links live long enough to shake hands in full.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     config.alpn_protocols = vec![LINK_ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -155,19 +212,27 @@ pub fn link_server_config(
 ///
 /// # Errors
 ///
-/// [`TlsSetupError::Identity`].
+/// [`TlsSetupError::Identity`] or [`TlsSetupError::Verifier`].
 pub fn link_client_config(
     identity: &Identity,
     site: &TrustAnchors,
 ) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let Identity { chain, key } = identity.clone();
     let provider = Arc::new(aws_lc_rs::default_provider());
+    let roots = Arc::clone(&site.roots);
+    let mut verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
+    if !site.revoked.is_empty() {
+        let lists = site.revoked.iter().cloned();
+        verifier = verifier.with_crls(lists).enforce_revocation_expiration();
+    }
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsSetupError::Identity)?
-        .with_root_certificates(Arc::clone(&site.0))
+        .with_webpki_verifier(verifier.build()?)
         .with_client_auth_cert(chain, key)
         .map_err(TlsSetupError::Identity)?;
+    // As in `link_server_config`.
+    config.resumption = Resumption::disabled();
     config.alpn_protocols = vec![LINK_ALPN.to_vec()];
     Ok(Arc::new(config))
 }
@@ -199,7 +264,7 @@ pub fn backend_client_config(anchors: &TrustAnchors) -> Result<Arc<ClientConfig>
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsSetupError::Identity)?
-        .with_root_certificates(Arc::clone(&anchors.0))
+        .with_root_certificates(Arc::clone(&anchors.roots))
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))

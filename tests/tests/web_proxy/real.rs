@@ -9,7 +9,7 @@ use relay_core::transport::{
 };
 use relay_tests::client::{Client, Http, bare};
 use relay_tests::pki::SiteCa;
-use relay_tests::roles::{House, address, target, until};
+use relay_tests::roles::{House, address, has_settings, target, until};
 use relay_tests::site::{Backend, octets};
 use tokio::task::JoinSet;
 
@@ -77,7 +77,7 @@ async fn a_proxy_is_asked(program: Program) {
 async fn a_link_works(stream: TcpStream, gateway: &Listener) {
     let ca = SiteCa::new();
     let server = link_server_config(&ca.server(HOST), &ca.anchors()).unwrap();
-    let client = link_client_config(&ca.connection_point(), &ca.anchors()).unwrap();
+    let client = link_client_config(&ca.connection_point("cp-1"), &ca.anchors()).unwrap();
     let accept = async {
         let (stream, _) = gateway.accept(Purpose::Link).await;
         accept_link(stream, server, LONG).await.unwrap()
@@ -139,7 +139,7 @@ async fn a_connection_point_is_carried(program: Program) {
     tasks.spawn(async move { _ = serving.await });
     tasks.spawn(async move { _ = connection_point.run(std::future::pending()).await });
     within(async {
-        until(|| gateway.links() == 1).await;
+        until(|| gateway.links() == 1 && has_settings(&gateway)).await;
         let mut client = Client::dial(at, &house.ca, Http::Two).await;
         let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
         assert_eq!((answer.status(), answer.reason()), (200, None));

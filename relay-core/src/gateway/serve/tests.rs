@@ -15,23 +15,23 @@ use tokio::time::timeout;
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
 use crate::gateway::registry::{Arrival, Registration, Start};
+use crate::gateway::replay::KEPT_MAX;
 use crate::gateway::{Balance, GatewayLimits, header};
 use crate::link;
 use crate::link::{End, Link};
 use crate::mux::HeadKind;
 use crate::mux::{Config, Side, StreamCode};
-use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap};
-use crate::transport::{Identity, Instance, TrustAnchors, client_edge_config, link_server_config};
+use crate::policy::{Access, Endpoint, EndpointKind};
+use crate::settings::SettingsDocument;
+use crate::transport::{
+    Certificate, Identity, Instance, TrustAnchors, client_edge_config, link_server_config,
+};
 
 const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
 const LONG: Duration = Duration::from_mins(10);
 
-fn gateway(limits: GatewayLimits) -> Gateway {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(["relay.example".to_owned()]).unwrap();
-    let key = signing_key.serialize_der().try_into().unwrap();
-    let identity = Identity::new(vec![cert.der().clone()], key);
-    let anchors = TrustAnchors::new([cert.der().clone()]).unwrap();
+/// The settings of the site of which the links are.
+fn document(version: u64) -> SettingsDocument {
     let endpoint = Endpoint {
         name: "mp".to_owned(),
         kind: EndpointKind::ManagementPoint,
@@ -40,10 +40,19 @@ fn gateway(limits: GatewayLimits) -> Gateway {
         request_body_bytes_max: None,
         access: Access::Anonymous,
     };
+    SettingsDocument { site: "site".to_owned(), version, endpoints: vec![endpoint] }
+}
+
+fn gateway(limits: GatewayLimits) -> Gateway {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["relay.example".to_owned()]).unwrap();
+    let key = signing_key.serialize_der().try_into().unwrap();
+    let identity = Identity::new(vec![cert.der().clone()], key);
+    let anchors = TrustAnchors::new([cert.der().clone()]).unwrap();
     Gateway::new(GatewayConfig {
         service: "relay.example".to_owned(),
         instance: Instance::FIRST,
-        endpoints: Arc::new(EndpointMap::new(vec![endpoint]).unwrap()),
+        initial: vec![document(1)],
         client_tls: client_edge_config(&identity).unwrap(),
         link_tls: link_server_config(&identity, &anchors).unwrap(),
         balance: Balance::default(),
@@ -52,8 +61,16 @@ fn gateway(limits: GatewayLimits) -> Gateway {
 }
 
 fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
-    let (name, superseded) = ("cp".into(), Arc::default());
-    let arrival = Arrival { number, name, start: Start::default(), link: link.clone(), superseded };
+    let arrival = Arrival {
+        number,
+        name: "cp".into(),
+        site: "site".into(),
+        start: Start::default(),
+        link: link.clone(),
+        rung: Rung::TcpTls,
+        certificate: Arc::new(Certificate::nobodys()),
+        superseded: Arc::default(),
+    };
     gateway.inner.relay.registry.register(arrival).unwrap()
 }
 
@@ -64,12 +81,13 @@ async fn add_link(gateway: &Gateway, number: u64) -> Link {
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
     let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
     tokio::spawn(peer_driver);
+    let task = tokio::spawn(driver);
+    link.established().await.unwrap();
     let registered = register(gateway, number, &link);
     tokio::spawn(async move {
-        driver.await;
+        task.await.unwrap();
         drop(registered);
     });
-    link.established().await.unwrap();
     peer
 }
 
@@ -216,21 +234,37 @@ async fn sending_again_gives_a_request_no_more_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_of_whose_body_anything_was_taken_is_not_sent_again() {
-    let gateway = gateway(GatewayLimits::default());
-    let peer = add_link(&gateway, 1).await;
-    let refusing = tokio::spawn(async move {
-        let mut incoming = peer.accept().await.unwrap();
-        assert_eq!(incoming.recv.read_chunk().await.unwrap().unwrap(), "half");
-        incoming.send.reset(StreamCode::REFUSED);
-        peer
-    });
-    let request = Request::builder().method("CCM_POST").uri(TARGET);
-    let request = request.body(Stalled(Some(Bytes::from_static(b"half")))).unwrap();
-    let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
-    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(reason(&response), "CMGConnector_Refused");
-    assert_eq!(refusing.await.unwrap().stats().mux.streams_accepted, 1);
+async fn a_request_is_sent_again_with_its_body_unless_too_much_of_that_was_taken() {
+    for (octets, is_sent_again) in [(KEPT_MAX, true), (KEPT_MAX + 1, false)] {
+        let gateway = gateway(GatewayLimits::default());
+        let peer = add_link(&gateway, 1).await;
+        let refusing = tokio::spawn(async move {
+            let mut incoming = peer.accept().await.unwrap();
+            incoming.recv.read_chunk().await.unwrap().unwrap();
+            incoming.send.reset(StreamCode::REFUSED);
+            let Ok(mut again) = timeout(Duration::from_secs(1), peer.accept()).await else {
+                return (0, peer);
+            };
+            let again = again.as_mut().unwrap();
+            let mut came = 0;
+            while came < octets {
+                came += again.recv.read_chunk().await.unwrap().unwrap().len();
+            }
+            again.send.send_head(head(200), HeadKind::FinalAndEnd).unwrap();
+            (came, peer)
+        });
+        let request = Request::builder().method("CCM_POST").uri(TARGET);
+        let request = request.body(Stalled(Some(Bytes::from(vec![7; octets])))).unwrap();
+        let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+        if is_sent_again {
+            assert_eq!(response.status(), StatusCode::OK);
+        } else {
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(reason(&response), "CMGConnector_Refused");
+        }
+        let (came, _peer) = refusing.await.unwrap();
+        assert_eq!(came, if is_sent_again { octets } else { 0 });
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -513,5 +547,45 @@ async fn an_answer_whose_length_two_parsers_could_read_differently_is_a_bad_answ
         let response = gateway.handle(get()).await;
         assert_eq!(response.status(), StatusCode::BAD_GATEWAY, "{lengths:?}");
         answering.await.unwrap();
+    }
+}
+
+/// An instance whose only link has just gone.
+async fn deserted() -> Gateway {
+    let gateway = gateway(GatewayLimits::default());
+    let peer = add_link(&gateway, 1).await;
+    peer.close();
+    while gateway.links() > 0 {
+        tokio::task::yield_now().await;
+    }
+    gateway
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_waits_for_the_link_that_takes_the_place_of_the_last_one() {
+    let gateway = deserted().await;
+    let limit = gateway.inner.config.limits.link_credit;
+    let relay = gateway.clone();
+    let asked = tokio::spawn(async move { relay.handle(get()).await.status() });
+    tokio::time::sleep(limit.checked_sub(Duration::from_millis(1)).unwrap()).await;
+    let peer = add_link(&gateway, 2).await;
+    let mut incoming = peer.accept().await.unwrap();
+    incoming.send.send_head(head(200), HeadKind::FinalAndEnd).unwrap();
+    assert_eq!(asked.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_wait_for_a_link_until_the_limit_after_the_start_or_the_last_one_and_no_longer() {
+    for is_new in [false, true] {
+        let gateway = if is_new { gateway(GatewayLimits::default()) } else { deserted().await };
+        // Whoever asks after the first request finds that the time is over.
+        for wait in [gateway.inner.config.limits.link_credit, Duration::ZERO] {
+            let before = Instant::now();
+            let response = gateway.handle(get()).await;
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(reason(&response), "CMGService_No_Connector");
+            // A timer of the runtime is exact to the millisecond.
+            assert_eq!(before.elapsed().as_millis(), wait.as_millis());
+        }
     }
 }

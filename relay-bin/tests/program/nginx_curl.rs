@@ -1,21 +1,17 @@
 //! The whole path with programs that are not ours at both ends: curl asks, nginx answers, and two
 //! gateway instances and a connection point, each its own process, are between them.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
-
-mod support;
-
 use std::net::SocketAddr;
 
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
-use support::curl::{Answer, Curl, Http};
-use support::nginx::Nginx;
-use support::role::Role;
-use support::site::{HTTP_ROLE, HTTPS_ROLE, Site};
-use support::table::Table;
+use crate::support::curl::{Answer, Curl, Http};
+use crate::support::nginx::Nginx;
+use crate::support::role::Role;
+use crate::support::site::{HTTP_ROLE, HTTPS_ROLE, Site};
+use crate::support::table::Table;
+use crate::support::{self};
 
 /// Octets of the large download.
 const LARGE: usize = 32 << 20;

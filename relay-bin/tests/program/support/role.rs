@@ -84,14 +84,48 @@ impl Role {
         [after("clients on https://"), after("links on ")]
     }
 
+    /// Where it is administered, as it says itself.
+    pub(crate) fn admin(&mut self) -> SocketAddr {
+        let ready = self.out.wait_for("ready: ", 1);
+        ready.split_once("admin on http://").unwrap().1.parse().unwrap()
+    }
+
+    /// Sends SIGTERM.
+    pub(crate) fn ask_to_stop(&self) {
+        self.signal("TERM");
+    }
+
+    /// Waits for the end, which must be a clean one.
+    pub(crate) fn wait_for_end(&mut self) {
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0));
+    }
+
+    /// Sends SIGKILL: it ends without a word to anybody.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for the end that somebody else has asked for; returns the exit status.
+    pub(crate) fn ended(mut self) -> Option<i32> {
+        self.out.wait_for("stopped: ", 1);
+        self.child.wait().unwrap().code()
+    }
+
     /// Waits until the log has `count` lines with `part`, and returns the last.
     pub(crate) fn wait_for_log(&mut self, part: &str, count: usize) -> String {
         self.log.wait_for(part, count)
     }
 
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) {
+        super::signal::send(&self.child, name);
+    }
+
     /// Sends SIGTERM and waits for the end; returns the exit status and all that was printed.
     pub(crate) fn stop(mut self) -> (Option<i32>, Vec<String>) {
-        super::terminate(&self.child);
+        self.signal("TERM");
         self.out.wait_for("stopped: ", 1);
         let status = self.child.wait().unwrap().code();
         let empty = || Lines { coming: channel().1, seen: Vec::new() };

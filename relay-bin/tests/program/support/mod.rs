@@ -1,14 +1,15 @@
 //! Real programs around the relay, each in a temporary folder and ended by its own handle.
 
-#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
-
 pub(crate) mod curl;
+pub(crate) mod load;
+pub(crate) mod namespace;
 pub(crate) mod nginx;
 pub(crate) mod role;
+pub(crate) mod signal;
 pub(crate) mod site;
 pub(crate) mod table;
 
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 /// Names of those of `tools` that cannot be started here.
 pub(crate) fn missing<'a>(tools: &[(&'a str, &str)]) -> Vec<&'a str> {
@@ -24,13 +25,6 @@ pub(crate) fn missing<'a>(tools: &[(&'a str, &str)]) -> Vec<&'a str> {
 pub(crate) fn tools_are_required() -> bool {
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     is("CI", "true") && is("RELAY_REQUIRE_TOOLS", "1")
-}
-
-/// Sends SIGTERM to a program that was started here and has not been waited for.
-pub(crate) fn terminate(child: &Child) {
-    let kill = format!("kill -TERM {}", child.id());
-    let sent = Command::new("sh").args(["-c", &kill]).status();
-    assert!(sent.is_ok_and(|status| status.success()), "{kill} failed");
 }
 
 /// Octets that look random and are the same at each call.

@@ -90,7 +90,7 @@ impl Nginx {
     pub(crate) fn stop(&mut self) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // To its master, which ends the worker too; SIGKILL would leave that behind.
-            super::terminate(&self.child);
+            super::signal::send(&self.child, "TERM");
             let _ = self.child.wait();
         }
     }

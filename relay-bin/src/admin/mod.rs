@@ -1,0 +1,19 @@
+//! The admin listener of a running role, and the commands that ask it.
+//!
+//! It listens on loopback alone and serves whoever has an account on the machine: what links there
+//! are, and drains. It never shows a secret. `server.rs` answers, `client.rs` asks, `status.rs` is
+//! what travels between them, `text.rs` shows it to people.
+
+mod client;
+mod server;
+mod status;
+mod text;
+
+pub(crate) use client::{
+    DRAIN_EXAMPLES, DrainArgs, STATUS_EXAMPLES, StatusArgs, drain, status as show_status,
+};
+pub(crate) use server::{Admin, Role};
+
+/// Asked for in each request that changes something. A page in a browser on this machine cannot
+/// send it without being asked for leave first, which nobody grants.
+const HEADER: &str = "relay-admin";

@@ -1,0 +1,186 @@
+//! The listener: what a running role answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::header::HOST;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use relay_core::connection_point::ConnectionPoint;
+use relay_core::gateway::Gateway;
+use relay_core::link::DrainReport;
+use relay_core::transport::Instance;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use super::HEADER;
+use super::status::{Drained, Now, Refused, Status};
+
+/// The role that is administered.
+#[derive(Clone)]
+pub(crate) enum Role {
+    Gateway(Gateway),
+    ConnectionPoint(ConnectionPoint),
+}
+
+impl Role {
+    fn status(&self) -> Status {
+        // Both clocks first: what happens meanwhile is not in the future.
+        let now = Now::read();
+        match self {
+            Self::Gateway(gateway) => Status::gateway(gateway.status(), now),
+            Self::ConnectionPoint(point) => Status::connection_point(point.status(), now),
+        }
+    }
+
+    async fn drain_link(&self, id: &str) -> Option<DrainReport> {
+        match self {
+            Self::Gateway(gateway) => gateway.drain_link(id.parse().ok()?).await,
+            Self::ConnectionPoint(point) => {
+                let (instance, place) = id.split_once('.')?;
+                let instance = Instance::new(instance.parse().ok()?).ok()?;
+                point.drain_link(instance, place.parse().ok()?).await
+            }
+        }
+    }
+}
+
+/// What the handlers share with whoever runs the role.
+struct Shared {
+    role: Role,
+    /// True once somebody has asked for the role to drain and stop.
+    asked: watch::Sender<bool>,
+    /// What the drain did, once it has.
+    report: watch::Sender<Option<DrainReport>>,
+}
+
+/// The admin listener of one role.
+pub(crate) struct Admin {
+    shared: Arc<Shared>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<()>,
+}
+
+impl Admin {
+    /// Serves on `listener`, which must be of loopback.
+    pub(crate) fn start(listener: TcpListener, role: Role) -> Self {
+        let shared = Arc::new(Shared {
+            role,
+            asked: watch::Sender::new(false),
+            report: watch::Sender::new(None),
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = axum::serve(listener, router(Arc::clone(&shared)))
+            .with_graceful_shutdown(async move { stopped.await.unwrap_or_default() });
+        let served = tokio::spawn(async move {
+            if let Err(error) = served.await {
+                tracing::warn!(%error, "the admin listener has ended");
+            }
+        });
+        Self { shared, stop, served }
+    }
+
+    /// Waits until somebody asks for the role to drain and stop.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn asked_to_stop(&self) {
+        let mut asked = self.shared.asked.subscribe();
+        // The sender lives in `self`.
+        let _ = asked.wait_for(|asked| *asked).await;
+    }
+
+    /// Tells whoever asked what the drain did, and ends.
+    pub(crate) async fn end(self, report: DrainReport) {
+        self.shared.report.send_replace(Some(report));
+        drop(self.stop);
+        let _ = self.served.await;
+    }
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/status.json", get(status))
+        .route("/drain", post(drain))
+        .route("/links/{id}/drain", post(drain_link))
+        .fallback(|| async { refused(StatusCode::NOT_FOUND, "there is no such page") })
+        .layer(middleware::from_fn(guard))
+        .with_state(shared)
+}
+
+/// Turns away what a page in a browser of this machine could have sent.
+async fn guard(request: Request, next: Next) -> Response {
+    if !is_loopback_host(request.headers()) {
+        // A name that resolves to loopback is how a page reaches a listener of the machine it is
+        // shown on: DNS rebinding.
+        return refused(StatusCode::FORBIDDEN, "name this listener by its loopback address");
+    }
+    let changes = request.method() != Method::GET && request.method() != Method::HEAD;
+    if changes && !request.headers().contains_key(HEADER) {
+        return refused(StatusCode::FORBIDDEN, "send the header `relay-admin: 1`");
+    }
+    next.run(request).await
+}
+
+fn is_loopback_host(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST).and_then(|host| host.to_str().ok()) else { return false };
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    host.parse::<SocketAddr>().is_ok_and(|at| at.ip().is_loopback())
+        || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || name.eq_ignore_ascii_case("localhost")
+}
+
+fn refused(status: StatusCode, error: &str) -> Response {
+    (status, Json(Refused { error: error.to_owned() })).into_response()
+}
+
+async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
+    Json(shared.role.status())
+}
+
+/// Has the whole role drain and stop, as a signal does, and answers when it has.
+async fn drain(State(shared): State<Arc<Shared>>) -> Response {
+    tracing::info!("asked over the admin listener to drain and stop");
+    let mut report = shared.report.subscribe();
+    shared.asked.send_replace(true);
+    match report.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(report)) => Json(Drained::from(*report)).into_response(),
+        // The sender lives in `shared`.
+        _ => refused(StatusCode::INTERNAL_SERVER_ERROR, "the role has ended without a report"),
+    }
+}
+
+async fn drain_link(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Response {
+    tracing::info!(link = id, "asked over the admin listener to drain a link");
+    match shared.role.drain_link(&id).await {
+        Some(report) => Json(Drained::from(report)).into_response(),
+        None => refused(StatusCode::NOT_FOUND, "there is no such link"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_loopback_are_served() {
+        let judged = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, host.parse().expect("a header value"));
+            is_loopback_host(&headers)
+        };
+        for host in ["127.0.0.1", "127.0.0.1:1", "localhost", "LOCALHOST:80", "[::1]:80"] {
+            assert!(judged(host), "{host}");
+        }
+        for host in ["", "rebound.example", "rebound.example:80", "10.0.0.1:80", "localhost.evil"] {
+            assert!(!judged(host), "{host}");
+        }
+        assert!(!is_loopback_host(&HeaderMap::new()));
+    }
+}

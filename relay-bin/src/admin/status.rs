@@ -1,0 +1,268 @@
+//! What the admin listener shows, as JSON. Fields are only ever added.
+
+use std::time::Instant;
+
+use relay_core::connection_point::{self, ConnectionPointStatus, Phase, PlaceStatus};
+use relay_core::gateway::{self, EndedLink, GatewayStatus, LinkEnd};
+use relay_core::link::{DrainReport, LinkStats};
+use relay_core::transport::Misstep;
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+/// The status of either role.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[serde(tag = "role", rename_all = "kebab-case")]
+pub(super) enum Status {
+    Gateway(Gateway),
+    ConnectionPoint(ConnectionPoint),
+}
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Gateway {
+    pub(super) version: String,
+    pub(super) service: String,
+    pub(super) instance: u64,
+    /// It stops, and serves only the requests that it has.
+    pub(super) draining: bool,
+    pub(super) requests_in_flight: u64,
+    pub(super) links: Vec<GatewayLink>,
+    /// The links that ended or were refused last; the last one last.
+    pub(super) ended: Vec<Ended>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct GatewayLink {
+    /// As in the log.
+    pub(super) number: u64,
+    pub(super) connection_point: String,
+    /// Which of its connection point's links to this instance it is, from 0.
+    pub(super) place: u32,
+    /// SHA-256 of the certificate that the connection point has shown.
+    pub(super) certificate_sha256: String,
+    /// When that certificate expires; a link that is up outlives it. RFC 3339, UTC.
+    pub(super) certificate_not_after: String,
+    /// Requests on it, as the balancer counts them.
+    pub(super) requests_in_flight: u32,
+    #[serde(flatten)]
+    pub(super) link: Link,
+}
+
+/// What both sides know of a link, each by its own count and measurement.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Link {
+    pub(super) transport: String,
+    /// `up` or `draining`.
+    pub(super) state: String,
+    /// RFC 3339, UTC.
+    pub(super) since: String,
+    pub(super) up_seconds: u64,
+    /// Smoothed; absent until measured.
+    pub(super) round_trip_us: Option<u64>,
+    pub(super) streams_open: usize,
+    pub(super) streams_total: u64,
+    /// Payload octets: requests' and answers' bodies.
+    pub(super) octets_received: u64,
+    pub(super) octets_sent: u64,
+    /// The other side's program and version, as it says itself.
+    pub(super) software: String,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Ended {
+    /// The link's number, if it was up.
+    pub(super) number: Option<u64>,
+    pub(super) connection_point: Option<String>,
+    /// Where a peer that was refused connected from.
+    pub(super) refused_from: Option<String>,
+    pub(super) why: String,
+    pub(super) at: String,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct ConnectionPoint {
+    pub(super) version: String,
+    pub(super) name: String,
+    pub(super) draining: bool,
+    pub(super) links_up: usize,
+    pub(super) links_wanted: usize,
+    pub(super) places: Vec<Place>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+#[allow(clippy::struct_field_names, reason = "the members of the JSON are named as everywhere")]
+pub(super) struct Place {
+    pub(super) instance: u64,
+    pub(super) host: String,
+    pub(super) place: u32,
+    /// `up`, `dialling` or `waiting`.
+    pub(super) phase: String,
+    pub(super) since: String,
+    /// Why it is not up, while it waits.
+    pub(super) why: Option<String>,
+    pub(super) next_dial_ms: Option<u64>,
+    pub(super) links: Vec<Link>,
+    /// Ways to the instance that failed when they were tried last.
+    pub(super) failed: Vec<Failed>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Failed {
+    pub(super) transport: String,
+    pub(super) why: String,
+    pub(super) at: String,
+}
+
+/// What a drain did.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Drained {
+    /// Requests that ended by themselves.
+    pub(super) finished: u64,
+    /// Requests that were cut at the deadline.
+    pub(super) cut: u64,
+}
+
+impl From<DrainReport> for Drained {
+    fn from(report: DrainReport) -> Self {
+        Self { finished: report.finished, cut: report.reset }
+    }
+}
+
+/// Why nothing was done.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Refused {
+    pub(super) error: String,
+}
+
+/// The two clocks, read once for a whole status.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    monotonic: Instant,
+    wall: OffsetDateTime,
+}
+
+impl Now {
+    pub(super) fn read() -> Self {
+        Self { monotonic: Instant::now(), wall: OffsetDateTime::now_utc() }
+    }
+
+    fn wall(self, at: Instant) -> String {
+        let ago = self.monotonic.saturating_duration_since(at);
+        rfc3339((self.wall - ago).replace_millisecond(0).unwrap_or(self.wall))
+    }
+
+    fn seconds_since(self, at: Instant) -> u64 {
+        self.monotonic.saturating_duration_since(at).as_secs()
+    }
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+impl Status {
+    pub(super) fn gateway(status: GatewayStatus, now: Now) -> Self {
+        Self::Gateway(Gateway {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            service: status.service,
+            instance: status.instance.number().into(),
+            draining: status.is_draining,
+            requests_in_flight: status.in_flight,
+            links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
+            ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
+        })
+    }
+
+    pub(super) fn connection_point(status: ConnectionPointStatus, now: Now) -> Self {
+        let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
+        Self::ConnectionPoint(ConnectionPoint {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            name: status.name,
+            draining: status.is_draining,
+            links_up: status.places.iter().filter(is_up).count(),
+            links_wanted: status.places.len(),
+            places: status.places.into_iter().map(|it| place(it, now)).collect(),
+        })
+    }
+}
+
+fn gateway_link(status: gateway::LinkStatus, now: Now) -> GatewayLink {
+    let is_draining = status.is_draining;
+    let since = status.since;
+    let link = link(status.rung.name(), is_draining, since, status.software, &status.stats, now);
+    GatewayLink {
+        number: status.number,
+        connection_point: status.connection_point.to_string(),
+        place: status.place,
+        certificate_sha256: status.certificate.fingerprint.to_string(),
+        certificate_not_after: rfc3339(status.certificate.validity.not_after.into()),
+        requests_in_flight: status.in_flight,
+        link,
+    }
+}
+
+fn link(
+    transport: &str,
+    is_draining: bool,
+    since: Instant,
+    software: String,
+    stats: &LinkStats,
+    now: Now,
+) -> Link {
+    Link {
+        transport: transport.to_owned(),
+        state: if is_draining { "draining" } else { "up" }.to_owned(),
+        since: now.wall(since),
+        up_seconds: now.seconds_since(since),
+        round_trip_us: stats.round_trip.map(|it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX)),
+        streams_open: stats.mux.streams_open,
+        streams_total: stats.mux.streams_opened + stats.mux.streams_accepted,
+        octets_received: stats.mux.payload_received,
+        octets_sent: stats.mux.payload_sent,
+        software,
+    }
+}
+
+fn ended(ended: EndedLink, now: Now) -> Ended {
+    let (number, connection_point, refused_from) = match ended.end {
+        LinkEnd::Down { number, connection_point } => {
+            (Some(number), Some(connection_point.to_string()), None)
+        }
+        LinkEnd::Refused { from } => (None, None, Some(from.to_string())),
+        _ => (None, None, None),
+    };
+    Ended { number, connection_point, refused_from, why: ended.why, at: now.wall(ended.at) }
+}
+
+fn place(status: PlaceStatus, now: Now) -> Place {
+    let (phase, why, until) = match status.phase {
+        Phase::Up => ("up", None, None),
+        Phase::Waiting { why, until } => ("waiting", Some(why.to_string()), Some(until)),
+        _ => ("dialling", None, None),
+    };
+    let until = until.map(|until| until.saturating_duration_since(now.monotonic).as_millis());
+    Place {
+        instance: status.instance.number().into(),
+        host: status.host,
+        place: status.place,
+        phase: phase.to_owned(),
+        since: now.wall(status.since),
+        why,
+        next_dial_ms: until.map(|until| u64::try_from(until).unwrap_or(u64::MAX)),
+        links: status.links.into_iter().map(|it| place_link(it, now)).collect(),
+        failed: status.missteps.iter().map(|it| failed(it, now)).collect(),
+    }
+}
+
+fn place_link(status: connection_point::LinkStatus, now: Now) -> Link {
+    let (rung, since) = (status.rung.name(), status.since);
+    link(rung, status.is_draining, since, status.software, &status.stats, now)
+}
+
+fn failed(misstep: &Misstep, now: Now) -> Failed {
+    Failed {
+        transport: misstep.rung.name().to_owned(),
+        why: misstep.why.to_string(),
+        at: now.wall(misstep.at),
+    }
+}

@@ -1,0 +1,254 @@
+//! A status as text for people. Pure: values in, text out.
+
+use std::fmt::Write as _;
+
+use super::status::{ConnectionPoint, Gateway, Link, Status};
+
+/// Headings of the columns that either side has for a link.
+const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
+
+/// A status, a line for each link and for each thing that is wrong.
+pub(super) fn status(status: &Status) -> String {
+    match status {
+        Status::Gateway(gateway) => gateway_text(gateway),
+        Status::ConnectionPoint(point) => connection_point_text(point),
+    }
+}
+
+fn gateway_text(gateway: &Gateway) -> String {
+    let mut text = format!(
+        "gateway instance {} of {}{}: {} links, {} requests in flight\n",
+        gateway.instance,
+        gateway.service,
+        draining(gateway.draining),
+        gateway.links.len(),
+        gateway.requests_in_flight,
+    );
+    if !gateway.links.is_empty() {
+        let mut rows = vec![headings(&["link", "connection point"])];
+        for link in &gateway.links {
+            let mut row = vec![link.number.to_string(), link.connection_point.clone()];
+            row.extend(link_cells(&link.link));
+            rows.push(row);
+        }
+        push_table(&mut text, &rows);
+    }
+    for ended in gateway.ended.iter().rev().take(8) {
+        let who = match (&ended.connection_point, &ended.refused_from) {
+            (Some(name), _) => format!("link {} of {name} down", ended.number.unwrap_or_default()),
+            (None, Some(from)) => format!("refused {from}"),
+            (None, None) => "a link ended".to_owned(),
+        };
+        push_line(&mut text, &format!("{} {who}: {}", ended.at, ended.why));
+    }
+    text
+}
+
+fn connection_point_text(point: &ConnectionPoint) -> String {
+    let mut text = format!(
+        "connection point {}{}: {} of {} links up\n",
+        point.name,
+        draining(point.draining),
+        point.links_up,
+        point.links_wanted,
+    );
+    let mut rows = vec![headings(&["link", "host"])];
+    for place in &point.places {
+        let name = format!("{}.{}", place.instance, place.place);
+        for link in &place.links {
+            let mut row = vec![name.clone(), place.host.clone()];
+            row.extend(link_cells(link));
+            rows.push(row);
+        }
+        if place.phase != "up" {
+            let mut row = vec![name, place.host.clone(), "-".to_owned()];
+            row.push(place.phase.clone());
+            rows.push(row);
+        }
+    }
+    push_table(&mut text, &rows);
+    for place in &point.places {
+        if let (Some(why), Some(next)) = (&place.why, place.next_dial_ms) {
+            let name = format!("{}.{}", place.instance, place.place);
+            push_line(&mut text, &format!("{name} waits, dials in {next} ms: {why}"));
+        }
+    }
+    // All places of an instance share what is known of its ways.
+    for place in point.places.iter().filter(|place| place.place == 0) {
+        for failed in &place.failed {
+            let (instance, way) = (place.instance, &failed.transport);
+            let line = format!("{} instance {instance} {way} failed: {}", failed.at, failed.why);
+            push_line(&mut text, &line);
+        }
+    }
+    text
+}
+
+fn draining(is_draining: bool) -> &'static str {
+    if is_draining { ", draining" } else { "" }
+}
+
+fn headings(first: &[&str]) -> Vec<String> {
+    first.iter().chain(&LINK_HEADINGS).map(|&heading| heading.to_owned()).collect()
+}
+
+fn link_cells(link: &Link) -> [String; LINK_HEADINGS.len()] {
+    [
+        link.transport.clone(),
+        link.state.clone(),
+        duration(link.up_seconds),
+        link.round_trip_us.map_or_else(|| "-".to_owned(), round_trip),
+        format!("{} of {}", link.streams_open, link.streams_total),
+        octets(link.octets_received),
+        octets(link.octets_sent),
+    ]
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+fn round_trip(micros: u64) -> String {
+    match micros {
+        0..1000 => format!("{micros} µs"),
+        _ => format!("{}.{} ms", micros / 1000, micros / 100 % 10),
+    }
+}
+
+fn octets(octets: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut whole = octets;
+    while whole >= 10_240 && unit + 1 < UNITS.len() {
+        whole /= 1024;
+        unit += 1;
+    }
+    format!("{whole} {}", UNITS[unit])
+}
+
+/// Columns as wide as their widest cell.
+fn push_table(text: &mut String, rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            write!(line, "{cell:<width$}  ").expect("writing to a String does not fail");
+        }
+        push_line(text, &line);
+    }
+}
+
+/// What others said may hold anything: a line stays a line, and a terminal is not driven.
+fn push_line(text: &mut String, line: &str) {
+    text.extend(line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }));
+    text.push('\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::status::{Ended, Failed, GatewayLink, Place};
+    use super::*;
+
+    fn link() -> Link {
+        Link {
+            transport: "tcp-tls".to_owned(),
+            state: "up".to_owned(),
+            since: "2026-11-22T07:00:00Z".to_owned(),
+            up_seconds: 3725,
+            round_trip_us: Some(12_345),
+            streams_open: 3,
+            streams_total: 1000,
+            octets_received: 10_239,
+            octets_sent: 5 << 30,
+            software: "relay/0.1.0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_gateways_links_and_ends_have_a_line_each() {
+        let gateway = Gateway {
+            version: "0.1.0".to_owned(),
+            service: "relay.example".to_owned(),
+            instance: 2,
+            draining: false,
+            requests_in_flight: 3,
+            links: vec![GatewayLink {
+                number: 7,
+                connection_point: "cp\x1b[31m".to_owned(),
+                place: 0,
+                certificate_sha256: "00:FF".to_owned(),
+                certificate_not_after: "2028-01-01T00:00:00Z".to_owned(),
+                requests_in_flight: 3,
+                link: link(),
+            }],
+            ended: vec![Ended {
+                number: Some(6),
+                connection_point: Some("cp-1".to_owned()),
+                refused_from: None,
+                why: "closed".to_owned(),
+                at: "2026-11-22T07:00:00Z".to_owned(),
+            }],
+        };
+        let expected = "\
+gateway instance 2 of relay.example: 1 links, 3 requests in flight
+link  connection point  transport  state  up         RTT      streams    in       out
+7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
+2026-11-22T07:00:00Z link 6 of cp-1 down: closed
+";
+        assert_eq!(status(&Status::Gateway(gateway)), expected);
+    }
+
+    #[test]
+    fn a_connection_points_places_say_why_they_are_not_up() {
+        let place = |place, links, why: Option<&str>| Place {
+            instance: 1,
+            host: "gw.example".to_owned(),
+            place,
+            phase: if why.is_some() { "waiting" } else { "up" }.to_owned(),
+            since: "2026-11-22T07:00:00Z".to_owned(),
+            why: why.map(str::to_owned),
+            next_dial_ms: why.map(|_| 250),
+            links,
+            failed: vec![Failed {
+                transport: "tcp-tls".to_owned(),
+                why: "refused".to_owned(),
+                at: "2026-11-22T07:00:00Z".to_owned(),
+            }],
+        };
+        let point = ConnectionPoint {
+            version: "0.1.0".to_owned(),
+            name: "site-1".to_owned(),
+            draining: true,
+            links_up: 1,
+            links_wanted: 2,
+            places: vec![place(0, vec![link()], None), place(1, Vec::new(), Some("lost"))],
+        };
+        let expected = "\
+connection point site-1, draining: 1 of 2 links up
+link  host        transport  state    up         RTT      streams    in       out
+1.0   gw.example  tcp-tls    up       1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
+1.1   gw.example  -          waiting
+1.1 waits, dials in 250 ms: lost
+2026-11-22T07:00:00Z instance 1 tcp-tls failed: refused
+";
+        assert_eq!(status(&Status::ConnectionPoint(point)), expected);
+    }
+
+    #[test]
+    fn figures_are_short_whatever_their_size() {
+        assert_eq!([0, 59, 60, 86_399].map(duration), ["0 s", "59 s", "1 min", "23 h 59 min"]);
+        assert_eq!(duration(86_400 * 3), "3 d 0 h");
+        assert_eq!([0, 999, 1000].map(round_trip), ["0 µs", "999 µs", "1.0 ms"]);
+        assert_eq!([0, 10_239, 10_240, u64::MAX].map(octets)[2..], ["10 KiB", "16777215 TiB"]);
+    }
+}

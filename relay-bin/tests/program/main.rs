@@ -1,0 +1,12 @@
+//! The program as running processes, with programs that are not ours around it.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+mod admin;
+mod kernel;
+mod material;
+mod nginx_curl;
+mod reload;
+mod restarts;
+mod support;

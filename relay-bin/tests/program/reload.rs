@@ -1,0 +1,77 @@
+//! A connection point that is asked to read its file again, as a running process.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::role::Role;
+
+const FILE: &str = "site/connection-point/connection-point.toml";
+
+/// Another endpoint, as text for the file.
+fn endpoint(name: &str, role_id: u32) -> String {
+    format!(
+        "\n[[endpoint]]\nname = \"{name}\"\nkind = \"management-point\"\nrole_id = {role_id}\n\
+         unsafe_allow_anonymous = true\nbackend = \"http://127.0.0.1:9\"\n"
+    )
+}
+
+fn edit(home: &Path, file: &str, change: impl FnOnce(String) -> String) {
+    let text = fs::read_to_string(home.join(file)).unwrap();
+    fs::write(home.join(file), change(text)).unwrap();
+}
+
+#[test]
+fn a_file_read_again_is_published_and_one_that_is_broken_changes_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    let init = Command::new(env!("CARGO_BIN_EXE_relay"))
+        .args(["init", "site", "--backend", "http://127.0.0.1:9"])
+        .current_dir(home)
+        .output()
+        .unwrap();
+    assert!(init.status.success(), "{}", String::from_utf8_lossy(&init.stderr));
+    edit(home, "site/gateway-1/gateway.toml", |text| {
+        text.replace("127.0.0.1:8443", "127.0.0.1:0")
+            .replace("127.0.0.1:10140", "127.0.0.1:0")
+            .replace("127.0.0.1:10181", "127.0.0.1:0")
+    });
+    let mut gateway = Role::start(home, &["gateway", "-c", "site/gateway-1/gateway.toml"]);
+    let [_, links] = gateway.addresses();
+    edit(home, FILE, |text| {
+        let text = text.replace("= 10140", &format!("= {}", links.port()));
+        text.replace("127.0.0.1:10180", "127.0.0.1:0")
+    });
+    let mut connection_point = Role::start(home, &["connection-point", "-c", FILE]);
+    let applied = gateway.wait_for_log("settings applied", 1);
+    assert!(applied.contains("\"endpoints\":1"), "{applied}");
+
+    edit(home, FILE, |text| text + &endpoint("second", 2));
+    connection_point.signal("HUP");
+    let applied = gateway.wait_for_log("settings applied", 2);
+    assert!(applied.contains("\"endpoints\":2"), "{applied}");
+    let told = connection_point.wait_for_log("endpoints and gateways applied", 1);
+    assert!(told.contains("\"endpoints\":2") && told.contains("\"instances\":1"), "{told}");
+
+    let good = fs::read_to_string(home.join(FILE)).unwrap();
+    let older = good.replace("# version = 1\n", "version = 1\n") + &endpoint("third", 3);
+    for (broken, why) in [
+        (good.clone() + "[[endpoint]]\nnme = 1\n", "unknown key `nme`"),
+        (good.replace("connection-point-1", "another"), "cannot change while it runs"),
+        (older, "so it must be higher than"),
+    ] {
+        fs::write(home.join(FILE), broken).unwrap();
+        connection_point.signal("HUP");
+        let told = connection_point.wait_for_log(why, 1);
+        assert!(told.contains("nothing applied; what was before still holds"), "{told}");
+    }
+
+    fs::write(home.join(FILE), good + &endpoint("third", 3) + &endpoint("fourth", 4)).unwrap();
+    connection_point.signal("HUP");
+    let applied = gateway.wait_for_log("settings applied", 3);
+    assert!(applied.contains("\"endpoints\":4"), "nothing of the broken files: {applied}");
+    for (role, which) in [(connection_point, "connection point"), (gateway, "gateway")] {
+        let (status, printed) = role.stop();
+        assert_eq!(status, Some(0), "{which}: {printed:#?}");
+    }
+}

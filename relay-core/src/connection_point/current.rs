@@ -1,0 +1,48 @@
+//! What a connection point publishes and forwards to at one moment; swapped whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::policy::EndpointMap;
+use crate::settings::{DocumentError, SettingsDocument};
+
+use super::backend::Pool;
+use super::config::{ConnectionPointConfig, SiteEndpoint};
+use super::forward::Forwarder;
+
+/// What is published, as it travels, and what forwards to it.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) document: SettingsDocument,
+    /// The document's text.
+    pub(super) octets: Bytes,
+    pub(super) forwarder: Arc<Forwarder>,
+}
+
+impl Current {
+    /// Judges what is to be published. Backends that `before` has too keep their connections.
+    pub(super) fn new(
+        config: &ConnectionPointConfig,
+        version: u64,
+        endpoints: &[SiteEndpoint],
+        before: Option<&Self>,
+    ) -> Result<Self, DocumentError> {
+        let (site, limits) = (config.site.as_str(), &config.limits);
+        let published: Vec<_> = endpoints.iter().map(|site| site.endpoint.clone()).collect();
+        let document =
+            SettingsDocument { site: site.to_owned(), version, endpoints: published.clone() };
+        let octets = document.encode()?.into();
+        let backends: HashMap<u64, Pool> = endpoints
+            .iter()
+            .map(|site| {
+                let role_id = site.endpoint.role_id;
+                let kept = before.and_then(|it| it.forwarder.pool_to(role_id, &site.backend));
+                (role_id, kept.unwrap_or_else(|| Pool::new(&site.backend, limits, &config.network)))
+            })
+            .collect();
+        let forwarder = Arc::new(Forwarder::new(EndpointMap::new(published)?, backends, limits));
+        Ok(Self { document, octets, forwarder })
+    }
+}

@@ -1,0 +1,103 @@
+//! What an administrator can see of an instance, and do to its links.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::link::{DrainReport, LinkStats};
+use crate::transport::{Certificate, Instance, Rung};
+
+use super::history::EndedLink;
+use super::registry::Entry;
+use super::serve::Gateway;
+
+/// A gateway instance at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct GatewayStatus {
+    /// The service's name.
+    pub service: String,
+    /// Which instance it is.
+    pub instance: Instance,
+    /// Whether it stops: no new client is served.
+    pub is_draining: bool,
+    /// Requests in flight, on all links.
+    pub in_flight: u64,
+    /// Every link that has not ended, by connection point and number.
+    pub links: Vec<LinkStatus>,
+    /// The links that ended or were refused last, at most 32; the last one last.
+    pub ended: Vec<EndedLink>,
+}
+
+/// A link of a gateway instance at one moment, as this side sees it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LinkStatus {
+    /// Its number in the log, unique in this process.
+    pub number: u64,
+    /// The connection point's name.
+    pub connection_point: Arc<str>,
+    /// Which of its connection point's links to this instance it is, from 0.
+    pub place: u32,
+    /// The connection point's program and version, as it says itself.
+    pub software: String,
+    /// How it reached this instance.
+    pub rung: Rung,
+    /// What its connection point has shown when it came up.
+    pub certificate: Arc<Certificate>,
+    /// Whether it takes no new requests: it is drained, or another has taken its place.
+    pub is_draining: bool,
+    /// When it came up.
+    pub since: Instant,
+    /// Requests on it.
+    pub in_flight: u32,
+    /// What was counted and measured on this side.
+    pub stats: LinkStats,
+}
+
+impl LinkStatus {
+    fn of(entry: &Entry) -> Self {
+        Self {
+            number: entry.number,
+            connection_point: Arc::clone(&entry.name),
+            place: entry.place(),
+            software: entry.link.peer().map(|hello| hello.software.clone()).unwrap_or_default(),
+            rung: entry.rung,
+            certificate: Arc::clone(&entry.certificate),
+            is_draining: !entry.link.is_open(),
+            since: entry.since.into_std(),
+            in_flight: entry.in_flight(),
+            stats: entry.link.stats(),
+        }
+    }
+}
+
+impl Gateway {
+    /// What there is to see of this instance now.
+    pub fn status(&self) -> GatewayStatus {
+        let config = &self.inner.config;
+        let mut links: Vec<_> =
+            self.inner.relay.registry.standing().iter().map(LinkStatus::of).collect();
+        links.sort_by(|a, b| (&a.connection_point, a.number).cmp(&(&b.connection_point, b.number)));
+        GatewayStatus {
+            service: config.service.clone(),
+            instance: config.instance,
+            is_draining: self.is_stopping(),
+            in_flight: self.in_flight(),
+            links,
+            ended: self.inner.history.latest(),
+        }
+    }
+
+    /// Drains one link: it takes no new requests, and those on it have
+    /// [`GatewayLimits::drain`](super::GatewayLimits::drain) to end. Its connection point dials
+    /// another at once. `None` if there is no link of this `number`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once begun, the drain goes on.
+    pub async fn drain_link(&self, number: u64) -> Option<DrainReport> {
+        let standing = self.inner.relay.registry.standing();
+        let entry = standing.into_iter().find(|entry| entry.number == number)?;
+        Some(entry.link.drain(self.inner.config.limits.drain).await)
+    }
+}

@@ -1,0 +1,254 @@
+//! What a gateway instance holds: the latest document of each site, and all endpoints in one map.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::policy::{EndpointMap, EndpointMapError};
+
+use super::document::{Digest, SettingsDocument};
+
+/// Sites that one instance serves.
+pub const SITES_MAX: usize = 16;
+
+/// The latest settings of every site. Never changes: a document that is accepted makes another.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// In the order in which the sites came.
+    documents: Vec<Arc<SettingsDocument>>,
+    endpoints: EndpointMap,
+    /// Places in `documents`, by the role ids of their endpoints.
+    owners: HashMap<u64, usize>,
+}
+
+/// What became of a document that was not refused.
+#[derive(Clone, Debug)]
+pub enum Offered {
+    /// It holds from now on, in these settings.
+    Accepted(Settings),
+    /// It is what holds already.
+    Same,
+}
+
+/// Why a document does not hold. What held before still does.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferRefused {
+    /// Another connection point of the site has published a later version, or this one has.
+    #[error("version {version} of site `{site}` is older than {have}, which holds")]
+    Older {
+        /// The site.
+        site: String,
+        /// Of the document that was offered.
+        version: u64,
+        /// Of the one that holds.
+        have: u64,
+    },
+    /// Two files of one site differ and have one version: give the right one a higher version.
+    #[error("version {version} of site `{site}` has other content ({offered}) than holds ({have})")]
+    Conflict {
+        /// The site.
+        site: String,
+        /// Of both documents.
+        version: u64,
+        /// Digest of the document that was offered.
+        offered: Digest,
+        /// Digest of the one that holds.
+        have: Digest,
+    },
+    /// Another site has the name or the role id already, and keeps it.
+    #[error("site `{other}` has it already: {why}")]
+    Clash {
+        /// The site that keeps it.
+        other: String,
+        /// What both want.
+        why: EndpointMapError,
+    },
+    /// As many sites as can be have published settings.
+    #[error("settings of {limit} sites are held already")]
+    TooManySites {
+        /// Sites there may be.
+        limit: usize,
+    },
+}
+
+impl Settings {
+    /// Judges a document against what holds: of each site the highest version wins, and of two with
+    /// one version the first.
+    ///
+    /// # Errors
+    ///
+    /// [`OfferRefused`].
+    pub fn offer(&self, document: SettingsDocument) -> Result<Offered, OfferRefused> {
+        let at = self.documents.iter().position(|held| held.site == document.site);
+        if let Some(held) = at.and_then(|at| self.documents.get(at)) {
+            if !succeeds(&document, held)? {
+                return Ok(Offered::Same);
+            }
+        } else if self.documents.len() == SITES_MAX {
+            return Err(OfferRefused::TooManySites { limit: SITES_MAX });
+        }
+        let mut documents = self.documents.clone();
+        let document = Arc::new(document);
+        match at.and_then(|at| documents.get_mut(at)) {
+            Some(held) => *held = document,
+            None => documents.push(document),
+        }
+        let at = at.unwrap_or(documents.len() - 1);
+        Self::merge(documents, at).map(Offered::Accepted)
+    }
+
+    /// Merges all endpoints; those of the document at `last` give way.
+    fn merge(documents: Vec<Arc<SettingsDocument>>, last: usize) -> Result<Self, OfferRefused> {
+        let mut owners = HashMap::new();
+        let mut endpoints = Vec::new();
+        for (place, document) in documents.iter().enumerate() {
+            owners.extend(document.endpoints.iter().map(|endpoint| (endpoint.role_id, place)));
+            endpoints.extend(document.endpoints.iter().cloned());
+        }
+        let endpoints = EndpointMap::new(endpoints).map_err(|why| {
+            let others = documents.iter().enumerate().filter(|(place, _)| *place != last);
+            let keeper = others.map(|(_, other)| other).find(|other| has(other, &why));
+            OfferRefused::Clash { other: keeper.map(|it| it.site.clone()).unwrap_or_default(), why }
+        })?;
+        Ok(Self { documents, endpoints, owners })
+    }
+
+    /// The endpoints of all sites.
+    pub fn endpoints(&self) -> &EndpointMap {
+        &self.endpoints
+    }
+
+    /// The site that publishes the endpoint with this role id.
+    pub fn site_of(&self, role_id: u64) -> Option<&str> {
+        let document = self.documents.get(*self.owners.get(&role_id)?)?;
+        Some(&document.site)
+    }
+
+    /// The document that holds of each site, in the order in which the sites came.
+    pub fn documents(&self) -> &[Arc<SettingsDocument>] {
+        &self.documents
+    }
+}
+
+/// Whether `document` is later than `held`; `false` if it says the same.
+fn succeeds(document: &SettingsDocument, held: &SettingsDocument) -> Result<bool, OfferRefused> {
+    let (site, version) = (&document.site, document.version);
+    if version < held.version {
+        return Err(OfferRefused::Older { site: site.clone(), version, have: held.version });
+    }
+    if version > held.version || document == held {
+        return Ok(version > held.version);
+    }
+    let (offered, have) = (document.digest(), held.digest());
+    Err(OfferRefused::Conflict { site: site.clone(), version, offered, have })
+}
+
+/// Whether `document` has what two endpoints cannot both have.
+fn has(document: &SettingsDocument, clash: &EndpointMapError) -> bool {
+    document.endpoints.iter().any(|endpoint| match clash {
+        EndpointMapError::DuplicateRoleId { role_id, .. } => endpoint.role_id == *role_id,
+        EndpointMapError::DuplicateName { name } => endpoint.name == *name,
+        EndpointMapError::UnusablePath { .. } => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::{Access, Endpoint, EndpointKind};
+
+    fn document(site: &str, version: u64, role_ids: &[u64]) -> SettingsDocument {
+        let endpoint = |role_id: &u64| Endpoint {
+            name: format!("mp-{role_id}"),
+            kind: EndpointKind::ManagementPoint,
+            role_id: *role_id,
+            paths: None,
+            request_body_bytes_max: None,
+            access: Access::Anonymous,
+        };
+        let endpoints = role_ids.iter().map(endpoint).collect();
+        SettingsDocument { site: site.to_owned(), version, endpoints }
+    }
+
+    fn accepted(held: &Settings, document: SettingsDocument) -> Settings {
+        match held.offer(document) {
+            Ok(Offered::Accepted(settings)) => settings,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn versions(held: &Settings) -> Vec<(&str, u64)> {
+        held.documents().iter().map(|held| (held.site.as_str(), held.version)).collect()
+    }
+
+    #[test]
+    fn a_later_version_takes_the_place_of_an_earlier_one_and_nothing_else_does() {
+        let first = accepted(&Settings::default(), document("a", 5, &[1]));
+        assert!(matches!(first.offer(document("a", 5, &[1])), Ok(Offered::Same)));
+        let older = OfferRefused::Older { site: "a".to_owned(), version: 4, have: 5 };
+        assert_eq!(first.offer(document("a", 4, &[1])).unwrap_err(), older);
+        let conflict = first.offer(document("a", 5, &[2])).unwrap_err();
+        assert!(matches!(conflict, OfferRefused::Conflict { version: 5, .. }), "{conflict:?}");
+        let later = accepted(&first, document("a", 6, &[2]));
+        assert_eq!(versions(&later), [("a", 6)]);
+        assert_eq!((later.site_of(1), later.site_of(2)), (None, Some("a")));
+        assert_eq!(first.site_of(1), Some("a"), "whoever holds the earlier ones keeps them");
+    }
+
+    #[test]
+    fn sites_are_merged_and_what_one_has_another_does_not_get() {
+        let one = accepted(&Settings::default(), document("a", 1, &[1, 2]));
+        let both = accepted(&one, document("b", 9, &[3]));
+        assert_eq!(both.endpoints().endpoints().len(), 3);
+        assert_eq!((both.site_of(2), both.site_of(3)), (Some("a"), Some("b")));
+        // Whichever site came first: what it wants anew is not taken from the other.
+        for (site, version, role_ids, keeper) in [("b", 10, [3, 2], "a"), ("a", 2, [1, 3], "b")] {
+            let refused = both.offer(document(site, version, &role_ids)).unwrap_err();
+            let OfferRefused::Clash { other, .. } = refused else { panic!("{refused:?}") };
+            assert_eq!(other, keeper);
+        }
+        let mut named = document("b", 10, &[4]);
+        named.endpoints.first_mut().unwrap().name = "mp-1".to_owned();
+        let refused = both.offer(named).unwrap_err();
+        let expected = "site `a` has it already: two endpoints are named `mp-1`; give each its own \
+                        name";
+        assert_eq!(refused.to_string(), expected);
+        let freed = accepted(&both, document("a", 2, &[1]));
+        assert_eq!(versions(&accepted(&freed, document("b", 10, &[2]))), [("a", 2), ("b", 10)]);
+    }
+
+    #[test]
+    fn settings_of_16_sites_are_held_and_of_one_more_are_not() {
+        let mut held = Settings::default();
+        for number in 0..16 {
+            held = accepted(&held, document(&format!("site-{number}"), 1, &[number]));
+        }
+        let refused = held.offer(document("one-more", 1, &[99])).unwrap_err();
+        assert_eq!(refused, OfferRefused::TooManySites { limit: 16 });
+        accepted(&held, document("site-3", 2, &[99]));
+    }
+
+    proptest! {
+        #[test]
+        fn offers_in_any_order_end_in_the_highest_version(
+            offers in prop::collection::vec((0..3u64, 0..6u64), 1..24),
+        ) {
+            let mut held = Settings::default();
+            for (site, version) in &offers {
+                let role_ids = [*site, 10 * version + 100 * site + 3];
+                let of = document(&format!("site-{site}"), *version, &role_ids);
+                if let Ok(Offered::Accepted(settings)) = held.offer(of) {
+                    held = settings;
+                }
+            }
+            for site in 0..3 {
+                let highest = offers.iter().filter(|(of, _)| *of == site).map(|(_, it)| *it).max();
+                let name = format!("site-{site}");
+                let held = versions(&held).into_iter().find(|(of, _)| *of == name);
+                prop_assert_eq!(held.map(|(_, version)| version), highest);
+            }
+        }
+    }
+}

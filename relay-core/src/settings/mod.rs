@@ -1,0 +1,67 @@
+//! What a connection point tells every gateway instance: the settings of its site.
+//!
+//! A [`SettingsDocument`] is one version of one site's settings. Connection points write it, send
+//! it over their links, and instances read it: a versioned JSON text with a limit on everything.
+//! [`Settings`] is what an instance holds: the latest document of each site, and the endpoints of
+//! all of them in one map.
+//!
+//! This room does no I/O, reads no clock and logs nothing. It does not know how a document travels,
+//! who may send one, or when it is sent again; and it judges no request.
+//!
+//! Read [`SettingsDocument`] and [`Settings::offer`] first. Endpoints come from a connection
+//! point's configuration and go to `policy`.
+//!
+//! # The text
+//!
+//! One JSON object (RFC 8259) of at most [`DOCUMENT_OCTETS_MAX`] octets:
+//!
+//! ```json
+//! {
+//!   "format": 1,
+//!   "critical": [],
+//!   "site": "default",
+//!   "version": "1767225600000",
+//!   "endpoints": [
+//!     {
+//!       "name": "mp",
+//!       "kind": "management-point",
+//!       "role_id": "72057594037927937",
+//!       "paths": ["SMS_MP"],
+//!       "request_body_bytes_max": "1048576",
+//!       "access": "anonymous"
+//!     }
+//!   ]
+//! }
+//! ```
+//!
+//! `critical`, `paths` and `request_body_bytes_max` may be left out. Numbers of 64 bits travel as
+//! decimal text: RFC 8259, section 6, leaves what lies beyond 53 bits to each reader.
+//!
+//! A member at the top that a reader does not know is ignored, unless `critical` lists it: so later
+//! versions add what older ones may pass over, and say so where they may not. Within an endpoint an
+//! unknown member is refused, because it could be a restriction.
+//!
+//! # Examples
+//!
+//! ```
+//! use relay_core::settings::{Offered, Settings, SettingsDocument};
+//!
+//! let first = SettingsDocument { site: "default".to_owned(), version: 1, endpoints: Vec::new() };
+//! let sent = first.encode()?;
+//! let received = SettingsDocument::decode(&sent)?;
+//! assert_eq!(received, first);
+//!
+//! let Offered::Accepted(held) = Settings::default().offer(received)? else { panic!("it is new") };
+//! assert!(matches!(held.offer(first)?, Offered::Same));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![warn(clippy::indexing_slicing)]
+
+mod document;
+mod held;
+mod wire;
+
+pub use document::{
+    DOCUMENT_OCTETS_MAX, Digest, DocumentError, ENDPOINTS_MAX, SITE_OCTETS_MAX, SettingsDocument,
+};
+pub use held::{OfferRefused, Offered, SITES_MAX, Settings};

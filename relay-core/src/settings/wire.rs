@@ -1,0 +1,153 @@
+//! The shape of a document's JSON text.
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::{Access, Endpoint, EndpointKind};
+
+use super::document::{DocumentError, SettingsDocument};
+
+/// The one format there is.
+const FORMAT: u64 = 1;
+
+/// Members that may be listed as critical, because they are understood.
+const MEMBERS: [&str; 5] = ["format", "critical", "site", "version", "endpoints"];
+
+/// What every format begins with; anything else may differ.
+#[derive(Deserialize)]
+struct Stamp {
+    format: u64,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Document {
+    format: u64,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    critical: Vec<String>,
+    site: String,
+    version: Decimal,
+    endpoints: Vec<WireEndpoint>,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct WireEndpoint {
+    name: String,
+    kind: Kind,
+    role_id: Decimal,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    paths: Option<Vec<String>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_body_bytes_max: Option<Decimal>,
+    access: WireAccess,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    ManagementPoint,
+    SoftwareUpdatePoint,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum WireAccess {
+    Anonymous,
+}
+
+/// A number of 64 bits as decimal text.
+#[derive(Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+#[derive(Clone)]
+struct Decimal(u64);
+
+impl TryFrom<String> for Decimal {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        // `parse` alone would let a leading `+` and any number of zeros through.
+        let plain = text.len() <= 20 && text.bytes().all(|octet| octet.is_ascii_digit());
+        let number = text.parse().ok().filter(|_| plain);
+        number.map(Self).ok_or("expected a number of 64 bits as decimal text")
+    }
+}
+
+impl From<Decimal> for String {
+    fn from(number: Decimal) -> Self {
+        number.0.to_string()
+    }
+}
+
+/// Writes `document`, whatever it holds.
+pub(super) fn write(document: &SettingsDocument) -> Vec<u8> {
+    let written = Document {
+        format: FORMAT,
+        critical: Vec::new(),
+        site: document.site.clone(),
+        version: Decimal(document.version),
+        endpoints: document.endpoints.iter().map(wire_endpoint).collect(),
+    };
+    serde_json::to_vec(&written).expect("texts, lists and numbers always have a JSON form")
+}
+
+/// Reads the shape of a document; what it says is not judged yet.
+pub(super) fn read(octets: &[u8]) -> Result<SettingsDocument, DocumentError> {
+    let Stamp { format } = serde_json::from_slice(octets).map_err(|error| told(&error))?;
+    if format != FORMAT {
+        return Err(DocumentError::Format { format });
+    }
+    let read: Document = serde_json::from_slice(octets).map_err(|error| told(&error))?;
+    if let Some(member) = read.critical.iter().find(|name| !MEMBERS.contains(&name.as_str())) {
+        return Err(DocumentError::UnknownCritical { member: member.chars().take(64).collect() });
+    }
+    let endpoints = read.endpoints.into_iter().map(endpoint).collect();
+    Ok(SettingsDocument { site: read.site, version: read.version.0, endpoints })
+}
+
+fn told(error: &serde_json::Error) -> DocumentError {
+    if error.is_eof() {
+        return DocumentError::Truncated { line: error.line(), column: error.column() };
+    }
+    DocumentError::Malformed {
+        line: error.line(),
+        column: error.column(),
+        why: without_place(error),
+    }
+}
+
+/// What `serde_json` says, without the place at its end, which is told in fields.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.rsplit_once(" at line ").map_or(text.as_str(), |(why, _)| why).to_owned()
+}
+
+fn wire_endpoint(endpoint: &Endpoint) -> WireEndpoint {
+    WireEndpoint {
+        name: endpoint.name.clone(),
+        kind: match endpoint.kind {
+            EndpointKind::ManagementPoint => Kind::ManagementPoint,
+            EndpointKind::SoftwareUpdatePoint => Kind::SoftwareUpdatePoint,
+        },
+        role_id: Decimal(endpoint.role_id),
+        paths: endpoint.paths.clone(),
+        request_body_bytes_max: endpoint.request_body_bytes_max.map(Decimal),
+        access: match endpoint.access {
+            Access::Anonymous => WireAccess::Anonymous,
+        },
+    }
+}
+
+fn endpoint(written: WireEndpoint) -> Endpoint {
+    Endpoint {
+        name: written.name,
+        kind: match written.kind {
+            Kind::ManagementPoint => EndpointKind::ManagementPoint,
+            Kind::SoftwareUpdatePoint => EndpointKind::SoftwareUpdatePoint,
+        },
+        role_id: written.role_id.0,
+        paths: written.paths,
+        request_body_bytes_max: written.request_body_bytes_max.map(|octets| octets.0),
+        access: match written.access {
+            WireAccess::Anonymous => Access::Anonymous,
+        },
+    }
+}

@@ -1,0 +1,122 @@
+//! One small exchange, struck at every octet of its link.
+//!
+//! One connection point, one instance, one link; a GET and a `CCM_POST` beside it. What is varied
+//! is the octet of the link's connection at which it is cut, or falls silent, from the first of
+//! its handshake to the last of the answers.
+
+use std::time::Duration;
+
+use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
+
+use super::client::Seen;
+use super::life::{Report, run};
+use super::plan::{Ask, Fault, Kind, Plan, Timed, Weather, giving_up};
+
+/// Octets from one strike to the next: a prime, so that no frame or record is struck at one place
+/// only. 1 strikes each.
+const STRIDE: u64 = 37;
+
+/// Says how far strikes are apart, and at which octet the first is: `37+0`.
+const VARIABLE: &str = "RELAY_SIM_STRIDE";
+
+/// The request by which the link must be there again: nothing else mends it.
+const RECOVERED: u64 = 3;
+
+/// 30 s after the last strike, and some for the exchange before it.
+const RECOVERED_AT_MS: u64 = 30_500;
+
+fn ask(id: u64, kind: Kind, at_ms: u64) -> Ask {
+    Ask {
+        id,
+        kind,
+        client: usize::try_from(id).unwrap(),
+        instance: 0,
+        at: Duration::from_millis(at_ms),
+        body: (kind == Kind::CcmPost).then_some(150),
+        declares: true,
+        think: Duration::from_millis(3),
+        answer: 200,
+        answer_declares: kind == Kind::CcmPost,
+        patience: None,
+        forges: false,
+    }
+}
+
+/// The world that is struck.
+fn small() -> Plan {
+    Plan {
+        seed: 1,
+        weather: Weather::Faults,
+        connection_points: 1,
+        instances: 1,
+        links_per_instance: 1,
+        takes_https_links: false,
+        outside: giving_up(Travel::default()),
+        inside: Travel::default(),
+        asks: vec![
+            ask(1, Kind::Get, 0),
+            ask(2, Kind::CcmPost, 1),
+            ask(RECOVERED, Kind::Get, RECOVERED_AT_MS),
+        ],
+        faults: Vec::new(),
+        heals: false,
+    }
+}
+
+/// Stops a connection point so many milliseconds after its links came up at the gateway, as a
+/// request comes. Another one takes what was not looked at.
+pub(crate) fn stop_after(delay_ms: u64) -> Report {
+    let mut plan = small();
+    plan.weather = Weather::Drains;
+    plan.connection_points = 2;
+    plan.outside.latency_min = Duration::from_millis(40);
+    plan.outside.latency_max = plan.outside.latency_min;
+    plan.asks = (1..=4).map(|id| ask(id, Kind::BitsPost, 0)).collect();
+    plan.faults.push(Timed {
+        at: Duration::from_millis(delay_ms),
+        lasts: Duration::from_secs(2),
+        fault: Fault::DrainConnectionPoint { connection_point: 0 },
+    });
+    run(plan, None)
+}
+
+/// Strikes at each octet of `direction` that is due by the stride. Returns how many those are.
+pub(crate) fn strike_each(direction: Direction, fault: PlannedFault) -> u64 {
+    let (stride, first) = steps();
+    let quiet = run(small(), None);
+    assert!(quiet.findings.is_empty(), "{:?}", quiet.findings);
+    let octets = quiet.first_link[direction as usize];
+    let due = (first..octets).step_by(usize::try_from(stride).unwrap());
+    let mut count = 0;
+    for octet in due {
+        let planned = PathFault { direction, octet, fault };
+        let Report { mut findings, tail, outcomes, strikes, .. } = run(small(), Some(planned));
+        if strikes == 0 {
+            findings.push("it has not struck".to_owned());
+        }
+        let last = outcomes.iter().find(|outcome| outcome.ask.id == RECOVERED);
+        let is_recovered = last.is_some_and(|outcome| {
+            matches!(outcome.seen, Seen::Answer { status: 200, is_whole: true, .. })
+        });
+        if !is_recovered {
+            findings.push(format!("no recovery within 30 s: {last:?}"));
+        }
+        assert!(
+            findings.is_empty(),
+            "{}\n\n{planned:?} of {octets}\n{}\n\nreplay: {VARIABLE}={stride}+{octet} cargo test \
+             -p relay-tests --test simulation octet",
+            tail.join("\n"),
+            findings.join("\n"),
+        );
+        count += 1;
+    }
+    count
+}
+
+fn steps() -> (u64, u64) {
+    let Ok(text) = std::env::var(VARIABLE) else { return (STRIDE, 0) };
+    let parsed = text
+        .split_once('+')
+        .and_then(|(stride, first)| Some((stride.parse().ok()?, first.parse().ok()?)));
+    parsed.unwrap_or_else(|| panic!("{VARIABLE}={text} is not `stride+first`"))
+}

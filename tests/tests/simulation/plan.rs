@@ -1,0 +1,325 @@
+//! What a seed stands for: the size of a world, the requests in it, and what goes wrong.
+
+use std::time::Duration;
+
+use fastrand::Rng;
+use relay_core::transport::memory::{Crash, Dials, Direction, Travel};
+
+/// Clients ask and faults begin within this time.
+const BUSY: Duration = Duration::from_secs(25);
+
+/// How long most faults last at most: some are over before anybody notices.
+const FAULT_SHORT: Duration = Duration::from_secs(20);
+
+/// The others: every detection and the longest delay between dials are within.
+const FAULT_LONG: Duration = Duration::from_secs(70);
+
+/// Faults of one world at most.
+const FAULTS_MAX: usize = 6;
+
+/// Requests of one world at most.
+const ASKS_MAX: usize = 8;
+
+/// How rough a world is. What may go wrong for a client follows from it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Weather {
+    /// Nothing goes wrong: every request is answered whole.
+    Calm,
+    /// Roles are stopped in good order and started again: nothing that a backend saw is lost.
+    Drains,
+    /// Anything.
+    Faults,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Get,
+    Head,
+    Propfind,
+    CcmPost,
+    BitsPost,
+    /// Client notification: the site answers when it has something to say.
+    Held,
+}
+
+impl Kind {
+    const ALL: [Self; 6] =
+        [Self::Get, Self::Head, Self::Propfind, Self::CcmPost, Self::BitsPost, Self::Held];
+
+    pub(crate) fn verb(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Head => "HEAD",
+            Self::Propfind => "PROPFIND",
+            Self::CcmPost | Self::Held => "CCM_POST",
+            Self::BitsPost => "BITS_POST",
+        }
+    }
+
+    /// Whether a backend may see it twice.
+    pub(crate) fn is_repeatable(self) -> bool {
+        matches!(self, Self::Get | Self::Head | Self::Propfind)
+    }
+
+    pub(crate) fn path(self) -> &'static str {
+        if self == Self::Held { "/BGB/wait" } else { "/SMS_MP/x" }
+    }
+}
+
+/// A request.
+#[derive(Clone, Debug)]
+pub(crate) struct Ask {
+    /// Its number in the world, from 1.
+    pub(crate) id: u64,
+    pub(crate) kind: Kind,
+    /// Which client asks; each asks one thing after the other.
+    pub(crate) client: usize,
+    pub(crate) instance: usize,
+    pub(crate) at: Duration,
+    /// Octets of its body; `None`: it has none.
+    pub(crate) body: Option<usize>,
+    /// Whether the body's length is declared.
+    pub(crate) declares: bool,
+    /// How long the backend thinks.
+    pub(crate) think: Duration,
+    /// Octets of the answer's body.
+    pub(crate) answer: usize,
+    /// Whether the backend declares them.
+    pub(crate) answer_declares: bool,
+    /// When the client goes away, if it has no whole answer by then.
+    pub(crate) patience: Option<Duration>,
+    /// Whether headers go along that must not cross.
+    pub(crate) forges: bool,
+}
+
+/// Something that goes wrong, or is done.
+#[derive(Clone, Debug)]
+pub(crate) enum Fault {
+    /// One link is cut.
+    CutLink {
+        connection_point: usize,
+        instance: usize,
+    },
+    /// Every link is cut.
+    Storm,
+    /// One link is cut at an octet after it is dialled.
+    CutAt {
+        instance: usize,
+        direction: Direction,
+        octet: u64,
+    },
+    /// One link is half-open from an octet on.
+    HoldAt {
+        instance: usize,
+        direction: Direction,
+        octet: u64,
+    },
+    /// A link that is up is half-open for a while.
+    HoldLink {
+        connection_point: usize,
+        instance: usize,
+        direction: Direction,
+    },
+    Partition {
+        connection_point: usize,
+        instance: usize,
+        dials: Dials,
+    },
+    CrashConnectionPoint {
+        connection_point: usize,
+        crash: Crash,
+    },
+    CrashInstance {
+        instance: usize,
+        crash: Crash,
+    },
+    /// It is stopped in good order, and started again.
+    DrainConnectionPoint {
+        connection_point: usize,
+    },
+    DrainInstance {
+        instance: usize,
+    },
+    /// Every connection to a site role is cut.
+    CutBackends,
+    /// Somebody without a certificate of the site wants to be a link.
+    Rogue {
+        instance: usize,
+    },
+}
+
+/// A fault and its time.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    pub(crate) at: Duration,
+    /// How long it lasts, if it lasts.
+    pub(crate) lasts: Duration,
+    pub(crate) fault: Fault,
+}
+
+/// A world, before it is run.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    pub(crate) weather: Weather,
+    pub(crate) connection_points: usize,
+    pub(crate) instances: usize,
+    pub(crate) links_per_instance: usize,
+    /// Whether links may come over the clients' port too.
+    pub(crate) takes_https_links: bool,
+    /// Between connection points and instances.
+    pub(crate) outside: Travel,
+    /// Between connection points and site roles.
+    pub(crate) inside: Travel,
+    pub(crate) asks: Vec<Ask>,
+    pub(crate) faults: Vec<Timed>,
+    /// Whether the network is whole again once the last fault has ended.
+    pub(crate) heals: bool,
+}
+
+impl Plan {
+    /// What `seed` stands for.
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let weather = match rng.u8(..8) {
+            0 => Weather::Calm,
+            1 | 2 => Weather::Drains,
+            _ => Weather::Faults,
+        };
+        let mut plan = Self {
+            seed,
+            weather,
+            connection_points: few(&mut rng),
+            instances: few(&mut rng),
+            links_per_instance: 1 + usize::from(rng.u8(..4) == 0),
+            takes_https_links: rng.u8(..3) == 0,
+            outside: travel(&mut rng, 80),
+            inside: travel(&mut rng, 3),
+            asks: Vec::new(),
+            faults: Vec::new(),
+            heals: true,
+        };
+        if weather != Weather::Calm {
+            plan.faults = (0..rng.usize(1..=FAULTS_MAX)).map(|_| plan.fault(&mut rng)).collect();
+            plan.faults.sort_by_key(|fault| fault.at);
+        }
+        if rng.bool() {
+            plan.outside = giving_up(plan.outside);
+        }
+        plan.asks = (1..=rng.u64(1..=ASKS_MAX as u64)).map(|id| plan.ask(id, &mut rng)).collect();
+        plan
+    }
+
+    fn ask(&self, id: u64, rng: &mut Rng) -> Ask {
+        let kind = Kind::ALL[rng.usize(..Kind::ALL.len())];
+        let think = match (kind, rng.u8(..4)) {
+            (Kind::Held, _) => rng.u64(..20_000),
+            (_, 0) => rng.u64(..5000),
+            (_, 1) => rng.u64(..1000),
+            _ => rng.u64(..50),
+        };
+        // A fault at rest finds little: most are asked just before one.
+        let at = match self.faults.len() {
+            0 => within(rng, BUSY),
+            _ if rng.u8(..4) == 0 => within(rng, BUSY),
+            faults => {
+                let fault = self.faults[rng.usize(..faults)].at;
+                fault.saturating_sub(Duration::from_millis(think / 2 + rng.u64(..100)))
+            }
+        };
+        let leaves = self.weather == Weather::Faults && rng.u8(..8) == 0;
+        Ask {
+            id,
+            kind,
+            client: rng.usize(..3),
+            instance: rng.usize(..self.instances),
+            at,
+            body: (!kind.is_repeatable() && rng.u8(..3) > 0).then(|| octets(rng)),
+            declares: rng.bool(),
+            think: Duration::from_millis(think),
+            answer: octets(rng),
+            answer_declares: rng.bool(),
+            patience: leaves.then(|| within(rng, Duration::from_secs(4))),
+            forges: rng.bool(),
+        }
+    }
+
+    fn fault(&self, rng: &mut Rng) -> Timed {
+        let at = within(rng, BUSY);
+        let connection_point = rng.usize(..self.connection_points);
+        let instance = rng.usize(..self.instances);
+        let direction = Direction::BOTH[rng.usize(..2)];
+        let octet = rng.u64(..8000);
+        let crash = if rng.bool() { Crash::Programs } else { Crash::Machine };
+        let dials = if rng.bool() { Dials::Refused } else { Dials::Silent };
+        let drain = if rng.bool() {
+            Fault::DrainConnectionPoint { connection_point }
+        } else {
+            Fault::DrainInstance { instance }
+        };
+        let fault = match rng.u8(..12) {
+            _ if self.weather == Weather::Drains => drain,
+            0 => Fault::CutLink { connection_point, instance },
+            1 => Fault::Storm,
+            2 | 3 => Fault::CutAt { instance, direction, octet },
+            4 => Fault::HoldAt { instance, direction, octet },
+            5 => Fault::HoldLink { connection_point, instance, direction },
+            6 => Fault::Partition { connection_point, instance, dials },
+            7 => Fault::CrashConnectionPoint { connection_point, crash },
+            8 => Fault::CrashInstance { instance, crash },
+            9 => Fault::CutBackends,
+            10 => Fault::Rogue { instance },
+            _ => drain,
+        };
+        let longest = if rng.u8(..3) == 0 { FAULT_LONG } else { FAULT_SHORT };
+        let lasts = within(rng, longest);
+        Timed { at, lasts, fault }
+    }
+}
+
+/// One to three, and more often one.
+fn few(rng: &mut Rng) -> usize {
+    rng.usize(1..=3).min(rng.usize(1..=3))
+}
+
+/// A path whose sockets give up what is not acknowledged, as those of links do where they can.
+pub(crate) fn giving_up(mut travel: Travel) -> Travel {
+    travel.unacknowledged_max = Some(Duration::from_secs(15));
+    travel
+}
+
+/// A path, good or bad.
+fn travel(rng: &mut Rng, latency_ms: u64) -> Travel {
+    let mut travel = Travel::default();
+    travel.latency_min = Duration::from_millis(rng.u64(..=latency_ms));
+    travel.latency_max = travel.latency_min;
+    if rng.bool() {
+        travel.latency_max += Duration::from_millis(rng.u64(..=latency_ms));
+    }
+    if rng.u8(..4) == 0 {
+        travel.octets_per_second = Some(rng.u64(100_000..2_000_000));
+    }
+    if rng.u8(..4) == 0 {
+        travel.piece_octets_max = Some(rng.usize(64..4000));
+    }
+    if rng.u8(..4) == 0 {
+        travel.buffer_octets = rng.usize(2000..64_000);
+    }
+    travel
+}
+
+/// Mostly few, sometimes more than a window.
+fn octets(rng: &mut Rng) -> usize {
+    match rng.u8(..12) {
+        0 => 0,
+        1 => rng.usize(..100_000),
+        _ => rng.usize(..3000),
+    }
+}
+
+fn within(rng: &mut Rng, limit: Duration) -> Duration {
+    // Whole milliseconds: the grain of the runtime's clock.
+    let grains: u64 = limit.as_millis().try_into().unwrap();
+    Duration::from_millis(rng.u64(..grains))
+}

@@ -1,0 +1,316 @@
+//! The roles, the site and the clients of one world, on one network.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::Uri;
+use relay_core::connection_point::{
+    BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
+    SiteEndpoint,
+};
+use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
+use relay_core::link::DrainReport;
+use relay_core::policy::{Access, Endpoint, EndpointKind};
+use relay_core::transport::memory::{Crash, MemoryNetwork, PathFault};
+use relay_core::transport::{
+    Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
+    link_server_config,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::client::{Client, Outcome};
+use super::identities::SITE;
+use super::plan::{Ask, Plan};
+use super::site::{self, Ledgers};
+
+/// The service's name.
+pub(crate) const SERVICE: &str = "relay.test";
+
+/// The management point's role id.
+pub(crate) const ROLE: u64 = 7;
+
+/// Where clients connect.
+pub(crate) const CLIENT_PORT: u16 = 443;
+
+/// Where links are taken.
+pub(crate) const LINK_PORT: u16 = 10_140;
+
+/// The management point.
+pub(crate) const SITE_HOST: &str = "mp";
+
+const SITE_PORT: u16 = 80;
+
+pub(crate) fn instance_host(instance: usize) -> String {
+    format!("gateway-{instance}")
+}
+
+pub(crate) fn connection_point_host(connection_point: usize) -> String {
+    format!("cp-{connection_point}")
+}
+
+/// A role that runs.
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<DrainReport>,
+}
+
+/// A world while it runs.
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) network: MemoryNetwork,
+    pub(crate) ledgers: Ledgers,
+    pub(crate) began: Instant,
+    instances: BTreeMap<usize, (Gateway, Running)>,
+    connection_points: BTreeMap<usize, Running>,
+    site: JoinHandle<()>,
+    epoch: u64,
+}
+
+impl World {
+    /// Starts everything that `plan` has.
+    pub(crate) fn start(plan: Plan, planned: Option<PathFault>) -> Self {
+        // What the roles draw: message ids, delays.
+        fastrand::seed(plan.seed);
+        let network = MemoryNetwork::new(plan.seed);
+        for connection_point in 0..plan.connection_points {
+            let site = connection_point_host(connection_point);
+            for (one, other) in [(SITE_HOST, &*site), (&*site, SITE_HOST)] {
+                network.set_path(one, other, plan.inside);
+            }
+            for instance in (0..plan.instances).map(instance_host) {
+                network.set_path(&site, &instance, plan.outside);
+                network.set_path(&instance, &site, plan.outside);
+            }
+        }
+        if let Some(fault) = planned {
+            network.plan(&instance_host(0), LINK_PORT, 0, fault);
+        }
+        let ledgers = Ledgers::default();
+        let site = site::start(&network.host(SITE_HOST), SITE_PORT, &ledgers);
+        let mut world = Self {
+            began: Instant::now(),
+            instances: BTreeMap::new(),
+            connection_points: BTreeMap::new(),
+            epoch: 0,
+            plan,
+            network,
+            ledgers,
+            site,
+        };
+        world.start_missing();
+        world
+    }
+
+    /// Starts every role that does not run.
+    pub(crate) fn start_missing(&mut self) {
+        for instance in 0..self.plan.instances {
+            if !self.instances.contains_key(&instance) {
+                self.start_instance(instance);
+            }
+        }
+        for connection_point in 0..self.plan.connection_points {
+            if !self.connection_points.contains_key(&connection_point) {
+                self.start_connection_point(connection_point);
+            }
+        }
+    }
+
+    fn start_instance(&mut self, instance: usize) {
+        let host = self.network.host(&instance_host(instance));
+        let gateway = Gateway::seeded(gateway_config(instance), self.plan.seed);
+        let listen = |port| Listener::memory(host.bind(port).expect("nothing runs there"));
+        let listeners = Listeners {
+            clients: listen(CLIENT_PORT),
+            links: Some(listen(LINK_PORT)),
+            https_links: None,
+            quic: None,
+        };
+        let (stop, stopped) = oneshot::channel();
+        let serving = gateway.clone().serve(listeners, async { drop(stopped.await) });
+        let running = Running { stop, task: tokio::spawn(serving) };
+        self.instances.insert(instance, (gateway, running));
+    }
+
+    fn start_connection_point(&mut self, connection_point: usize) {
+        self.epoch += 1;
+        let config = self.connection_point_config(connection_point);
+        let role = ConnectionPoint::with_epoch(config, self.epoch).expect("one endpoint");
+        let (stop, stopped) = oneshot::channel();
+        let task = tokio::spawn(role.run(async { drop(stopped.await) }));
+        self.connection_points.insert(connection_point, Running { stop, task });
+    }
+
+    fn connection_point_config(&self, connection_point: usize) -> ConnectionPointConfig {
+        let mut limits = ConnectionPointLimits::default();
+        limits.links_per_instance = self.plan.links_per_instance;
+        let name = connection_point_host(connection_point);
+        let gateways = (0..self.plan.instances).map(|instance| GatewayAddress {
+            instance: number(instance),
+            host: instance_host(instance),
+            tcp_tls_port: Some(LINK_PORT),
+            quic_port: None,
+            https_port: self.plan.takes_https_links.then_some(CLIENT_PORT),
+            server_name: SERVICE.to_owned(),
+            https_name: SERVICE.to_owned(),
+        });
+        let url = Uri::try_from(format!("http://{SITE_HOST}:{SITE_PORT}")).unwrap();
+        let backend = BackendConfig { url, tls: None };
+        ConnectionPointConfig {
+            site: "site".to_owned(),
+            settings_version: 1,
+            gateways: gateways.collect(),
+            // New ones for each start, or a session of an earlier world would be resumed.
+            link_tls: link_client_config(&SITE.connection_point, &SITE.anchors()).unwrap(),
+            https_tls: backend_client_config(&SITE.anchors()).unwrap(),
+            endpoints: vec![SiteEndpoint { endpoint: endpoint(), backend }],
+            limits,
+            web_proxy: None,
+            network: Network::Memory(self.network.host(&name)),
+            name,
+        }
+    }
+
+    /// Starts every client; ends with what they saw.
+    pub(crate) fn start_clients(&self) -> Vec<JoinHandle<Vec<Outcome>>> {
+        let mut asks: BTreeMap<usize, Vec<Ask>> = BTreeMap::new();
+        for ask in &self.plan.asks {
+            asks.entry(ask.client).or_default().push(ask.clone());
+        }
+        let start = |(number, mut asks): (usize, Vec<Ask>)| {
+            asks.sort_by_key(|ask| (ask.at, ask.id));
+            let host = self.network.host(&format!("client-{number}"));
+            let client = Client::new(host, SITE.client_tls(b"http/1.1"), self.began);
+            tokio::spawn(client.run(asks))
+        };
+        asks.into_iter().map(start).collect()
+    }
+
+    /// Ends an instance in good order, and returns what will tell how it went.
+    pub(crate) fn stop_instance(&mut self, instance: usize) -> Option<JoinHandle<DrainReport>> {
+        let (_, running) = self.instances.remove(&instance)?;
+        let _ = running.stop.send(());
+        Some(running.task)
+    }
+
+    /// As [`World::stop_instance`].
+    pub(crate) fn stop_connection_point(
+        &mut self,
+        connection_point: usize,
+    ) -> Option<JoinHandle<DrainReport>> {
+        let running = self.connection_points.remove(&connection_point)?;
+        let _ = running.stop.send(());
+        Some(running.task)
+    }
+
+    /// Ends an instance at once.
+    pub(crate) async fn crash_instance(&mut self, instance: usize, crash: Crash) {
+        self.network.crash(&instance_host(instance), crash);
+        if let Some((_, running)) = self.instances.remove(&instance) {
+            running.task.abort();
+            let _ = running.task.await;
+        }
+    }
+
+    /// As [`World::crash_instance`].
+    pub(crate) async fn crash_connection_point(&mut self, connection_point: usize, crash: Crash) {
+        self.network.crash(&connection_point_host(connection_point), crash);
+        if let Some(running) = self.connection_points.remove(&connection_point) {
+            running.task.abort();
+            let _ = running.task.await;
+        }
+    }
+
+    /// Whether every link is up that is to be.
+    pub(crate) fn is_meshed(&self) -> bool {
+        let links = self.plan.connection_points * self.plan.links_per_instance;
+        let all = (0..self.plan.instances).map(|instance| self.instances.get(&instance));
+        all.into_iter().all(|running| running.is_some_and(|(it, _)| it.links() == links))
+    }
+
+    /// What is not at rest, in words.
+    pub(crate) fn unrest(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (instance, (gateway, _)) in &self.instances {
+            let (in_flight, streams) = (gateway.in_flight(), gateway.streams_open());
+            if (in_flight, streams) != (0, 0) {
+                found.push(format!("instance {instance}: {in_flight} in flight, {streams} open"));
+            }
+            if !self.is_meshed() {
+                found.push(format!("instance {instance}: {} links", gateway.links()));
+            }
+        }
+        match self.ledgers.read().active {
+            0 => {}
+            active => found.push(format!("the site works on {active}")),
+        }
+        found
+    }
+
+    /// Waits until `condition` holds, at most `limit`; returns how long it took.
+    pub(crate) async fn until(
+        &self,
+        limit: Duration,
+        condition: impl Fn(&Self) -> bool,
+    ) -> Option<Duration> {
+        let before = Instant::now();
+        while !condition(self) {
+            if before.elapsed() >= limit {
+                return None;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+        Some(before.elapsed())
+    }
+
+    /// Octets written so far on the first link to the first instance.
+    pub(crate) fn first_link_octets(&self) -> [u64; 2] {
+        let links = self.network.between(&connection_point_host(0), &instance_host(0));
+        links.first().and_then(|link| self.network.octets(*link)).unwrap_or_default()
+    }
+
+    /// Stops every role in good order; ends when they have. Returns how many were cut in it.
+    pub(crate) async fn stop(&mut self) -> DrainReport {
+        let mut report = DrainReport::default();
+        for connection_point in 0..self.plan.connection_points {
+            if let Some(task) = self.stop_connection_point(connection_point) {
+                report += task.await.unwrap();
+            }
+        }
+        for instance in 0..self.plan.instances {
+            if let Some(task) = self.stop_instance(instance) {
+                report += task.await.unwrap();
+            }
+        }
+        self.site.abort();
+        report
+    }
+}
+
+fn number(instance: usize) -> Instance {
+    Instance::new(instance as u64 + 1).unwrap()
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        name: "mp".to_owned(),
+        kind: EndpointKind::ManagementPoint,
+        role_id: ROLE,
+        paths: None,
+        request_body_bytes_max: None,
+        access: Access::Anonymous,
+    }
+}
+
+fn gateway_config(instance: usize) -> GatewayConfig {
+    GatewayConfig {
+        service: SERVICE.to_owned(),
+        instance: number(instance),
+        initial: Vec::new(),
+        client_tls: client_edge_config(&SITE.gateway).unwrap(),
+        link_tls: link_server_config(&SITE.gateway, &SITE.anchors()).unwrap(),
+        balance: Balance::default(),
+        limits: GatewayLimits::default(),
+    }
+}
