@@ -45,7 +45,7 @@ Examples:
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Whom {
-    /// The running role's configuration file; its [admin] table says where to ask.
+    /// The running role's configuration file; its `[admin]` table says where to ask.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The admin listener's address.
