@@ -33,8 +33,10 @@ impl Role {
         // Both clocks first: what happens meanwhile is not in the future.
         let now = Now::read();
         match self {
-            Self::Gateway(gateway) => Status::gateway(gateway.status(), now),
-            Self::ConnectionPoint(point) => Status::connection_point(point.status(), now),
+            Self::Gateway(gateway) => Status::gateway(gateway.status(), gateway.settings(), now),
+            Self::ConnectionPoint(point) => {
+                Status::connection_point(point.status(), point.published(), now)
+            }
         }
     }
 

@@ -1,9 +1,13 @@
 //! What the admin listener shows, as JSON. Fields are only ever added.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
-use relay_core::connection_point::{self, ConnectionPointStatus, Phase, PlaceStatus};
-use relay_core::gateway::{self, EndedLink, GatewayStatus, LinkEnd};
+use relay_core::connection_point::{
+    self, ConnectionPointStatus, Phase, PlaceStatus, PublishOutcome, PublishState,
+};
+use relay_core::gateway::{
+    self, EndedLink, GatewayStatus, LinkEnd, SettingsSnapshot, SiteSettings,
+};
 use relay_core::link::{DrainReport, LinkStats};
 use relay_core::transport::Misstep;
 use serde::{Deserialize, Serialize};
@@ -27,6 +31,8 @@ pub(super) struct Gateway {
     pub(super) draining: bool,
     pub(super) requests_in_flight: u64,
     pub(super) links: Vec<GatewayLink>,
+    /// What is published here, by site.
+    pub(super) settings: Vec<Settings>,
     /// The links that ended or were refused last; the last one last.
     pub(super) ended: Vec<Ended>,
 }
@@ -46,6 +52,34 @@ pub(super) struct GatewayLink {
     pub(super) requests_in_flight: u32,
     #[serde(flatten)]
     pub(super) link: Link,
+}
+
+/// What an instance knows of the settings of a site.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Settings {
+    pub(super) site: String,
+    /// The version that holds; absent while none does.
+    pub(super) version: Option<u64>,
+    /// By which settings can be compared across instances.
+    pub(super) digest: Option<String>,
+    pub(super) endpoints: usize,
+    /// The connection point that told of them first.
+    pub(super) from: Option<String>,
+    pub(super) since: Option<String>,
+    /// Why the last offer that was refused was.
+    pub(super) refused: Option<String>,
+}
+
+/// What became of a connection point's settings at an instance.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Published {
+    pub(super) instance: u64,
+    /// The version that was offered last.
+    pub(super) version: Option<u64>,
+    /// `waiting`, `applied`, `refused` or `failed`.
+    pub(super) outcome: String,
+    pub(super) why: Option<String>,
+    pub(super) at: String,
 }
 
 /// What both sides know of a link, each by its own count and measurement.
@@ -87,6 +121,8 @@ pub(super) struct ConnectionPoint {
     pub(super) links_up: usize,
     pub(super) links_wanted: usize,
     pub(super) places: Vec<Place>,
+    /// What became of its settings, by instance.
+    pub(super) published: Vec<Published>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -95,7 +131,7 @@ pub(super) struct Place {
     pub(super) instance: u64,
     pub(super) host: String,
     pub(super) place: u32,
-    /// `up`, `dialling` or `waiting`.
+    /// `up`, `dialling`, `waiting`, or `resting` while a link over QUIC needs no other beside it.
     pub(super) phase: String,
     pub(super) since: String,
     /// Why it is not up, while it waits.
@@ -160,8 +196,14 @@ fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
 
+/// To the second.
+fn wall_clock(at: SystemTime) -> String {
+    let at = OffsetDateTime::from(at);
+    rfc3339(at.replace_nanosecond(0).unwrap_or(at))
+}
+
 impl Status {
-    pub(super) fn gateway(status: GatewayStatus, now: Now) -> Self {
+    pub(super) fn gateway(status: GatewayStatus, settings: SettingsSnapshot, now: Now) -> Self {
         Self::Gateway(Gateway {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: status.service,
@@ -169,20 +211,63 @@ impl Status {
             draining: status.is_draining,
             requests_in_flight: status.in_flight,
             links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
+            settings: settings.sites.into_iter().map(site_settings).collect(),
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
         })
     }
 
-    pub(super) fn connection_point(status: ConnectionPointStatus, now: Now) -> Self {
+    pub(super) fn connection_point(
+        status: ConnectionPointStatus,
+        published: Vec<PublishState>,
+        now: Now,
+    ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
         Self::ConnectionPoint(ConnectionPoint {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: status.name,
             draining: status.is_draining,
             links_up: status.places.iter().filter(is_up).count(),
-            links_wanted: status.places.len(),
+            links_wanted: status.places.iter().filter(|it| !is_resting(it)).count(),
             places: status.places.into_iter().map(|it| place(it, now)).collect(),
+            published: published.into_iter().map(published_at).collect(),
         })
+    }
+}
+
+fn is_resting(place: &PlaceStatus) -> bool {
+    matches!(place.phase, Phase::Resting)
+}
+
+fn site_settings(settings: SiteSettings) -> Settings {
+    let applied = settings.applied;
+    let refused =
+        settings.refused.map(|it| format!("{} {} (from {})", it.status, it.reason, it.from));
+    Settings {
+        site: settings.site,
+        version: applied.as_ref().map(|it| it.version),
+        digest: applied.as_ref().map(|it| it.digest.to_string()),
+        endpoints: applied.as_ref().map_or(0, |it| it.endpoints),
+        since: applied.as_ref().map(|it| wall_clock(it.at)),
+        from: applied.map(|it| it.from),
+        refused,
+    }
+}
+
+fn published_at(state: PublishState) -> Published {
+    let (outcome, why) = match state.outcome {
+        PublishOutcome::Applied => ("applied", None),
+        PublishOutcome::Refused { status, reason } => {
+            ("refused", Some(format!("{status} {reason}")))
+        }
+        PublishOutcome::Failed { why } => ("failed", Some(why)),
+        _ => ("waiting", None),
+    };
+    Published {
+        instance: state.instance.number().into(),
+        version: state.version,
+        outcome: outcome.to_owned(),
+        why,
+        at: wall_clock(state.at),
     }
 }
 
@@ -237,6 +322,7 @@ fn ended(ended: EndedLink, now: Now) -> Ended {
 fn place(status: PlaceStatus, now: Now) -> Place {
     let (phase, why, until) = match status.phase {
         Phase::Up => ("up", None, None),
+        Phase::Resting => ("resting", None, None),
         Phase::Waiting { why, until } => ("waiting", Some(why.to_string()), Some(until)),
         _ => ("dialling", None, None),
     };

@@ -33,6 +33,14 @@ fn gateway_text(gateway: &Gateway) -> String {
         }
         push_table(&mut text, &rows);
     }
+    for settings in &gateway.settings {
+        let version = settings.version.map_or_else(|| "none".to_owned(), |it| it.to_string());
+        let (site, count) = (&settings.site, settings.endpoints);
+        push_line(&mut text, &format!("settings of {site}: version {version}, {count} endpoints"));
+        if let Some(why) = &settings.refused {
+            push_line(&mut text, &format!("  refused last: {why}"));
+        }
+    }
     for ended in gateway.ended.iter().rev().take(8) {
         let who = match (&ended.connection_point, &ended.refused_from) {
             (Some(name), _) => format!("link {} of {name} down", ended.number.unwrap_or_default()),
@@ -72,6 +80,13 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
             let name = format!("{}.{}", place.instance, place.place);
             push_line(&mut text, &format!("{name} waits, dials in {next} ms: {why}"));
         }
+    }
+    for published in &point.published {
+        let version = published.version.map_or_else(|| "none".to_owned(), |it| it.to_string());
+        let why = published.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let (instance, outcome) = (published.instance, &published.outcome);
+        let line = format!("settings at instance {instance}: version {version} {outcome}{why}");
+        push_line(&mut text, &line);
     }
     // All places of an instance share what is known of its ways.
     for place in point.places.iter().filter(|place| place.place == 0) {
@@ -156,7 +171,7 @@ fn push_line(text: &mut String, line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::{Ended, Failed, GatewayLink, Place};
+    use super::super::status::{Ended, Failed, GatewayLink, Place, Published, Settings};
     use super::*;
 
     fn link() -> Link {
@@ -191,6 +206,15 @@ mod tests {
                 requests_in_flight: 3,
                 link: link(),
             }],
+            settings: vec![Settings {
+                site: "default".to_owned(),
+                version: Some(3),
+                digest: Some("00".to_owned()),
+                endpoints: 2,
+                from: Some("cp-1".to_owned()),
+                since: Some("2026-11-22T07:00:00Z".to_owned()),
+                refused: Some("409 version 2 is older".to_owned()),
+            }],
             ended: vec![Ended {
                 number: Some(6),
                 connection_point: Some("cp-1".to_owned()),
@@ -203,6 +227,8 @@ mod tests {
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
 link  connection point  transport  state  up         RTT      streams    in       out
 7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
+settings of default: version 3, 2 endpoints
+  refused last: 409 version 2 is older
 2026-11-22T07:00:00Z link 6 of cp-1 down: closed
 ";
         assert_eq!(status(&Status::Gateway(gateway)), expected);
@@ -232,6 +258,13 @@ link  connection point  transport  state  up         RTT      streams    in     
             links_up: 1,
             links_wanted: 2,
             places: vec![place(0, vec![link()], None), place(1, Vec::new(), Some("lost"))],
+            published: vec![Published {
+                instance: 1,
+                version: Some(3),
+                outcome: "failed".to_owned(),
+                why: Some("no answer".to_owned()),
+                at: "2026-11-22T07:00:00Z".to_owned(),
+            }],
         };
         let expected = "\
 connection point site-1, draining: 1 of 2 links up
@@ -239,6 +272,7 @@ link  host        transport  state    up         RTT      streams    in       ou
 1.0   gw.example  tcp-tls    up       1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
 1.1   gw.example  -          waiting
 1.1 waits, dials in 250 ms: lost
+settings at instance 1: version 3 failed: no answer
 2026-11-22T07:00:00Z instance 1 tcp-tls failed: refused
 ";
         assert_eq!(status(&Status::ConnectionPoint(point)), expected);
