@@ -63,6 +63,12 @@ struct Bed {
 impl Bed {
     /// Two instances, whose link ports refuse, and a connection point.
     fn start() -> Self {
+        Self::start_where(&["tcp dport { 10140, 10141 } reject with tcp reset"], "https", |_| {})
+    }
+
+    /// Two instances and a connection point of a site that `change` has changed. The packet filter
+    /// has `rules`, under which two links come up to each instance by `transport`.
+    fn start_where(rules: &[&str], transport: &str, change: impl FnOnce(&Site)) -> Self {
         let home = tempfile::tempdir().unwrap();
         let nginx_home = home.path().join("nginx");
         std::fs::create_dir(&nginx_home).unwrap();
@@ -70,12 +76,13 @@ impl Bed {
         nginx.publish(FILE, CONTENT);
         let site = Site::init_with_customary_ports(home.path(), &nginx);
         site.have_links_climb_each_second();
-        filter(&["tcp dport { 10140, 10141 } reject with tcp reset".to_owned()]);
+        change(&site);
+        filter(&rules.iter().map(|&rule| rule.to_owned()).collect::<Vec<_>>());
         let gateways = [1, 2].map(|number| site.start_gateway(number));
         let point = site.start_connection_point_in("connection-point");
         let instances = [1, 2].map(|number| at(clients_port(number)));
         for gateway in GATEWAYS {
-            wait_for(gateway, "https", 2);
+            wait_for(gateway, transport, 2);
         }
         let load = Load::start(&site.ca(), &instances, CLIENTS);
         load.wait_for(500);
@@ -128,6 +135,38 @@ fn links_survive_what_the_network_does_to_them() {
         a_killed_connection_point(&mut bed);
         let tally = bed.load.stop();
         println!("{} requests answered; failed: {:?}", tally.answered, tally.failed);
+    });
+}
+
+#[test]
+fn links_go_over_tcp_while_udp_is_blocked() {
+    namespace::inside("kernel::links_go_over_tcp_while_udp_is_blocked", || {
+        let blocked = ["udp dport { 10140, 10141 } drop"];
+        let bed = Bed::start_where(&blocked, "tcp-tls", Site::enable_quic);
+        println!("UDP is swallowed: links are up over TCP, {} answered", answered(&bed));
+        let before = bed.load.tally();
+        filter(&[]);
+        for gateway in GATEWAYS {
+            // One over QUIC needs no other beside it.
+            wait_for(gateway, "quic", 1);
+            wait_for(gateway, "tcp-tls", 0);
+        }
+        bed.load.wait_for(500);
+        assert_eq!(bed.failed_since(&before), [], "while links climbed to QUIC");
+        println!("UDP gets through: links are on QUIC, nothing failed");
+        let before = bed.load.tally();
+        filter(&[blocked[0].to_owned(), "udp sport { 10140, 10141 } drop".to_owned()]);
+        let noticed = wait_for(GATEWAYS[0], "quic", 0);
+        let took = wait_for(GATEWAYS[0], "tcp-tls", 2);
+        bed.load.wait_for(500);
+        println!(
+            "UDP is swallowed again: noticed after {noticed:?}, up over TCP {took:?} later; \
+             failed: {:?}",
+            bed.failed_since(&before)
+        );
+        // Others share this machine's processors.
+        assert!(noticed < DETECTION_MAX + Duration::from_secs(5), "{noticed:?}");
+        bed.load.stop();
     });
 }
 

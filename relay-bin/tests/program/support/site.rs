@@ -110,6 +110,14 @@ impl Site {
         });
     }
 
+    /// Has links go over QUIC where that gets through.
+    pub(crate) fn enable_quic(&self) {
+        let files = ["gateway-1/gateway.toml", "gateway-2/gateway.toml"];
+        for file in files.into_iter().chain(["connection-point/connection-point.toml"]) {
+            self.edit(file, |text| text.replace("# quic = true", "quic = true"));
+        }
+    }
+
     /// A second connection point, which is as the first but for its name and certificate.
     pub(crate) fn add_connection_point(&self) {
         let (first, second) =
