@@ -24,11 +24,11 @@ use relay_core::connection_point::{
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind};
 use relay_core::transport::{
-    Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
-    link_server_config,
+    Instance, Listener, Network, QuicListener, Rung, backend_client_config, client_edge_config,
+    link_client_config, link_server_config,
 };
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
@@ -77,17 +77,36 @@ impl Relay {
     ///
     /// If loopback cannot be used.
     pub async fn start() -> Self {
+        Self::start_over(Rung::TcpTls).await
+    }
+
+    /// As [`Relay::start`], with one link that takes this way.
+    ///
+    /// # Panics
+    ///
+    /// As [`Relay::start`].
+    pub async fn start_over(rung: Rung) -> Self {
         let ca = SiteCa::new();
         let mut tasks = JoinSet::new();
         let backend = start_backend(&mut tasks).await;
         let clients = listener().await;
         let links = listener().await;
-        let (clients_at, links_at) = (clients.local_addr(), links.local_addr());
-        let gateway = gateway(&ca);
-        let listeners = Listeners { clients, links: Some(links), https_links: None, quic: None };
+        let link_tls = link_server_config(&ca.server(), &ca.anchors());
+        let link_tls = link_tls.expect("the identity was made for this");
+        let quic = QuicListener::bind((Ipv4Addr::LOCALHOST, 0).into(), Arc::clone(&link_tls));
+        let quic = quic.expect("loopback has a free port");
+        let clients_at = clients.local_addr();
+        let links_at = match rung {
+            Rung::TcpTls => links.local_addr(),
+            Rung::Quic => quic.local_addr(),
+            Rung::Https | Rung::HttpsUpgrade => clients_at,
+        };
+        let gateway = gateway(&ca, link_tls);
+        let quic = Some(quic);
+        let listeners = Listeners { clients, links: Some(links), https_links: None, quic };
         let serving = gateway.clone().serve(listeners, std::future::pending());
         tasks.spawn(async move { _ = serving.await });
-        let connection_point = connection_point(&ca, links_at, backend);
+        let connection_point = connection_point(&ca, (rung, links_at), backend);
         let running = connection_point.run(std::future::pending());
         tasks.spawn(async move { _ = running.await });
         while gateway.settings().sites.is_empty() {
@@ -276,21 +295,25 @@ fn endpoint() -> Endpoint {
     }
 }
 
-fn gateway(ca: &SiteCa) -> Gateway {
+fn gateway(ca: &SiteCa, link_tls: Arc<ServerConfig>) -> Gateway {
     let client_tls = client_edge_config(&ca.server()).expect("the identity was made for this");
-    let link_tls = link_server_config(&ca.server(), &ca.anchors());
     Gateway::new(GatewayConfig {
         service: HOST.to_owned(),
         instance: Instance::FIRST,
         initial: Vec::new(),
         client_tls,
-        link_tls: link_tls.expect("the identity was made for this"),
+        link_tls,
         balance: Balance::default(),
         limits: GatewayLimits::default(),
     })
 }
 
-fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> ConnectionPoint {
+fn connection_point(
+    ca: &SiteCa,
+    (rung, links): (Rung, SocketAddr),
+    backend: SocketAddr,
+) -> ConnectionPoint {
+    let port = |is_it: bool| is_it.then(|| links.port());
     let link_tls = link_client_config(&ca.link_client(), &ca.anchors());
     let url = format!("http://{backend}").parse().expect("an address makes a URL");
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
@@ -300,9 +323,9 @@ fn connection_point(ca: &SiteCa, links: SocketAddr, backend: SocketAddr) -> Conn
         gateways: vec![GatewayAddress {
             instance: Instance::FIRST,
             host: links.ip().to_string(),
-            tcp_tls_port: Some(links.port()),
-            quic_port: None,
-            https_port: None,
+            tcp_tls_port: port(rung == Rung::TcpTls),
+            quic_port: port(rung == Rung::Quic),
+            https_port: port(matches!(rung, Rung::Https | Rung::HttpsUpgrade)),
             server_name: HOST.to_owned(),
             https_name: HOST.to_owned(),
         }],

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use clap::Parser;
+use clap::{Parser, value_parser};
 use relay_core::link::{self, End, Incoming, Link, RecvStream, SendStream};
 use relay_core::mux::{Config, HeadKind, Side};
 use rustix::time::{ClockId, clock_gettime};
@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, default_value_t = 1)]
     links: usize,
     /// Streams open on each link, 1 to 16,384.
-    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=16_384))]
+    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=16_384))]
     streams: u32,
     /// How long they say nothing.
     #[arg(long, default_value_t = 20)]
