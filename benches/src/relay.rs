@@ -99,7 +99,7 @@ impl Relay {
         let links_at = match rung {
             Rung::TcpTls => links.local_addr(),
             Rung::Quic => quic.local_addr(),
-            Rung::Https | Rung::HttpsUpgrade => clients_at,
+            Rung::Https | Rung::HttpsUpgrade | Rung::HttpsHttp2 => clients_at,
         };
         let gateway = gateway(&ca, link_tls);
         let quic = Some(quic);
@@ -313,7 +313,7 @@ fn connection_point(
     (rung, links): (Rung, SocketAddr),
     backend: SocketAddr,
 ) -> ConnectionPoint {
-    let port = |is_it: bool| is_it.then(|| links.port());
+    let port = Some(links.port());
     let link_tls = link_client_config(&ca.link_client(), &ca.anchors());
     let url = format!("http://{backend}").parse().expect("an address makes a URL");
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
@@ -323,9 +323,10 @@ fn connection_point(
         gateways: vec![GatewayAddress {
             instance: Instance::FIRST,
             host: links.ip().to_string(),
-            tcp_tls_port: port(rung == Rung::TcpTls),
-            quic_port: port(rung == Rung::Quic),
-            https_port: port(matches!(rung, Rung::Https | Rung::HttpsUpgrade)),
+            tcp_tls_port: port,
+            quic_port: port,
+            https_port: port,
+            only: Some(rung),
             server_name: HOST.to_owned(),
             https_name: HOST.to_owned(),
         }],

@@ -235,6 +235,7 @@ pub fn address(instance: u64, port: u16) -> GatewayAddress {
         tcp_tls_port: Some(port),
         quic_port: None,
         https_port: None,
+        only: None,
         server_name: SERVICE.to_owned(),
         https_name: SERVICE.to_owned(),
     }

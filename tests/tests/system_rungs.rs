@@ -10,19 +10,22 @@ use std::time::Duration;
 use relay_core::connection_point::GatewayAddress;
 use relay_core::gateway::{Gateway, Listeners};
 use relay_core::transport::{
-    ConnectError, Listener, Rung, backend_client_config, link_client_config,
+    ConnectError, Listener, Rung, backend_client_config, client_edge_config, connect,
+    connect_link_http2, link_client_config, upgrade_link,
 };
-use relay_core::transport::{connect, upgrade_link};
 use relay_tests::client::{Client, Http, bare};
 use relay_tests::logs::Logs;
 use relay_tests::roles::{House, SERVICE, address, has_settings, target, until, within};
 use relay_tests::site::Backend;
+use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+/// An empty SETTINGS frame: RFC 9113, section 6.5.
+const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// An instance with every listener, and the tasks of the test.
@@ -133,13 +136,21 @@ async fn carry(mut near: TcpStream, far: SocketAddr) {
 }
 
 /// A middlebox that ends TLS for `house`'s service as any balancer does, without knowing links, and
-/// passes octets on to the HTTPS port at `inner`.
-async fn balancer(house: &House, inner: SocketAddr, tasks: &mut JoinSet<()>) -> SocketAddr {
+/// passes octets on to the HTTPS port at `inner`. It speaks nothing but `http`.
+async fn balancer(
+    house: &House,
+    inner: SocketAddr,
+    http: &[u8],
+    tasks: &mut JoinSet<()>,
+) -> SocketAddr {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let at = listener.local_addr().unwrap();
     let identity = house.ca.server(SERVICE);
-    let edge = relay_core::transport::client_edge_config(&identity).unwrap();
-    let towards = backend_client_config(&house.ca.anchors()).unwrap();
+    let mut edge = (*client_edge_config(&identity).unwrap()).clone();
+    edge.alpn_protocols = vec![http.to_vec()];
+    let mut towards = (*backend_client_config(&house.ca.anchors()).unwrap()).clone();
+    towards.alpn_protocols = vec![http.to_vec()];
+    let (edge, towards) = (Arc::new(edge), Arc::new(towards));
     tasks.spawn(async move {
         let mut ways = JoinSet::new();
         while let Ok((near, _)) = listener.accept().await {
@@ -181,19 +192,22 @@ async fn every_rung_carries_requests_on_every_port_that_takes_links() {
 }
 
 #[tokio::test]
-async fn a_link_is_upgraded_through_a_balancer_that_ends_tls() {
+async fn a_link_goes_through_a_balancer_that_ends_tls_by_whichever_http_it_speaks() {
     within(async {
         let logs = Logs::capture();
-        for shared in [true, false] {
+        let both: [(&[u8], _); 2] = [(b"http/1.1", "https-upgrade"), (b"h2", "https-h2")];
+        for ((http, rung), shared) in both.into_iter().flat_map(|it| [(it, true), (it, false)]) {
             let mut site = Site::start().await;
             let inner = if shared { site.clients } else { site.https_links };
             let mut tasks = JoinSet::new();
-            let at = balancer(&site.house, inner, &mut tasks).await;
+            let at = balancer(&site.house, inner, http, &mut tasks).await;
             let (_held, refused) = refused();
             site.dial(Some(refused), Some(at));
             site.until_links(1).await;
             site.works().await;
-            assert!(!logs.with(&["link up", "\"rung\":\"https-upgrade\""]).is_empty());
+            let links = site.gateway.status().links;
+            assert_eq!(links[0].rung.name(), rung, "{shared}");
+            assert!(!logs.with(&["link up", &format!("\"rung\":\"{rung}\"")]).is_empty());
             site.stop().await;
         }
     })
@@ -279,31 +293,97 @@ async fn a_better_way_that_carries_one_link_is_taken_by_the_other_at_once() {
     .await;
 }
 
-/// What an upgrade comes to at an HTTPS server that answers it with `answer`.
-async fn upgraded_by(answer: &'static [u8]) -> ConnectError {
-    let house = House::before(ANY);
+/// An HTTPS server that speaks `http`, and answers the first octets that it hears with `answer`; it
+/// returns them. A server that has none hears octets that ask for nothing yet.
+async fn answering(
+    house: &House,
+    http: &[u8],
+    answer: Vec<u8>,
+    tasks: &mut JoinSet<Vec<u8>>,
+) -> TcpStream {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let at = listener.local_addr().unwrap();
-    let mut edge =
-        (*relay_core::transport::client_edge_config(&house.ca.server(SERVICE)).unwrap()).clone();
-    edge.alpn_protocols = vec![b"http/1.1".to_vec()];
-    let mut tasks = JoinSet::new();
+    let mut edge = (*client_edge_config(&house.ca.server(SERVICE)).unwrap()).clone();
+    edge.alpn_protocols = vec![http.to_vec()];
     tasks.spawn(async move {
         let (stream, _) = listener.accept().await.unwrap();
         let mut stream = TlsAcceptor::from(Arc::new(edge)).accept(stream).await.unwrap();
-        let mut asked = [0; 1024];
+        let mut asked = vec![0; 1024];
         let octets = stream.read(&mut asked).await.unwrap();
-        let asked = std::str::from_utf8(&asked[..octets]).unwrap();
-        assert!(asked.starts_with("GET /relay-link HTTP/1.1\r\n"), "{asked}");
-        assert!(asked.to_lowercase().contains("upgrade: relay-link/1\r\n"), "{asked}");
-        stream.write_all(answer).await.unwrap();
+        asked.truncate(octets);
+        stream.write_all(&answer).await.unwrap();
         let _ = stream.shutdown().await;
+        asked
     });
+    connect("127.0.0.1", at.port()).await.unwrap()
+}
+
+/// TLS of a connection point: around a link, and in it.
+fn dialling(house: &House) -> (Arc<ClientConfig>, Arc<ClientConfig>) {
     let https = backend_client_config(&house.ca.anchors()).unwrap();
     let identity = house.ca.connection_point("cp-1");
-    let link = link_client_config(&identity, &house.ca.anchors()).unwrap();
+    (https, link_client_config(&identity, &house.ca.anchors()).unwrap())
+}
+
+/// What an upgrade comes to at an HTTPS server that answers it with `answer`.
+async fn upgraded_by(answer: &'static [u8]) -> ConnectError {
+    let (house, mut tasks) = (House::before(ANY), JoinSet::new());
+    let socket = answering(&house, b"http/1.1", answer.to_vec(), &mut tasks).await;
+    let (https, link) = dialling(&house);
+    let why = upgrade_link(socket, (SERVICE, SERVICE), https, link).await.unwrap_err();
+    let asked = String::from_utf8(tasks.join_next().await.unwrap().unwrap()).unwrap();
+    assert!(asked.starts_with("GET /relay-link HTTP/1.1\r\n"), "{asked}");
+    assert!(asked.to_lowercase().contains("upgrade: relay-link/1\r\n"), "{asked}");
+    why
+}
+
+/// What an extended CONNECT comes to at an HTTPS server that speaks `http` and says these octets.
+async fn connected_by(http: &[u8], said: &[u8]) -> ConnectError {
+    let (house, mut tasks) = (House::before(ANY), JoinSet::new());
+    let socket = answering(&house, http, said.to_vec(), &mut tasks).await;
+    let (https, link) = dialling(&house);
+    connect_link_http2(socket, (SERVICE, SERVICE), &https, link).await.unwrap_err()
+}
+
+/// What an extended CONNECT comes to at a server of HTTP/2 that answers everything 405.
+async fn refused_by(builder: h2::server::Builder) -> ConnectError {
+    let house = House::before(ANY);
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let edge = TlsAcceptor::from(client_edge_config(&house.ca.server(SERVICE)).unwrap());
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let stream = edge.accept(stream).await.unwrap();
+        let mut connection = builder.handshake::<_, bytes::Bytes>(stream).await.unwrap();
+        while let Some(Ok((_, mut respond))) = connection.accept().await {
+            let answer = http::Response::builder().status(405).body(()).unwrap();
+            respond.send_response(answer, true).unwrap();
+        }
+    });
     let socket = connect("127.0.0.1", at.port()).await.unwrap();
-    upgrade_link(socket, (SERVICE, SERVICE), https, link).await.unwrap_err()
+    let (https, link) = dialling(&house);
+    connect_link_http2(socket, (SERVICE, SERVICE), &https, link).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_connect_that_is_not_granted_says_why() {
+    within(async {
+        let old = refused_by(h2::server::Builder::new()).await;
+        assert!(matches!(old, ConnectError::NoExtendedConnect), "{old:?}");
+        let mut extended = h2::server::Builder::new();
+        extended.enable_connect_protocol();
+        let refused = refused_by(extended).await;
+        assert!(matches!(refused, ConnectError::NotConnected { status: 405 }), "{refused:?}");
+        assert!(refused.to_string().contains("answered 405, not 200"), "{refused}");
+        for said in [&b""[..], b"HTTP/1.1 400 Bad Request\r\n\r\n", SETTINGS] {
+            let broken = connected_by(b"h2", said).await;
+            assert!(matches!(broken, ConnectError::Http2(_)), "{broken:?}");
+        }
+        let http1 = connected_by(b"http/1.1", b"").await;
+        assert!(matches!(http1, ConnectError::Tls(_)), "{http1:?}");
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use relay_core::transport::Rung;
 use tokio::signal;
 
 use crate::pki::SiteCa;
@@ -72,8 +73,26 @@ pub(crate) enum Transport {
     TcpTls,
     /// The clients' HTTPS port alone
     Https,
+    /// The same, by an upgrade of HTTP/1.1 alone
+    HttpsUpgrade,
+    /// The same, by a stream of HTTP/2 alone
+    HttpsH2,
     /// QUIC alone
     Quic,
+}
+
+impl Transport {
+    /// The only way to be taken; `None` takes the best that works.
+    fn only(self) -> Option<Rung> {
+        match self {
+            Self::Auto => None,
+            Self::TcpTls => Some(Rung::TcpTls),
+            Self::Https => Some(Rung::Https),
+            Self::HttpsUpgrade => Some(Rung::HttpsUpgrade),
+            Self::HttpsH2 => Some(Rung::HttpsHttp2),
+            Self::Quic => Some(Rung::Quic),
+        }
+    }
 }
 
 /// How the demonstration ended.

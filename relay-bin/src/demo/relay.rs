@@ -90,11 +90,10 @@ pub(crate) async fn start_relay(
         gateways.push(GatewayAddress {
             instance,
             host: Ipv4Addr::LOCALHOST.to_string(),
-            tcp_tls_port: matches!(transport, Transport::Auto | Transport::TcpTls)
-                .then(|| links.local_addr().port()),
+            tcp_tls_port: Some(links.local_addr().port()),
             quic_port: quic.as_ref().map(|it| it.local_addr().port()),
-            https_port: matches!(transport, Transport::Auto | Transport::Https)
-                .then(|| clients.local_addr().port()),
+            https_port: Some(clients.local_addr().port()),
+            only: transport.only(),
             server_name: HOST.to_owned(),
             https_name: HOST.to_owned(),
         });

@@ -14,7 +14,7 @@ use super::limits::{Key, Number};
 use super::quic;
 use super::source::Source;
 use crate::connection_point::GatewayAddress;
-use crate::transport::{Instance, PortPlan};
+use crate::transport::{Instance, PortPlan, Rung};
 
 /// What stands in a host or server name for the number of each instance.
 const PLACEHOLDER: &str = "{instance}";
@@ -50,8 +50,12 @@ pub(super) enum RawTransport {
     Auto,
     /// TCP-TLS alone.
     TcpTls,
-    /// HTTPS alone, as for a scale set.
+    /// HTTPS alone, as for a scale set: by any of its three ways.
     Https,
+    /// HTTPS, and an upgrade of HTTP/1.1 alone.
+    HttpsUpgrade,
+    /// HTTPS, and a stream of HTTP/2 alone.
+    HttpsH2,
     /// QUIC alone.
     Quic,
 }
@@ -70,11 +74,20 @@ impl RawTransport {
         let (left_tcp_tls, left_https) = match self {
             Self::Auto => (tcp_tls, https),
             Self::TcpTls => (tcp_tls, None),
-            Self::Https => (None, https),
+            Self::Https | Self::HttpsUpgrade | Self::HttpsH2 => (None, https),
             Self::Quic => return Ports { quic: tcp_tls.or(https), tcp_tls: None, https: None },
         };
         let quic = left_tcp_tls.or(left_https).filter(|_| with_quic);
         Ports { quic, tcp_tls: left_tcp_tls, https: left_https }
+    }
+
+    /// The only way that is left, of those to one port.
+    fn only(self) -> Option<Rung> {
+        match self {
+            Self::HttpsUpgrade => Some(Rung::HttpsUpgrade),
+            Self::HttpsH2 => Some(Rung::HttpsHttp2),
+            Self::Auto | Self::TcpTls | Self::Https | Self::Quic => None,
+        }
     }
 }
 
@@ -178,6 +191,7 @@ impl RawPattern {
                     quic_port: ports.quic,
                     tcp_tls_port: ports.tcp_tls,
                     https_port: ports.https,
+                    only: transport.only(),
                     server_name: fill(server_name)?,
                     https_name: fill(https_name)?,
                 })
@@ -225,6 +239,7 @@ fn judge_list(source: &Source, list: &[RawAddress]) -> Result<Vec<GatewayAddress
             quic_port: ports.quic,
             tcp_tls_port: ports.tcp_tls,
             https_port: ports.https,
+            only: transport.only(),
             server_name: host(source, server_name, server_name.get_ref())?,
             https_name: host(source, https_name, https_name.get_ref())?,
         });

@@ -2,7 +2,9 @@
 
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, Side};
-use crate::transport::{ConnectError, Rung, dial_through, secure_link, upgrade_link};
+use crate::transport::{
+    ConnectError, Rung, connect_link_http2, dial_through, secure_link, upgrade_link,
+};
 #[cfg(feature = "quic")]
 use crate::transport::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic};
 
@@ -57,7 +59,7 @@ impl ConnectionPoint {
             // No address has this rung in such a build.
             #[cfg(not(feature = "quic"))]
             Rung::Quic => Err(ConnectError::Quic("this build has no QUIC".into())),
-            Rung::TcpTls | Rung::Https | Rung::HttpsUpgrade => {
+            Rung::TcpTls | Rung::Https | Rung::HttpsUpgrade | Rung::HttpsHttp2 => {
                 Ok(Carrier::Pipe(self.pipe(gateway, rung).await?))
             }
         }
@@ -73,7 +75,7 @@ impl ConnectionPoint {
         let port = match rung {
             Rung::Quic => gateway.quic_port,
             Rung::TcpTls => gateway.tcp_tls_port,
-            Rung::Https | Rung::HttpsUpgrade => gateway.https_port,
+            Rung::Https | Rung::HttpsUpgrade | Rung::HttpsHttp2 => gateway.https_port,
         };
         let (host, port) = (&gateway.host, port.unwrap_or_default());
         let proxy = self.inner.config.web_proxy.as_ref();
@@ -85,11 +87,14 @@ impl ConnectionPoint {
             }
             None => self.inner.config.network.connect(host, port).await?,
         };
-        if rung == Rung::HttpsUpgrade {
-            let https = self.inner.https_tls.get();
-            let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
-            return Ok(Box::new(upgrade_link(socket, names, https, tls).await?));
-        }
-        Ok(Box::new(secure_link(socket, &gateway.server_name, tls).await?))
+        let https = self.inner.https_tls.get();
+        let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
+        Ok(match rung {
+            Rung::HttpsUpgrade => Box::new(upgrade_link(socket, names, https, tls).await?),
+            Rung::HttpsHttp2 => Box::new(connect_link_http2(socket, names, &https, tls).await?),
+            Rung::Quic | Rung::TcpTls | Rung::Https => {
+                Box::new(secure_link(socket, &gateway.server_name, tls).await?)
+            }
+        })
     }
 }

@@ -56,6 +56,8 @@ pub struct GatewayAddress {
     pub quic_port: Option<u16>,
     /// HTTPS port of the instance on which it takes links; `None` if it takes none there.
     pub https_port: Option<u16>,
+    /// The only way to be taken, of those that the ports above allow; `None` takes any of them.
+    pub only: Option<Rung>,
     /// The name that the instance's link certificate must carry.
     pub server_name: String,
     /// The name that the certificate of its HTTPS port must carry towards anybody but links.
@@ -67,8 +69,9 @@ impl GatewayAddress {
     pub(super) fn rungs(&self) -> impl Iterator<Item = Rung> {
         let quic = self.quic_port.filter(|_| cfg!(feature = "quic")).map(|_| Rung::Quic);
         let tcp_tls = self.tcp_tls_port.map(|_| Rung::TcpTls);
-        let https = self.https_port.map(|_| [Rung::Https, Rung::HttpsUpgrade]);
-        quic.into_iter().chain(tcp_tls).chain(https.into_iter().flatten())
+        let https = self.https_port.map(|_| [Rung::Https, Rung::HttpsUpgrade, Rung::HttpsHttp2]);
+        let all = quic.into_iter().chain(tcp_tls).chain(https.into_iter().flatten());
+        all.filter(|rung| self.only.is_none_or(|only| only == *rung))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The body of an answer, which also carries on whatever of the request is still on its way.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
@@ -10,38 +10,60 @@ use bytes::Bytes;
 use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
 use crate::exchange::MessageId;
 
 use super::header;
-use super::patient_streams::note_polled;
 use super::registry::Attempt;
 use super::replay::Replay;
 
-/// Counts the requests in flight, for a drain's report.
+/// Counts the requests in flight, for a drain and its report.
 #[derive(Clone, Debug, Default)]
-pub(super) struct InFlight(Arc<AtomicU64>);
+pub(super) struct InFlight(Arc<Counter>);
+
+#[derive(Debug, Default)]
+struct Counter {
+    count: AtomicU64,
+    /// Notified when it has come down to none.
+    none: Notify,
+}
 
 impl InFlight {
     pub(super) fn enter(&self) -> InFlightGuard {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
         InFlightGuard(Arc::clone(&self.0))
     }
 
     pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there is none.
+    pub(super) async fn none(&self) {
+        loop {
+            let mut none = pin!(self.0.none.notified());
+            // Before the count is read, or the last one could end in between.
+            none.as_mut().enable();
+            if self.count() == 0 {
+                return;
+            }
+            none.await;
+        }
     }
 }
 
 /// One request in flight; it ends with the last octet of its answer.
 #[derive(Debug)]
-pub(super) struct InFlightGuard(Arc<AtomicU64>);
+pub(super) struct InFlightGuard(Arc<Counter>);
 
 impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.none.notify_waiters();
+        }
     }
 }
 
@@ -99,12 +121,10 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
-        let outcome = match &mut self.get_mut().0 {
+        match &mut self.get_mut().0 {
             Inner::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
             Inner::Relayed(relayed) => relayed.poll_frame(cx),
-        };
-        note_polled(matches!(outcome, Poll::Ready(Some(Ok(_)))));
-        outcome
+        }
     }
 
     fn is_end_stream(&self) -> bool {

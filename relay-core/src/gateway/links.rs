@@ -11,7 +11,9 @@ use tokio::sync::Notify;
 
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, LinkError, Side};
-use crate::transport::{Certificate, CertificateError, ConnectError, Greeted, Rung, accept_link};
+use crate::transport::{
+    AcceptedLink, Certificate, CertificateError, ConnectError, Greeted, Rung, accept_link,
+};
 
 use super::history::LinkEnd;
 use super::published::Peer;
@@ -41,8 +43,22 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
+        self.serve_link_begun(rung, pipe, over_pipe).await
+    }
+
+    /// As [`Gateway::serve_link_over`]; `begin` makes a link of what the handshake comes to.
+    pub(super) async fn serve_link_begun<P, D>(
+        &self,
+        rung: Rung,
+        pipe: P,
+        begin: impl FnOnce(AcceptedLink<P>, Config) -> Result<(Link, D), ConfigError>,
+    ) -> Result<(), LinkRefused>
+    where
+        P: AsyncRead + AsyncWrite + Unpin,
+        D: Future<Output = LinkError>,
+    {
         let handshake = |tls, limit| accept_link(pipe, tls, limit);
-        self.admit(rung, handshake, Certificate::of_peer, over_pipe).await
+        self.admit(rung, handshake, Certificate::of_peer, begin).await
     }
 
     /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
@@ -157,7 +173,7 @@ impl Gateway {
 }
 
 /// Begins a link over a pipe.
-fn over_pipe<P>(pipe: P, config: Config) -> Result<(Link, link::Driver<P>), ConfigError>
+pub(super) fn over_pipe<P>(pipe: P, config: Config) -> Result<(Link, link::Driver<P>), ConfigError>
 where
     P: AsyncRead + AsyncWrite + Unpin,
 {

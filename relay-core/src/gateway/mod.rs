@@ -13,9 +13,10 @@ mod config;
 mod control;
 mod failure;
 mod history;
+mod http2;
+mod http2_stream;
 mod links;
 mod patient;
-mod patient_streams;
 mod published;
 #[cfg(feature = "quic")]
 mod quic;

@@ -11,12 +11,12 @@ use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,8 +34,8 @@ use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
 use super::history::{History, LinkEnd};
+use super::http2::Http2;
 use super::patient::Patient;
-use super::patient_streams::PatientExecutor;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::Relay;
@@ -76,7 +76,7 @@ pub struct Listeners {
 
 /// What is served on an HTTPS port.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Port {
+pub(super) enum Port {
     /// Clients and links.
     Shared,
     /// Links alone.
@@ -87,6 +87,10 @@ enum Port {
 pub(super) struct PendingLink {
     from: SocketAddr,
     serve: Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>,
+    /// Whether clients are served beside it, on the same connection.
+    is_beside_others: bool,
+    /// The place among connections that it keeps then.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl PendingLink {
@@ -94,7 +98,15 @@ impl PendingLink {
         from: SocketAddr,
         serve: impl Future<Output = Result<(), LinkRefused>> + Send + 'static,
     ) -> Self {
-        Self { from, serve: Box::pin(serve) }
+        Self { from, serve: Box::pin(serve), is_beside_others: false, place: None }
+    }
+
+    /// A link on a connection that goes on to serve clients, as `serve` does.
+    pub(super) fn beside_others(
+        from: SocketAddr,
+        serve: impl Future<Output = Result<(), LinkRefused>> + Send + 'static,
+    ) -> Self {
+        Self { is_beside_others: true, ..Self::new(from, serve) }
     }
 }
 
@@ -212,6 +224,16 @@ impl Gateway {
         self.inner.link_tls.set(tls);
     }
 
+    /// How long a client may take nothing of an answer.
+    pub(super) fn answer_stall(&self) -> Duration {
+        self.inner.config.limits.answer_stall
+    }
+
+    /// Waits until it drains.
+    pub(super) async fn stopped(&self) {
+        self.inner.stopping.cancelled().await;
+    }
+
     /// Whether it drains: see [`Gateway::serve`].
     pub(super) fn is_stopping(&self) -> bool {
         self.inner.stopping.is_cancelled()
@@ -303,11 +325,11 @@ impl Gateway {
             };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
-                if let Some(link) = gateway.serve_https(stream, from, port).await {
+                if let Some(mut link) = gateway.serve_https(stream, from, port).await {
+                    link.place = Some(place).filter(|_| link.is_beside_others);
                     // Nobody takes it when the instance stops.
                     let _ = hand_over.send(link).await;
                 }
-                drop(place);
             });
             // One a turn: a port that is flooded keeps no other from its turn.
             tokio::task::yield_now().await;
@@ -344,8 +366,8 @@ impl Gateway {
         }
     }
 
-    async fn serve_pending(&self, link: PendingLink) {
-        let PendingLink { from, serve } = link;
+    pub(super) async fn serve_pending(&self, link: PendingLink) {
+        let PendingLink { from, serve, place: _place, .. } = link;
         if let Err(why) = serve.await {
             tracing::warn!(%from, %why, "link refused");
             self.inner.history.note(LinkEnd::Refused { from }, &why);
@@ -399,24 +421,25 @@ impl Gateway {
             }
         };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let io = TokioIo::new(Patient::new(stream, limits.answer_stall));
-        let outcome = match (is_h2, port) {
-            (true, Port::Shared) => self.serve_http2(io).await.map(|()| None),
-            // Links speak HTTP/1.1 until they are links.
-            (true, Port::Links) => Ok(None),
-            (false, port) => self.serve_http1(io, port).await,
+        let io = Patient::new(stream, limits.answer_stall);
+        let outcome = if is_h2 {
+            self.serve_http2(io, from, port).await
+        } else {
+            self.serve_http1(TokioIo::new(io), from, port).await
         };
-        let upgraded = outcome.unwrap_or_else(|error| {
-            tracing::debug!(%from, %error, "client connection failed");
+        outcome.unwrap_or_else(|error| {
+            tracing::debug!(%from, error, "client connection failed");
             None
-        })?;
-        let gateway = self.clone();
-        let serve = async move { gateway.serve_link_over(Rung::HttpsUpgrade, upgraded).await };
-        Some(PendingLink::new(from, serve))
+        })
     }
 
-    /// Serves HTTP/1.1. Returns the pipe if it was upgraded to a link.
-    async fn serve_http1<P>(&self, io: TokioIo<Patient<P>>, port: Port) -> hyper::Result<Option<P>>
+    /// Serves HTTP/1.1 until the connection has ended, or is to be a link.
+    async fn serve_http1<P>(
+        &self,
+        io: TokioIo<Patient<P>>,
+        from: SocketAddr,
+        port: Port,
+    ) -> Result<Option<PendingLink>, BoxError>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -456,34 +479,30 @@ impl Gateway {
             // RFC 9110, section 7.8: the new protocol begins behind the answer. It was not heard.
             return Ok(None);
         }
-        Ok(Some(parts.io.into_inner().into_inner()))
+        let (gateway, pipe) = (self.clone(), parts.io.into_inner().into_inner());
+        let serve = async move { gateway.serve_link_over(Rung::HttpsUpgrade, pipe).await };
+        Ok(Some(PendingLink::new(from, serve)))
     }
 
-    async fn serve_http2<P>(&self, io: TokioIo<P>) -> hyper::Result<()>
+    /// As [`Gateway::serve_http1`], for HTTP/2.
+    async fn serve_http2<P>(
+        &self,
+        pipe: P,
+        from: SocketAddr,
+        port: Port,
+    ) -> Result<Option<PendingLink>, BoxError>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let gateway = self.clone();
-        let service = service_fn(move |request| {
-            let gateway = gateway.clone();
-            async move { Ok::<_, std::convert::Infallible>(gateway.handle(request).await) }
-        });
-        let mut builder =
-            http2::Builder::new(PatientExecutor::new(self.inner.config.limits.answer_stall));
-        builder
-            .timer(TokioTimer::new())
-            .max_concurrent_streams(100)
-            .initial_stream_window_size(64 << 10)
-            .initial_connection_window_size(1 << 20)
-            .max_header_list_size(32 << 10)
-            .max_pending_accept_reset_streams(50)
-            .max_send_buf_size(64 << 10)
-            .keep_alive_interval(Duration::from_secs(30))
-            .keep_alive_timeout(Duration::from_secs(15));
-        let connection = builder.serve_connection(io, service);
-        // RFC 9113, section 6.8: what is on its way while this is said is still served.
-        let end = http2::Connection::graceful_shutdown;
-        self.until_stopped(connection, Duration::ZERO, end).await
+        let limit = self.inner.config.limits.request_head;
+        let begun = Http2::begin(self.clone(), pipe, from, port);
+        let http2 = tokio::select! {
+            biased;
+            // Nothing was asked yet, so nothing is lost.
+            () = self.stopped() => return Ok(None),
+            begun = tokio::time::timeout(limit, begun) => begun??,
+        };
+        Ok(http2.serve().await?)
     }
 
     /// Drives a connection to its end, which `end_gracefully` asks for `linger` after the instance
@@ -528,7 +547,11 @@ impl Gateway {
         let deadline = Instant::now() + limit;
         let open = self.in_flight();
         self.inner.stopping.cancel();
-        let all_ended = async { while clients.join_next().await.is_some() {} };
+        let all_ended = async {
+            while clients.join_next().await.is_some() {}
+            // Those on a connection that carries a link as well.
+            self.inner.relay.in_flight.none().await;
+        };
         let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
         let reset = if in_time { 0 } else { self.in_flight() };
         clients.shutdown().await;
@@ -553,11 +576,11 @@ fn granted_link<B>() -> Response<AnswerBody<B>> {
 }
 
 /// The answer to anything else on a port for links alone.
-fn not_a_link<B>() -> Response<AnswerBody<B>> {
+pub(super) fn not_a_link<B>() -> Response<AnswerBody<B>> {
     let mut answer = Response::new(AnswerBody::none());
     *answer.status_mut() = StatusCode::NOT_FOUND;
     answer
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -25,6 +25,9 @@ pub enum Rung {
     /// HTTPS as any browser speaks it, an HTTP/1.1 upgrade, and the link's own mutual TLS inside:
     /// it survives a web proxy or balancer that ends TLS on the way.
     HttpsUpgrade,
+    /// As the upgrade, but in one stream of an HTTP/2 connection by extended CONNECT (RFC 8441):
+    /// whoever ends TLS on the way may speak nothing else. Last, for two more layers of framing.
+    HttpsHttp2,
 }
 
 impl Rung {
@@ -35,6 +38,7 @@ impl Rung {
             Self::TcpTls => "tcp-tls",
             Self::Https => "https",
             Self::HttpsUpgrade => "https-upgrade",
+            Self::HttpsHttp2 => "https-h2",
         }
     }
 }

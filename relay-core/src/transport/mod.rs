@@ -8,6 +8,7 @@
 //! With the feature `quic` it alone names QUIC endpoints; `link` takes their connections.
 
 mod certificate;
+mod http2;
 mod in_force;
 mod ladder;
 #[cfg(any(test, feature = "test-util"))]
@@ -25,6 +26,7 @@ mod tls;
 mod upgrade;
 
 pub use certificate::{AcceptedLink, Certificate, CertificateError, Fingerprint, Uses, Validity};
+pub use http2::{HTTP2_LINK_WINDOW, Http2Link, Http2Pipe, connect_link_http2, connects_link};
 pub use in_force::InForce;
 pub use ladder::{Ladder, Misstep, Rung};
 #[cfg(not(feature = "quic"))]

@@ -163,6 +163,23 @@ pub enum ConnectError {
         /// The answer's status.
         status: u16,
     },
+    /// An extended CONNECT was answered otherwise, as in [`ConnectError::NotUpgraded`].
+    #[error(
+        "the CONNECT of a link was answered {status}, not 200; is this a gateway's HTTPS port?"
+    )]
+    NotConnected {
+        /// The answer's status.
+        status: u16,
+    },
+    /// The far end speaks HTTP/2 and offers no extended CONNECT: RFC 8441, section 3.
+    #[error(
+        "the far end's HTTP/2 offers no extended CONNECT (RFC 8441); whatever ends TLS on the way \
+         must pass it on"
+    )]
+    NoExtendedConnect,
+    /// HTTP/2 failed before the link was granted.
+    #[error("no link over HTTP/2: {0}")]
+    Http2(Box<str>),
     /// An HTTP upgrade failed before or behind its answer.
     #[error("the upgrade to a link failed: {0}")]
     Upgrade(String),

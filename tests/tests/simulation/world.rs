@@ -152,6 +152,7 @@ impl World {
             tcp_tls_port: Some(LINK_PORT),
             quic_port: None,
             https_port: self.plan.takes_https_links.then_some(CLIENT_PORT),
+            only: None,
             server_name: SERVICE.to_owned(),
             https_name: SERVICE.to_owned(),
         });

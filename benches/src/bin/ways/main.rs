@@ -33,7 +33,8 @@ const LOADS: [Load; 2] = [
     Load { name: "GET -> 4 MiB", ask: Ask { up: 0, down: 4 << 20 }, clients: 8, count: 64 },
 ];
 
-const RUNGS: [Rung; 3] = [Rung::TcpTls, Rung::Https, Rung::Quic];
+const RUNGS: [Rung; 5] =
+    [Rung::TcpTls, Rung::Https, Rung::HttpsUpgrade, Rung::HttpsHttp2, Rung::Quic];
 
 /// A relay whose link has taken one way, and its figures so far.
 struct Contender {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr};
 use std::task::{Context, Poll};
 
 use http::{HeaderMap, StatusCode};
@@ -27,8 +28,9 @@ use crate::transport::{
     Certificate, Identity, Instance, TrustAnchors, client_edge_config, link_server_config,
 };
 
-const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
+pub(in crate::gateway) const TARGET: &str = "/CCM_Proxy_MutualAuth/7/SMS_MP/.sms_aut";
 const LONG: Duration = Duration::from_mins(10);
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// The settings of the site of which the links are.
 fn document(version: u64) -> SettingsDocument {
@@ -43,7 +45,7 @@ fn document(version: u64) -> SettingsDocument {
     SettingsDocument { site: "site".to_owned(), version, endpoints: vec![endpoint] }
 }
 
-fn gateway(limits: GatewayLimits) -> Gateway {
+pub(in crate::gateway) fn gateway(limits: GatewayLimits) -> Gateway {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["relay.example".to_owned()]).unwrap();
     let key = signing_key.serialize_der().try_into().unwrap();
@@ -75,7 +77,7 @@ fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
 }
 
 /// Registers a link and returns its far end.
-async fn add_link(gateway: &Gateway, number: u64) -> Link {
+pub(in crate::gateway) async fn add_link(gateway: &Gateway, number: u64) -> Link {
     let config = Config { accept_streams_max: 16, open_streams_max: 64, ..Config::default() };
     let (near, far) = tokio::io::duplex(64 << 10);
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
@@ -91,7 +93,7 @@ async fn add_link(gateway: &Gateway, number: u64) -> Link {
     peer
 }
 
-fn head(status: u16) -> Bytes {
+pub(in crate::gateway) fn head(status: u16) -> Bytes {
     let status = StatusCode::from_u16(status).unwrap();
     let headers = HeaderMap::new();
     let head = AnswerHead { status, reason: None, headers, origin: Origin::Site };
@@ -409,7 +411,8 @@ async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let gateway = gateway.clone();
     let connection = tokio::spawn(async move {
-        let _ = gateway.serve_http1(TokioIo::new(Patient::new(server, LONG)), Port::Shared).await;
+        let io = TokioIo::new(Patient::new(server, LONG));
+        let _ = gateway.serve_http1(io, NOBODY, Port::Shared).await;
     });
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -466,7 +469,7 @@ async fn a_cut_answer_never_looks_complete_over_http2() {
         let site = tokio::spawn(answer_half(peer, declared, by, told));
         let (client, server) = tokio::io::duplex(64 << 10);
         let edge = gateway.clone();
-        tokio::spawn(async move { edge.serve_http2(TokioIo::new(server)).await });
+        tokio::spawn(async move { edge.serve_http2(server, NOBODY, Port::Shared).await });
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
                 .await

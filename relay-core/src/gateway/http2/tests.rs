@@ -1,0 +1,193 @@
+//! Connections over HTTP/2 with a bare client: what hyper's would hide.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use h2::client::{ResponseFuture, SendRequest};
+use h2::ext::Protocol;
+use h2::{FlowControl, Reason, RecvStream, SendStream};
+use http::{Method, StatusCode};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::{Instant, advance};
+
+use super::*;
+use crate::gateway::GatewayLimits;
+use crate::gateway::serve::tests::{TARGET, add_link, gateway, head};
+use crate::link::{Incoming, Link};
+use crate::mux::HeadKind;
+use crate::transport::UPGRADE_PATH;
+
+const FROM: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+const STALL: Duration = Duration::from_secs(30);
+
+/// Has `gateway` serve a port, and returns the client's end.
+fn port(gateway: &Gateway, port: Port) -> DuplexStream {
+    let (client, server) = tokio::io::duplex(64 << 10);
+    let gateway = gateway.clone();
+    tokio::spawn(async move {
+        let http2 = Http2::begin(gateway.clone(), server, FROM, port).await.unwrap();
+        if let Ok(Some(link)) = http2.serve().await {
+            gateway.serve_pending(link).await;
+        }
+    });
+    client
+}
+
+/// A client that grants each answer `window` octets.
+async fn client(gateway: &Gateway, at: Port, window: u32) -> SendRequest<Bytes> {
+    let pipe = port(gateway, at);
+    let mut builder = h2::client::Builder::new();
+    let begun = builder.initial_window_size(window).handshake(pipe).await;
+    let (sender, connection) = begun.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn get() -> Request<()> {
+    Request::get(format!("https://relay.example{TARGET}")).body(()).unwrap()
+}
+
+fn connect(path: &str, protocol: &'static str) -> Request<()> {
+    let uri = format!("https://relay.example{path}");
+    let mut request = Request::builder().method(Method::CONNECT).uri(uri).body(()).unwrap();
+    request.extensions_mut().insert(Protocol::from_static(protocol));
+    request
+}
+
+async fn ask(
+    sender: &mut SendRequest<Bytes>,
+    request: Request<()>,
+    is_whole: bool,
+) -> (ResponseFuture, SendStream<Bytes>) {
+    poll_fn(|cx| sender.poll_ready(cx)).await.unwrap();
+    sender.send_request(request, is_whole).unwrap()
+}
+
+/// Asks for `TARGET` and has the site answer 200 without a body.
+async fn works(sender: &mut SendRequest<Bytes>, site: &Link) {
+    let (answer, _) = ask(sender, get(), true).await;
+    let mut incoming = site.accept().await.unwrap();
+    incoming.send.send_head(head(200), HeadKind::FinalAndEnd).unwrap();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+}
+
+async fn answer(mut incoming: Incoming, octets: &'static [u8]) {
+    incoming.send.send_head(head(200), HeadKind::Final).unwrap();
+    incoming.send.write_chunk(Bytes::from_static(octets)).await.unwrap();
+    incoming.send.finish().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_which_nothing_is_taken_is_reset_at_the_limit_and_its_neighbours_go_on() {
+    let limits = GatewayLimits { answer_stall: STALL, ..GatewayLimits::default() };
+    let gateway = gateway(limits);
+    let site = add_link(&gateway, 1).await;
+    let mut sender = client(&gateway, Port::Shared, 0).await;
+    let (asked, _) = ask(&mut sender, get(), true).await;
+    answer(site.accept().await.unwrap(), b"more than no window takes").await;
+    let mut body = asked.await.unwrap().into_body();
+    let before = Instant::now();
+    let error = body.data().await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(Reason::CANCEL));
+    assert_eq!(before.elapsed().as_secs(), STALL.as_secs());
+    assert_eq!(gateway.in_flight(), 0);
+    works(&mut sender, &site).await;
+}
+
+/// Takes an answer octet by octet, with a pause before each.
+async fn sip(mut body: RecvStream, pause: Duration) -> usize {
+    let mut taken = 0;
+    while let Some(octets) = body.data().await {
+        taken += octets.unwrap().len();
+        advance(pause).await;
+        let flow: &mut FlowControl = body.flow_control();
+        let used = flow.used_capacity();
+        flow.release_capacity(used).unwrap();
+    }
+    taken
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_which_a_little_is_taken_again_and_again_goes_on() {
+    let limits = GatewayLimits { answer_stall: STALL, ..GatewayLimits::default() };
+    let gateway = gateway(limits);
+    let site = add_link(&gateway, 1).await;
+    let mut sender = client(&gateway, Port::Shared, 2).await;
+    let (asked, _) = ask(&mut sender, get(), true).await;
+    answer(site.accept().await.unwrap(), b"two at a time").await;
+    let body = asked.await.unwrap().into_body();
+    assert_eq!(sip(body, STALL / 2).await, 13);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_without_a_word_is_let_go_of_after_a_ping() {
+    let gateway = gateway(GatewayLimits::default());
+    let mut pipe = port(&gateway, Port::Shared);
+    let before = Instant::now();
+    pipe.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    let mut said = Vec::new();
+    pipe.read_to_end(&mut said).await.unwrap();
+    assert_eq!(before.elapsed().as_secs(), (PING_EVERY + PONG_WITHIN).as_secs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_are_served_beside_a_link_and_behind_one_that_is_refused() {
+    let gateway = gateway(GatewayLimits::default());
+    let site = add_link(&gateway, 1).await;
+    let mut sender = client(&gateway, Port::Shared, 65_535).await;
+    works(&mut sender, &site).await;
+    assert!(sender.is_extended_connect_protocol_enabled());
+    let mut links = Vec::new();
+    for _ in 0..2 {
+        let (granted, send) = ask(&mut sender, connect(UPGRADE_PATH, "relay-link/1"), false).await;
+        let granted = granted.await.unwrap();
+        assert_eq!(granted.status(), StatusCode::OK);
+        works(&mut sender, &site).await;
+        links.push((granted.into_body(), send));
+    }
+    for (mut recv, mut send) in links {
+        send.send_data(Bytes::from_static(b"no handshake at all"), false).unwrap();
+        // The alert of TLS, then the end of the stream.
+        while let Some(Ok(_)) = recv.data().await {}
+        works(&mut sender, &site).await;
+    }
+    assert_eq!(gateway.links(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_asks_for_anything_but_a_link_by_connect_is_judged_as_any_request() {
+    let gateway = gateway(GatewayLimits::default());
+    let site = add_link(&gateway, 1).await;
+    let mut sender = client(&gateway, Port::Shared, 65_535).await;
+    works(&mut sender, &site).await;
+    for (path, protocol) in [(UPGRADE_PATH, "websocket"), (TARGET, "relay-link/1")] {
+        let (answer, _send) = ask(&mut sender, connect(path, protocol), false).await;
+        let status = answer.await.unwrap().status();
+        assert!(status.is_client_error(), "{path} {protocol}: {status}");
+    }
+    works(&mut sender, &site).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_for_links_alone_serves_no_client_over_http2() {
+    let gateway = gateway(GatewayLimits::default());
+    let _site = add_link(&gateway, 1).await;
+    let mut sender = client(&gateway, Port::Links, 65_535).await;
+    let (answer, _) = ask(&mut sender, get(), true).await;
+    assert_eq!(answer.await.unwrap().status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_concerns_a_connection_of_http1_is_left_out_and_a_date_is_there() {
+    let gateway = gateway(GatewayLimits::default());
+    let mut sender = client(&gateway, Port::Shared, 65_535).await;
+    let request = Request::delete(format!("https://relay.example{TARGET}")).body(()).unwrap();
+    let (answer, _) = ask(&mut sender, request, true).await;
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED);
+    let fields = answer.headers().clone();
+    assert!(!fields.contains_key("connection"));
+    assert!(fields.contains_key("date"));
+    let mut body = answer.into_body();
+    let text = body.data().await.unwrap().unwrap();
+    assert_eq!(fields["content-length"].to_str().unwrap(), text.len().to_string());
+}

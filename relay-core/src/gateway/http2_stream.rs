@@ -1,0 +1,205 @@
+//! One request over HTTP/2, from its head to the last octet of its answer.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::timeout;
+
+use super::serve::{Gateway, Port, not_a_link};
+
+/// Fields that concern one connection of HTTP/1.1: RFC 9113, section 8.2.2.
+const CONNECTION_FIELDS: [HeaderName; 6] = [
+    CONNECTION,
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("keep-alive"),
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// The body of a request.
+#[derive(Debug)]
+pub(super) struct Http2Body {
+    stream: RecvStream,
+    /// Whether nothing but trailers can follow.
+    is_through: bool,
+    /// As `content-length` says; `h2` holds the client to it.
+    length: SizeHint,
+}
+
+impl Http2Body {
+    /// A request with its body.
+    pub(super) fn of(request: Request<RecvStream>) -> Request<Self> {
+        let length = request.headers().get(CONTENT_LENGTH);
+        let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+        let length = length.map_or_else(SizeHint::new, SizeHint::with_exact);
+        request.map(|stream| Self { stream, is_through: false, length })
+    }
+}
+
+impl Body for Http2Body {
+    type Data = Bytes;
+    type Error = h2::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        let this = self.get_mut();
+        if !this.is_through {
+            match ready!(this.stream.poll_data(cx)) {
+                Some(Ok(octets)) => {
+                    // Fails only for more than was received.
+                    let _ = this.stream.flow_control().release_capacity(octets.len());
+                    return Poll::Ready(Some(Ok(Frame::data(octets))));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => this.is_through = true,
+            }
+        }
+        let trailers = ready!(this.stream.poll_trailers(cx));
+        Poll::Ready(trailers.transpose().map(|fields| fields.map(Frame::trailers)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.stream.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length
+    }
+}
+
+/// Why the rest of an answer is not sent.
+enum Unsent {
+    /// The client has reset the stream, or the connection is gone.
+    Gone,
+    /// It breaks off at the site, or the client takes nothing of it.
+    Reset(Reason),
+}
+
+impl From<h2::Error> for Unsent {
+    fn from(_: h2::Error) -> Self {
+        Self::Gone
+    }
+}
+
+/// Relays one request and sends its answer, until its end or the client's.
+pub(super) async fn serve_stream(
+    gateway: Gateway,
+    port: Port,
+    request: Request<Http2Body>,
+    mut respond: SendResponse<Bytes>,
+) {
+    let answer = async {
+        match port {
+            Port::Shared => gateway.handle(request).await,
+            Port::Links => not_a_link(),
+        }
+    };
+    let answer = tokio::select! {
+        biased;
+        // The client is gone: to be dropped cancels the request at the site.
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+        answer = answer => answer,
+    };
+    let (head, body) = without_connection(answer).into_parts();
+    let is_whole = body.is_end_stream();
+    // It fails if the stream has been reset.
+    let Ok(mut send) = respond.send_response(Response::from_parts(head, ()), is_whole) else {
+        return;
+    };
+    if is_whole {
+        return;
+    }
+    if let Err(Unsent::Reset(reason)) = send_body(&mut send, body, gateway.answer_stall()).await {
+        send.send_reset(reason);
+    }
+}
+
+/// What an answer looks like in HTTP/2. An answer of the gateway's own gets what RFC 9110,
+/// sections 6.6.1 and 8.6 ask for.
+fn without_connection<B: Body>(mut answer: Response<B>) -> Response<B> {
+    let length = answer.body().size_hint().exact();
+    let is_whole = answer.body().is_end_stream();
+    let fields = answer.headers_mut();
+    for name in CONNECTION_FIELDS {
+        fields.remove(name);
+    }
+    if let Some(length) = length.filter(|_| !is_whole && !fields.contains_key(CONTENT_LENGTH)) {
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    if !fields.contains_key(DATE)
+        && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
+    {
+        fields.insert(DATE, now);
+    }
+    answer
+}
+
+/// Sends a body to its end. The client has `stall` to grant a window for some of what is there.
+async fn send_body<B: Body<Data = Bytes>>(
+    send: &mut SendStream<Bytes>,
+    body: B,
+    stall: Duration,
+) -> Result<(), Unsent> {
+    let mut body = pin!(body);
+    loop {
+        let frame = poll_fn(|cx| {
+            if send.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Unsent::Gone));
+            }
+            body.as_mut().poll_frame(cx).map(Ok)
+        });
+        let Some(frame) = frame.await? else {
+            return Ok(send.send_data(Bytes::new(), true)?);
+        };
+        // Never a clean end for what broke off.
+        let frame = frame.map_err(|_| Unsent::Reset(Reason::INTERNAL_ERROR))?;
+        match frame.into_data() {
+            Ok(octets) => {
+                let is_last = body.is_end_stream();
+                send_octets(send, octets, is_last, stall).await?;
+                if is_last {
+                    return Ok(());
+                }
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    return Ok(send.send_trailers(trailers)?);
+                }
+            }
+        }
+    }
+}
+
+async fn send_octets(
+    send: &mut SendStream<Bytes>,
+    mut octets: Bytes,
+    is_last: bool,
+    stall: Duration,
+) -> Result<(), Unsent> {
+    while !octets.is_empty() {
+        send.reserve_capacity(octets.len());
+        let granted = match send.capacity() {
+            0 => {
+                let granted = timeout(stall, poll_fn(|cx| send.poll_capacity(cx))).await;
+                // The client takes nothing of this answer, though the connection may move.
+                let granted = granted.map_err(|_| Unsent::Reset(Reason::CANCEL))?;
+                granted.ok_or(Unsent::Gone)??
+            }
+            granted => granted,
+        };
+        let piece = octets.split_to(granted.min(octets.len()));
+        send.send_data(piece, is_last && octets.is_empty())?;
+    }
+    Ok(())
+}
