@@ -49,6 +49,20 @@ impl SiteCa {
         self.issue(name, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// As [`SiteCa::server`], for a program that is not ours: certificate and key, as PEM.
+    pub fn server_pem(&self, name: &str) -> String {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        certificate.pem() + &key.serialize_pem()
+    }
+
+    /// The authority's own certificate, as PEM.
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
     /// A certificate for a connection point named `name`, and for nothing else.
     pub fn connection_point(&self, name: &str) -> Identity {
         self.issue(name, ExtendedKeyUsagePurpose::ClientAuth)
