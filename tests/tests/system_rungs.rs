@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay_core::connection_point::GatewayAddress;
+use relay_core::connection_point::{ConnectionPoint, GatewayAddress};
 use relay_core::gateway::{Gateway, Listeners};
 use relay_core::transport::{
     ConnectError, Listener, Rung, backend_client_config, client_edge_config, connect,
@@ -77,15 +77,16 @@ impl Site {
     }
 
     /// A connection point that may dial these ports.
-    fn dial(&mut self, tcp_tls: Option<SocketAddr>, https: Option<SocketAddr>) {
+    fn dial(&mut self, tcp_tls: Option<SocketAddr>, https: Option<SocketAddr>) -> ConnectionPoint {
         let gateway = GatewayAddress {
             tcp_tls_port: tcp_tls.map(|at| at.port()),
             https_port: https.map(|at| at.port()),
             ..address(1, 0)
         };
         let connection_point = self.house.connection_point(vec![gateway]);
-        let stopped = self.stopped();
-        self.tasks.spawn(async move { _ = connection_point.run(stopped).await });
+        let (running, stopped) = (connection_point.clone(), self.stopped());
+        self.tasks.spawn(async move { _ = running.run(stopped).await });
+        connection_point
     }
 
     async fn until_links(&self, count: usize) {
@@ -179,7 +180,7 @@ async fn every_rung_carries_requests_on_every_port_that_takes_links() {
                 "tcp" => site.dial(Some(site.links), Some(site.https_links)),
                 "https" => site.dial(None, Some(site.https_links)),
                 _ => site.dial(None, Some(site.clients)),
-            }
+            };
             site.until_links(1).await;
             site.works().await;
             let links = site.gateway.status().links;
@@ -227,6 +228,25 @@ async fn a_refused_and_a_silent_port_are_both_passed_over() {
             site.works().await;
             site.stop().await;
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_way_that_is_silent_does_not_keep_the_next_one_waiting_for_its_deadline() {
+    within(async {
+        let mut tasks = JoinSet::new();
+        let silent = silent(&mut tasks).await;
+        let mut site = Site::start().await;
+        let limits = &mut site.house.connection_point_limits;
+        (limits.dial, limits.next_rung) = (Duration::from_hours(1), Duration::from_millis(100));
+        let connection_point = site.dial(Some(silent), Some(site.https_links));
+        site.until_links(1).await;
+        site.works().await;
+        let missteps = connection_point.status().places[0].missteps.clone();
+        let told: Vec<_> = missteps.iter().map(|it| format!("{}: {}", it.rung, it.why)).collect();
+        assert_eq!(told, ["tcp-tls: silent for 0.1 s; https was not"]);
+        site.stop().await;
     })
     .await;
 }

@@ -118,6 +118,7 @@ link_port_base = {link_port_base}
 # HTTPS port of instance 1, tried when the link port is blocked; each further instance has the next.
 https_port_base = {https_port_base}
 # "auto": the link port first, then HTTPS. "tcp-tls", "https" or "quic": that alone.
+# "https-upgrade" or "https-h2": one way of HTTPS alone, for a test of it.
 # transport = "auto"
 # Tries QUIC before all these, on the UDP port of the same number. The gateways must take it.
 # quic = true
@@ -298,6 +299,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # dial_seconds = {}
 # The same over QUIC: a path that swallows UDP shows in nothing else.
 # dial_quic_seconds = {}
+# How long a way may be silent before the next is tried beside it.
+# next_rung_seconds = {}
 # Time between two dials, whatever their instance.
 # dial_pace_milliseconds = {}
 # Time after which a link that is not up on its best way tries the better ones again, beside it.
@@ -322,6 +325,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
         limits.redial_max.as_secs(),
         limits.dial.as_secs(),
         limits.dial_quic.as_secs(),
+        limits.next_rung.as_secs(),
         limits.dial_pace.as_millis(),
         limits.better_rung.as_secs(),
         limits.links_per_instance,

@@ -264,6 +264,7 @@ fn host(source: &Source, raw: &Spanned<String>, name: &str) -> Result<String, Co
 mod tests {
     use crate::config::testing::{Site, message};
     use crate::connection_point::GatewayAddress;
+    use crate::transport::Rung;
 
     /// Loads a connection point whose `[gateway]` table is `text` instead.
     fn with(table: &str) -> Result<Vec<GatewayAddress>, crate::config::ConfigError> {
@@ -349,6 +350,17 @@ mod tests {
                 let addresses = with(&format!("{form}{table}")).unwrap();
                 assert!(shown(&addresses)[0].contains(ports), "{addresses:?}");
             }
+        }
+        for (transport, only) in [
+            ("auto", None),
+            ("https", None),
+            ("https-upgrade", Some(Rung::HttpsUpgrade)),
+            ("https-h2", Some(Rung::HttpsHttp2)),
+        ] {
+            let table =
+                format!("[gateway]\nhost = \"a\"\ninstances = 1\ntransport = \"{transport}\"");
+            let address = &with(&table).unwrap()[0];
+            assert_eq!((address.only, address.https_port), (only, Some(443)), "{transport}");
         }
         let text = message(with("[gateway]\nhost = \"a\"\ninstances = 1\ntransport = \"udp\"\n"));
         assert!(text.contains("udp"), "{text}");

@@ -40,6 +40,7 @@ pub(super) struct RawConnectionPointLimits {
     redial_max_seconds: Number,
     dial_seconds: Number,
     dial_quic_seconds: Number,
+    next_rung_seconds: Number,
     dial_pace_milliseconds: Number,
     better_rung_seconds: Number,
     links_per_instance: Number,
@@ -95,6 +96,8 @@ impl RawConnectionPointLimits {
             dial: key("dial_seconds", &self.dial_seconds).seconds(1..=60, or.dial)?,
             dial_quic: key("dial_quic_seconds", &self.dial_quic_seconds)
                 .seconds(1..=60, or.dial_quic)?,
+            next_rung: key("next_rung_seconds", &self.next_rung_seconds)
+                .seconds(1..=60, or.next_rung)?,
             dial_pace: key("dial_pace_milliseconds", &self.dial_pace_milliseconds)
                 .milliseconds(0..=60_000, or.dial_pace)?,
             better_rung: key("better_rung_seconds", &self.better_rung_seconds)
@@ -217,6 +220,7 @@ mod tests {
             ("redial_max_seconds", 1, 3600, ""),
             ("dial_seconds", 1, 60, ""),
             ("dial_quic_seconds", 1, 60, ""),
+            ("next_rung_seconds", 1, 60, ""),
             ("dial_pace_milliseconds", 0, 60_000, ""),
             ("better_rung_seconds", 1, 86_400, ""),
             ("links_per_instance", 1, 16, ""),
@@ -260,7 +264,8 @@ mod tests {
     fn what_is_written_reaches_the_connection_points_field_of_its_name() {
         let written = "\n[limits]\nredial_first_milliseconds = 1\nredial_max_seconds = 2\n\
              dial_seconds = 3\nbackend_connect_seconds = 4\nbackend_answer_seconds = 5\n\
-             backend_idle_max = 6\nbackend_idle_seconds = 7\ndrain_seconds = 8\n";
+             backend_idle_max = 6\nbackend_idle_seconds = 7\ndrain_seconds = 8\n\
+             dial_quic_seconds = 9\nnext_rung_seconds = 10\n";
         let limits = Site::new()
             .connection_point_with(|text| text.to_owned() + written)
             .unwrap()
@@ -274,8 +279,10 @@ mod tests {
             limits.backend_answer,
             limits.backend_idle,
             limits.drain,
+            limits.dial_quic,
+            limits.next_rung,
         ];
-        assert_eq!(seconds.map(|time| time.as_secs()), [2, 3, 4, 5, 7, 8]);
+        assert_eq!(seconds.map(|time| time.as_secs()), [2, 3, 4, 5, 7, 8, 9, 10]);
     }
 
     #[test]

@@ -109,6 +109,9 @@ pub struct ConnectionPointLimits {
     /// The same over QUIC. Default 3 s: a path that swallows UDP shows in nothing else, and until
     /// then the next way waits.
     pub dial_quic: Duration,
+    /// How long a way to an instance may be silent before the next is tried beside it. Default 3 s:
+    /// above the three round trips that a satellite needs for TCP and TLS.
+    pub next_rung: Duration,
     /// Time between two dials of this connection point, whatever their instance. Default 25 ms:
     /// 40 a second.
     pub dial_pace: Duration,
@@ -142,6 +145,7 @@ impl Default for ConnectionPointLimits {
             redial_max: Duration::from_secs(30),
             dial: Duration::from_secs(10),
             dial_quic: Duration::from_secs(3),
+            next_rung: Duration::from_secs(3),
             dial_pace: Duration::from_millis(25),
             better_rung: Duration::from_mins(5),
             links_per_instance: 2,

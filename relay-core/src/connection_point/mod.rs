@@ -11,6 +11,7 @@ mod backoff;
 mod carrier;
 mod config;
 mod current;
+mod dial;
 mod forward;
 mod publish;
 mod serve;

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::{Id, JoinSet};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::link::{DrainReport, Link};
 use crate::mux::LinkError;
-use crate::transport::{ConnectError, Ladder, Misstep, Rung};
+use crate::transport::{Ladder, Misstep, Rung};
 
+use super::ConnectionPoint;
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
 use super::serve::Standing;
 use super::shown::{Phase, Shown};
-use super::{ConnectionPoint, LinkEnded};
 
 /// A gateway instance, and what all links to it have learnt about the ways there.
 #[derive(Debug)]
@@ -50,6 +50,12 @@ impl Route {
         self.removed.send_replace(true);
     }
 
+    /// A link came up on `rung`.
+    pub(super) fn worked(&self, rung: Rung) {
+        self.ladder(|ladder| ladder.worked(rung));
+        self.proven.send_replace(());
+    }
+
     pub(super) fn ladder<T>(&self, with: impl FnOnce(&mut Ladder) -> T) -> T {
         with(&mut self.ladder.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -64,7 +70,7 @@ pub(super) struct Way {
     /// How often it was tried.
     turn: AtomicU32,
     /// Whether a link is being made, which the gateway may know of already.
-    is_establishing: AtomicBool,
+    pub(super) is_establishing: AtomicBool,
     pub(super) shown: Shown,
 }
 
@@ -76,7 +82,7 @@ impl Way {
 
     /// Whether this link may go by `rung`: only the first one goes over QUIC. The others are up at
     /// once where UDP is swallowed.
-    fn may_take(&self, rung: Rung) -> bool {
+    pub(super) fn may_take(&self, rung: Rung) -> bool {
         self.place == 0 || rung != Rung::Quic
     }
 
@@ -108,7 +114,7 @@ impl Way {
     }
 
     /// The number of the next link, by which the gateway tells it from those before it.
-    fn next_number(&self) -> u64 {
+    pub(super) fn next_number(&self) -> u64 {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         u64::from(self.place) << 32 | u64::from(turn)
     }
@@ -212,76 +218,6 @@ impl ConnectionPoint {
         }
     }
 
-    /// Tries each rung once, in the ladder's order. `None` if none carries a link.
-    async fn dial(&self, way: &Way) -> Option<(Rung, Standing)> {
-        let order = way.route.ladder(|ladder| ladder.order());
-        for rung in order.into_iter().filter(|rung| way.may_take(*rung)) {
-            if let Some(standing) = self.try_rung(way, rung).await {
-                return Some((rung, standing));
-            }
-        }
-        None
-    }
-
-    /// Tries one rung, and notes what came of it.
-    async fn try_rung(&self, way: &Way, rung: Rung) -> Option<Standing> {
-        let route = &way.route;
-        let limits = &self.inner.config.limits;
-        let limit = if rung == Rung::Quic { limits.dial_quic } else { limits.dial };
-        let reach = async {
-            self.take_turn().await;
-            let carrier = timeout(limit, self.reach(&route.gateway, rung)).await;
-            carrier.unwrap_or(Err(ConnectError::Timeout { limit }))
-        };
-        let carrier = tokio::select! {
-            biased;
-            carrier = reach => carrier,
-            () = self.stopped() => return None,
-        };
-        // The hello has its own deadline, in the link. It is waited for even if the connection
-        // point stops: to the gateway the link may be up, with requests on it, which a drain serves
-        // and a cut would lose.
-        let standing = match carrier {
-            Ok(carrier) => {
-                let _establishing = Establishing::begin(&way.is_establishing);
-                let number = way.next_number();
-                self.establish_in_safety(carrier, route.gateway.instance, number).await
-            }
-            Err(why) => Err(LinkEnded::Connect(why)),
-        };
-        let instance = route.gateway.instance;
-        match standing {
-            Ok(standing) => {
-                route.ladder(|ladder| ladder.worked(rung));
-                route.proven.send_replace(());
-                let hello = standing.link.peer();
-                let service = hello.as_ref().map_or("", |hello| hello.name.as_str());
-                let software = hello.as_ref().map_or("", |hello| hello.software.as_str());
-                tracing::info!(%instance, %rung, service, software, "link up");
-                Some(standing)
-            }
-            Err(why) => {
-                tracing::debug!(%instance, %rung, %why, "no link on this rung");
-                let now = Instant::now().into_std();
-                route.ladder(|ladder| ladder.failed(rung, &why.to_string(), now));
-                None
-            }
-        }
-    }
-
-    /// Waits until this dial may begin: the dials of a connection point are spread, so that a
-    /// gateway that comes back is not met by all of them at once.
-    async fn take_turn(&self) {
-        let turn = {
-            let next = &self.inner.next_dial;
-            let mut next = next.lock().unwrap_or_else(PoisonError::into_inner);
-            let turn = (*next).max(Instant::now());
-            *next = turn + self.inner.config.limits.dial_pace;
-            turn
-        };
-        sleep_until(turn).await;
-    }
-
     /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
     async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
         let drain = self.inner.config.limits.drain;
@@ -365,22 +301,6 @@ impl ConnectionPoint {
             }
         }
         None
-    }
-}
-
-/// Says for as long as it lives that a link is being made.
-struct Establishing<'a>(&'a AtomicBool);
-
-impl<'a> Establishing<'a> {
-    fn begin(flag: &'a AtomicBool) -> Self {
-        flag.store(true, Ordering::Relaxed);
-        Self(flag)
-    }
-}
-
-impl Drop for Establishing<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
     }
 }
 
