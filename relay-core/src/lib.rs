@@ -15,6 +15,7 @@
 
 pub mod balance;
 pub mod exchange;
+pub mod http1;
 pub mod mux;
 pub mod policy;
 #[cfg(feature = "settings")]

@@ -17,17 +17,24 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// Which rooms each room may import; the counterpart of the table in `ARCHITECTURE.md`.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("mux", &[]),
     ("exchange", &[]),
     ("policy", &[]),
+    ("http1", &[]),
     ("balance", &[]),
     ("settings", &["policy"]),
     ("transport", &[]),
     ("link", &["mux"]),
     ("body", &["link", "mux", "exchange", "policy"]),
-    ("gateway", &["transport", "link", "body", "mux", "exchange", "policy", "balance", "settings"]),
-    ("connection_point", &["transport", "link", "body", "mux", "exchange", "policy", "settings"]),
+    (
+        "gateway",
+        &["transport", "link", "body", "mux", "exchange", "policy", "http1", "balance", "settings"],
+    ),
+    (
+        "connection_point",
+        &["transport", "link", "body", "mux", "exchange", "policy", "http1", "settings"],
+    ),
     (
         "config",
         &[
@@ -39,6 +46,7 @@ const ARROWS: [(&str, &[&str]); 11] = [
             "mux",
             "exchange",
             "policy",
+            "http1",
             "balance",
             "settings",
         ],
