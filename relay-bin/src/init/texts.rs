@@ -258,6 +258,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # tls_handshake_seconds = {}
 # Time for a client to send a request head.
 # request_head_seconds = {}
+# Time that an HTTP/1.1 connection may wait for its next request.
+# idle_seconds = {}
 # Time from a request head to the head of its answer.
 # answer_head_seconds = {}
 # Time a client may send nothing of a body it has begun before it is answered 408.
@@ -277,6 +279,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.link_handshakes_max,
         limits.tls_handshake.as_secs(),
         limits.request_head.as_secs(),
+        limits.idle.as_secs(),
         limits.answer_head.as_secs(),
         limits.body_stall.as_secs(),
         limits.answer_stall.as_secs(),

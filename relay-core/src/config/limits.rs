@@ -24,6 +24,7 @@ pub(super) struct RawGatewayLimits {
     link_handshakes_max: Number,
     tls_handshake_seconds: Number,
     request_head_seconds: Number,
+    idle_seconds: Number,
     answer_head_seconds: Number,
     body_stall_seconds: Number,
     answer_stall_seconds: Number,
@@ -69,6 +70,7 @@ impl RawGatewayLimits {
                 .seconds(1..=60, or.tls_handshake)?,
             request_head: key("request_head_seconds", &self.request_head_seconds)
                 .seconds(1..=300, or.request_head)?,
+            idle: key("idle_seconds", &self.idle_seconds).seconds(1..=3600, or.idle)?,
             answer_head: key("answer_head_seconds", &self.answer_head_seconds)
                 .seconds(1..=3600, or.answer_head)?,
             body_stall: key("body_stall_seconds", &self.body_stall_seconds)
@@ -201,6 +203,7 @@ mod tests {
             ("link_memory_mebibytes", 64, 65_536),
             ("tls_handshake_seconds", 1, 60),
             ("request_head_seconds", 1, 300),
+            ("idle_seconds", 1, 3600),
             ("answer_head_seconds", 1, 3600),
             ("link_credit_seconds", 1, 300),
             ("drain_seconds", 0, 3600),
@@ -244,7 +247,8 @@ mod tests {
     #[test]
     fn what_is_written_reaches_the_field_of_its_name_and_the_rest_keeps_its_default() {
         let written = "\n[limits]\nclient_connections_max = 1\nlinks_max = 2\n\
-             tls_handshake_seconds = 3\nrequest_head_seconds = 4\nanswer_head_seconds = 5\n\
+             tls_handshake_seconds = 3\nrequest_head_seconds = 4\nidle_seconds = 9\n\
+             answer_head_seconds = 5\n\
              link_credit_seconds = 6\nlinger_seconds = 7\n";
         let limits =
             Site::new().gateway_with(|text| text.to_owned() + written).unwrap().config.limits;
@@ -252,12 +256,13 @@ mod tests {
         let seconds = [
             limits.tls_handshake,
             limits.request_head,
+            limits.idle,
             limits.answer_head,
             limits.link_credit,
             limits.drain,
             limits.linger,
         ];
-        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 5, 6, 30, 7]);
+        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 9, 5, 6, 30, 7]);
     }
 
     #[test]

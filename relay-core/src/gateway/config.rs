@@ -77,6 +77,8 @@ pub struct GatewayLimits {
     pub tls_handshake: Duration,
     /// Time a client has to send a request head. Default 10 s.
     pub request_head: Duration,
+    /// Time that an HTTP/1.1 connection may wait for its next request. Default 60 s.
+    pub idle: Duration,
     /// Time from a request's head, or from the last move of its body, to its answer's head, and
     /// how long an answer may then stand still. Default 65 s, above the 60 s that the original's
     /// message timeout allows.
@@ -106,6 +108,7 @@ impl Default for GatewayLimits {
             link_handshakes_max: 512,
             tls_handshake: Duration::from_secs(10),
             request_head: Duration::from_secs(10),
+            idle: Duration::from_mins(1),
             answer_head: Duration::from_secs(65),
             body_stall: Duration::from_secs(30),
             answer_stall: Duration::from_secs(30),

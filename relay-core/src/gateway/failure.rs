@@ -5,6 +5,8 @@
 //! not documented there are our choice in the same pattern.
 
 use std::borrow::Cow;
+use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -13,11 +15,13 @@ use http::{HeaderValue, Response, StatusCode};
 use crate::balance::Outcome;
 use crate::body::SendBodyError;
 use crate::exchange::{AbortCode, EncodeError, MessageId};
+use crate::http1::Fault;
 use crate::link::RecvError;
 use crate::mux::StreamCode;
 use crate::policy::Refusal;
 
 use super::answer::{self, AnswerBody};
+use super::guarded::Malformed;
 
 /// Why a request was not relayed, or not answered by the site.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +35,12 @@ pub(super) enum Failure {
     /// Two hosts are named: two parsers in the chain could disagree whom the request is for.
     #[error("the request's Host is repeated, or not the host of its target")]
     BadHost,
+    /// It has no reading, or more than one.
+    #[error("{0}")]
+    Malformed(Fault),
+    /// Its head was not whole in time.
+    #[error("the request's head was not whole within {} s", .0.as_secs_f32())]
+    HeadTooSlow(Duration),
     /// The client's head does not fit in one head block.
     #[error("the request head cannot be relayed: {0}")]
     Head(#[from] EncodeError),
@@ -73,6 +83,12 @@ impl Failure {
             }
             Self::NotAPath => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Target"),
             Self::BadHost => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Host"),
+            Self::Malformed(fault) => {
+                (fault.status(), format!("CMGService_{}", fault.reason()).into())
+            }
+            Self::HeadTooSlow(_) | Self::ClientStalled(_) => {
+                service(StatusCode::REQUEST_TIMEOUT, "CMGService_Too_Slow")
+            }
             Self::Head(_) => {
                 service(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "CMGService_Head_Too_Large")
             }
@@ -90,11 +106,13 @@ impl Failure {
             }
             Self::BadAnswer(_) => service(StatusCode::BAD_GATEWAY, "CMGService_Bad_Answer"),
             Self::Timeout(_) => service(StatusCode::GATEWAY_TIMEOUT, "CMGService_Timeout"),
-            Self::ClientStalled(_) => service(StatusCode::REQUEST_TIMEOUT, "CMGService_Too_Slow"),
             Self::ClientBody(SendBodyError::TooLarge { .. }) => {
                 service(StatusCode::PAYLOAD_TOO_LARGE, "CMGService_Body_Too_Large")
             }
-            Self::ClientBody(_) => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Body"),
+            Self::ClientBody(error) => match fault_in(error) {
+                Some(fault) => Self::Malformed(fault).answer(),
+                None => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Body"),
+            },
         }
     }
 
@@ -142,6 +160,33 @@ impl Failure {
     }
 }
 
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Fault(fault) => Self::Malformed(fault),
+            Malformed::HeadTooSlow(limit) => Self::HeadTooSlow(limit),
+        }
+    }
+}
+
+/// What is wrong with a body that the parser was not shown to its end.
+fn fault_in(error: &SendBodyError) -> Option<Fault> {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // An I/O error hides what it is made of from `source`.
+        let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let fault = within.and_then(|error| error.downcast_ref());
+        if fault.is_some() {
+            return fault.copied();
+        }
+        cause = match error.downcast_ref::<SendBodyError>() {
+            Some(SendBodyError::Source(source)) => Some(&**source),
+            _ => error.source(),
+        };
+    }
+    None
+}
+
 impl From<RecvError> for Failure {
     fn from(error: RecvError) -> Self {
         match error {
@@ -161,6 +206,8 @@ mod tests {
             Failure::Refused(Refusal::NotPublished),
             Failure::NotAPath,
             Failure::BadHost,
+            Failure::Malformed(Fault::BareLf),
+            Failure::HeadTooSlow(Duration::from_secs(10)),
             Failure::NoSettings,
             Failure::NoConnector,
             Failure::Overloaded(Duration::from_secs(5)),

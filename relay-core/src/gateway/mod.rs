@@ -12,6 +12,7 @@ mod answer;
 mod config;
 mod control;
 mod failure;
+mod guarded;
 mod history;
 mod http2;
 mod http2_stream;

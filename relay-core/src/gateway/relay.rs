@@ -331,6 +331,16 @@ impl Relay {
     }
 }
 
+/// Answers what is no request.
+pub(super) fn refuse<B>(failure: &Failure) -> Response<AnswerBody<B>> {
+    let message_id = new_message_id();
+    let (status, reason) = failure.answer();
+    tracing::info!(
+        %message_id, status = status.as_u16(), %reason, why = %failure, "answered here"
+    );
+    failure.response(message_id)
+}
+
 /// Turns the site's head into the client's.
 fn answer<B>(
     understood: Understood,

@@ -1,5 +1,6 @@
 //! Listeners, connections and links of one gateway instance, from start to drain.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicU64;
@@ -13,7 +14,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -33,12 +34,13 @@ use crate::transport::{
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
+use super::guarded::{Guarded, Passed, Times, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
 use super::patient::Patient;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
-use super::relay::Relay;
+use super::relay::{Relay, refuse};
 
 /// Octets of a request head over HTTP/1.1, and of each connection's read and write buffer.
 ///
@@ -425,7 +427,7 @@ impl Gateway {
         let outcome = if is_h2 {
             self.serve_http2(io, from, port).await
         } else {
-            self.serve_http1(TokioIo::new(io), from, port).await
+            self.serve_http1(io, from, port).await
         };
         outcome.unwrap_or_else(|error| {
             tracing::debug!(%from, error, "client connection failed");
@@ -434,52 +436,57 @@ impl Gateway {
     }
 
     /// Serves HTTP/1.1 until the connection has ended, or is to be a link.
-    async fn serve_http1<P>(
+    pub(super) async fn serve_http1<P>(
         &self,
-        io: TokioIo<Patient<P>>,
+        pipe: Patient<P>,
         from: SocketAddr,
         port: Port,
     ) -> Result<Option<PendingLink>, BoxError>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let limits = &self.inner.config.limits;
+        let passed = Passed::default();
+        let times = Times { head: limits.request_head, idle: limits.idle };
+        let io = TokioIo::new(Guarded::new(pipe, passed.clone(), times));
         let upgrade = Mutex::new(None);
         let service = service_fn(|mut request: Request<Incoming>| {
-            let asks = asks_for_link(request.method(), request.uri().path(), request.headers());
+            let (malformed, served) = passed.serve();
+            let asks = malformed.is_none()
+                && asks_for_link(request.method(), request.uri().path(), request.headers());
             if asks {
                 let granted = hyper::upgrade::on(&mut request);
                 *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(granted);
             }
             async move {
-                let mut answer = match port {
-                    _ if asks => return Ok(granted_link()),
-                    Port::Shared => self.handle(request).await,
-                    Port::Links => not_a_link(),
+                let mut answer = match (malformed, port) {
+                    (Some(malformed), _) => refuse(&malformed.into()),
+                    _ if asks => granted_link(),
+                    (None, Port::Shared) => self.handle(request).await,
+                    (None, Port::Links) => not_a_link(),
                 };
-                if self.is_stopping() {
+                if (malformed.is_some() || self.is_stopping()) && !asks {
                     // RFC 9112, section 9.6: the client asks elsewhere from now on.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                Ok::<_, std::convert::Infallible>(answer)
+                Ok::<_, Infallible>(answer.map(|body| Until { body, _served: served }))
             }
         });
         let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(self.inner.config.limits.request_head)
-            .max_headers(FIELDS_MAX)
-            .max_buf_size(HTTP1_BUFFER);
+        // Heads have their time in front of it.
+        builder.header_read_timeout(None).max_headers(FIELDS_MAX).max_buf_size(HTTP1_BUFFER);
         let connection = builder.serve_connection(io, service).with_upgrades();
         let end = http1::UpgradeableConnection::graceful_shutdown;
         self.until_stopped(connection, self.inner.config.limits.linger, end).await?;
         let upgrade = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Some(upgrade) = upgrade else { return Ok(None) };
-        let Ok(parts) = upgrade.await?.downcast::<TokioIo<Patient<P>>>() else { return Ok(None) };
-        if !parts.read_buf.is_empty() {
-            // RFC 9110, section 7.8: the new protocol begins behind the answer. It was not heard.
+        let Ok(parts) = upgrade.await?.downcast::<TokioIo<Guarded<Patient<P>>>>() else {
             return Ok(None);
-        }
-        let (gateway, pipe) = (self.clone(), parts.io.into_inner().into_inner());
+        };
+        // RFC 9110, section 7.8: the new protocol begins behind the answer. It was not heard.
+        let heard = parts.io.into_inner().into_inner().filter(|_| parts.read_buf.is_empty());
+        let Some(pipe) = heard.map(Patient::into_inner) else { return Ok(None) };
+        let gateway = self.clone();
         let serve = async move { gateway.serve_link_over(Rung::HttpsUpgrade, pipe).await };
         Ok(Some(PendingLink::new(from, serve)))
     }

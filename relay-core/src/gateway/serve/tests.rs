@@ -411,8 +411,8 @@ async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()
     let (mut client, server) = tokio::io::duplex(64 << 10);
     let gateway = gateway.clone();
     let connection = tokio::spawn(async move {
-        let io = TokioIo::new(Patient::new(server, LONG));
-        let _ = gateway.serve_http1(io, NOBODY, Port::Shared).await;
+        let pipe = Patient::new(server, LONG);
+        let _ = gateway.serve_http1(pipe, NOBODY, Port::Shared).await;
     });
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
