@@ -9,6 +9,7 @@
 
 mod certificate;
 mod in_force;
+mod judged;
 mod ladder;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
@@ -24,8 +25,12 @@ mod tcp;
 mod tls;
 mod upgrade;
 
-pub use certificate::{AcceptedLink, Certificate, CertificateError, Fingerprint, Uses, Validity};
+pub use certificate::{
+    AcceptedLink, Certificate, CertificateError, DialledLink, Fingerprint, Uses, Validity,
+    shown_chain,
+};
 pub use in_force::InForce;
+pub use judged::{ChainRefused, judge_server};
 pub use ladder::{Ladder, Misstep, Rung};
 #[cfg(not(feature = "quic"))]
 pub use no_quic::QuicListener;
@@ -37,7 +42,7 @@ pub use proxy::{
 #[cfg(feature = "quic")]
 pub use quic::{
     QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener, dial_quic,
-    quic_certificate,
+    quic_certificate, quic_chain,
 };
 pub use revocation::{RevocationList, Revoked};
 pub use socket::{Network, Socket};
