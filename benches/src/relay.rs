@@ -303,6 +303,7 @@ fn gateway(ca: &SiteCa, link_tls: Arc<ServerConfig>) -> Gateway {
         initial: Vec::new(),
         client_tls,
         link_tls,
+        certificate_keeper: None,
         balance: Balance::default(),
         limits: GatewayLimits::default(),
     })

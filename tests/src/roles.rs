@@ -137,6 +137,7 @@ impl House {
             initial: self.initial.clone(),
             client_tls: client_edge_config(&identity).unwrap(),
             link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
+            certificate_keeper: None,
             balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })

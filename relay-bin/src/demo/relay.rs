@@ -107,6 +107,7 @@ pub(crate) async fn start_relay(
             initial: Vec::new(),
             client_tls: Arc::clone(&edge),
             link_tls,
+            certificate_keeper: None,
             balance: Balance::default(),
             limits,
         });

@@ -310,6 +310,7 @@ fn gateway_config(instance: usize) -> GatewayConfig {
         initial: Vec::new(),
         client_tls: client_edge_config(&SITE.gateway).unwrap(),
         link_tls: link_server_config(&SITE.gateway, &SITE.anchors()).unwrap(),
+        certificate_keeper: None,
         balance: Balance::default(),
         limits: GatewayLimits::default(),
     }
