@@ -332,6 +332,7 @@ fn connection_point(
         }],
         link_tls: link_tls.expect("the identity was made for this"),
         https_tls: backend_client_config(&ca.anchors()).expect("the versions are supported"),
+        certificate_issuer: None,
         endpoints: vec![SiteEndpoint {
             endpoint: endpoint(),
             backend: BackendConfig { url, tls: None },

@@ -154,6 +154,7 @@ impl House {
             gateways,
             link_tls: link_client_config(&identity, &self.anchors()).unwrap(),
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
+            certificate_issuer: None,
             endpoints: vec![self.site_endpoint()],
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),

@@ -178,6 +178,7 @@ pub fn load_connection_point(
         gateways,
         link_tls,
         https_tls,
+        certificate_issuer: None,
         endpoints,
         limits,
         web_proxy,

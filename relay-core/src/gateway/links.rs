@@ -150,6 +150,7 @@ impl Gateway {
         let retire = retire(&link, &superseded, limits.drain);
         let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer, number), retire);
         drop(registration);
+        self.forget_in_renewal(number);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
         Ok(())

@@ -106,6 +106,9 @@ pub(super) enum RenewalRefused {
     /// It is no PEM, or none of certificates.
     #[error("what came is no chain of certificates in PEM: {0}")]
     NoChain(pem::Error),
+    /// One connection point at a time has it signed; this one may ask again soon.
+    #[error("another link has the request")]
+    Lent,
     /// Nobody has been given a request, or its certificate has come already.
     #[error("no request is pending; ask for one first")]
     NotAsked,
@@ -166,7 +169,7 @@ impl RenewalRefused {
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::TooLong { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Chain(_) | Self::OtherNames { .. } | Self::OtherUses => StatusCode::FORBIDDEN,
-            Self::NotAsked | Self::ForeignKey | Self::NotLater => StatusCode::CONFLICT,
+            Self::Lent | Self::NotAsked | Self::ForeignKey | Self::NotLater => StatusCode::CONFLICT,
             Self::Held(_)
             | Self::Keeper(..)
             | Self::LongRequest { .. }
@@ -195,31 +198,28 @@ pub(super) struct Renewed {
     pub(super) certificate: Certificate,
 }
 
-/// The renewal of one instance's certificate. Its methods block: never call them from a task.
+/// The renewal of one instance's certificate. Methods that have the keeper work block: they are not
+/// for tasks.
 #[derive(Debug)]
 pub(super) struct Renewal {
     keeper: Arc<dyn CertificateKeeper>,
-    /// Held while the keeper works, so that it has one thing to do at a time.
-    pending: Mutex<Option<Pending>>,
+    /// The request whose certificate has not come yet. Held while the keeper works, so that it has
+    /// one thing to do at a time.
+    pending: Mutex<Option<CertificateRequest>>,
+    /// The link that has the request, and until when it is left to it alone.
+    lent: Mutex<Option<(u64, Instant)>>,
     /// Why it failed last, so that it is told once.
     told: Mutex<Option<String>>,
 }
 
-/// A request whose certificate has not come yet.
-#[derive(Debug)]
-struct Pending {
-    request: CertificateRequest,
-    /// The link that has it, and until when it is left to it alone.
-    lent: (u64, Instant),
-}
-
 impl Renewal {
     pub(super) fn new(keeper: Arc<dyn CertificateKeeper>) -> Self {
-        Self { keeper, pending: Mutex::default(), told: Mutex::default() }
+        let (pending, lent, told) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { keeper, pending, lent, told }
     }
 
     /// The request for a new certificate, for the link of this number; `None` if the one that is
-    /// held is not due at `now`, or another link has the request.
+    /// held is not due at `now`.
     pub(super) fn request(
         &self,
         link: u64,
@@ -233,14 +233,9 @@ impl Renewal {
             *pending = None;
             return Ok(None);
         }
-        let lent = (link, at + LENT_FOR);
-        if let Some(known) = pending.as_mut() {
-            let (holder, until) = known.lent;
-            if holder != link && at < until {
-                return Ok(None);
-            }
-            known.lent = lent;
-            return Ok(Some(known.request.der.clone()));
+        self.lend(link, at)?;
+        if let Some(request) = pending.as_ref() {
+            return Ok(Some(request.der.clone()));
         }
         let request = self.keeper.request(&held);
         let request = request.map_err(|why| RenewalRefused::Keeper(Duty::Request, why))?;
@@ -249,8 +244,32 @@ impl Renewal {
             return Err(RenewalRefused::LongRequest { octets, limit });
         }
         let der = request.der.clone();
-        *pending = Some(Pending { request, lent });
+        *pending = Some(request);
         Ok(Some(der))
+    }
+
+    /// Leaves the request to a link, unless another has it. Asking again does not prolong that: a
+    /// connection point that cannot sign must not keep the others from it.
+    fn lend(&self, link: u64, at: Instant) -> Result<(), RenewalRefused> {
+        let mut lent = lock(&self.lent);
+        match *lent {
+            Some((holder, until)) if at < until => {
+                if holder == link {
+                    Ok(())
+                } else {
+                    Err(RenewalRefused::Lent)
+                }
+            }
+            _ => {
+                *lent = Some((link, at + LENT_FOR));
+                Ok(())
+            }
+        }
+    }
+
+    /// Another link may have the request, if this one, which has ended, had it. Does not block.
+    pub(super) fn link_ended(&self, link: u64) {
+        lock(&self.lent).take_if(|(holder, _)| *holder == link);
     }
 
     /// Judges the chain that came for the pending request, and has it kept if it may take the place
@@ -262,7 +281,7 @@ impl Renewal {
             return Err(RenewalRefused::NoChain(pem::Error::NoItemsFound));
         }
         let mut pending = lock(&self.pending);
-        let request = &pending.as_ref().ok_or(RenewalRefused::NotAsked)?.request;
+        let request = pending.as_ref().ok_or(RenewalRefused::NotAsked)?;
         let held = self.held()?;
         let before = Certificate::of_chain(&held.chain)?;
         let certificate = Certificate::of_chain(&chain).map_err(ChainRefused::from)?;
@@ -280,6 +299,7 @@ impl Renewal {
         let kept = self.keeper.keep(&renewed);
         kept.map_err(|why| RenewalRefused::Keeper(Duty::Keep, why))?;
         *pending = None;
+        *lock(&self.lent) = None;
         Ok(Renewed { tls, certificate })
     }
 

@@ -1,8 +1,9 @@
 //! The exchanges by which a connection point renews this instance's link certificate.
 //!
-//! `GET /relay/certificate-request` yields a PKCS#10 request, or 204 if there is nothing to do;
-//! `PUT /relay/certificate` brings the chain as PEM. What is judged stands in `renewal.rs`; nothing
-//! here touches a link: those that are up go on, and the next handshake meets the new certificate.
+//! `GET /relay/certificate-request` yields a PKCS#10 request, 204 if there is nothing to do, or 409
+//! while another link has the request. `PUT /relay/certificate` brings the chain as PEM. What is
+//! judged stands in `renewal.rs`; nothing here touches a link: those that are up go on, and the
+//! next handshake meets the new certificate.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -38,6 +39,8 @@ impl Gateway {
         match blocking(request).await {
             Ok(Some(request)) => Answer::of(StatusCode::OK, "due").with_content(PKCS10, request),
             Ok(None) => Answer::of(StatusCode::NO_CONTENT, "not due"),
+            // Nothing is wrong.
+            Err(why @ RenewalRefused::Lent) => Answer::of(why.status(), &why.to_string()),
             Err(why) => refuse(&renewal, &why, speaker),
         }
     }
@@ -85,6 +88,13 @@ impl Gateway {
             Ok(())
         })
         .await
+    }
+
+    /// Lets go of what a link that has ended had of the renewal.
+    pub(super) fn forget_in_renewal(&self, link: u64) {
+        if let Some(renewal) = &self.inner.renewal {
+            renewal.link_ended(link);
+        }
     }
 
     fn renewal(&self) -> Option<Arc<Renewal>> {

@@ -104,6 +104,11 @@ impl Identity {
         &self.chain
     }
 
+    /// The private key of the leaf: a secret.
+    pub fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
     /// Reads a PEM certificate chain (leaf first) and a PEM private key.
     ///
     /// Of several keys in the file the leaf's own is taken, or the first if none is. So whoever

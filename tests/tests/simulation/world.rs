@@ -164,6 +164,7 @@ impl World {
             // New ones for each start, or a session of an earlier world would be resumed.
             link_tls: link_client_config(&SITE.connection_point, &SITE.anchors()).unwrap(),
             https_tls: backend_client_config(&SITE.anchors()).unwrap(),
+            certificate_issuer: None,
             endpoints: vec![SiteEndpoint { endpoint: endpoint(), backend }],
             limits,
             web_proxy: None,

@@ -180,11 +180,19 @@ fn nothing_is_requested_before_less_than_a_third_is_left() {
 fn one_link_at_a_time_has_the_request_until_it_has_had_its_time() {
     let house = House::new();
     let request = house.ask(1, Duration::ZERO).unwrap();
-    assert_eq!(house.ask(2, LENT_FOR - Duration::from_millis(1)), None);
+    let is_lent = |link, after| {
+        let asked = house.renewal.request(link, now(), house.at + after);
+        matches!(asked, Err(RenewalRefused::Lent))
+    };
     assert_eq!(house.ask(1, Duration::from_secs(1)), Some(request.clone()), "the same again");
-    assert_eq!(house.ask(2, LENT_FOR + Duration::from_millis(999)), None, "its time began anew");
-    assert_eq!(house.ask(2, LENT_FOR + Duration::from_secs(1)), Some(request));
-    assert_eq!(house.ask(1, LENT_FOR + Duration::from_secs(2)), None);
+    assert!(is_lent(2, LENT_FOR - Duration::from_millis(1)), "asking again prolongs nothing");
+    assert_eq!(house.ask(2, LENT_FOR), Some(request.clone()));
+    assert!(is_lent(1, LENT_FOR));
+    // A link that ends leaves it to the next, unless it had it not.
+    house.renewal.link_ended(1);
+    assert!(is_lent(1, LENT_FOR));
+    house.renewal.link_ended(2);
+    assert_eq!(house.ask(1, LENT_FOR), Some(request));
 }
 
 #[test]
