@@ -258,13 +258,13 @@ impl Answer {
 
 /// Sends an answer that has a body. Whoever takes nothing of it is left alone after a while.
 async fn send_content(mut send: SendStream, head: Bytes, content: Bytes) {
-    let sent = async {
+    let whole = async {
         send.send_head(head, HeadKind::Final)?;
         send.write_chunk(content).await?;
         send.finish()
     };
     // Dropped unfinished, the stream is reset.
-    let _ = timeout(WITHIN, sent).await;
+    let _ = timeout(WITHIN, whole).await;
 }
 
 /// Reads a whole body of at most `octets_max`.
