@@ -200,6 +200,31 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_signs_only_for_its_own_and_only_what_it_outlives() {
+        let home = Home::new();
+        let request = request(&KeyPair::generate().unwrap());
+        let refused = |instance: &[CertificateDer<'static>]| {
+            let life = Certificate::of_chain(instance).unwrap().validity;
+            let late = life.not_after - Duration::from_hours(1);
+            home.issuer.sign(instance, &request, late).unwrap_err().to_string()
+        };
+        let mut wanted = Wanted::server(vec!["gw.example".to_owned()]);
+        wanted.life = time::Duration::days(9000);
+        let told = refused(&certificate(&home.ca.issue(&wanted).unwrap()));
+        assert!(told.contains("no certificate can outlive it"), "{told}");
+        // Links trust another authority besides, whose key is not here.
+        let second = SiteCa::new("second").unwrap();
+        let both = home.ca.certificate_pem() + &second.certificate_pem();
+        fs::write(&home.issuer.site.authority, both).unwrap();
+        let mut site = home.issuer.site.clone();
+        site.revoked = None;
+        let issuer = GatewayIssuer::new(home.issuer.authority.clone(), site);
+        let theirs = second.issue_server(vec!["gw.example".to_owned()]).unwrap();
+        let told = issuer.sign(&certificate(&theirs), &request, home.late()).unwrap_err();
+        assert!(told.to_string().contains("was signed by `CN=second`"), "{told}");
+    }
+
+    #[test]
     fn what_was_taken_back_since_its_link_came_up_is_not_renewed() {
         let home = Home::new();
         let request = request(&KeyPair::generate().unwrap());
