@@ -3,21 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
-use relay_core::connection_point::CertificateIssuer;
 use relay_core::exchange::{AbortCode, AnswerHead, HeadLimits, Origin, RequestHead};
-use relay_core::gateway::{CertificateKeeper, CertificateRequest, Gateway, HeldCertificate};
+use relay_core::gateway::Gateway;
 use relay_core::link::Incoming;
 use relay_core::mux::{Config, HeadKind, StreamCode};
-use relay_core::transport::{
-    Certificate, Identity, TrustAnchors, link_client_config, secure_link, shown_chain,
-};
+use relay_core::transport::{Certificate, link_client_config, secure_link, shown_chain};
 use relay_tests::logs::Logs;
+use relay_tests::renewal::{Chain, DAY, Prepared, pem};
 use relay_tests::roles::{
     House, PIPE, Rogue, SERVICE, begin_telling, join, tell, told, until, within,
 };
@@ -27,89 +24,6 @@ use tokio::time::{Instant, timeout};
 
 const ASK: &str = "/relay/certificate-request";
 const BRING: &str = "/relay/certificate";
-const DAY: Duration = Duration::from_hours(24);
-
-type Failed = Box<dyn std::error::Error + Send + Sync>;
-type Chain = Vec<CertificateDer<'static>>;
-
-/// Keeps and signs what was made beforehand: nothing here is about cryptography.
-#[derive(Debug)]
-struct Prepared {
-    site: TrustAnchors,
-    held: Mutex<Chain>,
-    /// What is signed next.
-    next: Mutex<VecDeque<Identity>>,
-    /// Whom the issuer has signed for, in order.
-    peers: Mutex<Vec<Chain>>,
-    cannot_sign: Mutex<bool>,
-}
-
-impl Prepared {
-    /// One that holds a certificate that is due, and has `renewals` to come.
-    fn new(house: &House, renewals: u32) -> Arc<Self> {
-        let held = house.ca.server_around_now(SERVICE, 100 * DAY, DAY);
-        let life = |nth| house.ca.server_around_now(SERVICE, DAY, (100 + nth) * DAY);
-        Arc::new(Self {
-            site: house.ca.anchors(),
-            held: Mutex::new(held.chain().to_vec()),
-            next: Mutex::new((0..renewals).map(life).collect()),
-            peers: Mutex::default(),
-            cannot_sign: Mutex::default(),
-        })
-    }
-
-    fn held(&self) -> Chain {
-        self.held.lock().unwrap().clone()
-    }
-
-    fn next(&self) -> Identity {
-        self.next.lock().unwrap().front().unwrap().clone()
-    }
-
-    fn peers(&self) -> Vec<Chain> {
-        self.peers.lock().unwrap().clone()
-    }
-}
-
-impl CertificateKeeper for Prepared {
-    fn held(&self) -> Result<HeldCertificate, Failed> {
-        Ok(HeldCertificate { chain: self.held(), site: self.site.clone() })
-    }
-
-    fn request(&self, _held: &Certificate) -> Result<CertificateRequest, Failed> {
-        let next = self.next();
-        Ok(CertificateRequest {
-            der: Bytes::from_static(b"a request"),
-            public_key: Certificate::of_chain(next.chain())?.public_key,
-            key: next.key().clone_key(),
-        })
-    }
-
-    fn keep(&self, renewed: &Identity) -> Result<(), Failed> {
-        assert_eq!(self.next.lock().unwrap().pop_front().unwrap().chain(), renewed.chain());
-        *self.held.lock().unwrap() = renewed.chain().to_vec();
-        Ok(())
-    }
-}
-
-impl CertificateIssuer for Prepared {
-    fn issue(&self, peer: &[CertificateDer<'static>], request: &[u8]) -> Result<String, Failed> {
-        assert_eq!(request, b"a request");
-        self.peers.lock().unwrap().push(peer.to_vec());
-        if *self.cannot_sign.lock().unwrap() {
-            return Err("the key is in the safe".into());
-        }
-        Ok(pem(self.next().chain()))
-    }
-}
-
-fn pem(chain: &[CertificateDer<'static>]) -> String {
-    let encode = |der: &CertificateDer<'_>| {
-        let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-        pem::encode_config(&pem::Pem::new("CERTIFICATE", &**der), config)
-    };
-    chain.iter().map(encode).collect()
-}
 
 async fn house() -> (Backend, House) {
     let backend = Backend::echo_path().await;
@@ -157,7 +71,7 @@ async fn what_is_due_is_renewed_at_once_and_what_is_due_later_within_the_hour() 
 
     // Due again, the same link has met the one before, though its handshake has not.
     let old = house.ca.server_around_now(SERVICE, 100 * DAY, DAY);
-    *prepared.held.lock().unwrap() = old.chain().to_vec();
+    prepared.hold(old.chain());
     let began = Instant::now();
     while prepared.peers().len() < 2 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -334,7 +248,7 @@ async fn a_refusal_is_told_once_and_what_failed_is_tried_again_with_growing_dela
     let warned = logs.with(&["WARN", "link certificate not renewed", "it answered 403"]);
     assert_eq!(warned.len(), 1, "{warned:?}");
 
-    *prepared.cannot_sign.lock().unwrap() = true;
+    prepared.lock_up();
     let heard = hear(&rogue, Duration::from_mins(20), answer).await;
     assert!(heard.iter().all(|(method, ..)| method == Method::GET), "{heard:?}");
     let warned = logs.with(&["WARN", "not signed: the key is in the safe"]);
