@@ -162,20 +162,20 @@ async fn ask(
     peer: &[CertificateDer<'static>],
     issuer: &Arc<dyn CertificateIssuer>,
 ) -> Result<Asked, NotRenewed> {
-    let asking = in_time(async {
+    let asking = async {
         let mut answer = tell(link, Method::GET, "/relay/certificate-request", None).await?;
-        match answer.status {
-            StatusCode::OK => Ok(Ok(read_request(&mut answer.recv).await?)),
-            StatusCode::NO_CONTENT => Ok(Err(Asked::NotDue)),
-            StatusCode::CONFLICT => Ok(Err(Asked::Busy)),
-            StatusCode::NOT_FOUND => Ok(Err(Asked::Never)),
-            _ => Err(answer.into()),
-        }
-    });
-    let request = match asking.await? {
-        Ok(request) => request,
-        Err(nothing) => return Ok(nothing),
+        let is_given = answer.status == StatusCode::OK;
+        let request = if is_given { read_request(&mut answer.recv).await? } else { Vec::new() };
+        Ok((answer, request))
     };
+    let (answer, request) = in_time(asking).await?;
+    match answer.status {
+        StatusCode::OK => {}
+        StatusCode::NO_CONTENT => return Ok(Asked::NotDue),
+        StatusCode::CONFLICT => return Ok(Asked::Busy),
+        StatusCode::NOT_FOUND => return Ok(Asked::Never),
+        _ => return Err(answer.into()),
+    }
     let (signing, peer) = (Arc::clone(issuer), peer.to_vec());
     let signed = tokio::task::spawn_blocking(move || signing.issue(&peer, &request)).await;
     let pem = signed.map_err(|_| NotRenewed::Task)?.map_err(NotRenewed::Unsigned)?;

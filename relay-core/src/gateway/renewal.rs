@@ -18,6 +18,7 @@ use http::StatusCode;
 use rustls::ServerConfig;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::body::BoxError;
@@ -210,12 +211,14 @@ pub(super) struct Renewal {
     lent: Mutex<Option<(u64, Instant)>>,
     /// Why it failed last, so that it is told once.
     told: Mutex<Option<String>>,
+    /// Has one thread at most wait for the keeper, however many ask.
+    turn: Arc<Semaphore>,
 }
 
 impl Renewal {
     pub(super) fn new(keeper: Arc<dyn CertificateKeeper>) -> Self {
         let (pending, lent, told) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { keeper, pending, lent, told }
+        Self { keeper, pending, lent, told, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// The request for a new certificate, for the link of this number; `None` if the one that is
@@ -301,6 +304,21 @@ impl Renewal {
         *pending = None;
         *lock(&self.lent) = None;
         Ok(Renewed { tls, certificate })
+    }
+
+    /// Has `work` done where it may block, when it is its turn. Once begun, it goes on even if the
+    /// future is dropped.
+    pub(super) async fn in_turn<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Self) -> Result<T, RenewalRefused> + Send + 'static,
+    ) -> Result<T, RenewalRefused> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let (renewal, turn) = (Arc::clone(self), turn.expect("the turn is never closed"));
+        let worked = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&renewal)
+        });
+        worked.await.unwrap_or(Err(RenewalRefused::Task))
     }
 
     /// Whether a failure is another than the last one.

@@ -34,9 +34,8 @@ impl Gateway {
     pub(super) async fn ask_for_certificate(&self, speaker: &Speaker) -> Answer {
         let Some(renewal) = self.renewal() else { return not_renewed_here() };
         let (number, at) = (speaker.number, Instant::now());
-        let asking = Arc::clone(&renewal);
-        let request = move || asking.request(number, SystemTime::now(), at);
-        match blocking(request).await {
+        let request = move |it: &Renewal| it.request(number, SystemTime::now(), at);
+        match renewal.in_turn(request).await {
             Ok(Some(request)) => Answer::of(StatusCode::OK, "due").with_content(PKCS10, request),
             Ok(None) => Answer::of(StatusCode::NO_CONTENT, "not due"),
             // Nothing is wrong.
@@ -71,8 +70,8 @@ impl Gateway {
         chain: Vec<u8>,
         from: &Arc<str>,
     ) -> Result<(), RenewalRefused> {
-        let (gateway, renewal, from) = (self.clone(), Arc::clone(renewal), Arc::clone(from));
-        blocking(move || {
+        let (gateway, from) = (self.clone(), Arc::clone(from));
+        let work = move |renewal: &Renewal| {
             let now = SystemTime::now();
             let renewed = renewal.take(&chain, now)?;
             renewal.went_well();
@@ -86,8 +85,8 @@ impl Gateway {
             );
             gateway.show_link_certificate(Some(renewed.certificate));
             Ok(())
-        })
-        .await
+        };
+        renewal.in_turn(work).await
     }
 
     /// Lets go of what a link that has ended had of the renewal.
@@ -118,11 +117,4 @@ fn refuse(renewal: &Renewal, why: &RenewalRefused, speaker: &Speaker) -> Answer 
         );
     }
     Answer::of(why.status(), &why.to_string())
-}
-
-/// Has `work` done where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RenewalRefused> + Send + 'static,
-) -> Result<T, RenewalRefused> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(RenewalRefused::Task))
 }
