@@ -303,6 +303,7 @@ fn gateway(ca: &SiteCa, link_tls: Arc<ServerConfig>) -> Gateway {
         initial: Vec::new(),
         client_tls,
         link_tls,
+        certificate_keeper: None,
         balance: Balance::default(),
         limits: GatewayLimits::default(),
     })
@@ -332,6 +333,7 @@ fn connection_point(
         }],
         link_tls: link_tls.expect("the identity was made for this"),
         https_tls: backend_client_config(&ca.anchors()).expect("the versions are supported"),
+        certificate_issuer: None,
         endpoints: vec![SiteEndpoint {
             endpoint: endpoint(),
             backend: BackendConfig { url, tls: None },

@@ -13,6 +13,7 @@ pub mod client;
 pub mod logs;
 pub mod pki;
 pub mod quic;
+pub mod renewal;
 pub mod roles;
 pub mod running;
 pub mod seeds;

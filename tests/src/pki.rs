@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -97,6 +98,15 @@ impl SiteCa {
         self.issue_from(name, purpose, |params| {
             params.not_before = date_time_ymd(years.start, 1, 1);
             params.not_after = date_time_ymd(years.end, 1, 1);
+        })
+    }
+
+    /// As [`SiteCa::server`], but valid from so long before now until so long after.
+    pub fn server_around_now(&self, name: &str, before: Duration, after: Duration) -> Identity {
+        let now = SystemTime::now();
+        self.issue_from(name, ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.not_before = (now - before).into();
+            params.not_after = (now + after).into();
         })
     }
 

@@ -8,6 +8,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -15,11 +16,13 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri};
 use relay_core::connection_point::{
-    BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
-    LinkEnded, SiteEndpoint,
+    BackendConfig, CertificateIssuer, ConnectionPoint, ConnectionPointConfig,
+    ConnectionPointLimits, GatewayAddress, LinkEnded, SiteEndpoint,
 };
 use relay_core::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, RequestHead};
-use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, LinkRefused};
+use relay_core::gateway::{
+    Balance, CertificateKeeper, Gateway, GatewayConfig, GatewayLimits, LinkRefused,
+};
 use relay_core::link::{self, DrainReport, End, Link, RecvStream, SendStream};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind};
@@ -90,6 +93,10 @@ pub struct House {
     pub connection_point_limits: ConnectionPointLimits,
     /// The web proxy of connection points.
     pub web_proxy: Option<WebProxy>,
+    /// What keeps the link certificate of gateways, if something does.
+    pub keeper: Option<Arc<dyn CertificateKeeper>>,
+    /// What signs certificates at connection points, if something does.
+    pub issuer: Option<Arc<dyn CertificateIssuer>>,
     /// Connection points made so far: each has a name of its own.
     points: AtomicUsize,
 }
@@ -119,6 +126,8 @@ impl House {
             gateway_limits: GatewayLimits::default(),
             connection_point_limits,
             web_proxy: None,
+            keeper: None,
+            issuer: None,
             points: AtomicUsize::new(0),
         }
     }
@@ -137,6 +146,7 @@ impl House {
             initial: self.initial.clone(),
             client_tls: client_edge_config(&identity).unwrap(),
             link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
+            certificate_keeper: self.keeper.clone(),
             balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })
@@ -153,6 +163,7 @@ impl House {
             gateways,
             link_tls: link_client_config(&identity, &self.anchors()).unwrap(),
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
+            certificate_issuer: self.issuer.clone(),
             endpoints: vec![self.site_endpoint()],
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),

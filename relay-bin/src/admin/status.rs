@@ -9,7 +9,7 @@ use relay_core::gateway::{
     self, EndedLink, GatewayStatus, LinkEnd, SettingsSnapshot, SiteSettings,
 };
 use relay_core::link::{DrainReport, LinkStats};
-use relay_core::transport::Misstep;
+use relay_core::transport::{Certificate, Misstep};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -30,11 +30,23 @@ pub(super) struct Gateway {
     /// It stops, and serves only the requests that it has.
     pub(super) draining: bool,
     pub(super) requests_in_flight: u64,
+    /// What it shows to connection points that dial it now; absent until that has been read.
+    pub(super) certificate: Option<OwnCertificate>,
     pub(super) links: Vec<GatewayLink>,
     /// What is published here, by site.
     pub(super) settings: Vec<Settings>,
     /// The links that ended or were refused last; the last one last.
     pub(super) ended: Vec<Ended>,
+}
+
+/// A certificate that a role shows.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct OwnCertificate {
+    pub(super) sha256: String,
+    /// When it expires. RFC 3339, UTC.
+    pub(super) not_after: String,
+    /// Whole days until then.
+    pub(super) days_left: u64,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -210,6 +222,7 @@ impl Status {
             instance: status.instance.number().into(),
             draining: status.is_draining,
             requests_in_flight: status.in_flight,
+            certificate: status.link_certificate.map(|it| own_certificate(&it, now)),
             links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
             settings: settings.sites.into_iter().map(site_settings).collect(),
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
@@ -236,6 +249,14 @@ impl Status {
 
 fn is_resting(place: &PlaceStatus) -> bool {
     matches!(place.phase, Phase::Resting)
+}
+
+fn own_certificate(certificate: &Certificate, now: Now) -> OwnCertificate {
+    OwnCertificate {
+        sha256: certificate.fingerprint.to_string(),
+        not_after: rfc3339(certificate.validity.not_after.into()),
+        days_left: certificate.validity.days_left(now.wall.into()),
+    }
 }
 
 fn site_settings(settings: SiteSettings) -> Settings {

@@ -24,6 +24,10 @@ fn gateway_text(gateway: &Gateway) -> String {
         gateway.links.len(),
         gateway.requests_in_flight,
     );
+    if let Some(certificate) = &gateway.certificate {
+        let (days, until) = (certificate.days_left, &certificate.not_after);
+        push_line(&mut text, &format!("link certificate: {days} days left, until {until}"));
+    }
     if !gateway.links.is_empty() {
         let mut rows = vec![headings(&["link", "connection point"])];
         for link in &gateway.links {
@@ -171,7 +175,9 @@ fn push_line(text: &mut String, line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::status::{Ended, Failed, GatewayLink, Place, Published, Settings};
+    use super::super::status::{
+        Ended, Failed, GatewayLink, OwnCertificate, Place, Published, Settings,
+    };
     use super::*;
 
     fn link() -> Link {
@@ -197,6 +203,11 @@ mod tests {
             instance: 2,
             draining: false,
             requests_in_flight: 3,
+            certificate: Some(OwnCertificate {
+                sha256: "00:FF".to_owned(),
+                not_after: "2028-01-01T00:00:00Z".to_owned(),
+                days_left: 405,
+            }),
             links: vec![GatewayLink {
                 number: 7,
                 connection_point: "cp\x1b[31m".to_owned(),
@@ -225,6 +236,7 @@ mod tests {
         };
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
+link certificate: 405 days left, until 2028-01-01T00:00:00Z
 link  connection point  transport  state  up         RTT      streams    in       out
 7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
 settings of default: version 3, 2 endpoints

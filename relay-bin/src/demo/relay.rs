@@ -106,6 +106,7 @@ pub(crate) async fn start_relay(
             initial: Vec::new(),
             client_tls: Arc::clone(&edge),
             link_tls,
+            certificate_keeper: None,
             balance: Balance::default(),
             limits,
         });
@@ -124,6 +125,7 @@ pub(crate) async fn start_relay(
         gateways,
         link_tls: link_client_config(&ca.issue_client(name)?.identity(), &anchors)?,
         https_tls: backend_client_config(&anchors)?,
+        certificate_issuer: None,
         endpoints: site_endpoints(site)?,
         limits,
         web_proxy: None,

@@ -60,7 +60,8 @@ key = "clients-key.pem"
 listen = "{links}"
 {https_links}# Takes links over QUIC too, on the UDP port of the same number, or at quic_listen.
 # quic = true
-# Certificate chain, leaf first, and private key that connection points verify.
+# Certificate chain, leaf first, and private key that connection points verify. A connection point
+# with [pki] has both renewed in the last third of their life: this program then replaces the files.
 certificate = "links.pem"
 key = "links-key.pem"
 # Who may connect: holders of a certificate that this authority has signed for clients, each under
@@ -188,10 +189,11 @@ const SETTINGS: &str = "\
 # version = 1
 ";
 
-/// The table of a connection point that renews its own certificate, in full as a comment.
+/// The table of a connection point that renews certificates, in full as a comment.
 const PKI: &str = r#"# Lets this connection point renew its link certificate by itself in the
-# last third of its life. Whoever has the authority's key can be anybody in the site: keep it here
-# only if this machine may have it. Remove the # of each line, and copy both files here.
+# last third of its life, and those of the gateways over its links. Whoever has the authority's key
+# can be anybody in the site: keep it here only if this machine may have it. Remove the # of each
+# line, and copy both files here.
 # [pki]
 # ca = "site-ca.pem"
 # ca_key = "site-ca-key.pem"

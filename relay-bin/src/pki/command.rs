@@ -6,7 +6,6 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
 use clap::ArgGroup;
-use rcgen::PublicKeyData as _;
 
 use super::files::{self, Readers};
 use super::{SiteCa, Wanted, revoke, show};
@@ -175,7 +174,7 @@ fn issue(args: &IssueArgs) -> Result<(), Failure> {
     let issued = ca.issue(&wanted.for_days(args.life.days)).map_err(Failure::Usage)?;
     fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder {}", args.out.display()))
-        .and_then(|()| files::replace_identity(&issued, &certificate, &key))
+        .and_then(|()| files::replace_identity(&issued.text(), &certificate, &key))
         .map_err(Failure::Runtime)?;
     say(&format!("wrote {} and {}", certificate.display(), key.display()));
     Ok(())
@@ -204,14 +203,14 @@ impl SiteCa {
     ) -> Result<SystemTime, Failure> {
         let judged = || {
             let old = files::read(certificate, &files::leaf(certificate)?)?;
-            self.ensure_issued(&old, certificate)?;
+            self.ensure_issued(&old, certificate.display())?;
             ensure!(
                 !old.uses.authority,
                 "{} is an authority, which cannot be renewed: certificates would have to follow",
                 certificate.display()
             );
             ensure!(
-                files::key(key)?.subject_public_key_info() == old.public_key,
+                files::key(key, &old.public_key)?.is_some(),
                 "private key {} does not belong to {}; nothing was written",
                 key.display(),
                 certificate.display()
@@ -220,7 +219,7 @@ impl SiteCa {
         };
         let issued = judged().map_err(Failure::Usage)?;
         let written = || {
-            files::replace_identity(&issued, certificate, key)?;
+            files::replace_identity(&issued.text(), certificate, key)?;
             Ok(files::read(certificate, issued.certificate.der())?.validity.not_after)
         };
         written().map_err(Failure::Runtime)
@@ -235,7 +234,7 @@ fn revoke(args: &RevokeArgs) -> Result<(), Failure> {
         let mut serials = Vec::new();
         for certificate in &args.certificates {
             let read = files::read(certificate, &files::leaf(certificate)?)?;
-            ca.ensure_issued(&read, certificate)?;
+            ca.ensure_issued(&read, certificate.display())?;
             serials.push(read.serial);
         }
         serials.dedup();

@@ -6,10 +6,13 @@
 
 mod command;
 mod files;
+mod issuer;
+mod keeper;
 mod renewal;
 mod revoke;
 mod show;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,14 +20,19 @@ use std::time::SystemTime;
 use anyhow::{Context as _, ensure};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, SerialNumber,
 };
-use relay_core::transport::{Certificate, Identity, TrustAnchors, Uses};
+use relay_core::transport::{Certificate, Identity, TrustAnchors, Uses, Validity};
 use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use sha2::{Digest as _, Sha256};
 use time::{Duration, OffsetDateTime};
 
+use files::{IdentityText, KeyText};
+
 pub(crate) use command::{Command, EXAMPLES, run};
+pub(crate) use issuer::GatewayIssuer;
+pub(crate) use keeper::GatewayKeeper;
 pub(crate) use renewal::renew_if_due;
 
 /// Life of the authority. Our choice: long, because replacing it means touching every machine.
@@ -69,6 +77,11 @@ impl Issued {
     /// The certificate as PEM.
     pub(crate) fn certificate_pem(&self) -> String {
         self.certificate.pem()
+    }
+
+    /// Both as they are written to files.
+    fn text(&self) -> IdentityText {
+        IdentityText { certificate: self.certificate_pem(), key: KeyText(self.key_pem()) }
     }
 
     /// The private key as PKCS#8 PEM.
@@ -155,12 +168,13 @@ impl SiteCa {
         let read = files::read(certificate, &der)?;
         let shown = certificate.display();
         ensure!(read.uses.authority, "{shown} is no certificate authority; give the site's own");
-        let key_pair = files::key(key)?;
-        ensure!(
-            key_pair.subject_public_key_info() == read.public_key,
-            "private key {} does not belong to {shown}; give the two files that were made together",
-            key.display()
-        );
+        let key_pair = files::key(key, &read.public_key)?.with_context(|| {
+            let key = key.display();
+            format!(
+                "private key {key} does not belong to {shown}; give the two files that were made \
+                 together"
+            )
+        })?;
         let now = SystemTime::now();
         ensure!(
             now <= read.validity.not_after,
@@ -221,6 +235,16 @@ impl SiteCa {
 
     /// Signs a certificate with a new key. It does not outlive the authority.
     pub(crate) fn issue(&self, wanted: &Wanted) -> anyhow::Result<Issued> {
+        let key = new_key()?;
+        Ok(Issued { certificate: self.sign(wanted, &key)?, key })
+    }
+
+    /// Signs a certificate for somebody's key. It does not outlive the authority.
+    fn sign(
+        &self,
+        wanted: &Wanted,
+        key: &impl PublicKeyData,
+    ) -> anyhow::Result<rcgen::Certificate> {
         let name = &wanted.common_name;
         let not_after = (self.now + wanted.life).min(self.not_after);
         let mut params = params(name, wanted.names.clone(), self.now, not_after)?;
@@ -228,25 +252,51 @@ impl SiteCa {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages.clone_from(&wanted.uses);
         params.use_authority_key_identifier_extension = true;
-        let key = new_key()?;
-        let certificate = params
-            .signed_by(&key, &self.issuer)
-            .with_context(|| format!("cannot sign the certificate of {name}"))?;
-        Ok(Issued { certificate, key })
+        params.serial_number = Some(serial(key));
+        params
+            .signed_by(key, &self.issuer)
+            .with_context(|| format!("cannot sign the certificate of {name}"))
     }
 
     /// Makes sure that this authority has signed `certificate`, by the name of the issuer: whoever
-    /// has the authority's key can be trusted with the files beside it.
-    fn ensure_issued(&self, certificate: &Certificate, file: &Path) -> anyhow::Result<()> {
+    /// has the authority's key can be trusted with the files beside it. `shown` names it to people.
+    fn ensure_issued(
+        &self,
+        certificate: &Certificate,
+        shown: impl fmt::Display,
+    ) -> anyhow::Result<()> {
         ensure!(
             certificate.issuer == self.subject,
-            "{} was signed by `{}`, not by `{}`; give the authority that has signed it",
-            file.display(),
+            "{shown} was signed by `{}`, not by `{}`; give the authority that has signed it",
             certificate.issuer,
             self.subject
         );
         Ok(())
     }
+
+    /// Makes sure that a certificate signed now would hold longer than one with `validity`. `shown`
+    /// names the authority to people.
+    fn ensure_outlives(&self, validity: Validity, shown: &Path) -> anyhow::Result<()> {
+        let end = SystemTime::from(self.not_after);
+        ensure!(
+            validity.not_after < end,
+            "the authority {} expires on {}, and no certificate can outlive it; make a new one \
+             and give it to every role",
+            shown.display(),
+            show::date(end)
+        );
+        Ok(())
+    }
+}
+
+/// A serial number for a certificate of `key`, of 16 octets: another whenever one is signed, for
+/// one key, too. Source: RFC 5280, section 4.1.2.2, which wants it positive.
+fn serial(key: &impl PublicKeyData) -> SerialNumber {
+    let now = OffsetDateTime::now_utc().unix_timestamp_nanos();
+    let hash = Sha256::new().chain_update(key.subject_public_key_info());
+    let mut octets: [u8; 32] = hash.chain_update(now.to_be_bytes()).finalize().into();
+    octets[0] = octets[0] & 0x7f | 0x40;
+    SerialNumber::from_slice(&octets[..16])
 }
 
 fn params(
@@ -261,7 +311,10 @@ fn params(
     // RFC 5280, appendix A: a common name has at most 64 characters. Verifiers read the
     // alternative names, so a shortened one loses nothing.
     let common_name: String = name.chars().take(64).collect();
-    params.distinguished_name.push(DnType::CommonName, common_name);
+    // One that replaces a certificate without a common name has none either.
+    if !common_name.is_empty() {
+        params.distinguished_name.push(DnType::CommonName, common_name);
+    }
     params.not_before = now - CLOCK_SLACK;
     params.not_after = not_after;
     Ok(params)

@@ -3,10 +3,9 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use anyhow::ensure;
 use relay_core::config::IdentityPaths;
 
-use super::{SiteCa, files, show};
+use super::{SiteCa, files};
 use crate::exit::Failure;
 
 /// Renews a certificate and its key if less than a third of its life is left at `now`. Returns the
@@ -27,18 +26,7 @@ pub(crate) fn renew_if_due(
         return Ok(None);
     }
     let ca = SiteCa::load(&authority.certificate, &authority.key).map_err(Failure::Usage)?;
-    let end = SystemTime::from(ca.not_after);
-    let judged = || {
-        ensure!(
-            old.not_after < end,
-            "the authority {} expires on {}, and no certificate can outlive it; make a new one \
-             and give it to every role",
-            authority.certificate.display(),
-            show::date(end)
-        );
-        Ok(())
-    };
-    judged().map_err(Failure::Usage)?;
+    ca.ensure_outlives(old, &authority.certificate).map_err(Failure::Usage)?;
     ca.renew(&identity.certificate, &identity.key, None).map(Some)
 }
 
@@ -112,7 +100,8 @@ mod tests {
         let mut wanted = Wanted::client("cp-1");
         wanted.life = time::Duration::days(9000);
         let issued = ca.issue(&wanted).unwrap();
-        files::replace_identity(&issued, &home.identity.certificate, &home.identity.key).unwrap();
+        files::replace_identity(&issued.text(), &home.identity.certificate, &home.identity.key)
+            .unwrap();
         let before = link(&home);
         let late = before.validity.not_after - Duration::from_secs(1);
         let told = renew_if_due(&home.authority, &home.identity, late).unwrap_err().to_string();

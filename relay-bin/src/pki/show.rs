@@ -128,7 +128,7 @@ fn uses(uses: Uses) -> Vec<&'static str> {
     uses.into_iter().flatten().collect()
 }
 
-fn hexadecimal(octets: &[u8]) -> String {
+pub(super) fn hexadecimal(octets: &[u8]) -> String {
     let octets: Vec<_> = octets.iter().map(|octet| format!("{octet:02X}")).collect();
     octets.join(":")
 }

@@ -59,6 +59,7 @@ impl Follower {
             Ok(Box::new(move || {
                 role.set_client_tls(tls.clients);
                 role.set_link_tls(tls.links);
+                role.show_link_certificate(tls.certificate.clone());
                 tls.certificate
             }))
         })

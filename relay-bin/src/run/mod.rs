@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
 use crate::exit::Failure;
-use crate::logs;
+use crate::{logs, pki};
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -99,7 +99,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
+async fn run_gateway(mut loaded: LoadedGateway) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
@@ -125,6 +125,8 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
             + &admin_told(admin_socket.as_ref())
     ));
     let listeners = Listeners { clients, links: Some(links), https_links, quic };
+    let keeper = pki::GatewayKeeper::new(&loaded.material);
+    loaded.config.certificate_keeper = Some(Arc::new(keeper));
     let gateway = Gateway::new(loaded.config);
     let role = Role::Gateway(gateway.clone());
     let mut orders = Orders::new(signals, admin(admin_socket, role));
@@ -135,13 +137,20 @@ async fn run_gateway(loaded: LoadedGateway) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn run_connection_point(file: PathBuf, loaded: LoadedConnectionPoint) -> Result<(), Failure> {
+async fn run_connection_point(
+    file: PathBuf,
+    mut loaded: LoadedConnectionPoint,
+) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let fixed = reload::Fixed::of(&loaded);
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
+    if let Some(authority) = loaded.authority.clone() {
+        let issuer = pki::GatewayIssuer::new(authority, loaded.material.site.clone());
+        loaded.config.certificate_issuer = Some(Arc::new(issuer));
+    }
     let role = ConnectionPoint::new(loaded.config)
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(

@@ -8,5 +8,6 @@ mod kernel;
 mod material;
 mod nginx_curl;
 mod reload;
+mod renewal;
 mod restarts;
 mod support;

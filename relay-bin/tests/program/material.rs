@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, Issuer, KeyPair,
+    date_time_ymd,
+};
 use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
@@ -13,7 +16,7 @@ use crate::support::role::Role;
 use crate::support::site::Site;
 
 /// Runs `relay` below `home` with a command line without blanks in its words.
-fn relay(home: &Path, line: &str) -> String {
+pub(crate) fn relay(home: &Path, line: &str) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
     let ran = command.args(line.split(' ')).current_dir(home).output().unwrap();
     assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
@@ -21,14 +24,14 @@ fn relay(home: &Path, line: &str) -> String {
 }
 
 /// SHA-256 of a certificate.
-fn fingerprint(home: &Path, file: &str) -> Value {
+pub(crate) fn fingerprint(home: &Path, file: &str) -> Value {
     let shown: Value =
         serde_json::from_str(&relay(home, &format!("pki show --json {file}"))).unwrap();
     shown[0]["sha256"].clone()
 }
 
 /// Number and certificate of each link that takes requests at a gateway.
-fn links(home: &Path, admin: SocketAddr) -> Vec<(u64, Value)> {
+pub(crate) fn links(home: &Path, admin: SocketAddr) -> Vec<(u64, Value)> {
     let status = relay(home, &format!("status --json --admin {admin}"));
     let status: Value = serde_json::from_str(&status).unwrap();
     let links = status["links"].as_array().unwrap().iter().filter(|link| link["state"] == "up");
@@ -39,10 +42,10 @@ fn links(home: &Path, admin: SocketAddr) -> Vec<(u64, Value)> {
 
 const LINK: &str = "site/connection-point/link.pem";
 const KEY: &str = "site/connection-point/link-key.pem";
-const READ_AGAIN: &str = "certificates read again";
+pub(crate) const READ_AGAIN: &str = "certificates read again";
 
 /// Has a gateway drain a link, and waits until its connection point has dialled the `count`-th.
-fn replace_link(home: &Path, gateway: &mut Role, number: u64, count: usize) {
+pub(crate) fn replace_link(home: &Path, gateway: &mut Role, number: u64, count: usize) {
     let admin = gateway.admin();
     relay(home, &format!("drain --link {number} --admin {admin}"));
     gateway.wait_for_log("\"message\":\"link up\"", count);
@@ -103,21 +106,41 @@ fn a_certificate_that_is_replaced_is_used_by_new_links_and_drops_none() {
     }
 }
 
-/// Puts a certificate in place of the connection point's that has an hour left of many years.
-fn let_it_grow_old(home: &Path) {
+/// Puts a certificate in place of one that has an hour left of many years.
+pub(crate) fn let_grow_old(
+    home: &Path,
+    [certificate, key]: [&str; 2],
+    name: &str,
+    purpose: ExtendedKeyUsagePurpose,
+) {
     let read = |file: &str| fs::read_to_string(home.join("site/site-ca").join(file)).unwrap();
     let ca_key = KeyPair::from_pem(&read("site-ca-key.pem")).unwrap();
     let issuer = Issuer::from_ca_cert_pem(&read("site-ca.pem"), ca_key).unwrap();
-    let name = "connection-point-1";
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    params.extended_key_usages = vec![purpose];
     params.not_before = date_time_ymd(2020, 1, 1);
     params.not_after = OffsetDateTime::now_utc() + Duration::hours(1);
-    let key = KeyPair::generate().unwrap();
-    let certificate = params.signed_by(&key, &issuer).unwrap();
-    fs::write(home.join(LINK), certificate.pem()).unwrap();
-    fs::write(home.join(KEY), key.serialize_pem()).unwrap();
+    let new_key = KeyPair::generate().unwrap();
+    let signed = params.signed_by(&new_key, &issuer).unwrap();
+    fs::write(home.join(certificate), signed.pem()).unwrap();
+    fs::write(home.join(key), new_key.serialize_pem()).unwrap();
+}
+
+/// Puts a certificate in place of the connection point's that is due.
+fn let_it_grow_old(home: &Path) {
+    let name = "connection-point-1";
+    let_grow_old(home, [LINK, KEY], name, ExtendedKeyUsagePurpose::ClientAuth);
+}
+
+/// Gives the connection point the authority and its key.
+pub(crate) fn give_authority(site: &Site) {
+    site.edit("connection-point/connection-point.toml", |text| {
+        let table = "[pki]\nca = \"../site-ca/site-ca.pem\"\n\
+                     ca_key = \"../site-ca/site-ca-key.pem\"\n\n[admin]\n";
+        text.replace("[admin]\n", table)
+    });
 }
 
 #[test]
@@ -125,11 +148,7 @@ fn a_connection_point_with_the_authority_renews_its_certificate_by_itself() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let site = Site::init_with(home, &["--backend", "http://127.0.0.1:9"]);
-    site.edit("connection-point/connection-point.toml", |text| {
-        let table = "[pki]\nca = \"../site-ca/site-ca.pem\"\n\
-                     ca_key = \"../site-ca/site-ca-key.pem\"\n\n[admin]\n";
-        text.replace("[admin]\n", table)
-    });
+    give_authority(&site);
     let fresh = fingerprint(home, LINK);
     let mut gateway = site.start_gateway(1);
     let [_, at] = gateway.addresses();

@@ -41,7 +41,8 @@ pub struct LoadedConnectionPoint {
     pub config: ConnectionPointConfig,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
-    /// The authority with which it renews its link certificate by itself, if it is to.
+    /// The authority with which it renews its link certificate by itself, and those of gateway
+    /// instances over its links, if it is to.
     pub authority: Option<IdentityPaths>,
     /// What its TLS was made from.
     pub material: ConnectionPointMaterial,
@@ -115,9 +116,9 @@ struct RawSettings {
 /// with `version`, by default the file's time of modification in milliseconds since 1970;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
 /// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority,
-/// with which the program renews the link certificate; and `[web_proxy]`, with `url`
-/// (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a list of
-/// hosts as in
+/// with which the program renews link certificates, its own and those of gateways; and
+/// `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user` with `password_file`
+/// and `bypass`, a list of hosts as in
 /// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
 /// proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
@@ -178,6 +179,7 @@ pub fn load_connection_point(
         gateways,
         link_tls,
         https_tls,
+        certificate_issuer: None,
         endpoints,
         limits,
         web_proxy,

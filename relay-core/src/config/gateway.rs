@@ -156,13 +156,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let instance = instance(&source, &raw.instance)?;
     let listen = address(&source, &raw.clients.listen)?;
     let link_listen = address(&source, &raw.links.listen)?;
-    if listen == link_listen && listen.port() != 0 {
-        return Err(source.invalid(
-            raw.links.listen.span(),
-            format!("clients and links cannot both connect to {listen}"),
-            "give links another port; 10139 plus the instance's number is customary",
-        ));
-    }
+    apart(&source, &raw, listen, link_listen)?;
     let https_link_listen = raw.links.https_listen.as_ref();
     let https_link_listen = https_link_listen.map(|raw| address(&source, raw)).transpose()?;
     let (quic, quic_listen) = (raw.links.quic.as_ref(), raw.links.quic_listen.as_ref());
@@ -204,6 +198,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             initial: Vec::new(),
             client_tls,
             link_tls,
+            certificate_keeper: None,
             balance: raw.balance.judge(),
             limits,
         },
@@ -220,6 +215,22 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         quic_link_listen_place: source
             .place(quic_listen.map(Spanned::span).or(quic.map(Spanned::span)).unwrap_or(0..0)),
     })
+}
+
+fn apart(
+    source: &Source,
+    raw: &RawGateway,
+    listen: SocketAddr,
+    link_listen: SocketAddr,
+) -> Result<(), ConfigError> {
+    if listen != link_listen || listen.port() == 0 {
+        return Ok(());
+    }
+    Err(source.invalid(
+        raw.links.listen.span(),
+        format!("clients and links cannot both connect to {listen}"),
+        "give links another port; 10139 plus the instance's number is customary",
+    ))
 }
 
 fn no_endpoints(source: &Source, raw: &RawGateway) -> Result<(), ConfigError> {

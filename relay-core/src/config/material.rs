@@ -36,7 +36,12 @@ impl IdentityPaths {
         Self { certificate, key }
     }
 
-    fn read(&self) -> Result<Identity, MaterialError> {
+    /// Reads both files. Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// [`MaterialError`]. Whether the two belong together shows when TLS is made of them.
+    pub fn read(&self) -> Result<Identity, MaterialError> {
         Identity::from_pem_files(&self.certificate, &self.key)
             .map_err(|source| MaterialError { file: self.certificate.clone(), source })
     }
@@ -66,7 +71,12 @@ impl SitePaths {
         Self { authority, revoked }
     }
 
-    fn read(&self) -> Result<TrustAnchors, MaterialError> {
+    /// Reads both files. Blocks on the file system.
+    ///
+    /// # Errors
+    ///
+    /// [`MaterialError`] for the first fault found.
+    pub fn read(&self) -> Result<TrustAnchors, MaterialError> {
         let anchors = anchors(&self.authority)?;
         let Some(file) = &self.revoked else { return Ok(anchors) };
         anchors
@@ -220,6 +230,20 @@ mod tests {
         }
         let names = material.load().unwrap().certificate.unwrap().dns_names;
         assert_eq!(names, ["relay.example"]);
+    }
+
+    #[test]
+    fn of_several_keys_in_a_file_the_certificates_own_is_taken() {
+        let site = Site::new();
+        let material = site.gateway_with(str::to_owned).unwrap().material;
+        let read = |name: &str| std::fs::read_to_string(site.path(name)).unwrap();
+        let (own, other) = (read("links-key.pem"), read("clients-key.pem"));
+        for keys in [format!("{own}{other}"), format!("{other}{own}")] {
+            std::fs::write(site.path("links-key.pem"), keys).unwrap();
+            material.load().unwrap();
+        }
+        std::fs::write(site.path("links-key.pem"), format!("{other}{other}")).unwrap();
+        assert!(material.load().is_err());
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! What a link is to go over: a pipe or a QUIC connection, whose peer is authenticated.
 
+use rustls::pki_types::CertificateDer;
+
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, Side};
 use crate::transport::{
-    ConnectError, Rung, connect_link_http2, dial_through, secure_link, upgrade_link,
+    ConnectError, DialledLink, Rung, connect_link_http2, dial_through, secure_link, shown_chain,
+    upgrade_link,
 };
 #[cfg(feature = "quic")]
-use crate::transport::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic};
+use crate::transport::{
+    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic, quic_chain,
+};
 
 use super::ConnectionPoint;
 use super::config::GatewayAddress;
@@ -14,16 +19,35 @@ use super::serve::{LinkDriver, Pipe};
 
 /// What carries a link.
 pub(super) enum Carrier {
-    Pipe(Box<dyn Pipe>),
+    Pipe {
+        pipe: Box<dyn Pipe>,
+        /// The chain that the peer has shown.
+        shown: Vec<CertificateDer<'static>>,
+    },
     #[cfg(feature = "quic")]
     Quic(QuicConnection),
 }
 
 impl Carrier {
+    /// TLS over a pipe.
+    pub(super) fn over<P: Pipe + 'static>(stream: DialledLink<P>) -> Self {
+        let shown = shown_chain(&stream);
+        Self::Pipe { pipe: Box::new(stream), shown }
+    }
+
+    /// The chain, leaf first, that the peer has shown and that was verified.
+    pub(super) fn shown(&self) -> Vec<CertificateDer<'static>> {
+        match self {
+            Self::Pipe { shown, .. } => shown.clone(),
+            #[cfg(feature = "quic")]
+            Self::Quic(connection) => quic_chain(connection),
+        }
+    }
+
     /// Begins a link with these settings.
     pub(super) fn begin(self, config: Config) -> Result<(Link, LinkDriver), ConfigError> {
         match self {
-            Self::Pipe(pipe) => {
+            Self::Pipe { pipe, .. } => {
                 let (link, driver) = link::new(pipe, Side::Dialer, config)?;
                 Ok((link, Box::pin(driver)))
             }
@@ -60,17 +84,13 @@ impl ConnectionPoint {
             #[cfg(not(feature = "quic"))]
             Rung::Quic => Err(ConnectError::Quic("this build has no QUIC".into())),
             Rung::TcpTls | Rung::Https | Rung::HttpsUpgrade | Rung::HttpsHttp2 => {
-                Ok(Carrier::Pipe(self.pipe(gateway, rung).await?))
+                self.pipe(gateway, rung).await
             }
         }
     }
 
     /// A pipe to the instance whose peer is authenticated.
-    async fn pipe(
-        &self,
-        gateway: &GatewayAddress,
-        rung: Rung,
-    ) -> Result<Box<dyn Pipe>, ConnectError> {
+    async fn pipe(&self, gateway: &GatewayAddress, rung: Rung) -> Result<Carrier, ConnectError> {
         let tls = self.inner.link_tls.get();
         let port = match rung {
             Rung::Quic => gateway.quic_port,
@@ -90,10 +110,12 @@ impl ConnectionPoint {
         let https = self.inner.https_tls.get();
         let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
         Ok(match rung {
-            Rung::HttpsUpgrade => Box::new(upgrade_link(socket, names, https, tls).await?),
-            Rung::HttpsHttp2 => Box::new(connect_link_http2(socket, names, &https, tls).await?),
+            Rung::HttpsUpgrade => Carrier::over(upgrade_link(socket, names, https, tls).await?),
+            Rung::HttpsHttp2 => {
+                Carrier::over(connect_link_http2(socket, names, &https, tls).await?)
+            }
             Rung::Quic | Rung::TcpTls | Rung::Https => {
-                Box::new(secure_link(socket, &gateway.server_name, tls).await?)
+                Carrier::over(secure_link(socket, &gateway.server_name, tls).await?)
             }
         })
     }

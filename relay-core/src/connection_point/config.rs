@@ -9,6 +9,8 @@ use rustls::ClientConfig;
 use crate::policy::Endpoint;
 use crate::transport::{Instance, Network, Rung, WebProxy};
 
+use super::renew::CertificateIssuer;
+
 /// Everything one connection point needs.
 #[derive(Clone, Debug)]
 pub struct ConnectionPointConfig {
@@ -30,6 +32,9 @@ pub struct ConnectionPointConfig {
     /// [`backend_client_config`](crate::transport::backend_client_config). It may end on the way;
     /// `link_tls` is spoken inside.
     pub https_tls: Arc<ClientConfig>,
+    /// Signs the link certificates of instances whose own is due; `None` if this connection point
+    /// cannot, and asks none.
+    pub certificate_issuer: Option<Arc<dyn CertificateIssuer>>,
     /// What is published to every instance, and where each endpoint leads. Requests are judged here
     /// again: the two ends of a link do not trust each other.
     pub endpoints: Vec<SiteEndpoint>,

@@ -14,11 +14,13 @@ mod current;
 mod dial;
 mod forward;
 mod publish;
+mod renew;
 mod serve;
 mod shown;
 mod site_dialer;
 mod status;
 mod supervise;
+mod tell;
 mod update;
 mod upload;
 
@@ -43,6 +45,7 @@ pub use config::{
 };
 
 pub use publish::{PublishOutcome, PublishState};
+pub use renew::CertificateIssuer;
 pub use shown::Phase;
 pub use status::{ConnectionPointStatus, LinkStatus, PlaceStatus};
 pub use update::{Update, UpdateError};
@@ -242,8 +245,7 @@ impl ConnectionPoint {
         };
         // To its end even if this side stops, see `supervise`.
         let number = fastrand::u64(..);
-        let standing =
-            self.establish(Carrier::Pipe(Box::new(stream)), gateway.instance, number).await?;
+        let standing = self.establish(Carrier::over(stream), gateway.instance, number).await?;
         let link = standing.link.clone();
         let mut served = std::pin::pin!(self.serve_standing(standing));
         tokio::select! {

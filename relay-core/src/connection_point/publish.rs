@@ -9,22 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method};
+use http::Method;
 use tokio::time::{sleep, timeout};
 
-use crate::exchange::{
-    AnswerHead, Assertions, DecodeError, EncodeError, HeadLimits, MessageId, RequestHead,
-};
-use crate::link::{End, Link, OpenFailed, RecvError};
-use crate::mux::SendError;
+use crate::link::Link;
 use crate::transport::Instance;
 
 use super::ConnectionPoint;
 use super::backoff::Backoff;
-
-/// Time for an instance to answer. It gives up after 10 s itself.
-const WITHIN: Duration = Duration::from_secs(12);
+use super::tell::{Untold, WITHIN, tell};
 
 /// First delay after an instance refused, or was not reached, and the ceiling of later ones.
 const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -65,23 +58,6 @@ pub enum PublishOutcome {
         /// Why, for people.
         why: String,
     },
-}
-
-/// Why an instance could not be told.
-#[derive(Debug, thiserror::Error)]
-enum Untold {
-    #[error("no stream could be opened: {0}")]
-    Open(#[from] OpenFailed),
-    #[error("the document could not be sent: {0}")]
-    Send(#[from] SendError),
-    #[error("no answer came: {0}")]
-    Receive(#[from] RecvError),
-    #[error("the request's head cannot be written: {0}")]
-    Encode(#[from] EncodeError),
-    #[error("the answer's head cannot be understood: {0}")]
-    Decode(#[from] DecodeError),
-    #[error("no answer within {} s", .0.as_secs_f32())]
-    Timeout(Duration),
 }
 
 /// What is known of each link that is up.
@@ -207,27 +183,9 @@ impl ConnectionPoint {
 
 /// Sends a document and waits for the answer.
 async fn put(link: &Link, document: Bytes) -> Result<PublishOutcome, Untold> {
-    let limits = HeadLimits::default();
-    let head = RequestHead {
-        method: Method::PUT,
-        target: PathAndQuery::from_static("/relay/settings"),
-        headers: HeaderMap::new(),
-        assertions: Assertions::new(MessageId::from_random(fastrand::u128(..))),
-    };
-    let (mut send, mut recv) = link.open(head.encode(&limits)?, End::More).await?;
-    let written = match send.write_chunk(document).await {
-        Ok(()) => send.finish(),
-        Err(why) => Err(why),
-    };
-    // An instance that wants no more of it says why.
-    let answer = match recv.head().await {
-        Ok(answer) => AnswerHead::decode(answer.block, &limits)?,
-        Err(why) => return Err(written.err().map_or(Untold::Receive(why), Untold::Send)),
-    };
+    let answer = tell(link, Method::PUT, "/relay/settings", Some(document)).await?;
     if answer.status.is_success() {
         return Ok(PublishOutcome::Applied);
     }
-    let reason = answer.reason.unwrap_or_default();
-    let reason = String::from_utf8_lossy(&reason).into_owned();
-    Ok(PublishOutcome::Refused { status: answer.status.as_u16(), reason })
+    Ok(PublishOutcome::Refused { status: answer.status.as_u16(), reason: answer.reason })
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
+use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -28,6 +29,8 @@ pub(super) type LinkDriver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
 pub(super) struct Standing {
     pub(super) link: Link,
     instance: Instance,
+    /// The chain that the instance has shown.
+    peer: Vec<CertificateDer<'static>>,
     driver: LinkDriver,
 }
 
@@ -77,6 +80,7 @@ impl ConnectionPoint {
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
             ..Config::default()
         };
+        let peer = carrier.shown();
         let (link, mut driver) = carrier.begin(config)?;
         let hello = tokio::select! {
             // First, or a peer that sends on and on would keep its hello from being noticed.
@@ -88,7 +92,7 @@ impl ConnectionPoint {
         if ![0, instance.number().into()].contains(&hello.instance) {
             return Err(LinkEnded::OtherInstance { wanted: instance, found: hello.instance });
         }
-        Ok(Standing { link, instance, driver })
+        Ok(Standing { link, instance, peer, driver })
     }
 
     /// As [`ConnectionPoint::establish`]; dropping the future, or what it yields, lets go of the
@@ -129,11 +133,13 @@ impl ConnectionPoint {
 
     /// Publishes over a link and forwards what arrives on it, until it ends. Returns why it did.
     pub(super) async fn serve_standing(&self, standing: Standing) -> LinkError {
-        let Standing { link, instance, driver } = standing;
+        let Standing { link, instance, peer, driver } = standing;
         let mut exchanges = JoinSet::new();
         // Both to their end: the driver goes on until its last octets have left.
         let accept = self.accept(&link, &mut exchanges);
-        let (why, (), ()) = tokio::join!(driver, accept, self.publish(&link, instance));
+        let publish = self.publish(&link, instance);
+        let renew = self.renew_peer(&link, instance, peer);
+        let (why, (), (), ()) = tokio::join!(driver, accept, publish, renew);
         why
     }
 

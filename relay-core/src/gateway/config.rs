@@ -9,6 +9,8 @@ use crate::balance::{LeastInFlight, LoadBalancer, Outliers, PeakEwma, RoundRobin
 use crate::settings::SettingsDocument;
 use crate::transport::Instance;
 
+use super::renewal::CertificateKeeper;
+
 /// Everything one gateway instance needs besides its sockets.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
@@ -25,6 +27,9 @@ pub struct GatewayConfig {
     /// TLS towards connection points, usually from
     /// [`link_server_config`](crate::transport::link_server_config).
     pub link_tls: Arc<ServerConfig>,
+    /// Has connection points that can sign renew what `link_tls` shows, once less than a third of
+    /// its life is left; `None` if the product sees to that itself.
+    pub certificate_keeper: Option<Arc<dyn CertificateKeeper>>,
     /// Which link takes a request.
     pub balance: Balance,
     /// Limits; the defaults suit production.

@@ -1,19 +1,21 @@
 //! Exchanges that a connection point begins: what it tells this instance over a link.
 //!
 //! Each is one stream with a request head and a body, as in the other direction. The target says
-//! what it is about, `answer` finds who answers it; the answer has a status, a reason and no body.
+//! what it is about, `answer` finds who answers it; the answer has a status, a reason, and a body
+//! where something was asked for: a certificate request alone (`renewal_exchange.rs`).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
-use tokio::sync::Semaphore;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::exchange::{AbortCode, AnswerHead, HeadLimits, Origin, RequestHead};
-use crate::link::{Incoming, Link, RecvError, RecvStream};
+use crate::link::{Incoming, Link, RecvError, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
 use crate::settings::{DOCUMENT_OCTETS_MAX, DocumentError, OfferRefused, SettingsDocument};
 
@@ -21,7 +23,7 @@ use super::published::{Novelty, Peer, RefusedSettings};
 use super::serve::Gateway;
 
 /// Time for one exchange, from its head to its answer.
-const WITHIN: Duration = Duration::from_secs(10);
+pub(super) const WITHIN: Duration = Duration::from_secs(10);
 
 /// Documents that are read at once, on all links together: so they take 16 MiB at most. Those
 /// beyond wait, within their time.
@@ -34,9 +36,28 @@ const AT_ONCE_PER_LINK_MAX: usize = 1;
 const REASON_OCTETS_MAX: usize = 128;
 
 /// What an exchange is answered.
-struct Answer {
+pub(super) struct Answer {
     status: StatusCode,
     reason: String,
+    /// What it says besides, and of which type that is.
+    content: Option<(&'static str, Bytes)>,
+}
+
+/// Who speaks on a link.
+pub(super) struct Speaker {
+    pub(super) peer: Peer,
+    /// The link's number.
+    pub(super) number: u64,
+    /// Bounds what is read at once on this link.
+    places: Semaphore,
+}
+
+/// Why what a connection point sends could not be read.
+pub(super) enum ReadFailed {
+    /// The sender broke off, or the link was lost.
+    BrokenOff(RecvError),
+    /// More came than there may be.
+    TooLong { octets: usize },
 }
 
 /// Why settings do not hold. What held before still does.
@@ -59,6 +80,17 @@ enum SettingsRefused {
     Offer(#[from] OfferRefused),
 }
 
+impl From<ReadFailed> for SettingsRefused {
+    fn from(why: ReadFailed) -> Self {
+        match why {
+            ReadFailed::BrokenOff(why) => Self::BrokenOff(why),
+            ReadFailed::TooLong { octets } => {
+                DocumentError::TooLong { octets, limit: DOCUMENT_OCTETS_MAX }.into()
+            }
+        }
+    }
+}
+
 impl SettingsRefused {
     fn status(&self) -> StatusCode {
         match self {
@@ -73,10 +105,11 @@ impl SettingsRefused {
 
 impl Gateway {
     /// Serves the exchanges that a connection point begins, until its link ends. The mux bounds
-    /// how many are open on one link.
-    pub(super) async fn serve_control(&self, link: &Link, peer: &Peer) {
+    /// how many are open on one link. `number` is the link's.
+    pub(super) async fn serve_control(&self, link: &Link, peer: &Peer, number: u64) {
         let mut exchanges = JoinSet::new();
-        let places = Arc::new(Semaphore::new(AT_ONCE_PER_LINK_MAX));
+        let places = Semaphore::new(AT_ONCE_PER_LINK_MAX);
+        let speaker = Arc::new(Speaker { peer: peer.clone(), number, places });
         loop {
             let incoming = tokio::select! {
                 incoming = link.accept() => incoming,
@@ -84,60 +117,68 @@ impl Gateway {
             };
             // The driver says why.
             let Ok(incoming) = incoming else { return };
-            let (gateway, peer, places) = (self.clone(), peer.clone(), Arc::clone(&places));
-            exchanges.spawn(async move { gateway.exchange(incoming, &peer, &places).await });
+            let (gateway, speaker) = (self.clone(), Arc::clone(&speaker));
+            exchanges.spawn(async move { gateway.exchange(incoming, &speaker).await });
         }
     }
 
-    async fn exchange(&self, incoming: Incoming, peer: &Peer, places: &Semaphore) {
+    async fn exchange(&self, incoming: Incoming, speaker: &Speaker) {
         let Incoming { id, head, mut send, recv } = incoming;
         let limits = HeadLimits::default();
         let head = match RequestHead::decode(head, &limits) {
             Ok(head) => head,
             Err(why) => {
-                tracing::warn!(stream = %id, connection_point = &*peer.name, %why, "bad head");
+                let connection_point = &*speaker.peer.name;
+                tracing::warn!(stream = %id, connection_point, %why, "bad head");
                 return send.reset(StreamCode(AbortCode::BadHead.to_wire()));
             }
         };
-        let Answer { status, reason } = self.answer(&head, recv, peer, places).await;
-        let head = AnswerHead {
-            status,
-            reason: None,
-            headers: HeaderMap::new(),
-            origin: Origin::ConnectionPoint,
+        let answer = self.answer(&head, recv, speaker).await;
+        let (head, content) = answer.into_parts();
+        let Ok(block) = head.encode(&limits) else {
+            return send.reset(StreamCode(AbortCode::Internal.to_wire()));
         };
-        match head.with_reason(shown(&reason)).encode(&limits) {
-            // An error means that nobody waits for the answer any more.
-            Ok(block) => _ = send.send_head(block, HeadKind::FinalAndEnd),
-            Err(_) => send.reset(StreamCode(AbortCode::Internal.to_wire())),
+        // An error means that nobody waits for the answer any more.
+        match content {
+            None => _ = send.send_head(block, HeadKind::FinalAndEnd),
+            Some(content) => send_content(send, block, content).await,
         }
     }
 
-    /// Finds who answers: one arm for each thing that a connection point may tell.
-    async fn answer(
-        &self,
-        head: &RequestHead,
-        recv: RecvStream,
-        peer: &Peer,
-        places: &Semaphore,
-    ) -> Answer {
+    /// Finds who answers: one arm for each thing that a connection point may tell or ask.
+    async fn answer(&self, head: &RequestHead, recv: RecvStream, speaker: &Speaker) -> Answer {
         match (head.target.path(), &head.method) {
-            ("/relay/settings", &Method::PUT) => self.take_settings(recv, peer, places).await,
-            ("/relay/settings", _) => Answer::of(StatusCode::METHOD_NOT_ALLOWED, "only PUT"),
+            ("/relay/settings", &Method::PUT) => self.take_settings(recv, speaker).await,
+            ("/relay/certificate-request", &Method::GET) => self.ask_for_certificate(speaker).await,
+            ("/relay/certificate", &Method::PUT) => self.take_certificate(recv, speaker).await,
+            ("/relay/settings" | "/relay/certificate", _) => {
+                Answer::of(StatusCode::METHOD_NOT_ALLOWED, "only PUT")
+            }
+            ("/relay/certificate-request", _) => {
+                Answer::of(StatusCode::METHOD_NOT_ALLOWED, "only GET")
+            }
             _ => Answer::of(StatusCode::NOT_FOUND, "nothing is told there"),
         }
     }
 
-    async fn take_settings(&self, recv: RecvStream, peer: &Peer, places: &Semaphore) -> Answer {
+    /// Waits until something may be read on this link; dropping what it yields gives the place
+    /// back.
+    pub(super) async fn reading<'a>(&'a self, speaker: &'a Speaker) -> [SemaphorePermit<'a>; 2] {
+        let own = speaker.places.acquire().await.expect("the places are never closed");
+        let of_all = self.inner.control_places.acquire().await;
+        [own, of_all.expect("the places are never closed")]
+    }
+
+    async fn take_settings(&self, recv: RecvStream, speaker: &Speaker) -> Answer {
+        let peer = &speaker.peer;
         let mut version = None;
         let read = async {
-            let _own = places.acquire().await.expect("the places are never closed");
-            let of_all = &self.inner.control_places;
-            let _place = of_all.acquire().await.expect("the places are never closed");
-            read_document(recv).await
+            let _places = self.reading(speaker).await;
+            read_whole(recv, DOCUMENT_OCTETS_MAX).await
         };
         let taken = match timeout(WITHIN, read).await {
-            Ok(read) => read.and_then(|octets| self.apply(&octets, peer, &mut version)),
+            Ok(Ok(octets)) => self.apply(&octets, peer, &mut version),
+            Ok(Err(why)) => Err(why.into()),
             Err(_) => Err(SettingsRefused::TooSlow(WITHIN)),
         };
         match taken {
@@ -195,19 +236,47 @@ impl Gateway {
 }
 
 impl Answer {
-    fn of(status: StatusCode, reason: &str) -> Self {
-        Self { status, reason: reason.to_owned() }
+    pub(super) fn of(status: StatusCode, reason: &str) -> Self {
+        Self { status, reason: reason.to_owned(), content: None }
+    }
+
+    /// The same, and what was asked for.
+    pub(super) fn with_content(self, of_type: &'static str, content: Bytes) -> Self {
+        Self { content: Some((of_type, content)), ..self }
+    }
+
+    fn into_parts(self) -> (AnswerHead, Option<Bytes>) {
+        let Self { status, reason, content } = self;
+        let mut headers = HeaderMap::new();
+        if let Some((of_type, _)) = &content {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(of_type));
+        }
+        let head = AnswerHead { status, reason: None, headers, origin: Origin::ConnectionPoint };
+        (head.with_reason(shown(&reason)), content.map(|(_, content)| content))
     }
 }
 
-/// Reads a whole document, and no more than one may have.
-async fn read_document(mut recv: RecvStream) -> Result<Vec<u8>, SettingsRefused> {
+/// Sends an answer that has a body. Whoever takes nothing of it is left alone after a while.
+async fn send_content(mut send: SendStream, head: Bytes, content: Bytes) {
+    let whole = async {
+        send.send_head(head, HeadKind::Final)?;
+        send.write_chunk(content).await?;
+        send.finish()
+    };
+    // Dropped unfinished, the stream is reset.
+    let _ = timeout(WITHIN, whole).await;
+}
+
+/// Reads a whole body of at most `octets_max`.
+pub(super) async fn read_whole(
+    mut recv: RecvStream,
+    octets_max: usize,
+) -> Result<Vec<u8>, ReadFailed> {
     let mut octets = Vec::new();
-    while let Some(chunk) = recv.read_chunk().await.map_err(SettingsRefused::BrokenOff)? {
+    while let Some(chunk) = recv.read_chunk().await.map_err(ReadFailed::BrokenOff)? {
         let all = octets.len() + chunk.len();
-        if DOCUMENT_OCTETS_MAX < all {
-            let limit = DOCUMENT_OCTETS_MAX;
-            return Err(DocumentError::TooLong { octets: all, limit }.into());
+        if octets_max < all {
+            return Err(ReadFailed::TooLong { octets: all });
         }
         octets.extend_from_slice(&chunk);
     }

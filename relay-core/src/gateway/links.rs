@@ -164,8 +164,9 @@ impl Gateway {
         // When the instance stops, the link is drained after the last request: see `drain`.
         // All to their end: the driver goes on until its last octets have left.
         let retire = retire(&link, &superseded, limits.drain);
-        let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer), retire);
+        let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer, number), retire);
         drop(registration);
+        self.forget_in_renewal(number);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
         Ok(())

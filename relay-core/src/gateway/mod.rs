@@ -23,6 +23,8 @@ mod published;
 mod quic;
 mod registry;
 mod relay;
+mod renewal;
+mod renewal_exchange;
 mod replay;
 mod serve;
 mod status;
@@ -31,6 +33,7 @@ pub use answer::AnswerBody;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
 pub use history::{EndedLink, LinkEnd};
 pub use published::{AppliedSettings, RefusedSettings, SettingsSnapshot, SiteSettings};
+pub use renewal::{CertificateKeeper, CertificateRequest, HeldCertificate};
 pub use serve::{Gateway, LinkRefused, Listeners};
 pub use status::{GatewayStatus, LinkStatus};
 

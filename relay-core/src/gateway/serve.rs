@@ -27,8 +27,8 @@ use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::transport::{
-    CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung, asks_for_link,
-    grant_link, greet,
+    Certificate, CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung,
+    asks_for_link, grant_link, greet,
 };
 
 use super::answer::{AnswerBody, InFlight};
@@ -41,6 +41,7 @@ use super::patient::Patient;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::{Relay, refuse};
+use super::renewal::Renewal;
 
 /// Octets of a request head over HTTP/1.1, and of each connection's read and write buffer.
 ///
@@ -128,6 +129,10 @@ pub(super) struct Inner {
     pub(super) history: History,
     /// Bounds what connection points tell at once.
     pub(super) control_places: Semaphore,
+    /// `None` if connection points do not renew the link certificate.
+    pub(super) renewal: Option<Arc<Renewal>>,
+    /// The certificate that links are met with, if somebody has said which.
+    pub(super) link_certificate: Mutex<Option<Certificate>>,
     /// Cancelled when the instance stops. Tells those who wait in the order in which they came.
     stopping: CancellationToken,
 }
@@ -205,6 +210,8 @@ impl Gateway {
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
             history: History::default(),
             control_places: Semaphore::new(control::AT_ONCE_MAX),
+            renewal: config.certificate_keeper.clone().map(|it| Arc::new(Renewal::new(it))),
+            link_certificate: Mutex::default(),
             stopping: CancellationToken::new(),
             config,
         };

@@ -1,6 +1,6 @@
 //! What an administrator can see of an instance, and do to its links.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use crate::link::{DrainReport, LinkStats};
@@ -22,6 +22,8 @@ pub struct GatewayStatus {
     pub is_draining: bool,
     /// Requests in flight, on all links.
     pub in_flight: u64,
+    /// What links are met with; `None` unless [`Gateway::show_link_certificate`] was told.
+    pub link_certificate: Option<Certificate>,
     /// Every link that has not ended, by connection point and number.
     pub links: Vec<LinkStatus>,
     /// The links that ended or were refused last, at most 32; the last one last.
@@ -83,9 +85,17 @@ impl Gateway {
             instance: config.instance,
             is_draining: self.is_stopping(),
             in_flight: self.in_flight(),
+            link_certificate: lock(&self.inner.link_certificate).clone(),
             links,
             ended: self.inner.history.latest(),
         }
+    }
+
+    /// Has [`Gateway::status`] show the certificate that links are met with from now on. Whoever
+    /// calls [`Gateway::set_link_tls`] knows it; one that a connection point has renewed is shown
+    /// without being told.
+    pub fn show_link_certificate(&self, certificate: Option<Certificate>) {
+        *lock(&self.inner.link_certificate) = certificate;
     }
 
     /// Drains one link: it takes no new requests, and those on it have
@@ -100,4 +110,8 @@ impl Gateway {
         let entry = standing.into_iter().find(|entry| entry.number == number)?;
         Some(entry.link.drain(self.inner.config.limits.drain).await)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

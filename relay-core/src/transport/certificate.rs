@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest as _, Sha256};
-use tokio_rustls::server;
+use tokio_rustls::{client, server};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
@@ -18,6 +18,14 @@ use x509_parser::time::ASN1Time;
 
 /// A link as the side that listens has it: TLS over a pipe, with the peer's certificate verified.
 pub type AcceptedLink<P> = server::TlsStream<P>;
+
+/// A link as the side that dials has it.
+pub type DialledLink<P> = client::TlsStream<P>;
+
+/// The chain, leaf first, that the peer of a link that was dialled has shown and that was verified.
+pub fn shown_chain<P>(link: &DialledLink<P>) -> Vec<CertificateDer<'static>> {
+    link.get_ref().1.peer_certificates().unwrap_or_default().to_vec()
+}
 
 /// One X.509 certificate's contents.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,6 +91,11 @@ impl Validity {
     /// What is left of it at `now`; zero once it is over, and never more than its whole length.
     pub fn left(self, now: SystemTime) -> Duration {
         self.not_after.duration_since(now).unwrap_or_default().min(self.life())
+    }
+
+    /// Whole days that are left of it at `now`.
+    pub fn days_left(self, now: SystemTime) -> u64 {
+        self.left(now).as_secs() / (24 * 60 * 60)
     }
 
     /// Whether it is to be renewed: less than a third of its life is left at `now`.

@@ -10,6 +10,7 @@
 mod certificate;
 mod http2;
 mod in_force;
+mod judged;
 mod ladder;
 #[cfg(any(test, feature = "test-util"))]
 pub mod memory;
@@ -25,9 +26,13 @@ mod tcp;
 mod tls;
 mod upgrade;
 
-pub use certificate::{AcceptedLink, Certificate, CertificateError, Fingerprint, Uses, Validity};
+pub use certificate::{
+    AcceptedLink, Certificate, CertificateError, DialledLink, Fingerprint, Uses, Validity,
+    shown_chain,
+};
 pub use http2::{HTTP2_LINK_WINDOW, Http2Link, Http2Pipe, connect_link_http2, connects_link};
 pub use in_force::InForce;
+pub use judged::{ChainRefused, judge_server};
 pub use ladder::{Ladder, Misstep, Rung};
 #[cfg(not(feature = "quic"))]
 pub use no_quic::QuicListener;
@@ -39,7 +44,7 @@ pub use proxy::{
 #[cfg(feature = "quic")]
 pub use quic::{
     QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener, dial_quic,
-    quic_certificate,
+    quic_certificate, quic_chain,
 };
 pub use revocation::{RevocationList, Revoked};
 pub use socket::{Network, Socket};

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::pem::PemObject as _;
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 /// What the link protocol is called, in ALPN and in the header field `Upgrade`. Our choice.
@@ -51,7 +52,7 @@ pub enum TlsSetupError {
         /// The file as configured.
         path: PathBuf,
         /// What the PEM reader said.
-        source: rustls::pki_types::pem::Error,
+        source: pem::Error,
     },
     /// The file is readable PEM but holds no certificate.
     #[error(
@@ -79,7 +80,7 @@ pub enum TlsSetupError {
     Anchor(rustls::Error),
     /// The verifier could not be built from the trust anchors or the revocation lists.
     #[error("verifier of the peer: {0}")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
+    Verifier(#[from] VerifierBuilderError),
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
@@ -103,20 +104,41 @@ impl Identity {
         &self.chain
     }
 
+    /// The private key of the leaf: a secret.
+    pub fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.key
+    }
+
     /// Reads a PEM certificate chain (leaf first) and a PEM private key.
+    ///
+    /// Of several keys in the file the leaf's own is taken, or the first if none is. So whoever
+    /// renews a certificate can have the file hold both keys while the certificate is replaced, and
+    /// whatever befalls the machine in between leaves an identity.
     ///
     /// # Errors
     ///
     /// [`TlsSetupError::Pem`] or [`TlsSetupError::NoCertificate`], naming the file.
     pub fn from_pem_files(certificate: &Path, key: &Path) -> Result<Self, TlsSetupError> {
         let chain = read_certificates(certificate)?;
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|source| TlsSetupError::Pem {
-            what: "private key",
-            path: key.to_owned(),
-            source,
-        })?;
-        Ok(Self { chain, key })
+        let pem = |source| TlsSetupError::Pem { what: "private key", path: key.to_owned(), source };
+        let keys = PrivateKeyDer::pem_file_iter(key).map_err(pem)?;
+        let keys: Vec<_> = keys.collect::<Result<_, _>>().map_err(pem)?;
+        let own = own_key(&chain, keys).ok_or(pem::Error::NoItemsFound).map_err(pem)?;
+        Ok(Self { chain, key: own })
     }
+}
+
+/// The key that belongs to the leaf, or the first.
+fn own_key(
+    chain: &[CertificateDer<'static>],
+    mut keys: Vec<PrivateKeyDer<'static>>,
+) -> Option<PrivateKeyDer<'static>> {
+    let provider = aws_lc_rs::default_provider();
+    let is_own = |key: &PrivateKeyDer<'static>| {
+        CertifiedKey::from_der(chain.to_vec(), key.clone_key(), &provider).is_ok()
+    };
+    let at = if keys.len() > 1 { keys.iter().position(is_own).unwrap_or_default() } else { 0 };
+    (at < keys.len()).then(|| keys.swap_remove(at))
 }
 
 impl TrustAnchors {
@@ -159,6 +181,20 @@ impl TrustAnchors {
             return Err(TlsSetupError::NoRevocationList { path: path.to_owned() });
         }
         Ok(self.with_revoked(lists))
+    }
+
+    /// Who judges the server at the end of a link.
+    pub(super) fn server_verifier(
+        &self,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
+        let roots = Arc::clone(&self.roots);
+        let mut verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
+        if !self.revoked.is_empty() {
+            let lists = self.revoked.iter().cloned();
+            verifier = verifier.with_crls(lists).enforce_revocation_expiration();
+        }
+        verifier.build()
     }
 
     /// The lists of what was taken back.
@@ -219,16 +255,10 @@ pub fn link_client_config(
 ) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let Identity { chain, key } = identity.clone();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = Arc::clone(&site.roots);
-    let mut verifier = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider));
-    if !site.revoked.is_empty() {
-        let lists = site.revoked.iter().cloned();
-        verifier = verifier.with_crls(lists).enforce_revocation_expiration();
-    }
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsSetupError::Identity)?
-        .with_webpki_verifier(verifier.build()?)
+        .with_webpki_verifier(site.server_verifier(provider)?)
         .with_client_auth_cert(chain, key)
         .map_err(TlsSetupError::Identity)?;
     // As in `link_server_config`.

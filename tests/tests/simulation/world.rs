@@ -165,6 +165,7 @@ impl World {
             // New ones for each start, or a session of an earlier world would be resumed.
             link_tls: link_client_config(&SITE.connection_point, &SITE.anchors()).unwrap(),
             https_tls: backend_client_config(&SITE.anchors()).unwrap(),
+            certificate_issuer: None,
             endpoints: vec![SiteEndpoint { endpoint: endpoint(), backend }],
             limits,
             web_proxy: None,
@@ -311,6 +312,7 @@ fn gateway_config(instance: usize) -> GatewayConfig {
         initial: Vec::new(),
         client_tls: client_edge_config(&SITE.gateway).unwrap(),
         link_tls: link_server_config(&SITE.gateway, &SITE.anchors()).unwrap(),
+        certificate_keeper: None,
         balance: Balance::default(),
         limits: GatewayLimits::default(),
     }

@@ -57,6 +57,7 @@ pub(in crate::gateway) fn gateway(limits: GatewayLimits) -> Gateway {
         initial: vec![document(1)],
         client_tls: client_edge_config(&identity).unwrap(),
         link_tls: link_server_config(&identity, &anchors).unwrap(),
+        certificate_keeper: None,
         balance: Balance::default(),
         limits,
     })
