@@ -95,7 +95,13 @@ pub enum LinkEnded {
     Connect(#[from] ConnectError),
     /// The link ended.
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(LinkError),
+    /// The gateway does not want the link, and says why. What to do is in its words.
+    #[error("the gateway refused the link: {why}")]
+    Refused {
+        /// The gateway's own words: at most 128 characters, control characters replaced.
+        why: Box<str>,
+    },
     /// Another gateway instance is there than the one that is configured. The configuration's
     /// fault, or that of whoever forwards the port.
     #[error(
@@ -111,6 +117,15 @@ pub enum LinkEnded {
     /// The settings of the mux are out of range, e.g. a name of more than 128 octets.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+impl From<LinkError> for LinkEnded {
+    fn from(why: LinkError) -> Self {
+        match why {
+            LinkError::RefusedByPeer { why } => Self::Refused { why },
+            other => Self::Link(other),
+        }
+    }
 }
 
 impl ConnectionPoint {

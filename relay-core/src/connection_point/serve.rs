@@ -9,7 +9,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::link::{DrainReport, Link};
+use crate::link::{DrainReport, Link, turn_away};
 use crate::mux::{Config, LinkError};
 use crate::transport::Instance;
 
@@ -86,6 +86,8 @@ impl ConnectionPoint {
         };
         // 0 is no number of an instance: the other side does not say which it is.
         if ![0, instance.number().into()].contains(&hello.instance) {
+            let told = format!("this was to be instance {instance}; where does the port lead?");
+            turn_away(&link, driver, &told).await;
             return Err(LinkEnded::OtherInstance { wanted: instance, found: hello.instance });
         }
         Ok(Standing { link, instance, driver })

@@ -107,6 +107,15 @@ impl Way {
         }
     }
 
+    /// Has the ladder know that the gateway refused a link that had come up: that it has come up
+    /// is known to this side with the gateway's hello, and to the gateway only with this side's.
+    fn note_refusal(&self, rung: Rung, why: &LinkError) {
+        if let LinkError::RefusedByPeer { .. } = why {
+            let (why, now) = (LinkEnded::from(why.clone()), Instant::now().into_std());
+            self.route.ladder(|ladder| ladder.failed(rung, &why.to_string(), now));
+        }
+    }
+
     /// The number of the next link, by which the gateway tells it from those before it.
     fn next_number(&self) -> u64 {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -174,7 +183,7 @@ impl ConnectionPoint {
                         End::Stopped(report) => return report,
                         End::Lost(why, lived) => {
                             backoff.was_up(lived);
-                            why.to_string()
+                            LinkEnded::from(why).to_string()
                         }
                         End::Drained(lived) => {
                             backoff.was_up(lived);
@@ -303,6 +312,7 @@ impl ConnectionPoint {
                 biased;
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
+                    way.note_refusal(current.rung, &why);
                     return End::Lost(why, current.since.elapsed());
                 }
                 climbed = climb.as_mut() => {

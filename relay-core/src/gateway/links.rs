@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SemaphorePermit};
 
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, LinkError, Side};
@@ -68,8 +68,9 @@ impl Gateway {
         D: Future<Output = LinkError>,
     {
         let limits = &self.inner.config.limits;
-        if self.inner.link_places.available_permits() == 0 {
-            // Only authenticated peers hold places, so a handshake would be in vain.
+        if self.inner.link_places.available_permits() == 0 && self.is_crowded() {
+            // Only authenticated peers hold places, so a handshake would serve but to say why, and
+            // others need it more.
             return Err(LinkRefused::TooMany(limits.links_max));
         }
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
@@ -77,14 +78,24 @@ impl Gateway {
         };
         let tls = self.inner.link_tls.get();
         let stream = handshake(tls, limits.tls_handshake).await?;
-        drop(in_handshake);
-        // Only now: a stranger must not take the place of a connection point.
-        let Ok(_place) = self.inner.link_places.try_acquire() else {
-            return Err(LinkRefused::TooMany(limits.links_max));
-        };
-        let certificate = Arc::new(certify(&stream)?);
+        let certified = certify(&stream).map_err(LinkRefused::from);
         let (link, driver) = begin(stream, self.link_config())?;
-        self.serve_authenticated(rung, certificate, link, driver).await
+        // Only now: a stranger must not take the place of a connection point.
+        let place = self.inner.link_places.try_acquire();
+        let place = place.map_err(|_| LinkRefused::TooMany(limits.links_max));
+        drop(in_handshake);
+        let (certificate, place) = match certified.and_then(|it| Ok((it, place?))) {
+            Ok(admitted) => admitted,
+            Err(why) => return Err(self.turn_away(&link, driver, why).await),
+        };
+        self.serve_authenticated(rung, (Arc::new(certificate), place), link, driver).await
+    }
+
+    /// Whether half of the handshakes that may be under way are: whoever forges addresses, or comes
+    /// in vain, must not have the rest.
+    pub(super) fn is_crowded(&self) -> bool {
+        let free = self.inner.link_handshakes.available_permits();
+        free <= self.inner.config.limits.link_handshakes_max / 2
     }
 
     /// What this instance's side of every link has.
@@ -103,11 +114,11 @@ impl Gateway {
         }
     }
 
-    /// Serves the link of a peer that has shown `certificate`.
+    /// Serves the link of a peer that has shown `certificate` and has a place.
     async fn serve_authenticated(
         &self,
         rung: Rung,
-        certificate: Arc<Certificate>,
+        (certificate, place): (Arc<Certificate>, SemaphorePermit<'_>),
         link: Link,
         driver: impl Future<Output = LinkError>,
     ) -> Result<(), LinkRefused> {
@@ -119,7 +130,10 @@ impl Gateway {
             hello = link.established() => hello?,
             ended = driver.as_mut() => return Err(ended.into()),
         };
-        prove_name(&certificate, &hello.name)?;
+        if let Err(why) = prove_name(&certificate, &hello.name) {
+            drop(place);
+            return Err(self.turn_away(&link, driver, why).await);
+        }
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
         let peer = Peer { name: Arc::clone(&name), site: hello.site.as_str().into() };
@@ -135,7 +149,9 @@ impl Gateway {
             superseded: Arc::clone(&superseded),
         };
         let Ok(registration) = self.inner.relay.registry.register(arrival) else {
-            return Err(LinkRefused::Stale(name.to_string()));
+            let why = LinkRefused::Stale(name.to_string());
+            drop(place);
+            return Err(self.turn_away(&link, driver, why).await);
         };
         tracing::info!(
             link = number,
@@ -149,7 +165,7 @@ impl Gateway {
         // All to their end: the driver goes on until its last octets have left.
         let retire = retire(&link, &superseded, limits.drain);
         let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer), retire);
-        drop(registration);
+        drop((registration, place));
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
         Ok(())

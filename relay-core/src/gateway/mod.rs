@@ -19,6 +19,7 @@ mod patient_streams;
 mod published;
 #[cfg(feature = "quic")]
 mod quic;
+mod refused;
 mod registry;
 mod relay;
 mod replay;

@@ -19,6 +19,7 @@ impl Gateway {
     ) {
         loop {
             let arrival = listener.accept().await;
+            // Over TCP the kernel has seen to forged addresses.
             if self.is_crowded() && !arrival.is_validated() {
                 arrival.ask_back();
                 continue;
@@ -29,13 +30,6 @@ impl Gateway {
             // Nobody takes it when the instance stops.
             let _ = hand_over.send(link).await;
         }
-    }
-
-    /// Whether half of the handshakes that may be under way are: whoever forges addresses must not
-    /// have the rest. Over TCP the kernel has seen to that.
-    fn is_crowded(&self) -> bool {
-        let free = self.inner.link_handshakes.available_permits();
-        free <= self.inner.config.limits.link_handshakes_max / 2
     }
 
     async fn serve_quic(&self, arrival: QuicArrival) -> Result<(), LinkRefused> {
