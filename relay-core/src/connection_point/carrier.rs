@@ -2,9 +2,11 @@
 
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, Side};
-use crate::transport::{ConnectError, Rung, dial_through, secure_link, upgrade_link};
+use crate::transport::{ConnectError, PeerIdentity, Rung, dial_through, secure_link, upgrade_link};
 #[cfg(feature = "quic")]
-use crate::transport::{QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic};
+use crate::transport::{
+    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic, quic_chain,
+};
 
 use super::ConnectionPoint;
 use super::config::GatewayAddress;
@@ -12,28 +14,31 @@ use super::serve::{LinkDriver, Pipe};
 
 /// What carries a link.
 pub(super) enum Carrier {
-    Pipe(Box<dyn Pipe>),
+    Pipe(Box<dyn Pipe>, PeerIdentity),
     #[cfg(feature = "quic")]
-    Quic(QuicConnection),
+    Quic(QuicConnection, PeerIdentity),
 }
 
 impl Carrier {
-    /// Begins a link with these settings.
-    pub(super) fn begin(self, config: Config) -> Result<(Link, LinkDriver), ConfigError> {
+    /// Begins a link with these settings, and says who is at its end.
+    pub(super) fn begin(
+        self,
+        config: Config,
+    ) -> Result<(Link, LinkDriver, PeerIdentity), ConfigError> {
         match self {
-            Self::Pipe(pipe) => {
+            Self::Pipe(pipe, peer) => {
                 let (link, driver) = link::new(pipe, Side::Dialer, config)?;
-                Ok((link, Box::pin(driver)))
+                Ok((link, Box::pin(driver), peer))
             }
             #[cfg(feature = "quic")]
-            Self::Quic(connection) => {
+            Self::Quic(connection, peer) => {
                 let config = Config {
                     stream_window: QUIC_STREAM_WINDOW,
                     receive_memory_max: QUIC_LINK_MEMORY,
                     ..config
                 };
                 let (link, driver) = link::new_quic(connection, Side::Dialer, config)?;
-                Ok((link, Box::pin(driver)))
+                Ok((link, Box::pin(driver), peer))
             }
         }
     }
@@ -52,23 +57,19 @@ impl ConnectionPoint {
                 let tls = self.inner.link_tls.get();
                 let (host, name) = (&gateway.host, &gateway.server_name);
                 let port = gateway.quic_port.unwrap_or_default();
-                Ok(Carrier::Quic(dial_quic(host, port, name, tls).await?))
+                let connection = dial_quic(host, port, name, tls).await?;
+                let peer = PeerIdentity::of_dialled(&quic_chain(&connection), name);
+                Ok(Carrier::Quic(connection, peer))
             }
             // No address has this rung in such a build.
             #[cfg(not(feature = "quic"))]
             Rung::Quic => Err(ConnectError::Quic("this build has no QUIC".into())),
-            Rung::TcpTls | Rung::Https | Rung::HttpsUpgrade => {
-                Ok(Carrier::Pipe(self.pipe(gateway, rung).await?))
-            }
+            Rung::TcpTls | Rung::Https | Rung::HttpsUpgrade => self.pipe(gateway, rung).await,
         }
     }
 
     /// A pipe to the instance whose peer is authenticated.
-    async fn pipe(
-        &self,
-        gateway: &GatewayAddress,
-        rung: Rung,
-    ) -> Result<Box<dyn Pipe>, ConnectError> {
+    async fn pipe(&self, gateway: &GatewayAddress, rung: Rung) -> Result<Carrier, ConnectError> {
         let tls = self.inner.link_tls.get();
         let port = match rung {
             Rung::Quic => gateway.quic_port,
@@ -88,8 +89,12 @@ impl ConnectionPoint {
         if rung == Rung::HttpsUpgrade {
             let https = self.inner.https_tls.get();
             let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
-            return Ok(Box::new(upgrade_link(socket, names, https, tls).await?));
+            let stream = upgrade_link(socket, names, https, tls).await?;
+            let peer = PeerIdentity::of_secured(&stream, &gateway.server_name);
+            return Ok(Carrier::Pipe(Box::new(stream), peer));
         }
-        Ok(Box::new(secure_link(socket, &gateway.server_name, tls).await?))
+        let stream = secure_link(socket, &gateway.server_name, tls).await?;
+        let peer = PeerIdentity::of_secured(&stream, &gateway.server_name);
+        Ok(Carrier::Pipe(Box::new(stream), peer))
     }
 }

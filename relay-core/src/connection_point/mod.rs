@@ -18,6 +18,7 @@ mod shown;
 mod site_dialer;
 mod status;
 mod supervise;
+mod unfit;
 mod update;
 mod upload;
 
@@ -35,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::settings::DocumentError;
-use crate::transport::{ConnectError, InForce, Instance, secure_link};
+use crate::transport::{ConnectError, InForce, Instance, PeerIdentity, TrustInForce, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
@@ -64,6 +65,8 @@ struct Inner {
     /// TLS for links that are dialled now; that of `config` is what it began with.
     link_tls: InForce<ClientConfig>,
     https_tls: InForce<ClientConfig>,
+    /// What links that are up are judged by.
+    link_trust: TrustInForce,
     /// The instances to dial.
     gateways: watch::Sender<Arc<[GatewayAddress]>>,
     /// What is published and forwarded to.
@@ -157,6 +160,7 @@ impl ConnectionPoint {
         let inner = Inner {
             link_tls: InForce::new(Arc::clone(&config.link_tls)),
             https_tls: InForce::new(Arc::clone(&config.https_tls)),
+            link_trust: TrustInForce::default(),
             gateways: watch::Sender::new(std::mem::take(&mut config.gateways).into()),
             current: watch::Sender::new(Arc::new(current)),
             updating: Mutex::default(),
@@ -256,8 +260,9 @@ impl ConnectionPoint {
         };
         // To its end even if this side stops, see `supervise`.
         let number = fastrand::u64(..);
-        let standing =
-            self.establish(Carrier::Pipe(Box::new(stream)), gateway.instance, number).await?;
+        let peer = PeerIdentity::of_secured(&stream, &gateway.server_name);
+        let carrier = Carrier::Pipe(Box::new(stream), peer);
+        let standing = self.establish(carrier, gateway.instance, number).await?;
         let link = standing.link.clone();
         let mut served = std::pin::pin!(self.serve_standing(standing));
         tokio::select! {

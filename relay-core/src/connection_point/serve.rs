@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::link::{DrainReport, Link, turn_away};
 use crate::mux::{Config, LinkError};
-use crate::transport::Instance;
+use crate::transport::{Instance, PeerIdentity};
 
 use super::carrier::Carrier;
 use super::{ConnectionPoint, LinkEnded};
@@ -28,6 +28,7 @@ pub(super) type LinkDriver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
 pub(super) struct Standing {
     pub(super) link: Link,
     instance: Instance,
+    peer: PeerIdentity,
     driver: LinkDriver,
 }
 
@@ -77,7 +78,7 @@ impl ConnectionPoint {
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
             ..Config::default()
         };
-        let (link, mut driver) = carrier.begin(config)?;
+        let (link, mut driver, peer) = carrier.begin(config)?;
         let hello = tokio::select! {
             // First, or a peer that sends on and on would keep its hello from being noticed.
             biased;
@@ -90,7 +91,7 @@ impl ConnectionPoint {
             turn_away(&link, driver, &told).await;
             return Err(LinkEnded::OtherInstance { wanted: instance, found: hello.instance });
         }
-        Ok(Standing { link, instance, driver })
+        Ok(Standing { link, instance, peer, driver })
     }
 
     /// As [`ConnectionPoint::establish`]; dropping the future, or what it yields, lets go of the
@@ -131,11 +132,13 @@ impl ConnectionPoint {
 
     /// Publishes over a link and forwards what arrives on it, until it ends. Returns why it did.
     pub(super) async fn serve_standing(&self, standing: Standing) -> LinkError {
-        let Standing { link, instance, driver } = standing;
+        let Standing { link, instance, peer, driver } = standing;
         let mut exchanges = JoinSet::new();
         // Both to their end: the driver goes on until its last octets have left.
         let accept = self.accept(&link, &mut exchanges);
-        let (why, (), ()) = tokio::join!(driver, accept, self.publish(&link, instance));
+        let publish = self.publish(&link, instance);
+        let judge = self.judge(instance, &peer, &link);
+        let (why, (), (), ()) = tokio::join!(driver, accept, publish, judge);
         why
     }
 

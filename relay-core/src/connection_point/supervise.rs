@@ -330,7 +330,14 @@ impl ConnectionPoint {
                     served.retiring.spawn(async move { link.drain(drain).await });
                     return End::Resting;
                 }
-                () = current.link.going_away(), if !is_leaving => is_leaving = true,
+                () = current.link.going_away(), if !is_leaving => {
+                    // One that has ended says why before its task has.
+                    if let Some(why) = current.link.close_reason() {
+                        way.note_refusal(current.rung, &why);
+                        return End::Lost(why, current.since.elapsed());
+                    }
+                    is_leaving = true;
+                }
                 () = self.released(way) => break,
             }
         }

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, SemaphorePermit};
 
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, LinkError, Side};
-use crate::transport::{Certificate, CertificateError, ConnectError, Greeted, Rung, accept_link};
+use crate::transport::{Certificate, ConnectError, Greeted, PeerIdentity, Rung, accept_link};
 
 use super::history::LinkEnd;
 use super::published::Peer;
@@ -42,7 +42,7 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = |tls, limit| accept_link(pipe, tls, limit);
-        self.admit(rung, handshake, Certificate::of_peer, over_pipe).await
+        self.admit(rung, handshake, PeerIdentity::of_accepted, over_pipe).await
     }
 
     /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
@@ -51,16 +51,16 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = |tls, limit| peer.accept_link(tls, limit);
-        self.admit(Rung::Https, handshake, Certificate::of_peer, over_pipe).await
+        self.admit(Rung::Https, handshake, PeerIdentity::of_accepted, over_pipe).await
     }
 
     /// Has `handshake` authenticate a peer, if there is a place for it, and serves the link that
-    /// `begin` makes of it, of a peer who has shown what `certify` reads.
+    /// `begin` makes of it, of a peer who has shown what `identify` reads.
     pub(super) async fn admit<S, F, D>(
         &self,
         rung: Rung,
         handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
-        certify: impl FnOnce(&S) -> Result<Certificate, CertificateError>,
+        identify: impl FnOnce(&S) -> PeerIdentity,
         begin: impl FnOnce(S, Config) -> Result<(Link, D), ConfigError>,
     ) -> Result<(), LinkRefused>
     where
@@ -78,7 +78,8 @@ impl Gateway {
         };
         let tls = self.inner.link_tls.get();
         let stream = handshake(tls, limits.tls_handshake).await?;
-        let certified = certify(&stream).map_err(LinkRefused::from);
+        let shown = identify(&stream);
+        let certified = shown.certificate().map_err(LinkRefused::from);
         let (link, driver) = begin(stream, self.link_config())?;
         // Only now: a stranger must not take the place of a connection point.
         let place = self.inner.link_places.try_acquire();
@@ -88,7 +89,7 @@ impl Gateway {
             Ok(admitted) => admitted,
             Err(why) => return Err(self.turn_away(&link, driver, why).await),
         };
-        self.serve_authenticated(rung, (Arc::new(certificate), place), link, driver).await
+        self.serve_authenticated(rung, (shown, certificate, place), link, driver).await
     }
 
     /// Whether half of the handshakes that may be under way are: whoever forges addresses, or comes
@@ -118,7 +119,7 @@ impl Gateway {
     async fn serve_authenticated(
         &self,
         rung: Rung,
-        (certificate, place): (Arc<Certificate>, SemaphorePermit<'_>),
+        (shown, certificate, place): (PeerIdentity, Arc<Certificate>, SemaphorePermit<'_>),
         link: Link,
         driver: impl Future<Output = LinkError>,
     ) -> Result<(), LinkRefused> {
@@ -164,7 +165,9 @@ impl Gateway {
         // When the instance stops, the link is drained after the last request: see `drain`.
         // All to their end: the driver goes on until its last octets have left.
         let retire = retire(&link, &superseded, limits.drain);
-        let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer), retire);
+        let judge = self.judge(number, &shown, &link);
+        let control = self.serve_control(&link, &peer);
+        let (why, (), (), ()) = tokio::join!(driver, control, retire, judge);
         drop((registration, place));
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);

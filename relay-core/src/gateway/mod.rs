@@ -25,6 +25,7 @@ mod relay;
 mod replay;
 mod serve;
 mod status;
+mod unfit;
 
 pub use answer::AnswerBody;
 pub use config::{Balance, GatewayConfig, GatewayLimits};

@@ -5,7 +5,8 @@ use tokio::sync::mpsc;
 use crate::link;
 use crate::mux::{Config, Side};
 use crate::transport::{
-    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicListener, Rung, quic_certificate,
+    PeerIdentity, QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener,
+    Rung, quic_chain,
 };
 
 use super::serve::{Gateway, LinkRefused, PendingLink};
@@ -42,6 +43,7 @@ impl Gateway {
             };
             link::new_quic(connection, Side::Listener, config)
         };
-        self.admit(Rung::Quic, handshake, quic_certificate, begin).await
+        let identify = |it: &QuicConnection| PeerIdentity::of_dialler(&quic_chain(it));
+        self.admit(Rung::Quic, handshake, identify, begin).await
     }
 }

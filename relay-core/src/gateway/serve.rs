@@ -26,8 +26,8 @@ use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::transport::{
-    CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung, asks_for_link,
-    grant_link, greet,
+    CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung, TrustInForce,
+    asks_for_link, grant_link, greet,
 };
 
 use super::answer::{AnswerBody, InFlight};
@@ -104,6 +104,8 @@ pub(super) struct Inner {
     /// TLS for whoever connects now; that of `config` is what it began with.
     pub(super) client_tls: InForce<ServerConfig>,
     pub(super) link_tls: InForce<ServerConfig>,
+    /// What links that are up are judged by.
+    pub(super) link_trust: TrustInForce,
     pub(super) relay: Relay,
     pub(super) links: AtomicU64,
     connections: Arc<Semaphore>,
@@ -183,6 +185,7 @@ impl Gateway {
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),
             link_tls: InForce::new(Arc::clone(&config.link_tls)),
+            link_trust: TrustInForce::default(),
             relay,
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),

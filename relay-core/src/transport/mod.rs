@@ -14,6 +14,7 @@ mod ladder;
 pub mod memory;
 #[cfg(not(feature = "quic"))]
 mod no_quic;
+mod peer;
 mod ports;
 mod proxy;
 #[cfg(feature = "quic")]
@@ -29,6 +30,7 @@ pub use in_force::InForce;
 pub use ladder::{Ladder, Misstep, Rung};
 #[cfg(not(feature = "quic"))]
 pub use no_quic::QuicListener;
+pub use peer::{PeerIdentity, PeerTrust, TrustInForce, Unfit, Verdict};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
 pub use proxy::{
     Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,
@@ -37,7 +39,7 @@ pub use proxy::{
 #[cfg(feature = "quic")]
 pub use quic::{
     QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener, dial_quic,
-    quic_certificate,
+    quic_certificate, quic_chain,
 };
 pub use revocation::{RevocationList, Revoked};
 pub use socket::{Network, Socket};

@@ -93,9 +93,13 @@ fn server_config(tls: Arc<ServerConfig>) -> Result<quinn::ServerConfig, NoInitia
 ///
 /// [`CertificateError`].
 pub fn quic_certificate(connection: &QuicConnection) -> Result<Certificate, CertificateError> {
+    Certificate::of_chain(&quic_chain(connection))
+}
+
+/// The certificates that the peer of a connection has shown and that were verified, leaf first.
+pub fn quic_chain(connection: &QuicConnection) -> Vec<CertificateDer<'static>> {
     let shown = connection.peer_identity();
-    let chain = shown.and_then(|it| it.downcast::<Vec<CertificateDer<'static>>>().ok());
-    Certificate::of_chain(chain.as_deref().map_or(&[], Vec::as_slice))
+    shown.and_then(|it| it.downcast().ok()).map(|chain| *chain).unwrap_or_default()
 }
 
 /// A UDP socket on which links are taken. Once it is dropped, new peers are refused; connections
