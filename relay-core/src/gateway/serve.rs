@@ -380,7 +380,7 @@ impl Gateway {
         let limits = &self.inner.config.limits;
         let greeted = tokio::select! {
             biased;
-            greeted = greet(pipe, limits.tls_handshake) => greeted,
+            greeted = greet(pipe, limits.client_hello.min(limits.tls_handshake)) => greeted,
             // Nothing was asked yet, so nothing is lost.
             () = self.inner.stopping.cancelled() => return None,
         };
