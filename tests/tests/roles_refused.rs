@@ -351,6 +351,12 @@ async fn a_certificate_that_holds_no_more_has_its_link_replaced_and_nothing_is_l
         }
         let why = "the authority of its certificate is trusted no more";
         assert_eq!(logs.with(&["\"INFO\"", "link drains", why]).len(), 4);
+        // An instance tells of the drains that it began, a connection point of all.
+        let report = "\"finished\":1,\"reset\":0";
+        for (side, count) in [("\"link\":1,", 2), ("\"instance\":\"1\",", 4)] {
+            let drained = logs.with(&["\"INFO\"", "link drained", side, report]);
+            assert_eq!(drained.len(), count, "{side}");
+        }
     })
     .await;
 }

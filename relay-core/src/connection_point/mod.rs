@@ -11,6 +11,7 @@ mod backoff;
 mod carrier;
 mod config;
 mod current;
+mod drained;
 mod forward;
 mod publish;
 mod serve;
@@ -49,6 +50,7 @@ pub use update::{Update, UpdateError};
 
 use carrier::Carrier;
 use current::Current;
+use drained::drain;
 use publish::Told;
 use supervise::Way;
 
@@ -271,7 +273,8 @@ impl ConnectionPoint {
             () = self.stopped() => {}
             why = served.as_mut() => return Err(why.into()),
         }
-        let (report, _) = tokio::join!(link.drain(self.inner.config.limits.drain), served);
+        let (report, _) =
+            tokio::join!(drain(&link, gateway.instance, self.inner.config.limits.drain), served);
         Ok(report)
     }
 }

@@ -14,6 +14,7 @@ use crate::mux::{Config, LinkError};
 use crate::transport::{Instance, PeerIdentity};
 
 use super::carrier::Carrier;
+use super::drained::drain;
 use super::{ConnectionPoint, LinkEnded};
 
 /// A pipe of any transport, whose peer is authenticated.
@@ -119,7 +120,7 @@ impl ConnectionPoint {
     /// Drains a link that nobody is there for any more.
     async fn let_go(&self, standing: Standing) -> DrainReport {
         let link = standing.link.clone();
-        let drained = link.drain(self.inner.config.limits.drain);
+        let drained = drain(&link, standing.instance, self.inner.config.limits.drain);
         tokio::join!(drained, self.serve_standing(standing)).0
     }
 

@@ -16,6 +16,7 @@ use crate::transport::{ConnectError, Ladder, Misstep, Rung};
 
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
+use super::drained::drain;
 use super::serve::Standing;
 use super::shown::{Phase, Shown};
 use super::{ConnectionPoint, LinkEnded};
@@ -293,7 +294,7 @@ impl ConnectionPoint {
 
     /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
     async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
-        let drain = self.inner.config.limits.drain;
+        let (limit, instance) = (self.inner.config.limits.drain, way.route.gateway.instance);
         let mut current = self.begin(way, rung, standing, served);
         let mut climb = pin!(self.climb(way, rung));
         let mut is_leaving = false;
@@ -304,7 +305,8 @@ impl ConnectionPoint {
             if is_leaving && !way.is_establishing.load(Ordering::Relaxed) {
                 let lived = current.since.elapsed();
                 // It ends by itself; the deadline is for a side that only says that it drains.
-                served.retiring.spawn(async move { current.link.drain(drain).await });
+                let link = current.link;
+                served.retiring.spawn(async move { drain(&link, instance, limit).await });
                 return End::Drained(lived);
             }
             tokio::select! {
@@ -320,14 +322,15 @@ impl ConnectionPoint {
                         // Make before break: requests in flight end where they are.
                         let better = self.begin(way, rung, standing, served);
                         let old = std::mem::replace(&mut current, better);
-                        served.retiring.spawn(async move { old.link.drain(drain).await });
+                        let retire = async move { drain(&old.link, instance, limit).await };
+                        served.retiring.spawn(retire);
                         is_leaving = false;
                     }
                     climb.set(self.climb(way, current.rung));
                 }
                 () = way.until_resting() => {
                     let link = current.link.clone();
-                    served.retiring.spawn(async move { link.drain(drain).await });
+                    served.retiring.spawn(async move { drain(&link, instance, limit).await });
                     return End::Resting;
                 }
                 () = current.link.going_away(), if !is_leaving => {
@@ -341,7 +344,8 @@ impl ConnectionPoint {
                 () = self.released(way) => break,
             }
         }
-        let (mut report, retired) = tokio::join!(current.link.drain(drain), served.end());
+        let (mut report, retired) =
+            tokio::join!(drain(&current.link, instance, limit), served.end());
         report += retired;
         End::Stopped(report)
     }

@@ -13,6 +13,7 @@ use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, LinkError, Side};
 use crate::transport::{Certificate, ConnectError, Greeted, PeerIdentity, Rung, accept_link};
 
+use super::drained::drain;
 use super::history::LinkEnd;
 use super::published::Peer;
 use super::registry::{Arrival, Start};
@@ -164,7 +165,7 @@ impl Gateway {
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
         // All to their end: the driver goes on until its last octets have left.
-        let retire = retire(&link, &superseded, limits.drain);
+        let retire = retire((&link, number), &superseded, limits.drain);
         let judge = self.judge(number, &shown, &link);
         let control = self.serve_control(&link, &peer);
         let (why, (), (), ()) = tokio::join!(driver, control, retire, judge);
@@ -198,11 +199,11 @@ fn prove_name(certificate: &Certificate, claimed: &str) -> Result<(), LinkRefuse
 
 /// Drains the link once it has been superseded: it may be half-open, but it may also be alive, with
 /// requests in flight.
-async fn retire(link: &Link, superseded: &Notify, limit: Duration) {
+async fn retire((link, number): (&Link, u64), superseded: &Notify, limit: Duration) {
     tokio::select! {
         biased;
         _ = link.closed() => return,
         () = superseded.notified() => {}
     }
-    link.drain(limit).await;
+    drain(link, number, limit).await;
 }

@@ -11,6 +11,7 @@
 mod answer;
 mod config;
 mod control;
+mod drained;
 mod failure;
 mod history;
 mod links;

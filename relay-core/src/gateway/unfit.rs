@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::link::Link;
 use crate::transport::{PeerIdentity, PeerTrust, Unfit};
 
+use super::drained::drain;
 use super::serve::Gateway;
 
 impl Gateway {
@@ -29,7 +30,7 @@ impl Gateway {
             tracing::info!(link = number, certified, why, "link drains");
             tokio::select! {
                 biased;
-                _ = link.drain(self.inner.config.limits.drain) => return,
+                _ = drain(link, number, self.inner.config.limits.drain) => return,
                 () = trust.until_revoked(peer) => {}
             }
         }
