@@ -260,6 +260,24 @@ async fn a_mistake_of_the_caller_resets_its_stream_and_leaves_the_link() {
     .await;
 }
 
+// [QUIC-23] +
+#[tokio::test]
+async fn a_link_that_is_refused_says_why_to_its_peer_and_cuts_its_streams() {
+    within(async {
+        let pair = Pair::up().await;
+        let (_send, mut recv) = pair.gateway.open(HEAD, End::More).await.unwrap();
+        pair.site.accept().await.unwrap();
+        pair.site.refuse("not\nyou");
+        assert_eq!(recv.head().await, Err(RecvError::LinkLost));
+        let [gateway, site] = pair.drivers;
+        let why = "not\u{fffd}you".into();
+        assert_eq!(gateway.await.unwrap(), LinkError::RefusedByPeer { why });
+        let why = "not\nyou".into();
+        assert_eq!(site.await.unwrap(), LinkError::RefusedHere { why });
+    })
+    .await;
+}
+
 // [QUIC-23] -
 #[tokio::test]
 async fn a_connection_that_is_let_go_of_fails_every_stream_and_every_opener() {

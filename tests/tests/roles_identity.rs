@@ -153,7 +153,7 @@ async fn roles_keep_their_links_with_a_list_and_refuse_by_it() {
         let _joined = join(&gateway, &house.connection_point(Vec::new())).await;
 
         house.revoked = Some(house.ca.revoke(&[], 2001));
-        let (here, there) = refused(&house, &house.gateway(1)).await;
+        let (here, there) = Box::pin(refused(&house, &house.gateway(1))).await;
         let told = "the list is over, which the connection point is the first to see";
         assert!(matches!(here, LinkRefused::Connect(ConnectError::Tls(_))), "{told}: {here:?}");
         assert!(there.to_string().contains("revocation list expired"), "{told}: {there:?}");

@@ -129,7 +129,8 @@ async fn a_name_that_the_certificate_does_not_carry_gets_no_link() {
             let stream = secure_link(pipe, SERVICE, tls).await.unwrap();
             let config = Config { name: claimed.to_owned(), ..Config::default() };
             let (_link, driver) = relay_core::link::new(stream, Side::Dialer, config).unwrap();
-            let (_, served) = tokio::join!(driver, served);
+            let (heard, served) = tokio::join!(driver, served);
+            assert!(matches!(heard, LinkError::RefusedByPeer { .. }), "{heard:?}");
             let refused = served.unwrap().unwrap_err();
             let LinkRefused::NotItsName { claimed: said, certified: names } = &refused else {
                 panic!("{certified} as {claimed}: {refused:?}");
@@ -366,8 +367,12 @@ async fn links_beyond_their_limit_are_refused_until_one_ends() {
         let mut house = House::before(nobody().await);
         house.gateway_limits.links_max = 1;
         let (gateway, first) = house.joined().await;
-        let (_pipe, served) = link_pipe(&gateway);
-        assert!(matches!(served.await.unwrap(), Err(LinkRefused::TooMany(1))));
+        let connection_point = house.connection_point(Vec::new());
+        let (pipe, served) = link_pipe(&gateway);
+        let to = address(1, 0);
+        let (served, ended) = tokio::join!(served, connection_point.serve_link(pipe, &to));
+        assert!(matches!(served.unwrap(), Err(LinkRefused::TooMany(1))));
+        assert!(matches!(ended, Err(LinkEnded::Refused { .. })), "{ended:?}");
         first.lose();
         first.at_gateway.await.unwrap().unwrap();
         let connection_point = house.connection_point(Vec::new());

@@ -1,8 +1,9 @@
 //! Certificates, keys and revocation lists that change while a role runs.
 //!
 //! Files are looked at once a minute and on SIGHUP. What has changed is read, judged and put in
-//! force for links and clients that come from then on; nothing that is open is touched. If it
-//! cannot be used, what was before stays in force and the log says why, once.
+//! force for links and clients that come from then on. What is open goes on, but for links whose
+//! peer has a certificate that does not hold any more: the roles let go of those. If it cannot be
+//! used, what was before stays in force and the log says why, once.
 
 use std::fs;
 use std::path::PathBuf;
@@ -60,6 +61,7 @@ impl Follower {
                 role.set_client_tls(tls.clients);
                 role.set_link_tls(tls.links);
                 role.show_link_certificate(tls.certificate.clone());
+                role.set_link_trust(tls.trust);
                 tls.certificate
             }))
         })
@@ -75,6 +77,7 @@ impl Follower {
             let (tls, role) = (material.load()?, role.clone());
             Ok(Box::new(move || {
                 role.set_link_tls(tls.link);
+                role.set_link_trust(tls.trust);
                 role.set_https_tls(tls.https);
                 tls.certificate
             }))
@@ -232,7 +235,43 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::time::sleep;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_changes_is_read_within_a_minute_and_only_then() {
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("a");
+        fs::write(&file, "one").unwrap();
+        let applied = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&applied);
+        let load = move || {
+            let count = Arc::clone(&count);
+            let apply: Apply = Box::new(move || {
+                count.fetch_add(1, Ordering::Relaxed);
+                None
+            });
+            Ok(apply)
+        };
+        let follower = Follower::new(vec![file.clone()], load).unwrap();
+        let seen = || applied.load(Ordering::Relaxed);
+        let role = async {
+            sleep(Duration::from_secs(179)).await;
+            assert_eq!(seen(), 1, "once at the start, and not again while nothing changes");
+            fs::write(&file, "two").unwrap();
+            sleep(Duration::from_millis(999)).await;
+            assert_eq!(seen(), 1, "the minute is not over");
+            // Time does not go on while the files are read.
+            sleep(Duration::from_secs(30)).await;
+            assert_eq!(seen(), 2);
+            sleep(Duration::from_mins(5)).await;
+            seen()
+        };
+        assert_eq!(follower.beside(role).await, 2);
+    }
 
     #[test]
     fn each_change_of_a_file_shows_and_nothing_else_does() {

@@ -90,12 +90,14 @@ fn a_certificate_that_is_replaced_is_used_by_new_links_and_drops_none() {
     point.signal("HUP");
     point.wait_for_log(READ_AGAIN, 2);
 
-    // Taken back: the gateway reads the list, keeps what is up and lets no other in.
+    // Taken back: the gateway reads the list, closes the link that showed it and no other, and lets
+    // it in no more. Both say why.
     relay(home, &format!("pki revoke --ca site/site-ca {LINK}"));
     gateway.signal("HUP");
     gateway.wait_for_log(READ_AGAIN, 1);
-    assert_eq!(links(home, admin), [(2, old.clone()), (4, new)]);
-    relay(home, &format!("drain --link 4 --admin {admin}"));
+    let told = gateway.wait_for_log("was revoked", 1);
+    assert!(told.contains("\"link\":4,\"certified\":\"connection-point-1\""), "{told}");
+    point.wait_for_log("refused the link: the certificate of the connection point was revoked", 1);
     let told = gateway.wait_for_log("\"message\":\"link refused\"", 1);
     assert!(told.contains("Revoked"), "{told}");
     assert_eq!(links(home, admin), [(2, old)]);

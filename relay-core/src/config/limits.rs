@@ -66,6 +66,7 @@ impl RawGatewayLimits {
                 .mebibytes(64..=65_536, or.link_memory)?,
             link_handshakes_max: key("link_handshakes_max", &self.link_handshakes_max)
                 .count(1..=65_536, or.link_handshakes_max)?,
+            client_hello: or.client_hello,
             tls_handshake: key("tls_handshake_seconds", &self.tls_handshake_seconds)
                 .seconds(1..=60, or.tls_handshake)?,
             request_head: key("request_head_seconds", &self.request_head_seconds)

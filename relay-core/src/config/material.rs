@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ServerConfig};
 
 use crate::transport::{
-    Certificate, Identity, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,
-    link_client_config, link_server_config,
+    Certificate, Identity, PeerTrust, TlsSetupError, TrustAnchors, backend_client_config,
+    client_edge_config, link_client_config, link_server_config,
 };
 
 /// Why TLS could not be made of the files. Nothing of them is in force.
@@ -114,6 +114,8 @@ pub struct GatewayTls {
     pub clients: Arc<ServerConfig>,
     /// Towards connection points.
     pub links: Arc<ServerConfig>,
+    /// What connection points are judged by while their links are up.
+    pub trust: Arc<PeerTrust>,
     /// What is shown to connection points; `None` if it cannot be read as a certificate.
     pub certificate: Option<Certificate>,
 }
@@ -131,10 +133,11 @@ impl GatewayMaterial {
     ///
     /// [`MaterialError`] for the first fault found.
     pub fn load(&self) -> Result<GatewayTls, MaterialError> {
-        let links = self.links.read()?;
+        let (links, site) = (self.links.read()?, self.site.read()?);
         Ok(GatewayTls {
             clients: self.clients.made(client_edge_config(&self.clients.read()?))?,
-            links: self.links.made(link_server_config(&links, &self.site.read()?))?,
+            links: self.links.made(link_server_config(&links, &site))?,
+            trust: Arc::new(self.links.made(PeerTrust::of_diallers(&site))?),
             certificate: Certificate::of_chain(links.chain()).ok(),
         })
     }
@@ -158,6 +161,8 @@ pub struct ConnectionPointMaterial {
 pub struct ConnectionPointTls {
     /// Towards gateway instances.
     pub link: Arc<ClientConfig>,
+    /// What gateway instances are judged by while their links are up.
+    pub trust: Arc<PeerTrust>,
     /// Around a link that is upgraded from HTTPS.
     pub https: Arc<ClientConfig>,
     /// What is shown to gateway instances; `None` if it cannot be read as a certificate.
@@ -177,11 +182,12 @@ impl ConnectionPointMaterial {
     ///
     /// [`MaterialError`] for the first fault found.
     pub fn load(&self) -> Result<ConnectionPointTls, MaterialError> {
-        let link = self.link.read()?;
+        let (link, site) = (self.link.read()?, self.site.read()?);
         let https = backend_client_config(&anchors(&self.https_authority)?)
             .map_err(|source| MaterialError { file: self.https_authority.clone(), source })?;
         Ok(ConnectionPointTls {
-            link: self.link.made(link_client_config(&link, &self.site.read()?))?,
+            link: self.link.made(link_client_config(&link, &site))?,
+            trust: Arc::new(self.link.made(PeerTrust::of_dialled(&site))?),
             https,
             certificate: Certificate::of_chain(link.chain()).ok(),
         })

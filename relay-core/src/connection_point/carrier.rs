@@ -1,11 +1,9 @@
 //! What a link is to go over: a pipe or a QUIC connection, whose peer is authenticated.
 
-use rustls::pki_types::CertificateDer;
-
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, Side};
 use crate::transport::{
-    ConnectError, DialledLink, Rung, connect_link_http2, dial_through, secure_link, shown_chain,
+    ConnectError, DialledLink, PeerIdentity, Rung, connect_link_http2, dial_through, secure_link,
     upgrade_link,
 };
 #[cfg(feature = "quic")]
@@ -19,47 +17,37 @@ use super::serve::{LinkDriver, Pipe};
 
 /// What carries a link.
 pub(super) enum Carrier {
-    Pipe {
-        pipe: Box<dyn Pipe>,
-        /// The chain that the peer has shown.
-        shown: Vec<CertificateDer<'static>>,
-    },
+    Pipe(Box<dyn Pipe>, PeerIdentity),
     #[cfg(feature = "quic")]
-    Quic(QuicConnection),
+    Quic(QuicConnection, PeerIdentity),
 }
 
 impl Carrier {
-    /// TLS over a pipe.
-    pub(super) fn over<P: Pipe + 'static>(stream: DialledLink<P>) -> Self {
-        let shown = shown_chain(&stream);
-        Self::Pipe { pipe: Box::new(stream), shown }
+    /// TLS over a pipe, to a peer that was dialled as `server_name`.
+    pub(super) fn over<P: Pipe + 'static>(stream: DialledLink<P>, server_name: &str) -> Self {
+        let peer = PeerIdentity::of_secured(&stream, server_name);
+        Self::Pipe(Box::new(stream), peer)
     }
 
-    /// The chain, leaf first, that the peer has shown and that was verified.
-    pub(super) fn shown(&self) -> Vec<CertificateDer<'static>> {
+    /// Begins a link with these settings, and says who is at its end.
+    pub(super) fn begin(
+        self,
+        config: Config,
+    ) -> Result<(Link, LinkDriver, PeerIdentity), ConfigError> {
         match self {
-            Self::Pipe { shown, .. } => shown.clone(),
-            #[cfg(feature = "quic")]
-            Self::Quic(connection) => quic_chain(connection),
-        }
-    }
-
-    /// Begins a link with these settings.
-    pub(super) fn begin(self, config: Config) -> Result<(Link, LinkDriver), ConfigError> {
-        match self {
-            Self::Pipe { pipe, .. } => {
+            Self::Pipe(pipe, peer) => {
                 let (link, driver) = link::new(pipe, Side::Dialer, config)?;
-                Ok((link, Box::pin(driver)))
+                Ok((link, Box::pin(driver), peer))
             }
             #[cfg(feature = "quic")]
-            Self::Quic(connection) => {
+            Self::Quic(connection, peer) => {
                 let config = Config {
                     stream_window: QUIC_STREAM_WINDOW,
                     receive_memory_max: QUIC_LINK_MEMORY,
                     ..config
                 };
                 let (link, driver) = link::new_quic(connection, Side::Dialer, config)?;
-                Ok((link, Box::pin(driver)))
+                Ok((link, Box::pin(driver), peer))
             }
         }
     }
@@ -78,7 +66,9 @@ impl ConnectionPoint {
                 let tls = self.inner.link_tls.get();
                 let (host, name) = (&gateway.host, &gateway.server_name);
                 let port = gateway.quic_port.unwrap_or_default();
-                Ok(Carrier::Quic(dial_quic(host, port, name, tls).await?))
+                let connection = dial_quic(host, port, name, tls).await?;
+                let peer = PeerIdentity::of_dialled(&quic_chain(&connection), name);
+                Ok(Carrier::Quic(connection, peer))
             }
             // No address has this rung in such a build.
             #[cfg(not(feature = "quic"))]
@@ -108,14 +98,17 @@ impl ConnectionPoint {
             None => self.inner.config.network.connect(host, port).await?,
         };
         let https = self.inner.https_tls.get();
-        let names = (gateway.https_name.as_str(), gateway.server_name.as_str());
+        let name = gateway.server_name.as_str();
+        let names = (gateway.https_name.as_str(), name);
         Ok(match rung {
-            Rung::HttpsUpgrade => Carrier::over(upgrade_link(socket, names, https, tls).await?),
+            Rung::HttpsUpgrade => {
+                Carrier::over(upgrade_link(socket, names, https, tls).await?, name)
+            }
             Rung::HttpsHttp2 => {
-                Carrier::over(connect_link_http2(socket, names, &https, tls).await?)
+                Carrier::over(connect_link_http2(socket, names, &https, tls).await?, name)
             }
             Rung::Quic | Rung::TcpTls | Rung::Https => {
-                Carrier::over(secure_link(socket, &gateway.server_name, tls).await?)
+                Carrier::over(secure_link(socket, name, tls).await?, name)
             }
         })
     }

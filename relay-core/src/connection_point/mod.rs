@@ -12,6 +12,7 @@ mod carrier;
 mod config;
 mod current;
 mod dial;
+mod drained;
 mod forward;
 mod publish;
 mod renew;
@@ -21,6 +22,7 @@ mod site_dialer;
 mod status;
 mod supervise;
 mod tell;
+mod unfit;
 mod update;
 mod upload;
 
@@ -38,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::settings::DocumentError;
-use crate::transport::{ConnectError, InForce, Instance, secure_link};
+use crate::transport::{ConnectError, InForce, Instance, TrustInForce, secure_link};
 
 pub use config::{
     BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
@@ -52,6 +54,7 @@ pub use update::{Update, UpdateError};
 
 use carrier::Carrier;
 use current::Current;
+use drained::drain;
 use publish::Told;
 use supervise::Way;
 
@@ -68,6 +71,8 @@ struct Inner {
     /// TLS for links that are dialled now; that of `config` is what it began with.
     link_tls: InForce<ClientConfig>,
     https_tls: InForce<ClientConfig>,
+    /// What links that are up are judged by.
+    link_trust: TrustInForce,
     /// The instances to dial.
     gateways: watch::Sender<Arc<[GatewayAddress]>>,
     /// What is published and forwarded to.
@@ -99,7 +104,13 @@ pub enum LinkEnded {
     Connect(#[from] ConnectError),
     /// The link ended.
     #[error(transparent)]
-    Link(#[from] LinkError),
+    Link(LinkError),
+    /// The gateway does not want the link, and says why. What to do is in its words.
+    #[error("the gateway refused the link: {why}")]
+    Refused {
+        /// The gateway's own words: at most 128 characters, control characters replaced.
+        why: Box<str>,
+    },
     /// Another gateway instance is there than the one that is configured. The configuration's
     /// fault, or that of whoever forwards the port.
     #[error(
@@ -115,6 +126,15 @@ pub enum LinkEnded {
     /// The settings of the mux are out of range, e.g. a name of more than 128 octets.
     #[error(transparent)]
     Config(#[from] ConfigError),
+}
+
+impl From<LinkError> for LinkEnded {
+    fn from(why: LinkError) -> Self {
+        match why {
+            LinkError::RefusedByPeer { why } => Self::Refused { why },
+            other => Self::Link(other),
+        }
+    }
 }
 
 impl ConnectionPoint {
@@ -146,6 +166,7 @@ impl ConnectionPoint {
         let inner = Inner {
             link_tls: InForce::new(Arc::clone(&config.link_tls)),
             https_tls: InForce::new(Arc::clone(&config.https_tls)),
+            link_trust: TrustInForce::default(),
             gateways: watch::Sender::new(std::mem::take(&mut config.gateways).into()),
             current: watch::Sender::new(Arc::new(current)),
             updating: Mutex::default(),
@@ -245,7 +266,8 @@ impl ConnectionPoint {
         };
         // To its end even if this side stops, see `supervise`.
         let number = fastrand::u64(..);
-        let standing = self.establish(Carrier::over(stream), gateway.instance, number).await?;
+        let carrier = Carrier::over(stream, &gateway.server_name);
+        let standing = self.establish(carrier, gateway.instance, number).await?;
         let link = standing.link.clone();
         let mut served = std::pin::pin!(self.serve_standing(standing));
         tokio::select! {
@@ -254,7 +276,8 @@ impl ConnectionPoint {
             () = self.stopped() => {}
             why = served.as_mut() => return Err(why.into()),
         }
-        let (report, _) = tokio::join!(link.drain(self.inner.config.limits.drain), served);
+        let (report, _) =
+            tokio::join!(drain(&link, gateway.instance, self.inner.config.limits.drain), served);
         Ok(report)
     }
 }

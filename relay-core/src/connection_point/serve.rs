@@ -4,17 +4,17 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 
-use rustls::pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::link::{DrainReport, Link};
+use crate::link::{DrainReport, Link, turn_away};
 use crate::mux::{Config, LinkError};
-use crate::transport::Instance;
+use crate::transport::{Instance, PeerIdentity};
 
 use super::carrier::Carrier;
+use super::drained::drain;
 use super::{ConnectionPoint, LinkEnded};
 
 /// A pipe of any transport, whose peer is authenticated.
@@ -29,8 +29,7 @@ pub(super) type LinkDriver = Pin<Box<dyn Future<Output = LinkError> + Send>>;
 pub(super) struct Standing {
     pub(super) link: Link,
     instance: Instance,
-    /// The chain that the instance has shown.
-    peer: Vec<CertificateDer<'static>>,
+    peer: PeerIdentity,
     driver: LinkDriver,
 }
 
@@ -80,8 +79,7 @@ impl ConnectionPoint {
             consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
             ..Config::default()
         };
-        let peer = carrier.shown();
-        let (link, mut driver) = carrier.begin(config)?;
+        let (link, mut driver, peer) = carrier.begin(config)?;
         let hello = tokio::select! {
             // First, or a peer that sends on and on would keep its hello from being noticed.
             biased;
@@ -90,6 +88,8 @@ impl ConnectionPoint {
         };
         // 0 is no number of an instance: the other side does not say which it is.
         if ![0, instance.number().into()].contains(&hello.instance) {
+            let told = format!("this was to be instance {instance}; where does the port lead?");
+            turn_away(&link, driver, &told).await;
             return Err(LinkEnded::OtherInstance { wanted: instance, found: hello.instance });
         }
         Ok(Standing { link, instance, peer, driver })
@@ -120,7 +120,7 @@ impl ConnectionPoint {
     /// Drains a link that nobody is there for any more.
     async fn let_go(&self, standing: Standing) -> DrainReport {
         let link = standing.link.clone();
-        let drained = link.drain(self.inner.config.limits.drain);
+        let drained = drain(&link, standing.instance, self.inner.config.limits.drain);
         tokio::join!(drained, self.serve_standing(standing)).0
     }
 
@@ -138,8 +138,9 @@ impl ConnectionPoint {
         // Both to their end: the driver goes on until its last octets have left.
         let accept = self.accept(&link, &mut exchanges);
         let publish = self.publish(&link, instance);
-        let renew = self.renew_peer(&link, instance, peer);
-        let (why, (), (), ()) = tokio::join!(driver, accept, publish, renew);
+        let renew = self.renew_peer(&link, instance, peer.chain().to_vec());
+        let judge = self.judge(instance, &peer, &link);
+        let (why, (), (), (), ()) = tokio::join!(driver, accept, publish, renew, judge);
         why
     }
 

@@ -14,11 +14,12 @@ use crate::link::{DrainReport, Link};
 use crate::mux::LinkError;
 use crate::transport::{Ladder, Misstep, Rung};
 
-use super::ConnectionPoint;
 use super::backoff::Backoff;
 use super::config::GatewayAddress;
+use super::drained::drain;
 use super::serve::Standing;
 use super::shown::{Phase, Shown};
+use super::{ConnectionPoint, LinkEnded};
 
 /// A gateway instance, and what all links to it have learnt about the ways there.
 #[derive(Debug)]
@@ -113,6 +114,15 @@ impl Way {
         }
     }
 
+    /// Has the ladder know that the gateway refused a link that had come up: that it has come up
+    /// is known to this side with the gateway's hello, and to the gateway only with this side's.
+    fn note_refusal(&self, rung: Rung, why: &LinkError) {
+        if let LinkError::RefusedByPeer { .. } = why {
+            let (why, now) = (LinkEnded::from(why.clone()), Instant::now().into_std());
+            self.route.ladder(|ladder| ladder.failed(rung, &why.to_string(), now));
+        }
+    }
+
     /// The number of the next link, by which the gateway tells it from those before it.
     pub(super) fn next_number(&self) -> u64 {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -180,7 +190,7 @@ impl ConnectionPoint {
                         End::Stopped(report) => return report,
                         End::Lost(why, lived) => {
                             backoff.was_up(lived);
-                            why.to_string()
+                            LinkEnded::from(why).to_string()
                         }
                         End::Drained(lived) => {
                             backoff.was_up(lived);
@@ -220,7 +230,7 @@ impl ConnectionPoint {
 
     /// Serves a link until it is lost or the connection point stops, and climbs meanwhile.
     async fn stand(&self, way: &Way, rung: Rung, standing: Standing, served: &mut Served) -> End {
-        let drain = self.inner.config.limits.drain;
+        let (limit, instance) = (self.inner.config.limits.drain, way.route.gateway.instance);
         let mut current = self.begin(way, rung, standing, served);
         let mut climb = pin!(self.climb(way, rung));
         let mut is_leaving = false;
@@ -231,7 +241,8 @@ impl ConnectionPoint {
             if is_leaving && !way.is_establishing.load(Ordering::Relaxed) {
                 let lived = current.since.elapsed();
                 // It ends by itself; the deadline is for a side that only says that it drains.
-                served.retiring.spawn(async move { current.link.drain(drain).await });
+                let link = current.link;
+                served.retiring.spawn(async move { drain(&link, instance, limit).await });
                 return End::Drained(lived);
             }
             tokio::select! {
@@ -239,6 +250,7 @@ impl ConnectionPoint {
                 biased;
                 Some(ended) = served.links.join_next_with_id() => {
                     let Some(why) = current.ended(ended) else { continue };
+                    way.note_refusal(current.rung, &why);
                     return End::Lost(why, current.since.elapsed());
                 }
                 climbed = climb.as_mut() => {
@@ -246,21 +258,30 @@ impl ConnectionPoint {
                         // Make before break: requests in flight end where they are.
                         let better = self.begin(way, rung, standing, served);
                         let old = std::mem::replace(&mut current, better);
-                        served.retiring.spawn(async move { old.link.drain(drain).await });
+                        let retire = async move { drain(&old.link, instance, limit).await };
+                        served.retiring.spawn(retire);
                         is_leaving = false;
                     }
                     climb.set(self.climb(way, current.rung));
                 }
                 () = way.until_resting() => {
                     let link = current.link.clone();
-                    served.retiring.spawn(async move { link.drain(drain).await });
+                    served.retiring.spawn(async move { drain(&link, instance, limit).await });
                     return End::Resting;
                 }
-                () = current.link.going_away(), if !is_leaving => is_leaving = true,
+                () = current.link.going_away(), if !is_leaving => {
+                    // One that has ended says why before its task has.
+                    if let Some(why) = current.link.close_reason() {
+                        way.note_refusal(current.rung, &why);
+                        return End::Lost(why, current.since.elapsed());
+                    }
+                    is_leaving = true;
+                }
                 () = self.released(way) => break,
             }
         }
-        let (mut report, retired) = tokio::join!(current.link.drain(drain), served.end());
+        let (mut report, retired) =
+            tokio::join!(drain(&current.link, instance, limit), served.end());
         report += retired;
         End::Stopped(report)
     }

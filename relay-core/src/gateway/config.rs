@@ -78,7 +78,10 @@ pub struct GatewayLimits {
     pub link_memory: u64,
     /// Peers on the link port that are not authenticated yet, at once. Default 512.
     pub link_handshakes_max: usize,
-    /// Time a peer has for the TLS handshake. Default 10 s.
+    /// Time a peer on an HTTPS port has until its whole `ClientHello` is there; never more than
+    /// `tls_handshake`. Default 3 s.
+    pub client_hello: Duration,
+    /// Time a peer has for the TLS handshake, its `ClientHello` included. Default 10 s.
     pub tls_handshake: Duration,
     /// Time a client has to send a request head. Default 10 s.
     pub request_head: Duration,
@@ -111,6 +114,7 @@ impl Default for GatewayLimits {
             links_max: 256,
             link_memory: 512 << 20,
             link_handshakes_max: 512,
+            client_hello: Duration::from_secs(3),
             tls_handshake: Duration::from_secs(10),
             request_head: Duration::from_secs(10),
             idle: Duration::from_mins(1),

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, SemaphorePermit};
 
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, LinkError, Side};
 use crate::transport::{
-    AcceptedLink, Certificate, CertificateError, ConnectError, Greeted, Rung, accept_link,
+    AcceptedLink, Certificate, ConnectError, Greeted, PeerIdentity, Rung, accept_link,
 };
 
+use super::drained::drain;
 use super::history::LinkEnd;
 use super::published::Peer;
 use super::registry::{Arrival, Start};
@@ -58,7 +59,7 @@ impl Gateway {
         D: Future<Output = LinkError>,
     {
         let handshake = |tls, limit| accept_link(pipe, tls, limit);
-        self.admit(rung, handshake, Certificate::of_peer, begin).await
+        self.admit(rung, handshake, PeerIdentity::of_accepted, begin).await
     }
 
     /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
@@ -67,16 +68,16 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = |tls, limit| peer.accept_link(tls, limit);
-        self.admit(Rung::Https, handshake, Certificate::of_peer, over_pipe).await
+        self.admit(Rung::Https, handshake, PeerIdentity::of_accepted, over_pipe).await
     }
 
     /// Has `handshake` authenticate a peer, if there is a place for it, and serves the link that
-    /// `begin` makes of it, of a peer who has shown what `certify` reads.
+    /// `begin` makes of it, of a peer who has shown what `identify` reads.
     pub(super) async fn admit<S, F, D>(
         &self,
         rung: Rung,
         handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
-        certify: impl FnOnce(&S) -> Result<Certificate, CertificateError>,
+        identify: impl FnOnce(&S) -> PeerIdentity,
         begin: impl FnOnce(S, Config) -> Result<(Link, D), ConfigError>,
     ) -> Result<(), LinkRefused>
     where
@@ -84,8 +85,9 @@ impl Gateway {
         D: Future<Output = LinkError>,
     {
         let limits = &self.inner.config.limits;
-        if self.inner.link_places.available_permits() == 0 {
-            // Only authenticated peers hold places, so a handshake would be in vain.
+        if self.inner.link_places.available_permits() == 0 && self.is_crowded() {
+            // Only authenticated peers hold places, so a handshake would serve but to say why, and
+            // others need it more.
             return Err(LinkRefused::TooMany(limits.links_max));
         }
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
@@ -93,14 +95,25 @@ impl Gateway {
         };
         let tls = self.inner.link_tls.get();
         let stream = handshake(tls, limits.tls_handshake).await?;
-        drop(in_handshake);
-        // Only now: a stranger must not take the place of a connection point.
-        let Ok(_place) = self.inner.link_places.try_acquire() else {
-            return Err(LinkRefused::TooMany(limits.links_max));
-        };
-        let certificate = Arc::new(certify(&stream)?);
+        let shown = identify(&stream);
+        let certified = shown.certificate().map_err(LinkRefused::from);
         let (link, driver) = begin(stream, self.link_config())?;
-        self.serve_authenticated(rung, certificate, link, driver).await
+        // Only now: a stranger must not take the place of a connection point.
+        let place = self.inner.link_places.try_acquire();
+        let place = place.map_err(|_| LinkRefused::TooMany(limits.links_max));
+        drop(in_handshake);
+        let (certificate, place) = match certified.and_then(|it| Ok((it, place?))) {
+            Ok(admitted) => admitted,
+            Err(why) => return Err(self.turn_away(&link, driver, why).await),
+        };
+        self.serve_authenticated(rung, (shown, certificate, place), link, driver).await
+    }
+
+    /// Whether half of the handshakes that may be under way are: whoever forges addresses, or comes
+    /// in vain, must not have the rest.
+    pub(super) fn is_crowded(&self) -> bool {
+        let free = self.inner.link_handshakes.available_permits();
+        free <= self.inner.config.limits.link_handshakes_max / 2
     }
 
     /// What this instance's side of every link has.
@@ -119,11 +132,11 @@ impl Gateway {
         }
     }
 
-    /// Serves the link of a peer that has shown `certificate`.
+    /// Serves the link of a peer that has shown `certificate` and has a place.
     async fn serve_authenticated(
         &self,
         rung: Rung,
-        certificate: Arc<Certificate>,
+        (shown, certificate, place): (PeerIdentity, Arc<Certificate>, SemaphorePermit<'_>),
         link: Link,
         driver: impl Future<Output = LinkError>,
     ) -> Result<(), LinkRefused> {
@@ -135,7 +148,10 @@ impl Gateway {
             hello = link.established() => hello?,
             ended = driver.as_mut() => return Err(ended.into()),
         };
-        prove_name(&certificate, &hello.name)?;
+        if let Err(why) = prove_name(&certificate, &hello.name) {
+            drop(place);
+            return Err(self.turn_away(&link, driver, why).await);
+        }
         let number = self.inner.links.fetch_add(1, Ordering::Relaxed) + 1;
         let name: Arc<str> = hello.name.as_str().into();
         let peer = Peer { name: Arc::clone(&name), site: hello.site.as_str().into() };
@@ -151,7 +167,9 @@ impl Gateway {
             superseded: Arc::clone(&superseded),
         };
         let Ok(registration) = self.inner.relay.registry.register(arrival) else {
-            return Err(LinkRefused::Stale(name.to_string()));
+            let why = LinkRefused::Stale(name.to_string());
+            drop(place);
+            return Err(self.turn_away(&link, driver, why).await);
         };
         tracing::info!(
             link = number,
@@ -163,9 +181,11 @@ impl Gateway {
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
         // All to their end: the driver goes on until its last octets have left.
-        let retire = retire(&link, &superseded, limits.drain);
-        let (why, (), ()) = tokio::join!(driver, self.serve_control(&link, &peer, number), retire);
-        drop(registration);
+        let retire = retire((&link, number), &superseded, limits.drain);
+        let judge = self.judge(number, &shown, &link);
+        let control = self.serve_control(&link, &peer, number);
+        let (why, (), (), ()) = tokio::join!(driver, control, retire, judge);
+        drop((registration, place));
         self.forget_in_renewal(number);
         tracing::info!(link = number, connection_point = &*name, %why, "link down");
         self.inner.history.note(LinkEnd::Down { number, connection_point: name }, &why);
@@ -196,11 +216,11 @@ fn prove_name(certificate: &Certificate, claimed: &str) -> Result<(), LinkRefuse
 
 /// Drains the link once it has been superseded: it may be half-open, but it may also be alive, with
 /// requests in flight.
-async fn retire(link: &Link, superseded: &Notify, limit: Duration) {
+async fn retire((link, number): (&Link, u64), superseded: &Notify, limit: Duration) {
     tokio::select! {
         biased;
         _ = link.closed() => return,
         () = superseded.notified() => {}
     }
-    link.drain(limit).await;
+    drain(link, number, limit).await;
 }

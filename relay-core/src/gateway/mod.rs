@@ -11,6 +11,7 @@
 mod answer;
 mod config;
 mod control;
+mod drained;
 mod failure;
 mod guarded;
 mod history;
@@ -21,6 +22,7 @@ mod patient;
 mod published;
 #[cfg(feature = "quic")]
 mod quic;
+mod refused;
 mod registry;
 mod relay;
 mod renewal;
@@ -28,6 +30,7 @@ mod renewal_exchange;
 mod replay;
 mod serve;
 mod status;
+mod unfit;
 
 pub use answer::AnswerBody;
 pub use config::{Balance, GatewayConfig, GatewayLimits};

@@ -5,7 +5,8 @@ use tokio::sync::mpsc;
 use crate::link;
 use crate::mux::{Config, Side};
 use crate::transport::{
-    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicListener, Rung, quic_certificate,
+    PeerIdentity, QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener,
+    Rung, quic_chain,
 };
 
 use super::serve::{Gateway, LinkRefused, PendingLink};
@@ -19,6 +20,7 @@ impl Gateway {
     ) {
         loop {
             let arrival = listener.accept().await;
+            // Over TCP the kernel has seen to forged addresses.
             if self.is_crowded() && !arrival.is_validated() {
                 arrival.ask_back();
                 continue;
@@ -31,13 +33,6 @@ impl Gateway {
         }
     }
 
-    /// Whether half of the handshakes that may be under way are: whoever forges addresses must not
-    /// have the rest. Over TCP the kernel has seen to that.
-    fn is_crowded(&self) -> bool {
-        let free = self.inner.link_handshakes.available_permits();
-        free <= self.inner.config.limits.link_handshakes_max / 2
-    }
-
     async fn serve_quic(&self, arrival: QuicArrival) -> Result<(), LinkRefused> {
         let handshake = |tls, limit| arrival.accept(tls, limit);
         let begin = |connection, config| {
@@ -48,6 +43,7 @@ impl Gateway {
             };
             link::new_quic(connection, Side::Listener, config)
         };
-        self.admit(Rung::Quic, handshake, quic_certificate, begin).await
+        let identify = |it: &QuicConnection| PeerIdentity::of_dialler(&quic_chain(it));
+        self.admit(Rung::Quic, handshake, identify, begin).await
     }
 }

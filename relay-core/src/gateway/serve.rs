@@ -28,7 +28,7 @@ use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::transport::{
     Certificate, CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung,
-    asks_for_link, grant_link, greet,
+    TrustInForce, asks_for_link, grant_link, greet,
 };
 
 use super::answer::{AnswerBody, InFlight};
@@ -119,6 +119,8 @@ pub(super) struct Inner {
     /// TLS for whoever connects now; that of `config` is what it began with.
     pub(super) client_tls: InForce<ServerConfig>,
     pub(super) link_tls: InForce<ServerConfig>,
+    /// What links that are up are judged by.
+    pub(super) link_trust: TrustInForce,
     pub(super) relay: Relay,
     pub(super) links: AtomicU64,
     connections: Arc<Semaphore>,
@@ -202,6 +204,7 @@ impl Gateway {
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),
             link_tls: InForce::new(Arc::clone(&config.link_tls)),
+            link_trust: TrustInForce::default(),
             relay,
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
@@ -408,7 +411,7 @@ impl Gateway {
         let limits = &self.inner.config.limits;
         let greeted = tokio::select! {
             biased;
-            greeted = greet(pipe, limits.tls_handshake) => greeted,
+            greeted = greet(pipe, limits.client_hello.min(limits.tls_handshake)) => greeted,
             // Nothing was asked yet, so nothing is lost.
             () = self.inner.stopping.cancelled() => return None,
         };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use crate::link::{DrainReport, LinkStats};
 use crate::transport::{Certificate, Instance, Rung};
 
+use super::drained::drain;
 use super::history::EndedLink;
 use super::registry::Entry;
 use super::serve::Gateway;
@@ -108,7 +109,7 @@ impl Gateway {
     pub async fn drain_link(&self, number: u64) -> Option<DrainReport> {
         let standing = self.inner.relay.registry.standing();
         let entry = standing.into_iter().find(|entry| entry.number == number)?;
-        Some(entry.link.drain(self.inner.config.limits.drain).await)
+        Some(drain(&entry.link, number, self.inner.config.limits.drain).await)
     }
 }
 

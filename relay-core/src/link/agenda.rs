@@ -7,10 +7,12 @@ use super::cell::{Cell, State};
 use super::sync::{Mutex, MutexGuard};
 
 /// What the whole link is asked to do.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Orders {
     pub(super) drain: bool,
     pub(super) close: bool,
+    /// Close, and tell the peer why this side will not have the link.
+    pub(super) refuse: Option<Box<str>>,
     /// Every handle of the link is gone: close once the streams are.
     pub(super) abandoned: bool,
 }
@@ -83,7 +85,7 @@ impl Agenda {
     pub(super) fn take(&self, swept: &mut Vec<Arc<Cell>>) -> Option<Orders> {
         let mut list = self.lock();
         std::mem::swap(&mut list.dirty, swept);
-        std::mem::take(&mut list.ordered).then_some(list.orders)
+        std::mem::take(&mut list.ordered).then(|| list.orders.clone())
     }
 
     /// Leaves the driver's waker, unless something has come before the driver.

@@ -341,6 +341,18 @@ impl Link {
         self.shared().agenda.order(|orders| orders.close = true);
     }
 
+    /// Closes the link at once and tells the peer that it may not have it, and why. Streams that
+    /// are open are cut.
+    ///
+    /// `why` is for the peer's administrator: at most 128 octets of it arrive, and it must hold no
+    /// secret. The link ends with [`LinkError::RefusedHere`] here and
+    /// [`LinkError::RefusedByPeer`] there, unless it has ended otherwise before. Whoever drives the
+    /// link has it go on until its driver ends: the words leave meanwhile, and are given 2 s.
+    pub fn refuse(&self, why: &str) {
+        self.shared().refuse_opening();
+        self.shared().agenda.order(|orders| orders.refuse = Some(why.into()));
+    }
+
     /// Waits until the link has ended, and says why.
     ///
     /// # Cancel safety

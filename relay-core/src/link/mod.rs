@@ -52,6 +52,7 @@ mod handle;
 #[cfg(feature = "quic")]
 mod quic;
 mod recv;
+mod refusal;
 mod send;
 mod shared;
 mod sync;
@@ -63,6 +64,7 @@ pub use handle::{
 #[cfg(feature = "quic")]
 pub use quic::{QuicDriver, new_quic};
 pub use recv::{Head, RecvError, RecvStream};
+pub use refusal::turn_away;
 pub use send::SendStream;
 
 #[cfg(test)]

@@ -200,6 +200,19 @@ pub enum LinkError {
         /// The GOAWAY's text: at most 128 characters, control characters replaced.
         text: Box<str>,
     },
+    /// The peer does not want this link, although it keeps to the protocol: its owner's limits or
+    /// rules say no. What to do is in its words.
+    #[error("the peer refused the link: {why}")]
+    RefusedByPeer {
+        /// The GOAWAY's text: at most 128 characters, control characters replaced.
+        why: Box<str>,
+    },
+    /// This side does not want the link, and has told the peer why.
+    #[error("the link was refused here: {why}")]
+    RefusedHere {
+        /// What the peer is told, cut to 128 octets there. No secrets.
+        why: Box<str>,
+    },
     /// The pipe ended or failed without a GOAWAY.
     #[error("the connection was lost: {cause}")]
     Lost {
@@ -214,6 +227,26 @@ pub enum LinkError {
 impl LinkError {
     /// The code for a link that ended as intended.
     pub const CODE_DONE: u32 = 0;
+
+    /// The code for a link that its receiver is told it may not have.
+    pub(crate) const CODE_REFUSED: u32 = 0x0d;
+
+    /// Why a link has ended that the peer ends with this code, which is not
+    /// [`LinkError::CODE_DONE`], and this text. The text must be fit to be shown.
+    pub(crate) fn ended_by_peer(code: u32, text: Box<str>) -> Self {
+        match code {
+            Self::CODE_REFUSED => Self::RefusedByPeer { why: text },
+            _ => Self::ClosedByPeer { code, text },
+        }
+    }
+
+    /// What the peer is told in words, before it is cut to what GOAWAY carries.
+    pub(crate) fn goodbye(&self) -> String {
+        match self {
+            Self::RefusedHere { why } => why.to_string(),
+            other => other.to_string(),
+        }
+    }
 
     /// The code that GOAWAY carries.
     pub fn code(&self) -> u32 {
@@ -231,6 +264,7 @@ impl LinkError {
             Self::Silent => 0x0a,
             Self::Lost { .. } => 0x0b,
             Self::Control { .. } => 0x0c,
+            Self::RefusedHere { .. } | Self::RefusedByPeer { .. } => Self::CODE_REFUSED,
             Self::ClosedByPeer { code, .. } => *code,
         }
     }

@@ -4,16 +4,14 @@
 //! ago. Read [`judge_server`] first.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::client::danger::ServerCertVerifier as _;
-use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::VerifierBuilderError;
 
 use super::certificate::{Certificate, CertificateError};
-use super::tls::TrustAnchors;
+use super::tls::{TrustAnchors, server_verifier};
 
 /// Why a chain cannot stand for a server of the site.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +46,7 @@ pub fn judge_server(
 ) -> Result<Certificate, ChainRefused> {
     let (leaf, intermediates) = chain.split_first().ok_or(CertificateError::Absent)?;
     let read = Certificate::from_der(leaf)?;
-    let verifier = site.server_verifier(Arc::new(aws_lc_rs::default_provider()))?;
+    let verifier = server_verifier(site).enforce_revocation_expiration().build()?;
     let now = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap_or_default());
     let mut is_named = false;
     for name in server_names(&read) {

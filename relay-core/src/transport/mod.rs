@@ -16,6 +16,7 @@ mod ladder;
 pub mod memory;
 #[cfg(not(feature = "quic"))]
 mod no_quic;
+mod peer;
 mod ports;
 mod proxy;
 #[cfg(feature = "quic")]
@@ -36,6 +37,7 @@ pub use judged::{ChainRefused, judge_server};
 pub use ladder::{Ladder, Misstep, Rung};
 #[cfg(not(feature = "quic"))]
 pub use no_quic::QuicListener;
+pub use peer::{PeerIdentity, PeerTrust, TrustInForce, Unfit, Verdict};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
 pub use proxy::{
     Bypass, BypassError, CREDENTIAL_BYTES_MAX, CredentialsError, EnvironmentError,

@@ -96,11 +96,10 @@ pub fn quic_certificate(connection: &QuicConnection) -> Result<Certificate, Cert
     Certificate::of_chain(&quic_chain(connection))
 }
 
-/// The chain, leaf first, that the peer of a link has shown and that was verified.
+/// The certificates that the peer of a connection has shown and that were verified, leaf first.
 pub fn quic_chain(connection: &QuicConnection) -> Vec<CertificateDer<'static>> {
     let shown = connection.peer_identity();
-    let chain = shown.and_then(|it| it.downcast::<Vec<CertificateDer<'static>>>().ok());
-    chain.map(|it| *it).unwrap_or_default()
+    shown.and_then(|it| it.downcast().ok()).map(|chain| *chain).unwrap_or_default()
 }
 
 /// A UDP socket on which links are taken. Once it is dropped, new peers are refused; connections

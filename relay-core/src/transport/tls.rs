@@ -5,11 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::client::{Resumption, ServerCertVerifierBuilder, WebPkiServerVerifier};
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
-use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
+use rustls::server::{
+    ClientCertVerifierBuilder, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -183,20 +185,6 @@ impl TrustAnchors {
         Ok(self.with_revoked(lists))
     }
 
-    /// Who judges the server at the end of a link.
-    pub(super) fn server_verifier(
-        &self,
-        provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<WebPkiServerVerifier>, VerifierBuilderError> {
-        let roots = Arc::clone(&self.roots);
-        let mut verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
-        if !self.revoked.is_empty() {
-            let lists = self.revoked.iter().cloned();
-            verifier = verifier.with_crls(lists).enforce_revocation_expiration();
-        }
-        verifier.build()
-    }
-
     /// The lists of what was taken back.
     pub fn revoked(&self) -> &[CertificateRevocationListDer<'static>] {
         &self.revoked
@@ -212,6 +200,23 @@ impl TrustAnchors {
     }
 }
 
+/// Judges the certificates of connection points by `site`.
+pub(super) fn client_verifier(site: &TrustAnchors) -> ClientCertVerifierBuilder {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let roots = Arc::clone(&site.roots);
+    // Without a list nobody asks.
+    WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .with_crls(site.revoked.iter().cloned())
+}
+
+/// Judges the certificates of gateway instances by `site`.
+pub(super) fn server_verifier(site: &TrustAnchors) -> ServerCertVerifierBuilder {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let roots = Arc::clone(&site.roots);
+    WebPkiServerVerifier::builder_with_provider(roots, provider)
+        .with_crls(site.revoked.iter().cloned())
+}
+
 /// The gateway's side of a link: TLS 1.3 only, a client certificate of the site is required, and
 /// only [`LINK_ALPN`] is spoken.
 ///
@@ -222,15 +227,9 @@ pub fn link_server_config(
     identity: &Identity,
     site: &TrustAnchors,
 ) -> Result<Arc<ServerConfig>, TlsSetupError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let roots = Arc::clone(&site.roots);
-    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, Arc::clone(&provider));
-    if !site.revoked.is_empty() {
-        let lists = site.revoked.iter().cloned();
-        verifier = verifier.with_crls(lists).enforce_revocation_expiration();
-    }
+    let verifier = client_verifier(site).enforce_revocation_expiration();
     let Identity { chain, key } = identity.clone();
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsSetupError::Identity)?
         .with_client_cert_verifier(verifier.build()?)
@@ -254,11 +253,11 @@ pub fn link_client_config(
     site: &TrustAnchors,
 ) -> Result<Arc<ClientConfig>, TlsSetupError> {
     let Identity { chain, key } = identity.clone();
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+    let verifier = server_verifier(site).enforce_revocation_expiration();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(TlsSetupError::Identity)?
-        .with_webpki_verifier(site.server_verifier(provider)?)
+        .with_webpki_verifier(verifier.build()?)
         .with_client_auth_cert(chain, key)
         .map_err(TlsSetupError::Identity)?;
     // As in `link_server_config`.

@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use rustls::server::Acceptor;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 use tokio_rustls::{LazyConfigAcceptor, StartHandshake, client, server};
 
 use super::tcp::{ConnectError, in_time, is_link, secure, secure_link};
@@ -23,7 +24,11 @@ use super::tls::{LINK_ALPN, LINK_PROTOCOL};
 pub const UPGRADE_PATH: &str = "/relay-link";
 
 /// A connection whose `ClientHello` has been read and not been answered.
-pub struct Greeted<P>(StartHandshake<P>);
+pub struct Greeted<P> {
+    handshake: StartHandshake<P>,
+    /// When it was taken.
+    since: Instant,
+}
 
 impl<P> std::fmt::Debug for Greeted<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -31,7 +36,8 @@ impl<P> std::fmt::Debug for Greeted<P> {
     }
 }
 
-/// Reads a `ClientHello`, so that clients and links can share a port.
+/// Reads a `ClientHello`, so that clients and links can share a port. It has `limit` to be there,
+/// whole.
 ///
 /// # Errors
 ///
@@ -44,16 +50,22 @@ pub async fn greet<P: AsyncRead + AsyncWrite + Unpin>(
     pipe: P,
     limit: Duration,
 ) -> Result<Greeted<P>, ConnectError> {
-    in_time(limit, LazyConfigAcceptor::new(Acceptor::default(), pipe)).await.map(Greeted)
+    let since = Instant::now();
+    let handshake = in_time(limit, LazyConfigAcceptor::new(Acceptor::default(), pipe)).await?;
+    Ok(Greeted { handshake, since })
 }
 
 impl<P: AsyncRead + AsyncWrite + Unpin> Greeted<P> {
     /// Whether the peer offers the link protocol by its ALPN name.
     pub fn offers_link(&self) -> bool {
-        self.0.client_hello().alpn().is_some_and(|mut names| names.any(|name| name == LINK_ALPN))
+        self.handshake
+            .client_hello()
+            .alpn()
+            .is_some_and(|mut names| names.any(|name| name == LINK_ALPN))
     }
 
-    /// Goes on with the handshake.
+    /// Goes on with the handshake. All of it has `limit`, from the moment in which [`greet`] was
+    /// called: one deadline, however the peer spends it.
     ///
     /// # Errors
     ///
@@ -67,10 +79,16 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Greeted<P> {
         tls: Arc<ServerConfig>,
         limit: Duration,
     ) -> Result<server::TlsStream<P>, ConnectError> {
-        in_time(limit, self.0.into_stream(tls)).await
+        let left = limit.saturating_sub(self.since.elapsed());
+        let handshake = in_time(left, self.handshake.into_stream(tls)).await;
+        handshake.map_err(|why| match why {
+            ConnectError::Timeout { .. } => ConnectError::Timeout { limit },
+            other => other,
+        })
     }
 
-    /// Goes on with the handshake of a link: the peer must speak the link protocol.
+    /// Goes on with the handshake of a link, as [`Greeted::accept`]: the peer must speak the link
+    /// protocol.
     ///
     /// # Errors
     ///

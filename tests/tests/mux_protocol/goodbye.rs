@@ -130,6 +130,31 @@ fn a_goaway_with_a_code_refuses_what_was_not_answered_above_its_last_and_loses_t
     assert_eq!(last_and_code(&said[0]), (0, 0x42), "one GOAWAY with the same code");
 }
 
+// [MUX-54] + [MUX-63] +-
+#[test]
+fn a_link_that_is_refused_says_so_by_its_code_and_in_words_of_128_octets_at_most() {
+    let mut refusing = accepted(Flags::NONE);
+    let words = format!("{}ü", "x".repeat(127));
+    refusing.mux.refuse_link(&words);
+    let why = words.as_str().into();
+    assert_eq!(refusing.mux.closed(), Some(&LinkError::RefusedHere { why }));
+    let said = refusing.sends();
+    assert_eq!(said.len(), 1);
+    assert_eq!(last_and_code(&said[0]), (2, 0x0d));
+    assert_eq!(said[0].payload[8..], words.as_bytes()[..127], "cut between characters");
+
+    let mut refused = victim();
+    let ended = refused.hear(&raw_goaway(0x0d, b"two\nlines\xff"));
+    let why = "two?lines\u{fffd}".into();
+    assert_eq!(ended, Err(LinkError::RefusedByPeer { why }));
+    assert_eq!(last_and_code(&refused.sends()[0]), (0, 0x0d), "one GOAWAY with the same code");
+}
+
+fn raw_goaway(code: u32, text: &[u8]) -> Vec<u8> {
+    let payload = [&0u32.to_be_bytes()[..], &code.to_be_bytes(), text].concat();
+    frame(Kind::GoAway, Flags::NONE, 0, &payload)
+}
+
 // [MUX-54] +-
 #[test]
 fn a_close_names_the_last_stream_served_and_nothing_follows_it() {

@@ -198,11 +198,13 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
                 && !progress
             {
                 let error = error.clone();
-                this.publish_stats();
-                this.end();
                 // Best effort: the peer has the GOAWAY, or is gone.
                 let _ = Pin::new(&mut this.pipe).poll_shutdown(cx);
-                return Poll::Ready(error);
+                if this.is_heard_out(&error, cx) {
+                    this.publish_stats();
+                    this.end();
+                    return Poll::Ready(error);
+                }
             }
             if !progress && !timed && this.shared.agenda.park(cx.waker()) {
                 this.publish_stats();

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
-use crate::mux::BATCH_SLICES;
+use crate::mux::{BATCH_SLICES, LinkError};
 
 use super::{Driver, Progress};
 
@@ -47,6 +47,32 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
                 // An error is kept by the engine, and ends the link once its GOAWAY has left.
                 let _ = self.mux.handle_input(self.now, &mut self.input);
                 true
+            }
+        }
+    }
+
+    /// Whether the pipe may be dropped once the goodbye is written. A system that has octets left
+    /// which nobody has read resets the connection, and the peer may lose with that what it has not
+    /// read yet: the words that say what its administrator has to change. So what still comes is
+    /// thrown away until the peer ends the pipe, or the time for goodbyes is over.
+    pub(super) fn is_heard_out(&mut self, why: &LinkError, cx: &mut Context<'_>) -> bool {
+        if !matches!(why, LinkError::RefusedHere { .. }) {
+            return true;
+        }
+        if self.mux.is_lost() {
+            return true;
+        }
+        self.input.clear();
+        if self.input.capacity() < READ_SPACE_MIN {
+            self.renew_buffer();
+        }
+        match poll_read_buf(Pin::new(&mut self.pipe), cx, &mut self.input) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(0) | Err(_)) => true,
+            Poll::Ready(Ok(_)) => {
+                // Another turn, behind those of other tasks.
+                cx.waker().wake_by_ref();
+                false
             }
         }
     }

@@ -23,6 +23,9 @@ impl<P> Driver<P> {
                 self.mux.drain(self.now);
                 self.set_draining();
             }
+            if let Some(why) = &orders.refuse {
+                self.mux.refuse_link(why);
+            }
             if orders.close {
                 self.mux.close();
             }

@@ -38,7 +38,7 @@ pub(super) fn of_reset(code: StreamCode) -> VarInt {
 pub(super) fn goodbye(why: &LinkError) -> (VarInt, String) {
     let mut text = match why {
         LinkError::ClosedHere => String::new(),
-        why => why.to_string(),
+        why => why.goodbye(),
     };
     let mut end = TEXT_MAX.min(text.len());
     while !text.is_char_boundary(end) {
@@ -55,10 +55,9 @@ pub(super) fn ended_by(why: &ConnectionError) -> LinkError {
         ConnectionError::ApplicationClosed(close) if close.error_code.into_inner() == LOST => {
             lost("the peer let go of it without goodbye".into())
         }
-        ConnectionError::ApplicationClosed(close) => LinkError::ClosedByPeer {
-            code: stream_code(close.error_code).0,
-            text: shown(&close.reason),
-        },
+        ConnectionError::ApplicationClosed(close) => {
+            LinkError::ended_by_peer(stream_code(close.error_code).0, shown(&close.reason))
+        }
         ConnectionError::ConnectionClosed(close) => {
             lost(format!("the peer's QUIC ended it: {}", shown(close.to_string().as_bytes())))
         }

@@ -22,6 +22,9 @@ impl QuicDriver {
                 self.drain = Drain::Wanted;
                 self.begin_drain();
             }
+            if let Some(why) = orders.refuse {
+                self.fail(LinkError::RefusedHere { why });
+            }
             if orders.close {
                 self.fail(LinkError::ClosedHere);
             }

@@ -118,6 +118,49 @@ async fn a_link_that_is_told_to_drain_or_close_is_not_open_from_that_moment() {
     assert!(!pair.gateway.is_open());
 }
 
+/// A link that has told its peer why it may not have it, and the pipe that the peer has.
+async fn refusing() -> (JoinHandle<LinkError>, DuplexStream) {
+    let (near, far) = tokio::io::duplex(1 << 10);
+    let (link, driver) = new(near, Side::Listener, config(8)).unwrap();
+    link.refuse("no");
+    let driver = tokio::spawn(driver);
+    tokio::task::yield_now().await;
+    (driver, far)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_that_is_refused_takes_what_still_comes_until_its_peer_goes() {
+    let (driver, mut peer) = refusing().await;
+    let mut heard = Vec::new();
+    tokio::io::AsyncReadExt::read_to_end(&mut peer, &mut heard).await.unwrap();
+    assert!(heard.ends_with(b"no"), "the last words, and the end of the pipe behind them");
+    let before = Instant::now();
+    // More than the pipe holds: it is taken, or this would wait for ever.
+    let unread = vec![0xa5; 1 << 20];
+    tokio::io::AsyncWriteExt::write_all(&mut peer, &unread).await.unwrap();
+    assert!(!driver.is_finished());
+    drop(peer);
+    assert_eq!(driver.await.unwrap(), LinkError::RefusedHere { why: "no".into() });
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_refused_and_does_not_go_holds_the_link_no_longer_than_any_goodbye() {
+    let (driver, _peer) = refusing().await;
+    let before = Instant::now();
+    assert_eq!(driver.await.unwrap(), LinkError::RefusedHere { why: "no".into() });
+    assert_eq!(before.elapsed(), Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_turned_away_and_does_not_go_is_cut_after_a_second() {
+    let (near, _far) = tokio::io::duplex(16);
+    let (link, driver) = new(near, Side::Listener, config(8)).unwrap();
+    let before = Instant::now();
+    turn_away(&link, driver, "no").await;
+    assert_eq!(before.elapsed(), Duration::from_secs(1));
+}
+
 /// Opens, has the acceptor do its work, and opens again where there is one place only.
 async fn place_returns_after(end: impl AsyncFn(SendStream, RecvStream, Incoming)) {
     let pair = pair_with(config(0), config(1)).await;

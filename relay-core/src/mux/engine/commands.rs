@@ -304,6 +304,12 @@ impl Mux {
         self.fail(LinkError::ClosedHere);
     }
 
+    /// Ends the link at once, because this side will not have it. The peer is told `why`, cut to
+    /// 128 octets.
+    pub fn refuse_link(&mut self, why: &str) {
+        self.fail(LinkError::RefusedHere { why: why.into() });
+    }
+
     /// The pipe has ended or failed, and `cause` says how: nothing more can be received or sent.
     pub fn handle_lost(&mut self, cause: &str) {
         // A peer that said goodbye first has closed; any other is lost.

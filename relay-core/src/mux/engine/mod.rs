@@ -259,7 +259,7 @@ impl Mux {
         if matches!(self.phase, Phase::Closed(_)) {
             return;
         }
-        let text = cut_to(&error.to_string(), GOAWAY_TEXT_MAX as usize).to_owned();
+        let text = cut_to(&error.goodbye(), GOAWAY_TEXT_MAX as usize).to_owned();
         let last = self.last_served();
         self.slots.goaway = Some(GoAway { last, code: error.code(), text });
         self.phase = Phase::Closed(error);

@@ -349,7 +349,7 @@ impl Mux {
         if code != LinkError::CODE_DONE {
             self.refuse_streams_above(last);
             let text = String::from_utf8_lossy(&payload).replace(char::is_control, "?");
-            return Err(LinkError::ClosedByPeer { code, text: text.into() });
+            return Err(LinkError::ended_by_peer(code, text.into()));
         }
         if self.peer_serves.is_some_and(|before| last > before) {
             return Err(LinkError::StreamState { kind: Kind::GoAway, stream: StreamId::LINK });
