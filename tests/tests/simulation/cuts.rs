@@ -10,6 +10,7 @@ use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
 
 use super::client::Seen;
 use super::life::{Report, run};
+use super::manner::Manner;
 use super::plan::{Ask, Fault, Kind, Plan, Timed, Weather, giving_up};
 
 /// Octets from one strike to the next: a prime, so that no frame or record is struck at one place
@@ -39,6 +40,7 @@ fn ask(id: u64, kind: Kind, at_ms: u64) -> Ask {
         answer_declares: kind == Kind::CcmPost,
         patience: None,
         forges: false,
+        manner: Manner::Plain,
     }
 }
 
@@ -51,6 +53,7 @@ fn small() -> Plan {
         instances: 1,
         links_per_instance: 1,
         takes_https_links: false,
+        clients: Vec::new(),
         outside: giving_up(Travel::default()),
         inside: Travel::default(),
         asks: vec![

@@ -27,10 +27,14 @@ enum Step {
 /// When an instance was not there for its clients, from when to when.
 pub(crate) type Outages = Vec<(usize, Duration, Duration)>;
 
+/// When the site roles were not there, from when to when.
+pub(crate) type SiteOutages = Vec<(Duration, Duration)>;
+
 /// What the faults have left behind.
 #[derive(Default)]
 pub(crate) struct Aftermath {
     pub(crate) outages: Outages,
+    pub(crate) site_outages: SiteOutages,
     /// Roles that stop in good order.
     pub(crate) draining: Vec<JoinHandle<DrainReport>>,
     rogues: Vec<JoinHandle<()>>,
@@ -118,6 +122,10 @@ async fn begin(world: &mut World, fault: &Fault, lasts: Duration, aftermath: &mu
                 }
             }
         }
+        Fault::CrashSite { crash } => {
+            aftermath.site_outages.push((now, now + lasts));
+            world.crash_site(crash).await;
+        }
         Fault::Rogue { instance } => {
             for is_foreign in [false, true] {
                 let host = world.network.host("rogue");
@@ -148,6 +156,10 @@ fn end(world: &mut World, fault: &Fault) {
         }
         Fault::CrashInstance { instance, crash } => {
             restart(world, &instance_host(instance), crash);
+            world.start_missing();
+        }
+        Fault::CrashSite { crash } => {
+            restart(world, SITE_HOST, crash);
             world.start_missing();
         }
         Fault::DrainConnectionPoint { .. } | Fault::DrainInstance { .. } => world.start_missing(),

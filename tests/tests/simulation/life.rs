@@ -114,8 +114,9 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     for outcome in &outcomes {
         let ledger = world.ledgers.read();
         let deliveries = ledger.deliveries.get(&outcome.ask.id).map_or(&[][..], Vec::as_slice);
-        let outages = &aftermath.outages;
-        findings.extend(Case { plan: &world.plan, outcome, deliveries, outages }.judge());
+        let director::Aftermath { outages, site_outages, .. } = &aftermath;
+        let case = Case { plan: &world.plan, outcome, deliveries, outages, site_outages };
+        findings.extend(case.judge());
         world.network.note(format!("{} {:?} {}", outcome.ask.id, outcome.took, outcome.seen));
     }
     let trace = world.network.trace();

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use relay_core::transport::memory::{Crash, Dials, Direction, Travel};
+use relay_tests::client::Http;
+
+use super::manner::Manner;
 
 /// Clients ask and faults begin within this time.
 const BUSY: Duration = Duration::from_secs(25);
@@ -18,7 +21,10 @@ const FAULT_LONG: Duration = Duration::from_secs(70);
 const FAULTS_MAX: usize = 6;
 
 /// Requests of one world at most.
-const ASKS_MAX: usize = 8;
+pub(crate) const ASKS_MAX: usize = 8;
+
+/// Clients of one world at most.
+const CLIENTS_MAX: usize = 3;
 
 /// How rough a world is. What may go wrong for a client follows from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,6 +33,8 @@ pub(crate) enum Weather {
     Calm,
     /// Roles are stopped in good order and started again: nothing that a backend saw is lost.
     Drains,
+    /// The relay is whole; site roles crash, fall silent, break off and talk nonsense.
+    Site,
     /// Anything.
     Faults,
 }
@@ -73,7 +81,7 @@ pub(crate) struct Ask {
     /// Its number in the world, from 1.
     pub(crate) id: u64,
     pub(crate) kind: Kind,
-    /// Which client asks; each asks one thing after the other.
+    /// Which client asks. Over HTTP/1.1 it asks one thing after the other.
     pub(crate) client: usize,
     pub(crate) instance: usize,
     pub(crate) at: Duration,
@@ -91,6 +99,7 @@ pub(crate) struct Ask {
     pub(crate) patience: Option<Duration>,
     /// Whether headers go along that must not cross.
     pub(crate) forges: bool,
+    pub(crate) manner: Manner,
 }
 
 /// Something that goes wrong, or is done.
@@ -143,6 +152,10 @@ pub(crate) enum Fault {
     },
     /// Every connection to a site role is cut.
     CutBackends,
+    /// The site roles are gone for a while.
+    CrashSite {
+        crash: Crash,
+    },
     /// Somebody without a certificate of the site wants to be a link.
     Rogue {
         instance: usize,
@@ -168,6 +181,8 @@ pub(crate) struct Plan {
     pub(crate) links_per_instance: usize,
     /// Whether links may come over the clients' port too.
     pub(crate) takes_https_links: bool,
+    /// What each client speaks: HTTP/1.1 if it is not said.
+    pub(crate) clients: Vec<Http>,
     /// Between connection points and instances.
     pub(crate) outside: Travel,
     /// Between connection points and site roles.
@@ -194,6 +209,7 @@ impl Plan {
             instances: few(&mut rng),
             links_per_instance: 1 + usize::from(rng.u8(..4) == 0),
             takes_https_links: rng.u8(..3) == 0,
+            clients: Vec::new(),
             outside: travel(&mut rng, 80),
             inside: travel(&mut rng, 3),
             asks: Vec::new(),
@@ -208,7 +224,36 @@ impl Plan {
             plan.outside = giving_up(plan.outside);
         }
         plan.asks = (1..=rng.u64(1..=ASKS_MAX as u64)).map(|id| plan.ask(id, &mut rng)).collect();
+        plan.draw_ends(&mut rng);
         plan
+    }
+
+    /// How the two ends of the relay behave: its clients and its site roles.
+    fn draw_ends(&mut self, rng: &mut Rng) {
+        let speaks = |_| if rng.u8(..3) == 0 { Http::Two } else { Http::One };
+        self.clients = (0..CLIENTS_MAX).map(speaks).collect();
+        if self.weather == Weather::Faults && rng.u8(..5) == 0 {
+            self.weather = Weather::Site;
+            self.faults.clear();
+        }
+        let crashes = match self.weather {
+            Weather::Site => rng.usize(..3),
+            Weather::Faults => usize::from(rng.u8(..4) == 0),
+            Weather::Calm | Weather::Drains => 0,
+        };
+        for _ in 0..crashes {
+            let crash = if rng.bool() { Crash::Programs } else { Crash::Machine };
+            let (at, lasts) = (within(rng, BUSY), within(rng, FAULT_SHORT));
+            self.faults.push(Timed { at, lasts, fault: Fault::CrashSite { crash } });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
+        for ask in &mut self.asks {
+            ask.manner = Manner::draw(ask.kind, ask.body.is_some(), self.weather, rng);
+            if ask.manner.is_cut() {
+                // There is something to be cut.
+                ask.answer = ask.answer.max(2);
+            }
+        }
     }
 
     fn ask(&self, id: u64, rng: &mut Rng) -> Ask {
@@ -232,7 +277,7 @@ impl Plan {
         Ask {
             id,
             kind,
-            client: rng.usize(..3),
+            client: rng.usize(..CLIENTS_MAX),
             instance: rng.usize(..self.instances),
             at,
             body: (!kind.is_repeatable() && rng.u8(..3) > 0).then(|| octets(rng)),
@@ -242,6 +287,7 @@ impl Plan {
             answer_declares: rng.bool(),
             patience: leaves.then(|| within(rng, Duration::from_secs(4))),
             forges: rng.bool(),
+            manner: Manner::Plain,
         }
     }
 

@@ -16,6 +16,7 @@ use relay_core::transport::{
     Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
     link_server_config,
 };
+use relay_tests::client::Http;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -64,7 +65,8 @@ pub(crate) struct World {
     pub(crate) began: Instant,
     instances: BTreeMap<usize, (Gateway, Running)>,
     connection_points: BTreeMap<usize, Running>,
-    site: JoinHandle<()>,
+    /// The site roles, unless they have crashed.
+    site: Option<JoinHandle<()>>,
     epoch: u64,
 }
 
@@ -88,7 +90,6 @@ impl World {
             network.plan(&instance_host(0), LINK_PORT, 0, fault);
         }
         let ledgers = Ledgers::default();
-        let site = site::start(&network.host(SITE_HOST), SITE_PORT, &ledgers);
         let mut world = Self {
             began: Instant::now(),
             instances: BTreeMap::new(),
@@ -97,7 +98,7 @@ impl World {
             plan,
             network,
             ledgers,
-            site,
+            site: None,
         };
         world.start_missing();
         world
@@ -105,6 +106,10 @@ impl World {
 
     /// Starts every role that does not run.
     pub(crate) fn start_missing(&mut self) {
+        if self.site.is_none() {
+            let at = (SITE_HOST, SITE_PORT);
+            self.site = Some(site::start(&self.network, at, &self.ledgers, &self.plan.asks));
+        }
         for instance in 0..self.plan.instances {
             if !self.instances.contains_key(&instance) {
                 self.start_instance(instance);
@@ -181,7 +186,8 @@ impl World {
         let start = |(number, mut asks): (usize, Vec<Ask>)| {
             asks.sort_by_key(|ask| (ask.at, ask.id));
             let host = self.network.host(&format!("client-{number}"));
-            let client = Client::new(host, SITE.client_tls(b"http/1.1"), self.began);
+            let http = self.plan.clients.get(number).copied().unwrap_or(Http::One);
+            let client = Client::new(host, http, self.began);
             tokio::spawn(client.run(asks))
         };
         asks.into_iter().map(start).collect()
@@ -219,6 +225,15 @@ impl World {
         if let Some(running) = self.connection_points.remove(&connection_point) {
             running.task.abort();
             let _ = running.task.await;
+        }
+    }
+
+    /// As [`World::crash_instance`].
+    pub(crate) async fn crash_site(&mut self, crash: Crash) {
+        self.network.crash(SITE_HOST, crash);
+        if let Some(running) = self.site.take() {
+            running.abort();
+            let _ = running.await;
         }
     }
 
@@ -283,7 +298,7 @@ impl World {
                 report += task.await.unwrap();
             }
         }
-        self.site.abort();
+        self.site.take().inspect(JoinHandle::abort);
         report
     }
 }
