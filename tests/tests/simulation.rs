@@ -13,13 +13,14 @@
 //! | N4 | an answer that ends well is whole |
 //! | N5, N6 | verb, target and body reach the site as sent; no header that may not cross |
 //! | N10, N12 | no panic, no task left; every request ends, and every stop |
+//! | N13 | beside slow exchanges no other takes a tenth longer (`neighbours.rs`) |
 //! | N14 | a request on a link that is lost ends within the detection time and a second |
 //! | N15 | where roles are only drained, no request that reached the site is lost |
 //! | N17 | a connection point dials its instances and its site alone |
 //! | N18 | nobody without the site's certificate gets a request |
 //!
 //! Not held here: N1, N7, N8, N9, N16, N19 and N20, which are about authentication, the log and the
-//! store; N11, whose limits have tests of their own; N13, which is a matter of measured time.
+//! store; N11, whose limits have tests of their own.
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
@@ -35,6 +36,8 @@ mod identities;
 mod life;
 #[path = "simulation/manner.rs"]
 mod manner;
+#[path = "simulation/neighbours.rs"]
+mod neighbours;
 #[path = "simulation/oracles.rs"]
 mod oracles;
 #[path = "simulation/plan.rs"]
@@ -50,6 +53,7 @@ use std::collections::BTreeSet;
 
 use client::{Outcome, Seen};
 use life::Report;
+use neighbours::Slow;
 use relay_core::transport::memory::{Direction, PlannedFault};
 use relay_tests::client::Http;
 
@@ -128,6 +132,14 @@ fn a_link_may_fall_silent_at_any_octet() {
         for fault in [PlannedFault::Hold, PlannedFault::HoldBoth] {
             assert!(cuts::strike_each(direction, fault) > 1);
         }
+    }
+}
+
+#[test]
+fn a_slow_client_or_site_role_slows_no_other_exchange_on_its_link() {
+    for slow in Slow::ALL {
+        let slowed = neighbours::slowed_by(slow);
+        assert!(slowed.is_empty(), "{slow:?}\n{}", slowed.join("\n"));
     }
 }
 
