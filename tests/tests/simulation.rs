@@ -30,6 +30,8 @@ mod client;
 mod cuts;
 #[path = "simulation/director.rs"]
 mod director;
+#[path = "simulation/ejected.rs"]
+mod ejected;
 #[path = "simulation/identities.rs"]
 mod identities;
 #[path = "simulation/life.rs"]
@@ -141,6 +143,26 @@ fn a_slow_client_or_site_role_slows_no_other_exchange_on_its_link() {
         let slowed = neighbours::slowed_by(slow);
         assert!(slowed.is_empty(), "{slow:?}\n{}", slowed.join("\n"));
     }
+}
+
+#[test]
+fn an_instance_that_has_restarted_waits_for_what_every_site_publishes() {
+    for delay_ms in (0..1500).step_by(50) {
+        let Report { findings, outcomes, tail, .. } = cuts::restart_with_two_sites(delay_ms);
+        let text = findings.join("\n");
+        assert!(findings.is_empty(), "{}\n\n{delay_ms} ms\n{text}", tail.join("\n"));
+        for Outcome { ask, seen, .. } in outcomes {
+            let is_untold = matches!(seen, Seen::Answer { status: 404, .. });
+            assert!(!is_untold, "{delay_ms} ms, role {}: {seen}", ask.role);
+        }
+    }
+}
+
+#[test]
+fn a_connection_point_that_is_cut_off_sits_out_after_five_failures_and_comes_back() {
+    let shares = ejected::cut_off();
+    assert!(shares.findings.is_empty(), "{}", shares.findings.join("\n"));
+    assert_eq!((shares.failed, shares.back), (5, 2));
 }
 
 #[test]

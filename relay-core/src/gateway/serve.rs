@@ -164,8 +164,8 @@ impl Gateway {
         Self::with_registry(config, registry)
     }
 
-    /// As [`Gateway::new`], but the order in which links are kept follows from `seed`: the same in
-    /// every process.
+    /// As [`Gateway::new`], but the order in which links are kept follows from `seed`, the same in
+    /// every process, and no answer over HTTP/2 gets a date here.
     #[cfg(any(test, feature = "test-util"))]
     pub fn seeded(config: GatewayConfig, seed: u64) -> Self {
         let registry = Registry::seeded(config.balance.balancer(), seed);
@@ -482,6 +482,8 @@ impl Gateway {
             .keep_alive_timeout(Duration::from_secs(15));
         let connection = builder.serve_connection(io, service);
         // RFC 9113, section 6.8: what is on its way while this is said is still served.
+        // Compressed it is as long as its digits: nothing for one that is the same each time.
+        builder.auto_date_header(!self.inner.relay.registry.is_seeded());
         let end = http2::Connection::graceful_shutdown;
         self.until_stopped(connection, Duration::ZERO, end).await
     }

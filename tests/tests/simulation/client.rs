@@ -25,7 +25,7 @@ use tokio_rustls::TlsConnector;
 use super::identities::SITE;
 use super::manner::Manner;
 use super::plan::{ASKS_MAX, Ask, Kind};
-use super::world::{CLIENT_PORT, ROLE, SERVICE, instance_host};
+use super::world::{CLIENT_PORT, SERVICE, instance_host};
 
 /// No request takes this long; only one that nobody ends does.
 const FOR_EVER: Duration = Duration::from_mins(5);
@@ -246,7 +246,7 @@ pub(crate) fn request_body(ask: &Ask) -> Bytes {
 }
 
 fn request(ask: &Ask, http: Http) -> Request<Body> {
-    let target = format!("/CCM_Proxy_MutualAuth/{ROLE}{}", site_target(ask));
+    let target = format!("/CCM_Proxy_MutualAuth/{}{}", ask.role, site_target(ask));
     let request = Request::builder().method(ask.kind.verb());
     let mut request = match http {
         Http::One => request.uri(target).header("host", SERVICE),

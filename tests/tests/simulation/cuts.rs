@@ -10,8 +10,7 @@ use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
 
 use super::client::Seen;
 use super::life::{Report, run};
-use super::manner::Manner;
-use super::plan::{Ask, Fault, Kind, Plan, Timed, Weather, giving_up};
+use super::plan::{Ask, Fault, Kind, OTHER_ROLE, Plan, ROLES, Timed, Weather, giving_up};
 
 /// Octets from one strike to the next: a prime, so that no frame or record is struck at one place
 /// only. 1 strikes each.
@@ -31,16 +30,11 @@ fn ask(id: u64, kind: Kind, at_ms: u64) -> Ask {
         id,
         kind,
         client: usize::try_from(id).unwrap(),
-        instance: 0,
-        at: Duration::from_millis(at_ms),
         body: (kind == Kind::CcmPost).then_some(150),
-        declares: true,
         think: Duration::from_millis(3),
         answer: 200,
         answer_declares: kind == Kind::CcmPost,
-        patience: None,
-        forges: false,
-        manner: Manner::Plain,
+        ..Ask::probe(0, ROLES[0], Duration::from_millis(at_ms))
     }
 }
 
@@ -53,6 +47,7 @@ fn small() -> Plan {
         instances: 1,
         links_per_instance: 1,
         takes_https_links: false,
+        is_split: false,
         clients: Vec::new(),
         outside: giving_up(Travel::default()),
         inside: Travel::default(),
@@ -79,6 +74,24 @@ pub(crate) fn stop_after(delay_ms: u64) -> Report {
         at: Duration::from_millis(delay_ms),
         lasts: Duration::from_secs(2),
         fault: Fault::DrainConnectionPoint { connection_point: 0 },
+    });
+    run(plan, None)
+}
+
+/// Restarts an instance in a moment, and asks it so many milliseconds later for what each of two
+/// sites has, whose connection points come back one after the other.
+pub(crate) fn restart_with_two_sites(delay_ms: u64) -> Report {
+    let mut plan = small();
+    plan.weather = Weather::Drains;
+    plan.connection_points = 2;
+    plan.is_split = true;
+    let returns_after = 100;
+    let of = |id, role| Ask { role, ..ask(id, Kind::BitsPost, returns_after + delay_ms) };
+    plan.asks = vec![of(1, ROLES[0]), of(2, OTHER_ROLE)];
+    plan.faults.push(Timed {
+        at: Duration::ZERO,
+        lasts: Duration::from_millis(returns_after),
+        fault: Fault::DrainInstance { instance: 0 },
     });
     run(plan, None)
 }

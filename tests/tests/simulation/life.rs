@@ -1,6 +1,7 @@
 //! A world's life: it comes up, is struck, heals, comes to rest and ends. Each step has a limit.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::client::Outcome;
 use super::director;
 use super::oracles::Case;
 use super::plan::{Plan, Weather};
+use super::site::Delivery;
 use super::world::{
     CLIENT_PORT, LINK_PORT, SITE_HOST, World, connection_point_host, instance_host,
 };
@@ -41,6 +43,8 @@ pub(crate) struct Report {
     /// Octets written on the first link before its last request: by its dialer, and to it.
     pub(crate) first_link: [u64; 2],
     pub(crate) outcomes: Vec<Outcome>,
+    /// What reached the site, by the number of the request.
+    pub(crate) deliveries: BTreeMap<u64, Vec<Delivery>>,
 }
 
 thread_local! {
@@ -95,6 +99,11 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     if world.until(RECOVERY, |world| world.unrest().is_empty()).await.is_none() {
         findings.push(format!("no rest: {:?}", world.unrest()));
     }
+    if world.plan.heals {
+        // A dead link at rest may be believed alive until then.
+        sleep(RECOVERY).await;
+        findings.extend(world.probe().await);
+    }
     for task in aftermath.draining.drain(..) {
         match timeout(END, task).await {
             Ok(Ok(report)) if report.reset > 0 && world.plan.weather == Weather::Drains => {
@@ -120,6 +129,7 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
         world.network.note(format!("{} {:?} {}", outcome.ask.id, outcome.took, outcome.seen));
     }
     let trace = world.network.trace();
+    let deliveries = std::mem::take(&mut world.ledgers.read().deliveries);
     drop(world);
     // Tasks that were told to end do so by themselves.
     sleep(Duration::from_secs(1)).await;
@@ -131,7 +141,7 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     let strikes = trace.events.iter().filter(is_strike).count();
     let first = trace.events.len().saturating_sub(TAIL);
     let tail = trace.events.iter().skip(first).map(shown).collect();
-    Report { findings, digest: trace.digest, tail, strikes, first_link, outcomes }
+    Report { findings, digest: trace.digest, tail, strikes, first_link, outcomes, deliveries }
 }
 
 /// A line of a trace, without the octets of bodies.

@@ -12,7 +12,7 @@ use relay_tests::client::Http;
 use super::client::Seen;
 use super::life::run;
 use super::manner::Manner;
-use super::plan::{Ask, Kind, Plan, Weather};
+use super::plan::{Ask, Kind, Plan, ROLES, Weather};
 
 /// How long a slow end stands still: longer than all others ask, and less than the 30 s for which
 /// it may.
@@ -55,21 +55,18 @@ impl Slow {
 fn other(number: u64) -> Ask {
     let kinds = [Kind::Get, Kind::CcmPost, Kind::Head, Kind::BitsPost];
     let kind = kinds[usize::try_from(number % 4).unwrap()];
+    let at = Duration::from_millis(STALLED_AT_MS + number * APART_MS);
     Ask {
         id: number,
         kind,
         // Over HTTP/1.1, and over HTTP/2 on a connection that one of the slow shares.
         client: usize::from(number % 3 == 0),
-        instance: 0,
-        at: Duration::from_millis(STALLED_AT_MS + number * APART_MS),
-        body: (!kind.is_repeatable()).then_some(2000),
+        body: matches!(kind, Kind::CcmPost | Kind::BitsPost).then_some(2000),
         declares: number % 8 < 4,
         think: Duration::from_millis(5),
         answer: 3000,
         answer_declares: number % 16 < 8,
-        patience: None,
-        forges: false,
-        manner: Manner::Plain,
+        ..Ask::probe(0, ROLES[0], at)
     }
 }
 
@@ -103,6 +100,7 @@ fn plan(asks: Vec<Ask>) -> Plan {
         instances: 1,
         links_per_instance: 1,
         takes_https_links: false,
+        is_split: false,
         clients: vec![Http::One, Http::Two, Http::Two],
         outside: travel,
         inside: travel,

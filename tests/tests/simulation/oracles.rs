@@ -62,7 +62,7 @@ impl Case<'_> {
     /// What reached the site.
     fn delivered(&self) -> Vec<String> {
         let ask = self.ask();
-        let max = if ask.kind.is_repeatable() { 1 + RESENDS_MAX } else { 1 };
+        let max = if ask.is_repeatable() { 1 + RESENDS_MAX } else { 1 };
         let mut findings = Vec::new();
         if self.deliveries.len() > max {
             findings.push(format!("N2: {} deliveries, {max} at most", self.deliveries.len()));
@@ -165,16 +165,21 @@ impl Case<'_> {
     fn refused(&self, status: u16, reason: Option<&str>, site_id: Option<u64>) -> Vec<String> {
         let mut findings = Vec::new();
         let by_relay = reason.is_some_and(|reason| reason.starts_with("CMG"));
-        if !by_relay || site_id.is_some() || !matches!(status, 502..=504) {
+        let is_untold = status == 404 && self.plan.may_be_untold(self.ask().instance);
+        if !by_relay || site_id.is_some() || !(matches!(status, 502..=504) || is_untold) {
             findings.push(format!("an answer that nobody gives: {status}"));
         }
         let was_delivered = !self.deliveries.is_empty();
-        if status == 503 && was_delivered {
-            findings.push("503 for what the site saw".to_owned());
+        if matches!(status, 404 | 503) && was_delivered {
+            findings.push("404 or 503 for what the site saw".to_owned());
+        }
+        let is_alone = self.plan.leaves_alone(self.ask().instance, self.ask().role);
+        if status == 503 && is_alone && self.plan.weather != Weather::Faults {
+            findings.push("503, and a connection point was there all the time".to_owned());
         }
         match self.plan.weather {
             Weather::Calm => findings.push(format!("{status}, and nothing had failed")),
-            Weather::Drains if status != 503 => {
+            Weather::Drains if status != 503 && !is_untold => {
                 findings.push(format!("N15: a drain made {status} of a request"));
             }
             Weather::Site => findings.extend(self.refused_by_site(status, reason.unwrap_or(""))),
@@ -188,7 +193,10 @@ impl Case<'_> {
         let unreachable = (502, "CMGConnector_Backend_Unreachable");
         let (broken, silent) = ((502, "CMGConnector_Bad_Gateway"), (504, "CMGConnector_Timeout"));
         let expected = match self.ask().manner {
-            _ if self.has_site_outage() => vec![unreachable, broken, silent],
+            // Connecting has used up a part of the time.
+            _ if self.has_site_outage() => {
+                vec![unreachable, broken, silent, (504, "CMGService_Timeout")]
+            }
             Manner::Silent => vec![silent],
             // A head that is cut with its body was not seen.
             Manner::Closes | Manner::Garbage | Manner::BreaksOff | Manner::Resets => vec![broken],
@@ -204,7 +212,7 @@ impl Case<'_> {
         let is_excused = ask.patience.is_some() || self.has_outage();
         let losses = match self.plan.weather {
             Weather::Calm | Weather::Drains | Weather::Site => 0,
-            Weather::Faults if ask.kind.is_repeatable() => {
+            Weather::Faults if ask.is_repeatable() => {
                 let links = self.plan.faults.iter().filter(|it| loses_links(&it.fault)).count();
                 links.min(RESENDS_MAX) + 1
             }
@@ -225,5 +233,6 @@ impl Case<'_> {
 }
 
 fn loses_links(fault: &Fault) -> bool {
-    !matches!(fault, Fault::CutBackends | Fault::CrashSite { .. } | Fault::Rogue { .. })
+    use Fault::{CrashSite, CutBackends, CutOff, Rogue};
+    !matches!(fault, CutBackends | CutOff { .. } | CrashSite { .. } | Rogue { .. })
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,6 +32,8 @@ pub(crate) const FORGED: [&str; 5] =
 /// A request that reached a site role.
 #[derive(Clone, Debug)]
 pub(crate) struct Delivery {
+    /// Which connection point brought it.
+    pub(crate) from: IpAddr,
     pub(crate) verb: String,
     pub(crate) target: String,
     /// Of the body: its octets if it came whole, `None` if it was cut or has not ended.
@@ -113,21 +116,23 @@ pub(crate) fn start(
     tokio::spawn(async move {
         let mut connections = JoinSet::new();
         loop {
-            let (stream, _) = listener.accept().await;
-            connections.spawn(serve(stream, role.clone()));
+            let (stream, from) = listener.accept().await;
+            connections.spawn(serve(stream, from.ip(), role.clone()));
         }
     })
 }
 
-async fn serve(stream: MemoryStream, role: Role) {
+async fn serve(stream: MemoryStream, from: IpAddr, role: Role) {
     let id = stream.id();
     let is_spoiled = Arc::<AtomicBool>::default();
     let stream = Spoilable { stream, is_spoiled: Arc::clone(&is_spoiled) };
     let service = service_fn(move |request| {
         let (role, is_spoiled) = (role.clone(), Arc::clone(&is_spoiled));
-        async move { answer(request, role, id, &is_spoiled).await }
+        async move { answer(request, role, (id, from), &is_spoiled).await }
     });
-    let server = hyper::server::conn::http1::Builder::new();
+    let mut server = hyper::server::conn::http1::Builder::new();
+    // Over HTTP/2 it would be as long as its digits have it.
+    server.auto_date_header(false);
     // An error is a connection that was cut.
     let _ = server.serve_connection(TokioIo::new(stream), service).await;
 }
@@ -143,7 +148,7 @@ fn enter(ledgers: &Ledgers, id: u64, delivery: Delivery) -> usize {
 async fn answer(
     request: Request<Incoming>,
     role: Role,
-    connection: ConnectionId,
+    (connection, from): (ConnectionId, IpAddr),
     is_spoiled: &AtomicBool,
 ) -> io::Result<Response<Body>> {
     let ledgers = &role.ledgers;
@@ -154,7 +159,7 @@ async fn answer(
     let order = Order::read(&target);
     let verb = parts.method.to_string();
     let forged = forged(&parts.headers);
-    let index = enter(ledgers, order.id, Delivery { verb, target, body: None, forged });
+    let index = enter(ledgers, order.id, Delivery { from, verb, target, body: None, forged });
     let manner = role.manners.get(&order.id).copied().unwrap_or(Manner::Plain);
     if let Manner::TakesLate(pause) = manner {
         sleep(pause).await;

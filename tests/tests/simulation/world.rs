@@ -1,6 +1,6 @@
 //! The roles, the site and the clients of one world, on one network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::Uri;
@@ -21,16 +21,13 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::client::{Client, Outcome};
+use super::client::{Client, Outcome, Seen};
 use super::identities::SITE;
-use super::plan::{Ask, Plan};
+use super::plan::{Ask, OTHER_ROLE, Plan};
 use super::site::{self, Ledgers};
 
 /// The service's name.
 pub(crate) const SERVICE: &str = "relay.test";
-
-/// The management point's role id.
-pub(crate) const ROLE: u64 = 7;
 
 /// Where clients connect.
 pub(crate) const CLIENT_PORT: u16 = 443;
@@ -38,7 +35,10 @@ pub(crate) const CLIENT_PORT: u16 = 443;
 /// Where links are taken.
 pub(crate) const LINK_PORT: u16 = 10_140;
 
-/// The management point.
+/// Time for a small exchange at rest: connecting and the slowest paths.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+
+/// Every management point.
 pub(crate) const SITE_HOST: &str = "mp";
 
 const SITE_PORT: u16 = 80;
@@ -162,14 +162,18 @@ impl World {
         });
         let url = Uri::try_from(format!("http://{SITE_HOST}:{SITE_PORT}")).unwrap();
         let backend = BackendConfig { url, tls: None };
+        let roles = self.plan.roles(connection_point);
+        let endpoints = roles
+            .iter()
+            .map(|role| SiteEndpoint { endpoint: endpoint(*role), backend: backend.clone() });
         ConnectionPointConfig {
-            site: "site".to_owned(),
+            site: if roles == [OTHER_ROLE] { "other" } else { "site" }.to_owned(),
             settings_version: 1,
             gateways: gateways.collect(),
             // New ones for each start, or a session of an earlier world would be resumed.
             link_tls: link_client_config(&SITE.connection_point, &SITE.anchors()).unwrap(),
             https_tls: backend_client_config(&SITE.anchors()).unwrap(),
-            endpoints: vec![SiteEndpoint { endpoint: endpoint(), backend }],
+            endpoints: endpoints.collect(),
             limits,
             web_proxy: None,
             network: Network::Memory(self.network.host(&name)),
@@ -191,6 +195,30 @@ impl World {
             tokio::spawn(client.run(asks))
         };
         asks.into_iter().map(start).collect()
+    }
+
+    /// Has every instance asked for what each management point behind it has. Returns what is not
+    /// answered as it should be.
+    pub(crate) async fn probe(&self) -> Vec<String> {
+        let points = (0..self.plan.connection_points).map(|it| self.plan.roles(it));
+        let roles: BTreeSet<u64> = points.flatten().copied().collect();
+        let mut findings = Vec::new();
+        for instance in 0..self.plan.instances {
+            let probe = |role: &u64| Ask::probe(instance, *role, self.began.elapsed());
+            let host = self.network.host("prober");
+            let prober = Client::new(host, Http::One, self.began);
+            for outcome in prober.run(roles.iter().map(probe).collect()).await {
+                let is_whole = matches!(outcome.seen, Seen::Answer { status: 200, .. });
+                if !is_whole || outcome.took > PROBE_MAX {
+                    let Outcome { ask, seen, took, .. } = outcome;
+                    findings.push(format!(
+                        "at rest instance {instance} answers for {}: {seen}, after {took:?}",
+                        ask.role
+                    ));
+                }
+            }
+        }
+        findings
     }
 
     /// Ends an instance in good order, and returns what will tell how it went.
@@ -307,11 +335,11 @@ fn number(instance: usize) -> Instance {
     Instance::new(instance as u64 + 1).unwrap()
 }
 
-fn endpoint() -> Endpoint {
+fn endpoint(role_id: u64) -> Endpoint {
     Endpoint {
-        name: "mp".to_owned(),
+        name: format!("mp-{role_id}"),
         kind: EndpointKind::ManagementPoint,
-        role_id: ROLE,
+        role_id,
         paths: None,
         request_body_bytes_max: None,
         access: Access::Anonymous,

@@ -164,6 +164,11 @@ impl Connection {
         }
     }
 
+    /// Nothing happens at an octet that was not reached yet.
+    pub(super) fn forget_plans(&mut self) {
+        self.ways.iter_mut().for_each(Way::forget_plan);
+    }
+
     /// Both ends are told at once; what was on its way is lost.
     pub(super) fn cut(&mut self) {
         for end in &mut self.ends {

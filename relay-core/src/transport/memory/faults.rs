@@ -186,6 +186,7 @@ impl MemoryNetwork {
         state.partitions.clear();
         state.hosts.iter_mut().for_each(|(_, is_down)| *is_down = false);
         for connection in state.connections.values_mut() {
+            connection.forget_plans();
             connection.release(Held::Alone);
         }
         state.rejoin();

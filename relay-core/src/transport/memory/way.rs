@@ -158,6 +158,11 @@ impl Way {
         }
     }
 
+    /// The planned fault does not happen any more.
+    pub(super) fn forget_plan(&mut self) {
+        self.planned = None;
+    }
+
     /// Puts octets on their way.
     pub(super) fn send(&mut self, octets: Bytes, now: Instant, rng: &mut Rng) {
         if octets.is_empty() {
