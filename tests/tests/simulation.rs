@@ -121,6 +121,9 @@ fn met(report: &Report) -> BTreeSet<String> {
     report.outcomes.iter().map(of).collect()
 }
 
+/// Records of a handshake, of two hellos and of two exchanges, in one direction.
+const RECORDS_MIN: usize = 8;
+
 #[test]
 fn a_link_may_be_cut_at_any_octet() {
     for direction in Direction::BOTH {
@@ -133,6 +136,16 @@ fn a_link_may_fall_silent_at_any_octet() {
     for direction in Direction::BOTH {
         for fault in [PlannedFault::Hold, PlannedFault::HoldBoth] {
             assert!(cuts::strike_each(direction, fault) > 1);
+        }
+    }
+}
+
+#[test]
+fn a_link_may_be_struck_before_and_within_each_of_its_records() {
+    for direction in Direction::BOTH {
+        for fault in [PlannedFault::Cut, PlannedFault::Hold, PlannedFault::HoldBoth] {
+            let records = cuts::strike_records(direction, fault);
+            assert!(records >= RECORDS_MIN, "{records} records");
         }
     }
 }

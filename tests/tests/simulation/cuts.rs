@@ -40,6 +40,8 @@ fn ask(id: u64, kind: Kind, at_ms: u64) -> Ask {
 
 /// The world that is struck.
 fn small() -> Plan {
+    let mut outside = giving_up(Travel::default());
+    outside.keeps_octets = true;
     Plan {
         seed: 1,
         weather: Weather::Faults,
@@ -49,7 +51,7 @@ fn small() -> Plan {
         takes_https_links: false,
         is_split: false,
         clients: Vec::new(),
-        outside: giving_up(Travel::default()),
+        outside,
         inside: Travel::default(),
         asks: vec![
             ask(1, Kind::Get, 0),
@@ -96,37 +98,75 @@ pub(crate) fn restart_with_two_sites(delay_ms: u64) -> Report {
     run(plan, None)
 }
 
+/// What is written on the link in `direction` where nothing strikes.
+fn written(direction: Direction) -> Vec<u8> {
+    let Report { findings, mut first_link, .. } = run(small(), None);
+    assert!(findings.is_empty(), "{findings:?}");
+    std::mem::take(&mut first_link[direction as usize])
+}
+
 /// Strikes at each octet of `direction` that is due by the stride. Returns how many those are.
-pub(crate) fn strike_each(direction: Direction, fault: PlannedFault) -> u64 {
+pub(crate) fn strike_each(direction: Direction, fault: PlannedFault) -> usize {
     let (stride, first) = steps();
-    let quiet = run(small(), None);
-    assert!(quiet.findings.is_empty(), "{:?}", quiet.findings);
-    let octets = quiet.first_link[direction as usize];
-    let due = (first..octets).step_by(usize::try_from(stride).unwrap());
-    let mut count = 0;
-    for octet in due {
-        let planned = PathFault { direction, octet, fault };
-        let Report { mut findings, tail, outcomes, strikes, .. } = run(small(), Some(planned));
-        if strikes == 0 {
-            findings.push("it has not struck".to_owned());
-        }
-        let last = outcomes.iter().find(|outcome| outcome.ask.id == RECOVERED);
-        let is_recovered = last.is_some_and(|outcome| {
-            matches!(outcome.seen, Seen::Answer { status: 200, is_whole: true, .. })
-        });
-        if !is_recovered {
-            findings.push(format!("no recovery within 30 s: {last:?}"));
-        }
-        assert!(
-            findings.is_empty(),
-            "{}\n\n{planned:?} of {octets}\n{}\n\nreplay: {VARIABLE}={stride}+{octet} cargo test \
-             -p relay-tests --test simulation octet",
-            tail.join("\n"),
-            findings.join("\n"),
-        );
-        count += 1;
+    let octets = written(direction).len() as u64;
+    let due: Vec<u64> = (first..octets).step_by(usize::try_from(stride).unwrap()).collect();
+    due.iter().for_each(|octet| strike(PathFault { direction, octet: *octet, fault }));
+    due.len()
+}
+
+/// Strikes before each record of `direction`, behind the last, and within each. Returns how many
+/// records there are.
+///
+/// Over TLS a record arrives whole or not at all. So between two of these strikes there is no octet
+/// whose loss the other end could tell from that of the next: every cut before or behind a frame,
+/// and within one, is among them.
+pub(crate) fn strike_records(direction: Direction, fault: PlannedFault) -> usize {
+    let lengths = records(&written(direction));
+    let mut at = 0;
+    for length in &lengths {
+        strike(PathFault { direction, octet: at, fault });
+        strike(PathFault { direction, octet: at + length / 2, fault });
+        at += length;
     }
-    count
+    strike(PathFault { direction, octet: at, fault });
+    lengths.len()
+}
+
+/// The lengths of the TLS records that `octets` are.
+// RFC 8446, section 5.1.
+fn records(mut octets: &[u8]) -> Vec<u64> {
+    let mut lengths = Vec::new();
+    while let Some((head, rest)) = octets.split_first_chunk::<5>() {
+        let body = usize::from(u16::from_be_bytes([head[3], head[4]]));
+        assert!(matches!(head[0], 20..=23) && body <= rest.len(), "whole records: {head:?}");
+        lengths.push((head.len() + body) as u64);
+        octets = &rest[body..];
+    }
+    assert!(octets.is_empty(), "whole records");
+    lengths
+}
+
+/// Strikes at one octet, and holds that the link is back in time.
+fn strike(planned: PathFault) {
+    let Report { mut findings, tail, outcomes, strikes, .. } = run(small(), Some(planned));
+    if strikes == 0 {
+        findings.push("it has not struck".to_owned());
+    }
+    let last = outcomes.iter().find(|outcome| outcome.ask.id == RECOVERED);
+    let is_recovered = last.is_some_and(|outcome| {
+        matches!(outcome.seen, Seen::Answer { status: 200, is_whole: true, .. })
+    });
+    if !is_recovered {
+        findings.push(format!("no recovery within 30 s: {last:?}"));
+    }
+    assert!(
+        findings.is_empty(),
+        "{}\n\n{planned:?}\n{}\n\nreplay: {VARIABLE}=1000000+{} cargo test -p relay-tests --test \
+         simulation octet",
+        tail.join("\n"),
+        findings.join("\n"),
+        planned.octet,
+    );
 }
 
 fn steps() -> (u64, u64) {

@@ -40,8 +40,9 @@ pub(crate) struct Report {
     pub(crate) tail: Vec<String>,
     /// Planned faults of connections that have come about.
     pub(crate) strikes: usize,
-    /// Octets written on the first link before its last request: by its dialer, and to it.
-    pub(crate) first_link: [u64; 2],
+    /// What was written on the first link before its last request, by its dialer and to it, if the
+    /// path keeps it.
+    pub(crate) first_link: [Vec<u8>; 2],
     pub(crate) outcomes: Vec<Outcome>,
     /// What reached the site, by the number of the request.
     pub(crate) deliveries: BTreeMap<u64, Vec<Delivery>>,
@@ -86,7 +87,7 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     let clients = world.start_clients();
     let mut aftermath = director::run(&mut world).await;
     sleep(SETTLED).await;
-    let first_link = world.first_link_octets();
+    let first_link = world.first_link();
 
     if world.until(RECOVERY, World::is_meshed).await.is_none() {
         findings.push(format!("the links do not come back: {:?}", world.unrest()));

@@ -307,10 +307,10 @@ impl World {
         Some(before.elapsed())
     }
 
-    /// Octets written so far on the first link to the first instance.
-    pub(crate) fn first_link_octets(&self) -> [u64; 2] {
+    /// What was written so far on the first link to the first instance.
+    pub(crate) fn first_link(&self) -> [Vec<u8>; 2] {
         let links = self.network.between(&connection_point_host(0), &instance_host(0));
-        links.first().and_then(|link| self.network.octets(*link)).unwrap_or_default()
+        links.first().and_then(|link| self.network.written(*link)).unwrap_or_default()
     }
 
     /// Stops every role in good order; ends when they have. Returns how many were cut in it.

@@ -80,6 +80,10 @@ impl Connection {
         [self.ways[0].accepted, self.ways[1].accepted]
     }
 
+    pub(super) fn kept(&self) -> [Vec<u8>; 2] {
+        [self.ways[0].kept.clone(), self.ways[1].kept.clone()]
+    }
+
     pub(super) fn touches(&self, host: &str) -> bool {
         self.hosts.iter().any(|end| end == host)
     }
