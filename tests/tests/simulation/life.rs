@@ -115,7 +115,10 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
         }
     }
     match timeout(END, world.stop()).await {
-        Ok(report) if report.reset > 0 => findings.push(format!("N15, at rest: {report}")),
+        Ok((report, _)) if report.reset > 0 => {
+            findings.push(format!("N15, at rest: {report}"));
+        }
+        Ok((_, left)) if left > 0 => findings.push(format!("N14: {left} links of nobody")),
         Ok(_) => {}
         Err(_) => findings.push("N12: the roles do not stop".to_owned()),
     }

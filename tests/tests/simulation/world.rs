@@ -38,6 +38,9 @@ pub(crate) const LINK_PORT: u16 = 10_140;
 /// Time for a small exchange at rest: connecting and the slowest paths.
 const PROBE_MAX: Duration = Duration::from_secs(3);
 
+/// Time for instances to notice that every connection point has gone.
+const LINKS_GONE: Duration = Duration::from_secs(30);
+
 /// Every management point.
 pub(crate) const SITE_HOST: &str = "mp";
 
@@ -313,21 +316,26 @@ impl World {
         links.first().and_then(|link| self.network.written(*link)).unwrap_or_default()
     }
 
-    /// Stops every role in good order; ends when they have. Returns how many were cut in it.
-    pub(crate) async fn stop(&mut self) -> DrainReport {
+    /// Stops every role in good order; ends when they have. Returns how many were cut in it, and
+    /// what was left of the links once every connection point had gone.
+    pub(crate) async fn stop(&mut self) -> (DrainReport, usize) {
         let mut report = DrainReport::default();
         for connection_point in 0..self.plan.connection_points {
             if let Some(task) = self.stop_connection_point(connection_point) {
                 report += task.await.unwrap();
             }
         }
+        let links =
+            |world: &Self| world.instances.values().map(|(it, _)| it.links()).sum::<usize>();
+        self.until(LINKS_GONE, |world| links(world) == 0).await;
+        let left = links(self);
         for instance in 0..self.plan.instances {
             if let Some(task) = self.stop_instance(instance) {
                 report += task.await.unwrap();
             }
         }
         self.site.take().inspect(JoinHandle::abort);
-        report
+        (report, left)
     }
 }
 
