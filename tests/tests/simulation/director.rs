@@ -13,7 +13,9 @@ use tokio::time::{sleep_until, timeout};
 
 use super::identities::{FOREIGN, SITE};
 use super::plan::Fault;
-use super::world::{LINK_PORT, SERVICE, SITE_HOST, World, connection_point_host, instance_host};
+use super::world::{
+    LINK_PORT, SERVICE, SITE_HOST, SITE_NAME, World, connection_point_host, instance_host,
+};
 
 /// How long somebody who is no link waits to be taken for one.
 const ROGUE: Duration = Duration::from_secs(20);
@@ -225,8 +227,8 @@ async fn rogue(host: MemoryHost, instance: usize, claim: Claim, findings: Arc<Mu
     let attempt = async {
         let stream = host.dial(&instance_host(instance), LINK_PORT).await.ok()?;
         let stream = secure_link(stream, SERVICE, tls).await.ok()?;
-        let config =
-            Config { name: connection_point_host(0), epoch: u64::MAX, ..Config::default() };
+        let (name, site) = (connection_point_host(0), SITE_NAME.to_owned());
+        let config = Config { name, site, epoch: u64::MAX, ..Config::default() };
         let (link, driver) = link::new(stream, Side::Dialer, config).unwrap();
         let _driver = tokio::spawn(driver);
         link.accept().await.ok()

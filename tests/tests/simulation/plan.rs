@@ -302,6 +302,10 @@ impl Plan {
             let is_other = self.is_split && rng.u8(..3) == 0;
             ask.role = if is_other { OTHER_ROLE } else { ROLES[rng.usize(..2)] };
             ask.manner = Manner::draw(ask.kind, ask.body.is_some(), self.weather, rng);
+            if ask.patience.is_some() && rng.bool() {
+                // Only by giving up does the relay learn that it need not wait.
+                ask.manner = Manner::Silent;
+            }
             if ask.manner == Manner::Silent && has_vanished {
                 // Who says nothing is never told that nobody listens.
                 ask.manner = Manner::Closes;

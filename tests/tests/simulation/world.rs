@@ -41,6 +41,9 @@ const PROBE_MAX: Duration = Duration::from_secs(3);
 /// Time for instances to notice that every connection point has gone.
 const LINKS_GONE: Duration = Duration::from_secs(30);
 
+/// What a site is called.
+pub(crate) const SITE_NAME: &str = "site";
+
 /// Every management point.
 pub(crate) const SITE_HOST: &str = "mp";
 
@@ -170,7 +173,7 @@ impl World {
             .iter()
             .map(|role| SiteEndpoint { endpoint: endpoint(*role), backend: backend.clone() });
         ConnectionPointConfig {
-            site: if roles == [OTHER_ROLE] { "other" } else { "site" }.to_owned(),
+            site: if roles == [OTHER_ROLE] { "other" } else { SITE_NAME }.to_owned(),
             settings_version: 1,
             gateways: gateways.collect(),
             // New ones for each start, or a session of an earlier world would be resumed.
