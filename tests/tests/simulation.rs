@@ -159,14 +159,14 @@ fn a_slow_client_or_site_role_slows_no_other_exchange_on_its_link() {
 }
 
 #[test]
-fn an_instance_that_has_restarted_waits_for_what_every_site_publishes() {
+fn an_instance_that_has_restarted_waits_for_links_and_for_what_every_site_publishes() {
     for delay_ms in (0..1500).step_by(50) {
         let Report { findings, outcomes, tail, .. } = cuts::restart_with_two_sites(delay_ms);
         let text = findings.join("\n");
         assert!(findings.is_empty(), "{}\n\n{delay_ms} ms\n{text}", tail.join("\n"));
         for Outcome { ask, seen, .. } in outcomes {
-            let is_untold = matches!(seen, Seen::Answer { status: 404, .. });
-            assert!(!is_untold, "{delay_ms} ms, role {}: {seen}", ask.role);
+            let is_served = matches!(seen, Seen::Answer { status: 200, .. });
+            assert!(is_served, "{delay_ms} ms, role {}: {seen}", ask.role);
         }
     }
 }
@@ -176,6 +176,14 @@ fn a_connection_point_that_is_cut_off_sits_out_after_five_failures_and_comes_bac
     let shares = ejected::cut_off();
     assert!(shares.findings.is_empty(), "{}", shares.findings.join("\n"));
     assert_eq!((shares.failed, shares.back), (5, 2));
+}
+
+#[test]
+fn a_connection_point_that_is_back_takes_the_place_of_its_half_open_link_at_once() {
+    let Report { findings, outcomes, tail, .. } = cuts::vanish_for_a_moment();
+    assert!(findings.is_empty(), "{}\n{}", tail.join("\n"), findings.join("\n"));
+    let is_served = |it: &Outcome| matches!(it.seen, Seen::Answer { status: 200, .. });
+    assert!(outcomes.iter().all(is_served), "{}", tail.join("\n"));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
+use relay_core::transport::memory::{Crash, Direction, PathFault, PlannedFault, Travel};
 
 use super::client::Seen;
 use super::life::{Report, run};
@@ -98,6 +98,19 @@ pub(crate) fn restart_with_two_sites(delay_ms: u64) -> Report {
     run(plan, None)
 }
 
+/// The machine of the only connection point is gone for a moment, and nobody is told; it is asked
+/// for something a second after it is back.
+pub(crate) fn vanish_for_a_moment() -> Report {
+    let mut plan = small();
+    plan.asks = vec![ask(1, Kind::CcmPost, 2500)];
+    plan.faults.push(Timed {
+        at: Duration::from_millis(500),
+        lasts: Duration::from_secs(1),
+        fault: Fault::CrashConnectionPoint { connection_point: 0, crash: Crash::Machine },
+    });
+    run(plan, None)
+}
+
 /// What is written on the link in `direction` where nothing strikes.
 fn written(direction: Direction) -> Vec<u8> {
     let Report { findings, mut first_link, .. } = run(small(), None);
@@ -110,7 +123,9 @@ pub(crate) fn strike_each(direction: Direction, fault: PlannedFault) -> usize {
     let (stride, first) = steps();
     let octets = written(direction).len() as u64;
     let due: Vec<u64> = (first..octets).step_by(usize::try_from(stride).unwrap()).collect();
-    due.iter().for_each(|octet| strike(PathFault { direction, octet: *octet, fault }));
+    for octet in &due {
+        strike(PathFault { direction, octet: *octet, fault });
+    }
     due.len()
 }
 

@@ -54,7 +54,6 @@ impl Manner {
         let bad = match rng.u8(..5) {
             // A notification may wait for ever.
             0 if kind != Kind::Held => Self::Silent,
-            1 => Self::Closes,
             2 => Self::Garbage,
             // An answer to HEAD has nothing to be cut.
             3 if kind != Kind::Head => Self::BreaksOff,

@@ -60,7 +60,7 @@ fn other(number: u64) -> Ask {
         id: number,
         kind,
         // Over HTTP/1.1, and over HTTP/2 on a connection that one of the slow shares.
-        client: usize::from(number % 3 == 0),
+        client: usize::from(number.is_multiple_of(3)),
         body: matches!(kind, Kind::CcmPost | Kind::BitsPost).then_some(2000),
         declares: number % 8 < 4,
         think: Duration::from_millis(5),

@@ -185,10 +185,7 @@ async fn answer(
         let body = if whole.is_empty() { empty() } else { full(whole) };
         return Ok(answer.body(body).unwrap());
     }
-    let answer = match order.declares {
-        true => answer.header(CONTENT_LENGTH, order.answer),
-        false => answer,
-    };
+    let answer = if order.declares { answer.header(CONTENT_LENGTH, order.answer) } else { answer };
     Ok(answer.body(pieces(&order, manner, (role.network, connection), active)).unwrap())
 }
 
