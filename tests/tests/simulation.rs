@@ -187,6 +187,14 @@ fn a_connection_point_that_is_back_takes_the_place_of_its_half_open_link_at_once
 }
 
 #[test]
+fn a_link_that_drains_is_replaced_before_the_last_exchange_on_it_has_ended() {
+    let Report { findings, outcomes, tail, .. } = cuts::drain_beside_a_held_exchange();
+    assert!(findings.is_empty(), "{}\n{}", tail.join("\n"), findings.join("\n"));
+    let is_served = |it: &Outcome| matches!(it.seen, Seen::Answer { status: 200, .. });
+    assert!(outcomes.iter().all(is_served), "{}", tail.join("\n"));
+}
+
+#[test]
 fn a_stop_while_a_link_comes_up_loses_no_request() {
     for delay_ms in (0..100).step_by(3) {
         let Report { findings, tail, .. } = cuts::stop_after(delay_ms);

@@ -111,6 +111,21 @@ pub(crate) fn vanish_for_a_moment() -> Report {
     run(plan, None)
 }
 
+/// The only link is drained while a notification is awaited on it; it is asked for something else
+/// meanwhile.
+pub(crate) fn drain_beside_a_held_exchange() -> Report {
+    let mut plan = small();
+    plan.weather = Weather::Drains;
+    let held = Ask { think: Duration::from_secs(15), ..ask(1, Kind::Held, 0) };
+    plan.asks = vec![held, ask(2, Kind::CcmPost, 3000)];
+    plan.faults.push(Timed {
+        at: Duration::from_secs(1),
+        lasts: Duration::ZERO,
+        fault: Fault::DrainLinks { instance: 0 },
+    });
+    run(plan, None)
+}
+
 /// What is written on the link in `direction` where nothing strikes.
 fn written(direction: Direction) -> Vec<u8> {
     let Report { findings, mut first_link, .. } = run(small(), None);

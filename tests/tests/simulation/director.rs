@@ -131,6 +131,9 @@ async fn begin(world: &mut World, fault: &Fault, lasts: Duration, aftermath: &mu
             aftermath.outages.push((instance, now, now + lasts));
             aftermath.draining.extend(world.stop_instance(instance));
         }
+        Fault::DrainLinks { instance } => {
+            aftermath.draining.extend(world.drain_links(instance));
+        }
         Fault::CutOff { connection_point } => {
             let host = connection_point_host(connection_point);
             world.network.partition(&host, SITE_HOST, Dials::Refused);

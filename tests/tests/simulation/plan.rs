@@ -184,6 +184,10 @@ pub(crate) enum Fault {
     DrainInstance {
         instance: usize,
     },
+    /// An instance drains its links, and goes on.
+    DrainLinks {
+        instance: usize,
+    },
     /// A connection point does not reach the site roles.
     CutOff {
         connection_point: usize,

@@ -234,6 +234,16 @@ impl World {
         Some(running.task)
     }
 
+    /// Has an instance drain each of its links. Returns what will tell how that went.
+    pub(crate) fn drain_links(&self, instance: usize) -> Vec<JoinHandle<DrainReport>> {
+        let Some((gateway, _)) = self.instances.get(&instance) else { return Vec::new() };
+        let drain = |number| {
+            let gateway = gateway.clone();
+            tokio::spawn(async move { gateway.drain_link(number).await.unwrap_or_default() })
+        };
+        gateway.status().links.iter().map(|link| drain(link.number)).collect()
+    }
+
     /// As [`World::stop_instance`].
     pub(crate) fn stop_connection_point(
         &mut self,
