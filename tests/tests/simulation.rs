@@ -179,8 +179,8 @@ fn a_connection_point_that_is_cut_off_sits_out_after_five_failures_and_comes_bac
 }
 
 #[test]
-fn a_connection_point_that_is_back_takes_the_place_of_its_half_open_link_at_once() {
-    let Report { findings, outcomes, tail, .. } = cuts::vanish_for_a_moment();
+fn a_connection_point_that_starts_anew_takes_the_place_of_its_half_open_link_at_once() {
+    let Report { findings, outcomes, tail, .. } = cuts::restart_beside_a_half_open_link();
     assert!(findings.is_empty(), "{}\n{}", tail.join("\n"), findings.join("\n"));
     let is_served = |it: &Outcome| matches!(it.seen, Seen::Answer { status: 200, .. });
     assert!(outcomes.iter().all(is_served), "{}", tail.join("\n"));

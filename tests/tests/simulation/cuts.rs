@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use relay_core::transport::memory::{Crash, Direction, PathFault, PlannedFault, Travel};
+use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
 
 use super::client::Seen;
 use super::life::{Report, run};
@@ -98,16 +98,18 @@ pub(crate) fn restart_with_two_sites(delay_ms: u64) -> Report {
     run(plan, None)
 }
 
-/// The machine of the only connection point is gone for a moment, and nobody is told; it is asked
-/// for something a second after it is back.
-pub(crate) fn vanish_for_a_moment() -> Report {
+/// Nothing of the only link is heard at the instance any more, and its connection point starts
+/// anew; it is asked for something a second later.
+pub(crate) fn restart_beside_a_half_open_link() -> Report {
     let mut plan = small();
-    plan.asks = vec![ask(1, Kind::CcmPost, 2500)];
-    plan.faults.push(Timed {
-        at: Duration::from_millis(500),
-        lasts: Duration::from_secs(1),
-        fault: Fault::CrashConnectionPoint { connection_point: 0, crash: Crash::Machine },
-    });
+    plan.asks = vec![ask(1, Kind::CcmPost, 2000)];
+    let (connection_point, instance) = (0, 0);
+    let hold = Fault::HoldLink { connection_point, instance, direction: Direction::FromDialer };
+    let drain = Fault::DrainConnectionPoint { connection_point };
+    for (at, lasts, fault) in [(500, 60_000, hold), (600, 400, drain)] {
+        let [at, lasts] = [at, lasts].map(Duration::from_millis);
+        plan.faults.push(Timed { at, lasts, fault });
+    }
     run(plan, None)
 }
 
