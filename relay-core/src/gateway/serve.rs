@@ -480,10 +480,10 @@ impl Gateway {
             .max_send_buf_size(64 << 10)
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(15));
-        let connection = builder.serve_connection(io, service);
-        // RFC 9113, section 6.8: what is on its way while this is said is still served.
         // Compressed it is as long as its digits: nothing for one that is the same each time.
         builder.auto_date_header(!self.inner.relay.registry.is_seeded());
+        let connection = builder.serve_connection(io, service);
+        // RFC 9113, section 6.8: what is on its way while this is said is still served.
         let end = http2::Connection::graceful_shutdown;
         self.until_stopped(connection, Duration::ZERO, end).await
     }
