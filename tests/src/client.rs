@@ -38,7 +38,8 @@ impl Http {
     /// Both.
     pub const BOTH: [Self; 2] = [Self::One, Self::Two];
 
-    fn alpn(self) -> &'static [u8] {
+    /// Its name in TLS.
+    pub fn alpn(self) -> &'static [u8] {
         match self {
             Self::One => b"http/1.1",
             Self::Two => b"h2",

@@ -1,6 +1,6 @@
 //! What a connection point publishes and forwards to at one moment; swapped whole.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,7 +34,7 @@ impl Current {
         let document =
             SettingsDocument { site: site.to_owned(), version, endpoints: published.clone() };
         let octets = document.encode()?.into();
-        let backends: HashMap<u64, Pool> = endpoints
+        let backends: BTreeMap<u64, Pool> = endpoints
             .iter()
             .map(|site| {
                 let role_id = site.endpoint.role_id;

@@ -1,6 +1,6 @@
 //! The life of one request at the connection point: decode, judge again, forward, answer.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::time::Duration;
 
@@ -25,8 +25,8 @@ use super::upload::{LastMove, Upload};
 #[derive(Debug)]
 pub(super) struct Forwarder {
     endpoints: EndpointMap,
-    /// By role id.
-    backends: HashMap<u64, Pool>,
+    /// By role id; in an order of their own, so that they are also let go of in one order.
+    backends: BTreeMap<u64, Pool>,
     answer_within: Duration,
     head_limits: HeadLimits,
 }
@@ -103,7 +103,7 @@ struct Answered<'a> {
 impl Forwarder {
     pub(super) fn new(
         endpoints: EndpointMap,
-        backends: HashMap<u64, Pool>,
+        backends: BTreeMap<u64, Pool>,
         limits: &ConnectionPointLimits,
     ) -> Self {
         let answer_within = limits.backend_answer;

@@ -111,7 +111,7 @@ pub(super) async fn serve_stream(
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
         answer = answer => answer,
     };
-    let (head, body) = without_connection(answer).into_parts();
+    let (head, body) = without_connection(answer, gateway.is_dated()).into_parts();
     let is_whole = body.is_end_stream();
     // It fails if the stream has been reset.
     let Ok(mut send) = respond.send_response(Response::from_parts(head, ()), is_whole) else {
@@ -127,7 +127,7 @@ pub(super) async fn serve_stream(
 
 /// What an answer looks like in HTTP/2. An answer of the gateway's own gets what RFC 9110,
 /// sections 6.6.1 and 8.6 ask for.
-fn without_connection<B: Body>(mut answer: Response<B>) -> Response<B> {
+fn without_connection<B: Body>(mut answer: Response<B>, is_dated: bool) -> Response<B> {
     let length = answer.body().size_hint().exact();
     let is_whole = answer.body().is_end_stream();
     let fields = answer.headers_mut();
@@ -137,7 +137,8 @@ fn without_connection<B: Body>(mut answer: Response<B>) -> Response<B> {
     if let Some(length) = length.filter(|_| !is_whole && !fields.contains_key(CONTENT_LENGTH)) {
         fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }
-    if !fields.contains_key(DATE)
+    if is_dated
+        && !fields.contains_key(DATE)
         && let Ok(now) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now()))
     {
         fields.insert(DATE, now);

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::Instant;
 
 use crate::settings::{Digest, OfferRefused, Offered, SITES_MAX, Settings, SettingsDocument};
 
@@ -74,8 +75,10 @@ pub(super) struct Peer {
 }
 
 /// What holds, swapped whole: whoever has taken it keeps what it took.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Published {
+    /// When the instance has started, if that was without settings.
+    began: Option<Instant>,
     current: RwLock<Arc<Settings>>,
     /// By site. Held while a document is judged, so that two are judged one after the other.
     told: Mutex<BTreeMap<String, SiteSettings>>,
@@ -95,7 +98,12 @@ pub(super) enum Novelty {
 impl Published {
     /// Settings with `initial`, in their order, as if connection points had offered them.
     pub(super) fn with(initial: &[SettingsDocument]) -> Self {
-        let published = Self::default();
+        let published = Self {
+            began: initial.is_empty().then(Instant::now),
+            current: RwLock::default(),
+            told: Mutex::default(),
+            applied: Notify::new(),
+        };
         for document in initial {
             let peer = Peer { name: "".into(), site: document.site.as_str().into() };
             if let Err(why) = published.offer(document.clone(), &peer) {
@@ -103,6 +111,11 @@ impl Published {
             }
         }
         published
+    }
+
+    /// When the instance has started, if it waits for what every site publishes.
+    pub(super) fn began(&self) -> Option<Instant> {
+        self.began
     }
 
     /// What holds now.
@@ -193,7 +206,7 @@ mod tests {
 
     #[test]
     fn no_more_than_32_sites_are_remembered_and_those_whose_settings_hold_always_are() {
-        let published = Published::default();
+        let published = Published::with(&[]);
         for number in 0..40 {
             published.refuse(refused("cp", "why"), &format!("refused-{number}"));
         }

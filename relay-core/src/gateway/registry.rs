@@ -246,6 +246,11 @@ impl Registry {
         Self { names: Names::Seeded(seed), ..Self::new(balancer) }
     }
 
+    /// Whether the numbers of names are the same in every process.
+    pub(super) fn is_seeded(&self) -> bool {
+        !matches!(self.names, Names::Random(_))
+    }
+
     /// Offers requests to a link. The one whose place it takes, and all of an earlier start of the
     /// same connection point, are taken out at once, and told: they may be half-open. A link that
     /// is an earlier one itself is not added.

@@ -138,7 +138,7 @@ impl Relay {
         let (parts, body) = request.into_parts();
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
         // One and the same from here to the answer, however often it is sent.
-        let settings = self.settings().await;
+        let settings = self.settings_for(&parts).await;
         let judged = self.judge(&settings, parts, message_id, end)?;
         let mut body = Some(Replay::new(body)).filter(|_| end == End::More);
         let mut tries = Tries::default();
@@ -261,20 +261,27 @@ impl Relay {
         timeout_at(until, arrival).await.map_err(|_| Failure::NoConnector)
     }
 
-    /// What is published. An instance that has just started waits for it as for its first link.
-    async fn settings(&self) -> Arc<Settings> {
-        let settings = self.settings.current();
-        if !settings.documents().is_empty() {
-            return settings;
+    /// What is published. An instance that has just started waits for it as for its first link,
+    /// and for that of other sites too while nobody has published what is asked for.
+    async fn settings_for(&self, request: &http::request::Parts) -> Arc<Settings> {
+        let credit = self.limits.link_credit;
+        loop {
+            let mut told = pin!(self.settings.told());
+            told.as_mut().enable();
+            let settings = self.settings.current();
+            let until = if settings.documents().is_empty() {
+                Some(self.registry.is_awaited_until(credit))
+            } else {
+                self.settings.began().map(|began| began + credit)
+            };
+            let awaited = until.filter(|until| Instant::now() < *until);
+            let Some(until) = awaited.filter(|_| !is_published(&settings, request)) else {
+                return settings;
+            };
+            if timeout_at(until, told).await.is_err() {
+                return self.settings.current();
+            }
         }
-        let mut told = pin!(self.settings.told());
-        told.as_mut().enable();
-        let settings = self.settings.current();
-        if settings.documents().is_empty() {
-            let until = self.registry.is_awaited_until(self.limits.link_credit);
-            let _ = timeout_at(until, told).await;
-        }
-        self.settings.current()
     }
 
     /// Moves the request's body until the answer's head arrives. The deadline, which runs from
@@ -450,6 +457,13 @@ impl Tries {
 /// Whether a request with this verb and no body may reach a backend twice.
 fn is_repeatable(method: &Method) -> bool {
     matches!(method.as_str(), "GET" | "HEAD" | "PROPFIND")
+}
+
+/// Whether some site has published what a request asks for. What is no path is judged later.
+fn is_published(settings: &Settings, request: &http::request::Parts) -> bool {
+    let Some(target) = request.uri.path_and_query() else { return true };
+    let route = settings.endpoints().route(&request.method, target);
+    !matches!(route, Err(policy::Refusal::NotPublished))
 }
 
 /// Refuses a request that names two hosts.

@@ -185,8 +185,8 @@ impl Gateway {
         Self::with_registry(config, registry)
     }
 
-    /// As [`Gateway::new`], but the order in which links are kept follows from `seed`: the same in
-    /// every process.
+    /// As [`Gateway::new`], but the order in which links are kept follows from `seed`, the same in
+    /// every process, and no answer over HTTP/2 gets a date here.
     #[cfg(any(test, feature = "test-util"))]
     pub fn seeded(config: GatewayConfig, seed: u64) -> Self {
         let registry = Registry::seeded(config.balance.balancer(), seed);
@@ -239,6 +239,12 @@ impl Gateway {
     /// How long a client may take nothing of an answer.
     pub(super) fn answer_stall(&self) -> Duration {
         self.inner.config.limits.answer_stall
+    }
+
+    /// Whether its answers say when they were made. Compressed, a date is as long as its digits,
+    /// which a simulation must not depend on.
+    pub(super) fn is_dated(&self) -> bool {
+        !self.inner.relay.registry.is_seeded()
     }
 
     /// Waits until it drains.

@@ -11,6 +11,7 @@ use super::*;
 use crate::mux::{Config, HeadKind, HelloError, LinkError, SendError, Side, StreamCode};
 
 mod ends;
+mod mute;
 
 const HEAD: Bytes = Bytes::from_static(b"head");
 

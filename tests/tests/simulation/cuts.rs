@@ -10,7 +10,7 @@ use relay_core::transport::memory::{Direction, PathFault, PlannedFault, Travel};
 
 use super::client::Seen;
 use super::life::{Report, run};
-use super::plan::{Ask, Fault, Kind, Plan, Timed, Weather, giving_up};
+use super::plan::{Ask, Fault, Kind, OTHER_ROLE, Plan, ROLES, Timed, Weather, giving_up};
 
 /// Octets from one strike to the next: a prime, so that no frame or record is struck at one place
 /// only. 1 strikes each.
@@ -30,20 +30,18 @@ fn ask(id: u64, kind: Kind, at_ms: u64) -> Ask {
         id,
         kind,
         client: usize::try_from(id).unwrap(),
-        instance: 0,
-        at: Duration::from_millis(at_ms),
         body: (kind == Kind::CcmPost).then_some(150),
-        declares: true,
         think: Duration::from_millis(3),
         answer: 200,
         answer_declares: kind == Kind::CcmPost,
-        patience: None,
-        forges: false,
+        ..Ask::probe(0, ROLES[0], Duration::from_millis(at_ms))
     }
 }
 
 /// The world that is struck.
 fn small() -> Plan {
+    let mut outside = giving_up(Travel::default());
+    outside.keeps_octets = true;
     Plan {
         seed: 1,
         weather: Weather::Faults,
@@ -51,7 +49,9 @@ fn small() -> Plan {
         instances: 1,
         links_per_instance: 1,
         takes_https_links: false,
-        outside: giving_up(Travel::default()),
+        is_split: false,
+        clients: Vec::new(),
+        outside,
         inside: Travel::default(),
         asks: vec![
             ask(1, Kind::Get, 0),
@@ -80,37 +80,125 @@ pub(crate) fn stop_after(delay_ms: u64) -> Report {
     run(plan, None)
 }
 
-/// Strikes at each octet of `direction` that is due by the stride. Returns how many those are.
-pub(crate) fn strike_each(direction: Direction, fault: PlannedFault) -> u64 {
-    let (stride, first) = steps();
-    let quiet = run(small(), None);
-    assert!(quiet.findings.is_empty(), "{:?}", quiet.findings);
-    let octets = quiet.first_link[direction as usize];
-    let due = (first..octets).step_by(usize::try_from(stride).unwrap());
-    let mut count = 0;
-    for octet in due {
-        let planned = PathFault { direction, octet, fault };
-        let Report { mut findings, tail, outcomes, strikes, .. } = run(small(), Some(planned));
-        if strikes == 0 {
-            findings.push("it has not struck".to_owned());
-        }
-        let last = outcomes.iter().find(|outcome| outcome.ask.id == RECOVERED);
-        let is_recovered = last.is_some_and(|outcome| {
-            matches!(outcome.seen, Seen::Answer { status: 200, is_whole: true, .. })
-        });
-        if !is_recovered {
-            findings.push(format!("no recovery within 30 s: {last:?}"));
-        }
-        assert!(
-            findings.is_empty(),
-            "{}\n\n{planned:?} of {octets}\n{}\n\nreplay: {VARIABLE}={stride}+{octet} cargo test \
-             -p relay-tests --test simulation octet",
-            tail.join("\n"),
-            findings.join("\n"),
-        );
-        count += 1;
+/// Restarts an instance in a moment, and asks it so many milliseconds later for what each of two
+/// sites has, whose connection points come back one after the other.
+pub(crate) fn restart_with_two_sites(delay_ms: u64) -> Report {
+    let mut plan = small();
+    plan.weather = Weather::Drains;
+    plan.connection_points = 2;
+    plan.is_split = true;
+    let returns_after = 100;
+    let of = |id, role| Ask { role, ..ask(id, Kind::BitsPost, returns_after + delay_ms) };
+    plan.asks = vec![of(1, ROLES[0]), of(2, OTHER_ROLE)];
+    plan.faults.push(Timed {
+        at: Duration::ZERO,
+        lasts: Duration::from_millis(returns_after),
+        fault: Fault::DrainInstance { instance: 0 },
+    });
+    run(plan, None)
+}
+
+/// Nothing of the only link is heard at the instance any more, and its connection point starts
+/// anew; it is asked for something a second later.
+pub(crate) fn restart_beside_a_half_open_link() -> Report {
+    let mut plan = small();
+    plan.asks = vec![ask(1, Kind::CcmPost, 2000)];
+    let (connection_point, instance) = (0, 0);
+    let hold = Fault::HoldLink { connection_point, instance, direction: Direction::FromDialer };
+    let drain = Fault::DrainConnectionPoint { connection_point };
+    for (at, lasts, fault) in [(500, 60_000, hold), (600, 400, drain)] {
+        let [at, lasts] = [at, lasts].map(Duration::from_millis);
+        plan.faults.push(Timed { at, lasts, fault });
     }
-    count
+    run(plan, None)
+}
+
+/// The only link is drained while a notification is awaited on it; it is asked for something else
+/// meanwhile.
+pub(crate) fn drain_beside_a_held_exchange() -> Report {
+    let mut plan = small();
+    plan.weather = Weather::Drains;
+    let held = Ask { think: Duration::from_secs(15), ..ask(1, Kind::Held, 0) };
+    plan.asks = vec![held, ask(2, Kind::CcmPost, 3000)];
+    plan.faults.push(Timed {
+        at: Duration::from_secs(1),
+        lasts: Duration::ZERO,
+        fault: Fault::DrainLinks { instance: 0 },
+    });
+    run(plan, None)
+}
+
+/// What is written on the link in `direction` where nothing strikes.
+fn written(direction: Direction) -> Vec<u8> {
+    let Report { findings, mut first_link, .. } = run(small(), None);
+    assert!(findings.is_empty(), "{findings:?}");
+    std::mem::take(&mut first_link[direction as usize])
+}
+
+/// Strikes at each octet of `direction` that is due by the stride. Returns how many those are.
+pub(crate) fn strike_each(direction: Direction, fault: PlannedFault) -> usize {
+    let (stride, first) = steps();
+    let octets = written(direction).len() as u64;
+    let due: Vec<u64> = (first..octets).step_by(usize::try_from(stride).unwrap()).collect();
+    for octet in &due {
+        strike(PathFault { direction, octet: *octet, fault });
+    }
+    due.len()
+}
+
+/// Strikes before each record of `direction`, behind the last, and within each. Returns how many
+/// records there are.
+///
+/// Over TLS a record arrives whole or not at all. So between two of these strikes there is no octet
+/// whose loss the other end could tell from that of the next: every cut before or behind a frame,
+/// and within one, is among them.
+pub(crate) fn strike_records(direction: Direction, fault: PlannedFault) -> usize {
+    let lengths = records(&written(direction));
+    let mut at = 0;
+    for length in &lengths {
+        strike(PathFault { direction, octet: at, fault });
+        strike(PathFault { direction, octet: at + length / 2, fault });
+        at += length;
+    }
+    strike(PathFault { direction, octet: at, fault });
+    lengths.len()
+}
+
+/// The lengths of the TLS records that `octets` are.
+// RFC 8446, section 5.1.
+fn records(mut octets: &[u8]) -> Vec<u64> {
+    let mut lengths = Vec::new();
+    while let Some((head, rest)) = octets.split_first_chunk::<5>() {
+        let body = usize::from(u16::from_be_bytes([head[3], head[4]]));
+        assert!(matches!(head[0], 20..=23) && body <= rest.len(), "whole records: {head:?}");
+        lengths.push((head.len() + body) as u64);
+        octets = &rest[body..];
+    }
+    assert!(octets.is_empty(), "whole records");
+    lengths
+}
+
+/// Strikes at one octet, and holds that the link is back in time.
+fn strike(planned: PathFault) {
+    let Report { mut findings, tail, outcomes, strikes, .. } = run(small(), Some(planned));
+    if strikes == 0 {
+        findings.push("it has not struck".to_owned());
+    }
+    let last = outcomes.iter().find(|outcome| outcome.ask.id == RECOVERED);
+    let is_recovered = last.is_some_and(|outcome| {
+        matches!(outcome.seen, Seen::Answer { status: 200, is_whole: true, .. })
+    });
+    if !is_recovered {
+        findings.push(format!("no recovery within 30 s: {last:?}"));
+    }
+    assert!(
+        findings.is_empty(),
+        "{}\n\n{planned:?}\n{}\n\nreplay: {VARIABLE}=1000000+{} cargo test -p relay-tests --test \
+         simulation octet",
+        tail.join("\n"),
+        findings.join("\n"),
+        planned.octet,
+    );
 }
 
 fn steps() -> (u64, u64) {

@@ -6,17 +6,34 @@ use std::time::Duration;
 
 use relay_core::link::{self, DrainReport};
 use relay_core::mux::{Config, Side};
-use relay_core::transport::memory::{Crash, Direction, MemoryHost, PathFault, PlannedFault};
+use relay_core::transport::memory::{Crash, Dials, Direction, MemoryHost, PathFault, PlannedFault};
 use relay_core::transport::{LINK_ALPN, link_client_config, secure_link};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep_until, timeout};
 
 use super::identities::{FOREIGN, SITE};
 use super::plan::Fault;
-use super::world::{LINK_PORT, SERVICE, SITE_HOST, World, connection_point_host, instance_host};
+use super::world::{
+    LINK_PORT, SERVICE, SITE_HOST, SITE_NAME, World, connection_point_host, instance_host,
+};
 
 /// How long somebody who is no link waits to be taken for one.
 const ROGUE: Duration = Duration::from_secs(20);
+
+/// What a rogue shows who claims to be a connection point.
+#[derive(Clone, Copy, Debug)]
+enum Claim {
+    /// No certificate.
+    Bare,
+    /// The right name in another site's certificate.
+    Foreign,
+    /// Another name in the site's own.
+    OtherName,
+}
+
+impl Claim {
+    const ALL: [Self; 3] = [Self::Bare, Self::Foreign, Self::OtherName];
+}
 
 /// What is done next.
 enum Step {
@@ -27,10 +44,14 @@ enum Step {
 /// When an instance was not there for its clients, from when to when.
 pub(crate) type Outages = Vec<(usize, Duration, Duration)>;
 
+/// When the site roles were not there, from when to when.
+pub(crate) type SiteOutages = Vec<(Duration, Duration)>;
+
 /// What the faults have left behind.
 #[derive(Default)]
 pub(crate) struct Aftermath {
     pub(crate) outages: Outages,
+    pub(crate) site_outages: SiteOutages,
     /// Roles that stop in good order.
     pub(crate) draining: Vec<JoinHandle<DrainReport>>,
     rogues: Vec<JoinHandle<()>>,
@@ -110,6 +131,13 @@ async fn begin(world: &mut World, fault: &Fault, lasts: Duration, aftermath: &mu
             aftermath.outages.push((instance, now, now + lasts));
             aftermath.draining.extend(world.stop_instance(instance));
         }
+        Fault::DrainLinks { instance } => {
+            aftermath.draining.extend(world.drain_links(instance));
+        }
+        Fault::CutOff { connection_point } => {
+            let host = connection_point_host(connection_point);
+            world.network.partition(&host, SITE_HOST, Dials::Refused);
+        }
         Fault::CutBackends => {
             for connection_point in 0..world.plan.connection_points {
                 let host = connection_point_host(connection_point);
@@ -118,11 +146,15 @@ async fn begin(world: &mut World, fault: &Fault, lasts: Duration, aftermath: &mu
                 }
             }
         }
+        Fault::CrashSite { crash } => {
+            aftermath.site_outages.push((now, now + lasts));
+            world.crash_site(crash).await;
+        }
         Fault::Rogue { instance } => {
-            for is_foreign in [false, true] {
+            for claim in Claim::ALL {
                 let host = world.network.host("rogue");
                 let findings = Arc::clone(&aftermath.findings);
-                aftermath.rogues.push(tokio::spawn(rogue(host, instance, is_foreign, findings)));
+                aftermath.rogues.push(tokio::spawn(rogue(host, instance, claim, findings)));
             }
         }
     }
@@ -142,12 +174,19 @@ fn end(world: &mut World, fault: &Fault) {
             let ends = (connection_point_host(connection_point), instance_host(instance));
             world.network.heal(&ends.0, &ends.1);
         }
+        Fault::CutOff { connection_point } => {
+            world.network.heal(&connection_point_host(connection_point), SITE_HOST);
+        }
         Fault::CrashConnectionPoint { connection_point, crash } => {
             restart(world, &connection_point_host(connection_point), crash);
             world.start_missing();
         }
         Fault::CrashInstance { instance, crash } => {
             restart(world, &instance_host(instance), crash);
+            world.start_missing();
+        }
+        Fault::CrashSite { crash } => {
+            restart(world, SITE_HOST, crash);
             world.start_missing();
         }
         Fault::DrainConnectionPoint { .. } | Fault::DrainInstance { .. } => world.start_missing(),
@@ -180,30 +219,25 @@ fn strike_next(world: &World, instance: usize, fault: PathFault) {
     }
 }
 
-/// Somebody who wants to be a link, and to take the place of one, with another site's certificate
-/// or with none.
-async fn rogue(
-    host: MemoryHost,
-    instance: usize,
-    is_foreign: bool,
-    findings: Arc<Mutex<Vec<String>>>,
-) {
-    let tls = if is_foreign {
-        link_client_config(&FOREIGN.connection_point, &SITE.anchors()).unwrap()
-    } else {
-        SITE.client_tls(LINK_ALPN)
+/// Somebody who wants to be a link, and to take the place of one.
+async fn rogue(host: MemoryHost, instance: usize, claim: Claim, findings: Arc<Mutex<Vec<String>>>) {
+    let shows = |identity| link_client_config(identity, &SITE.anchors()).unwrap();
+    let tls = match claim {
+        Claim::Bare => SITE.client_tls(LINK_ALPN),
+        Claim::Foreign => shows(&FOREIGN.connection_point),
+        Claim::OtherName => shows(&SITE.stranger),
     };
     let attempt = async {
         let stream = host.dial(&instance_host(instance), LINK_PORT).await.ok()?;
         let stream = secure_link(stream, SERVICE, tls).await.ok()?;
-        let config =
-            Config { name: connection_point_host(0), epoch: u64::MAX, ..Config::default() };
+        let (name, site) = (connection_point_host(0), SITE_NAME.to_owned());
+        let config = Config { name, site, epoch: u64::MAX, ..Config::default() };
         let (link, driver) = link::new(stream, Side::Dialer, config).unwrap();
         let _driver = tokio::spawn(driver);
         link.accept().await.ok()
     };
     if let Ok(Some(_)) = timeout(ROGUE, attempt).await {
-        let text = format!("N18: a rogue got a request; with a certificate: {is_foreign}");
+        let text = format!("N18: a rogue got a request: {claim:?}");
         findings.lock().unwrap().push(text);
     }
 }

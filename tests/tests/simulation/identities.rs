@@ -26,6 +26,8 @@ const CONNECTION_POINTS: [&str; 3] = ["cp-0", "cp-1", "cp-2"];
 pub(crate) struct Site {
     pub(crate) gateway: Identity,
     pub(crate) connection_point: Identity,
+    /// Somebody of this site, and none of its connection points here.
+    pub(crate) stranger: Identity,
     authority: CertificateDer<'static>,
 }
 
@@ -41,7 +43,7 @@ fn key(number: u8) -> KeyPair {
 }
 
 impl Site {
-    /// `number` and the two behind it name its keys.
+    /// `number` and the three behind it name its keys.
     fn new(number: u8) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -66,6 +68,7 @@ impl Site {
                 &CONNECTION_POINTS,
                 ExtendedKeyUsagePurpose::ClientAuth,
             ),
+            stranger: issue(number + 3, &["stranger"], ExtendedKeyUsagePurpose::ClientAuth),
             authority: authority.der().clone(),
         }
     }

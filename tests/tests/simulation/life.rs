@@ -1,6 +1,7 @@
 //! A world's life: it comes up, is struck, heals, comes to rest and ends. Each step has a limit.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::client::Outcome;
 use super::director;
 use super::oracles::Case;
 use super::plan::{Plan, Weather};
+use super::site::Delivery;
 use super::world::{
     CLIENT_PORT, LINK_PORT, SITE_HOST, World, connection_point_host, instance_host,
 };
@@ -38,9 +40,12 @@ pub(crate) struct Report {
     pub(crate) tail: Vec<String>,
     /// Planned faults of connections that have come about.
     pub(crate) strikes: usize,
-    /// Octets written on the first link before its last request: by its dialer, and to it.
-    pub(crate) first_link: [u64; 2],
+    /// What was written on the first link before its last request, by its dialer and to it, if the
+    /// path keeps it.
+    pub(crate) first_link: [Vec<u8>; 2],
     pub(crate) outcomes: Vec<Outcome>,
+    /// What reached the site, by the number of the request.
+    pub(crate) deliveries: BTreeMap<u64, Vec<Delivery>>,
 }
 
 thread_local! {
@@ -82,7 +87,7 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     let clients = world.start_clients();
     let mut aftermath = director::run(&mut world).await;
     sleep(SETTLED).await;
-    let first_link = world.first_link_octets();
+    let first_link = world.first_link();
 
     if world.until(RECOVERY, World::is_meshed).await.is_none() {
         findings.push(format!("the links do not come back: {:?}", world.unrest()));
@@ -95,6 +100,11 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     if world.until(RECOVERY, |world| world.unrest().is_empty()).await.is_none() {
         findings.push(format!("no rest: {:?}", world.unrest()));
     }
+    if world.plan.heals {
+        // A dead link at rest may be believed alive until then.
+        sleep(RECOVERY).await;
+        findings.extend(world.probe().await);
+    }
     for task in aftermath.draining.drain(..) {
         match timeout(END, task).await {
             Ok(Ok(report)) if report.reset > 0 && world.plan.weather == Weather::Drains => {
@@ -105,7 +115,10 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
         }
     }
     match timeout(END, world.stop()).await {
-        Ok(report) if report.reset > 0 => findings.push(format!("N15, at rest: {report}")),
+        Ok((report, _)) if report.reset > 0 => {
+            findings.push(format!("N15, at rest: {report}"));
+        }
+        Ok((_, left)) if left > 0 => findings.push(format!("N14: {left} links of nobody")),
         Ok(_) => {}
         Err(_) => findings.push("N12: the roles do not stop".to_owned()),
     }
@@ -114,11 +127,13 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     for outcome in &outcomes {
         let ledger = world.ledgers.read();
         let deliveries = ledger.deliveries.get(&outcome.ask.id).map_or(&[][..], Vec::as_slice);
-        let outages = &aftermath.outages;
-        findings.extend(Case { plan: &world.plan, outcome, deliveries, outages }.judge());
+        let director::Aftermath { outages, site_outages, .. } = &aftermath;
+        let case = Case { plan: &world.plan, outcome, deliveries, outages, site_outages };
+        findings.extend(case.judge());
         world.network.note(format!("{} {:?} {}", outcome.ask.id, outcome.took, outcome.seen));
     }
     let trace = world.network.trace();
+    let deliveries = std::mem::take(&mut world.ledgers.read().deliveries);
     drop(world);
     // Tasks that were told to end do so by themselves.
     sleep(Duration::from_secs(1)).await;
@@ -130,7 +145,7 @@ async fn live(plan: Plan, planned: Option<PathFault>) -> Report {
     let strikes = trace.events.iter().filter(is_strike).count();
     let first = trace.events.len().saturating_sub(TAIL);
     let tail = trace.events.iter().skip(first).map(shown).collect();
-    Report { findings, digest: trace.digest, tail, strikes, first_link, outcomes }
+    Report { findings, digest: trace.digest, tail, strikes, first_link, outcomes, deliveries }
 }
 
 /// A line of a trace, without the octets of bodies.

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::client::{Outcome, Seen, request_body, site_target, whole_answer};
-use super::director::Outages;
+use super::director::{Outages, SiteOutages};
+use super::manner::Manner;
 use super::plan::{Ask, Fault, Kind, Plan, Weather};
 use super::site::Delivery;
 
@@ -19,6 +20,9 @@ const DETECTION_BY_PEER: Duration = Duration::from_secs(26);
 /// For all that is not a fault: connecting, transfers on slow paths, waiting for a stream.
 const ALLOWANCE: Duration = Duration::from_secs(6);
 
+/// How long a site role may be silent before a connection point gives it up, and a second.
+const SITE_SILENT: Duration = Duration::from_secs(63);
+
 /// How often a request is sent again.
 const RESENDS_MAX: usize = 4;
 
@@ -28,6 +32,7 @@ pub(crate) struct Case<'a> {
     pub(crate) outcome: &'a Outcome,
     pub(crate) deliveries: &'a [Delivery],
     pub(crate) outages: &'a Outages,
+    pub(crate) site_outages: &'a SiteOutages,
 }
 
 impl Case<'_> {
@@ -36,11 +41,11 @@ impl Case<'_> {
         let mut findings = self.delivered();
         findings.extend(self.seen());
         findings.extend(self.in_time());
-        let Outcome { ask, seen, started, took } = self.outcome;
+        let Outcome { ask, http, seen, started, took } = self.outcome;
         let of = |finding: String| {
             format!(
-                "{finding}\n  request {} ({:?}) from {started:?} for {took:?}\n  saw {}\n  {} \
-                 deliveries, {ask:?}",
+                "{finding}\n  request {} ({:?}, {http:?}) from {started:?} for {took:?}\n  \
+                 saw {}\n  {} deliveries, {ask:?}",
                 ask.id,
                 ask.kind,
                 seen,
@@ -57,7 +62,7 @@ impl Case<'_> {
     /// What reached the site.
     fn delivered(&self) -> Vec<String> {
         let ask = self.ask();
-        let max = if ask.kind.is_repeatable() { 1 + RESENDS_MAX } else { 1 };
+        let max = if ask.is_repeatable() { 1 + RESENDS_MAX } else { 1 };
         let mut findings = Vec::new();
         if self.deliveries.len() > max {
             findings.push(format!("N2: {} deliveries, {max} at most", self.deliveries.len()));
@@ -87,6 +92,13 @@ impl Case<'_> {
         self.outages.iter().any(hits)
     }
 
+    /// As [`Case::has_outage`], for the site roles.
+    fn has_site_outage(&self) -> bool {
+        let Outcome { started, took, .. } = self.outcome;
+        let ended = *started + *took;
+        self.site_outages.iter().any(|(from, to)| *from <= ended && *started <= *to + ALLOWANCE)
+    }
+
     /// What the client saw.
     fn seen(&self) -> Vec<String> {
         let was_delivered = !self.deliveries.is_empty();
@@ -96,7 +108,13 @@ impl Case<'_> {
             Seen::NoAnswer | Seen::NoAnswerOnIdle if was_delivered => match self.plan.weather {
                 // An answer that was cut before its head had left.
                 Weather::Faults => Vec::new(),
-                _ => vec!["N15: a drain has lost a request that the site saw".to_owned()],
+                Weather::Site if self.may_be_cut() => Vec::new(),
+                Weather::Calm | Weather::Site => {
+                    vec!["no answer to a request that the site saw".to_owned()]
+                }
+                Weather::Drains => {
+                    vec!["N15: a drain has lost a request that the site saw".to_owned()]
+                }
             },
             Seen::NotConnected | Seen::NoAnswer if !self.has_outage() => {
                 vec!["the connection ended, and the instance was there all the time".to_owned()]
@@ -111,6 +129,15 @@ impl Case<'_> {
         }
     }
 
+    /// Whether an answer may end before its time.
+    fn may_be_cut(&self) -> bool {
+        match self.plan.weather {
+            Weather::Calm | Weather::Drains => false,
+            Weather::Site => self.ask().manner.is_cut() || self.has_site_outage(),
+            Weather::Faults => true,
+        }
+    }
+
     /// The site has answered.
     fn answered(&self, id: u64, body: &Bytes, is_whole: bool) -> Vec<String> {
         let expected = whole_answer(self.ask());
@@ -121,8 +148,11 @@ impl Case<'_> {
         if is_whole && *body != expected {
             findings.push(format!("N4: {} of {} octets look whole", body.len(), expected.len()));
         }
-        if !is_whole && self.plan.weather != Weather::Faults {
+        if !is_whole && !self.may_be_cut() {
             findings.push("N15: an answer is cut, and nothing had failed".to_owned());
+        }
+        if is_whole && self.ask().manner.is_bad() {
+            findings.push("N4: the site has not answered, and its answer is whole".to_owned());
         }
         let was_heard = |delivery: &Delivery| delivery.body.is_some();
         if is_whole && !self.deliveries.iter().any(was_heard) {
@@ -135,21 +165,45 @@ impl Case<'_> {
     fn refused(&self, status: u16, reason: Option<&str>, site_id: Option<u64>) -> Vec<String> {
         let mut findings = Vec::new();
         let by_relay = reason.is_some_and(|reason| reason.starts_with("CMG"));
-        if !by_relay || site_id.is_some() || !matches!(status, 502..=504) {
+        let is_untold = status == 404 && self.plan.may_be_untold(self.ask().instance);
+        if !by_relay || site_id.is_some() || !(matches!(status, 502..=504) || is_untold) {
             findings.push(format!("an answer that nobody gives: {status}"));
         }
         let was_delivered = !self.deliveries.is_empty();
-        if status == 503 && was_delivered {
-            findings.push("503 for what the site saw".to_owned());
+        if matches!(status, 404 | 503) && was_delivered {
+            findings.push("404 or 503 for what the site saw".to_owned());
+        }
+        let is_alone = self.plan.leaves_alone(self.ask().instance, self.ask().role);
+        if status == 503 && is_alone && self.plan.weather != Weather::Faults {
+            findings.push("503, and a connection point was there all the time".to_owned());
         }
         match self.plan.weather {
             Weather::Calm => findings.push(format!("{status}, and nothing had failed")),
-            Weather::Drains if status != 503 => {
+            Weather::Drains if status != 503 && !is_untold => {
                 findings.push(format!("N15: a drain made {status} of a request"));
             }
+            Weather::Site => findings.extend(self.refused_by_site(status, reason.unwrap_or(""))),
             Weather::Drains | Weather::Faults => {}
         }
         findings
+    }
+
+    /// The relay has answered for the site, and nothing else had failed.
+    fn refused_by_site(&self, status: u16, reason: &str) -> Option<String> {
+        let unreachable = (502, "CMGConnector_Backend_Unreachable");
+        let (broken, silent) = ((502, "CMGConnector_Bad_Gateway"), (504, "CMGConnector_Timeout"));
+        let expected = match self.ask().manner {
+            // Connecting has used up a part of the time.
+            _ if self.has_site_outage() => {
+                vec![unreachable, broken, silent, (504, "CMGService_Timeout")]
+            }
+            Manner::Silent => vec![silent],
+            // A head that is cut with its body was not seen.
+            Manner::Closes | Manner::Garbage | Manner::BreaksOff | Manner::Resets => vec![broken],
+            _ => Vec::new(),
+        };
+        let is_expected = expected.contains(&(status, reason));
+        (!is_expected).then(|| format!("{status} {reason}, and not one of {expected:?}"))
     }
 
     /// How long it took.
@@ -157,15 +211,18 @@ impl Case<'_> {
         let ask = self.ask();
         let is_excused = ask.patience.is_some() || self.has_outage();
         let losses = match self.plan.weather {
-            Weather::Calm | Weather::Drains => 0,
-            Weather::Faults if ask.kind.is_repeatable() => {
+            Weather::Calm | Weather::Drains | Weather::Site => 0,
+            Weather::Faults if ask.is_repeatable() => {
                 let links = self.plan.faults.iter().filter(|it| loses_links(&it.fault)).count();
                 links.min(RESENDS_MAX) + 1
             }
             Weather::Faults => 1,
         };
         // A site role thinks anew each time that it is asked.
-        let think = ask.think * (u32::try_from(losses).unwrap() + 1);
+        let mut think = (ask.think + ask.manner.pause()) * (u32::try_from(losses).unwrap() + 1);
+        if ask.manner == Manner::Silent || self.has_site_outage() {
+            think += SITE_SILENT;
+        }
         let gives_up = self.plan.outside.unacknowledged_max.is_some();
         let detection = if gives_up { DETECTION } else { DETECTION_BY_PEER };
         let limit = ALLOWANCE + think + detection * u32::try_from(losses).unwrap();
@@ -176,5 +233,6 @@ impl Case<'_> {
 }
 
 fn loses_links(fault: &Fault) -> bool {
-    !matches!(fault, Fault::CutBackends | Fault::Rogue { .. })
+    use Fault::{CrashSite, CutBackends, CutOff, Rogue};
+    !matches!(fault, CutBackends | CutOff { .. } | CrashSite { .. } | Rogue { .. })
 }

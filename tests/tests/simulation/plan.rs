@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use relay_core::transport::memory::{Crash, Dials, Direction, Travel};
+use relay_tests::client::Http;
+
+use super::manner::Manner;
 
 /// Clients ask and faults begin within this time.
 const BUSY: Duration = Duration::from_secs(25);
@@ -18,7 +21,19 @@ const FAULT_LONG: Duration = Duration::from_secs(70);
 const FAULTS_MAX: usize = 6;
 
 /// Requests of one world at most.
-const ASKS_MAX: usize = 8;
+pub(crate) const ASKS_MAX: usize = 8;
+
+/// Numbers of probes begin here.
+const PROBE: u64 = 10_000;
+
+/// Role ids of a site's management points.
+pub(crate) const ROLES: [u64; 2] = [7, 8];
+
+/// Role id of the other site's.
+pub(crate) const OTHER_ROLE: u64 = 9;
+
+/// Clients of one world at most.
+const CLIENTS_MAX: usize = 3;
 
 /// How rough a world is. What may go wrong for a client follows from it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,6 +42,8 @@ pub(crate) enum Weather {
     Calm,
     /// Roles are stopped in good order and started again: nothing that a backend saw is lost.
     Drains,
+    /// The relay is whole; site roles crash, fall silent, break off and talk nonsense.
+    Site,
     /// Anything.
     Faults,
 }
@@ -57,11 +74,6 @@ impl Kind {
         }
     }
 
-    /// Whether a backend may see it twice.
-    pub(crate) fn is_repeatable(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Propfind)
-    }
-
     pub(crate) fn path(self) -> &'static str {
         if self == Self::Held { "/BGB/wait" } else { "/SMS_MP/x" }
     }
@@ -73,7 +85,7 @@ pub(crate) struct Ask {
     /// Its number in the world, from 1.
     pub(crate) id: u64,
     pub(crate) kind: Kind,
-    /// Which client asks; each asks one thing after the other.
+    /// Which client asks. Over HTTP/1.1 it asks one thing after the other.
     pub(crate) client: usize,
     pub(crate) instance: usize,
     pub(crate) at: Duration,
@@ -91,6 +103,37 @@ pub(crate) struct Ask {
     pub(crate) patience: Option<Duration>,
     /// Whether headers go along that must not cross.
     pub(crate) forges: bool,
+    pub(crate) manner: Manner,
+    /// The management point's role id.
+    pub(crate) role: u64,
+}
+
+impl Ask {
+    /// Asks an instance, now, for something small.
+    pub(crate) fn probe(instance: usize, role: u64, at: Duration) -> Self {
+        Self {
+            // Of no other request.
+            id: PROBE + role,
+            kind: Kind::Get,
+            client: 0,
+            instance,
+            at,
+            body: None,
+            declares: true,
+            think: Duration::ZERO,
+            answer: 100,
+            answer_declares: true,
+            patience: None,
+            forges: false,
+            manner: Manner::Plain,
+            role,
+        }
+    }
+
+    /// Whether a backend may see it twice.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.body.is_none() && matches!(self.kind, Kind::Get | Kind::Head | Kind::Propfind)
+    }
 }
 
 /// Something that goes wrong, or is done.
@@ -141,8 +184,20 @@ pub(crate) enum Fault {
     DrainInstance {
         instance: usize,
     },
+    /// An instance drains its links, and goes on.
+    DrainLinks {
+        instance: usize,
+    },
+    /// A connection point does not reach the site roles.
+    CutOff {
+        connection_point: usize,
+    },
     /// Every connection to a site role is cut.
     CutBackends,
+    /// The site roles are gone for a while.
+    CrashSite {
+        crash: Crash,
+    },
     /// Somebody without a certificate of the site wants to be a link.
     Rogue {
         instance: usize,
@@ -168,6 +223,10 @@ pub(crate) struct Plan {
     pub(crate) links_per_instance: usize,
     /// Whether links may come over the clients' port too.
     pub(crate) takes_https_links: bool,
+    /// Whether the last connection point stands in another site.
+    pub(crate) is_split: bool,
+    /// What each client speaks: HTTP/1.1 if it is not said.
+    pub(crate) clients: Vec<Http>,
     /// Between connection points and instances.
     pub(crate) outside: Travel,
     /// Between connection points and site roles.
@@ -194,6 +253,8 @@ impl Plan {
             instances: few(&mut rng),
             links_per_instance: 1 + usize::from(rng.u8(..4) == 0),
             takes_https_links: rng.u8(..3) == 0,
+            is_split: false,
+            clients: Vec::new(),
             outside: travel(&mut rng, 80),
             inside: travel(&mut rng, 3),
             asks: Vec::new(),
@@ -208,7 +269,89 @@ impl Plan {
             plan.outside = giving_up(plan.outside);
         }
         plan.asks = (1..=rng.u64(1..=ASKS_MAX as u64)).map(|id| plan.ask(id, &mut rng)).collect();
+        plan.draw_ends(&mut rng);
         plan
+    }
+
+    /// How the two ends of the relay behave: its clients and its site roles.
+    fn draw_ends(&mut self, rng: &mut Rng) {
+        let speaks = |_| if rng.u8(..3) == 0 { Http::Two } else { Http::One };
+        self.clients = (0..CLIENTS_MAX).map(speaks).collect();
+        if self.weather == Weather::Faults && rng.u8(..5) == 0 {
+            self.weather = Weather::Site;
+            self.faults.clear();
+        }
+        let crashes = match self.weather {
+            Weather::Site => rng.usize(..3),
+            Weather::Faults => usize::from(rng.u8(..4) == 0),
+            Weather::Calm | Weather::Drains => 0,
+        };
+        for _ in 0..crashes {
+            let crash = if rng.bool() { Crash::Programs } else { Crash::Machine };
+            let (at, lasts) = (within(rng, BUSY), within(rng, FAULT_SHORT));
+            let connection_point = rng.usize(..self.connection_points);
+            let fault = match (self.weather, rng.bool()) {
+                (Weather::Faults, true) => Fault::CutOff { connection_point },
+                _ => Fault::CrashSite { crash },
+            };
+            self.faults.push(Timed { at, lasts, fault });
+        }
+        self.faults.sort_by_key(|fault| fault.at);
+        self.is_split = self.connection_points > 1 && rng.u8(..3) == 0;
+        let vanishes = |it: &Timed| {
+            matches!(it.fault, Fault::CrashConnectionPoint { crash: Crash::Machine, .. })
+        };
+        let has_vanished = self.faults.iter().any(vanishes);
+        for ask in &mut self.asks {
+            let is_other = self.is_split && rng.u8(..3) == 0;
+            ask.role = if is_other { OTHER_ROLE } else { ROLES[rng.usize(..2)] };
+            ask.manner = Manner::draw(ask.kind, ask.body.is_some(), self.weather, rng);
+            if ask.patience.is_some() && rng.bool() {
+                // Only by giving up does the relay learn that it need not wait.
+                ask.manner = Manner::Silent;
+            }
+            if ask.manner == Manner::Silent && has_vanished {
+                // Who says nothing is never told that nobody listens.
+                ask.manner = Manner::Closes;
+            }
+            if ask.manner.is_cut() {
+                // There is something to be cut.
+                ask.answer = ask.answer.max(2);
+            }
+        }
+    }
+
+    /// The management points behind a connection point.
+    pub(crate) fn roles(&self, connection_point: usize) -> &'static [u64] {
+        if self.is_split && connection_point + 1 == self.connection_points {
+            return &[OTHER_ROLE];
+        }
+        &ROLES
+    }
+
+    /// Whether an instance comes back while sites may not have told it yet what they publish.
+    pub(crate) fn may_be_untold(&self, instance: usize) -> bool {
+        let returns = |it: &Timed| match it.fault {
+            Fault::DrainInstance { instance: it } | Fault::CrashInstance { instance: it, .. } => {
+                it == instance
+            }
+            _ => false,
+        };
+        self.is_split && self.faults.iter().any(returns)
+    }
+
+    /// Whether nothing happens to an instance and to a connection point that serves a role.
+    pub(crate) fn leaves_alone(&self, instance: usize, role: u64) -> bool {
+        let is_hit = |connection_point: usize| {
+            self.faults.iter().any(|timed| match timed.fault {
+                Fault::DrainConnectionPoint { connection_point: it } => it == connection_point,
+                Fault::DrainInstance { instance: it } => it == instance,
+                Fault::CrashSite { .. } | Fault::Rogue { .. } => false,
+                _ => true,
+            })
+        };
+        let mut serving = (0..self.connection_points).filter(|it| self.roles(*it).contains(&role));
+        serving.any(|connection_point| !is_hit(connection_point))
     }
 
     fn ask(&self, id: u64, rng: &mut Rng) -> Ask {
@@ -228,20 +371,23 @@ impl Plan {
                 fault.saturating_sub(Duration::from_millis(think / 2 + rng.u64(..100)))
             }
         };
+        let may_have_body = !matches!(kind, Kind::Get | Kind::Head);
         let leaves = self.weather == Weather::Faults && rng.u8(..8) == 0;
         Ask {
             id,
             kind,
-            client: rng.usize(..3),
+            client: rng.usize(..CLIENTS_MAX),
             instance: rng.usize(..self.instances),
             at,
-            body: (!kind.is_repeatable() && rng.u8(..3) > 0).then(|| octets(rng)),
+            body: (may_have_body && rng.u8(..3) > 0).then(|| octets(rng)),
             declares: rng.bool(),
             think: Duration::from_millis(think),
             answer: octets(rng),
             answer_declares: rng.bool(),
             patience: leaves.then(|| within(rng, Duration::from_secs(4))),
             forges: rng.bool(),
+            manner: Manner::Plain,
+            role: ROLES[0],
         }
     }
 

@@ -1,6 +1,9 @@
 //! Which seeds are run, and what is said of one that fails.
 
 use std::ops::Range;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::life::{Report, run};
 use super::plan::Plan;
@@ -33,6 +36,32 @@ pub(crate) fn sample() -> Range<u64> {
 fn kept() -> Vec<u64> {
     let lines = KEPT.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
     lines.filter(|line| !line.is_empty()).map(|line| line.parse().unwrap()).collect()
+}
+
+/// Has `work` done for each seed of [`all`], by as many threads as there are processors. The world
+/// of each seed is of one thread.
+///
+/// # Panics
+///
+/// With what `work` panics with.
+pub(crate) fn each<T: Send>(work: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let (seeds, next) = (all(), AtomicUsize::new(0));
+    let share = || {
+        let mut done = Vec::new();
+        while let Some(seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push(work(*seed));
+        }
+        done
+    };
+    let threads = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(share)).collect();
+        let done = workers.into_iter().map(|worker| match worker.join() {
+            Ok(done) => done,
+            Err(panic) => resume_unwind(panic),
+        });
+        done.flatten().collect()
+    })
 }
 
 /// Whether it was said which seeds to run.

@@ -1,6 +1,6 @@
 //! The roles, the site and the clients of one world, on one network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use http::Uri;
@@ -16,20 +16,18 @@ use relay_core::transport::{
     Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
     link_server_config,
 };
+use relay_tests::client::Http;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::client::{Client, Outcome};
+use super::client::{Client, Outcome, Seen};
 use super::identities::SITE;
-use super::plan::{Ask, Plan};
+use super::plan::{Ask, OTHER_ROLE, Plan};
 use super::site::{self, Ledgers};
 
 /// The service's name.
 pub(crate) const SERVICE: &str = "relay.test";
-
-/// The management point's role id.
-pub(crate) const ROLE: u64 = 7;
 
 /// Where clients connect.
 pub(crate) const CLIENT_PORT: u16 = 443;
@@ -37,7 +35,16 @@ pub(crate) const CLIENT_PORT: u16 = 443;
 /// Where links are taken.
 pub(crate) const LINK_PORT: u16 = 10_140;
 
-/// The management point.
+/// Time for a small exchange at rest: connecting and the slowest paths.
+const PROBE_MAX: Duration = Duration::from_secs(3);
+
+/// Time for instances to notice that every connection point has gone.
+const LINKS_GONE: Duration = Duration::from_secs(30);
+
+/// What a site is called.
+pub(crate) const SITE_NAME: &str = "site";
+
+/// Every management point.
 pub(crate) const SITE_HOST: &str = "mp";
 
 const SITE_PORT: u16 = 80;
@@ -64,7 +71,8 @@ pub(crate) struct World {
     pub(crate) began: Instant,
     instances: BTreeMap<usize, (Gateway, Running)>,
     connection_points: BTreeMap<usize, Running>,
-    site: JoinHandle<()>,
+    /// The site roles, unless they have crashed.
+    site: Option<JoinHandle<()>>,
     epoch: u64,
 }
 
@@ -88,7 +96,6 @@ impl World {
             network.plan(&instance_host(0), LINK_PORT, 0, fault);
         }
         let ledgers = Ledgers::default();
-        let site = site::start(&network.host(SITE_HOST), SITE_PORT, &ledgers);
         let mut world = Self {
             began: Instant::now(),
             instances: BTreeMap::new(),
@@ -97,7 +104,7 @@ impl World {
             plan,
             network,
             ledgers,
-            site,
+            site: None,
         };
         world.start_missing();
         world
@@ -105,6 +112,10 @@ impl World {
 
     /// Starts every role that does not run.
     pub(crate) fn start_missing(&mut self) {
+        if self.site.is_none() {
+            let at = (SITE_HOST, SITE_PORT);
+            self.site = Some(site::start(&self.network, at, &self.ledgers, &self.plan.asks));
+        }
         for instance in 0..self.plan.instances {
             if !self.instances.contains_key(&instance) {
                 self.start_instance(instance);
@@ -158,15 +169,19 @@ impl World {
         });
         let url = Uri::try_from(format!("http://{SITE_HOST}:{SITE_PORT}")).unwrap();
         let backend = BackendConfig { url, tls: None };
+        let roles = self.plan.roles(connection_point);
+        let endpoints = roles
+            .iter()
+            .map(|role| SiteEndpoint { endpoint: endpoint(*role), backend: backend.clone() });
         ConnectionPointConfig {
-            site: "site".to_owned(),
+            site: if roles == [OTHER_ROLE] { "other" } else { SITE_NAME }.to_owned(),
             settings_version: 1,
             gateways: gateways.collect(),
             // New ones for each start, or a session of an earlier world would be resumed.
             link_tls: link_client_config(&SITE.connection_point, &SITE.anchors()).unwrap(),
             https_tls: backend_client_config(&SITE.anchors()).unwrap(),
             certificate_issuer: None,
-            endpoints: vec![SiteEndpoint { endpoint: endpoint(), backend }],
+            endpoints: endpoints.collect(),
             limits,
             web_proxy: None,
             network: Network::Memory(self.network.host(&name)),
@@ -183,10 +198,35 @@ impl World {
         let start = |(number, mut asks): (usize, Vec<Ask>)| {
             asks.sort_by_key(|ask| (ask.at, ask.id));
             let host = self.network.host(&format!("client-{number}"));
-            let client = Client::new(host, SITE.client_tls(b"http/1.1"), self.began);
+            let http = self.plan.clients.get(number).copied().unwrap_or(Http::One);
+            let client = Client::new(host, http, self.began);
             tokio::spawn(client.run(asks))
         };
         asks.into_iter().map(start).collect()
+    }
+
+    /// Has every instance asked for what each management point behind it has. Returns what is not
+    /// answered as it should be.
+    pub(crate) async fn probe(&self) -> Vec<String> {
+        let points = (0..self.plan.connection_points).map(|it| self.plan.roles(it));
+        let roles: BTreeSet<u64> = points.flatten().copied().collect();
+        let mut findings = Vec::new();
+        for instance in 0..self.plan.instances {
+            let probe = |role: &u64| Ask::probe(instance, *role, self.began.elapsed());
+            let host = self.network.host("prober");
+            let prober = Client::new(host, Http::One, self.began);
+            for outcome in prober.run(roles.iter().map(probe).collect()).await {
+                let is_whole = matches!(outcome.seen, Seen::Answer { status: 200, .. });
+                if !is_whole || outcome.took > PROBE_MAX {
+                    let Outcome { ask, seen, took, .. } = outcome;
+                    findings.push(format!(
+                        "at rest instance {instance} answers for {}: {seen}, after {took:?}",
+                        ask.role
+                    ));
+                }
+            }
+        }
+        findings
     }
 
     /// Ends an instance in good order, and returns what will tell how it went.
@@ -194,6 +234,16 @@ impl World {
         let (_, running) = self.instances.remove(&instance)?;
         let _ = running.stop.send(());
         Some(running.task)
+    }
+
+    /// Has an instance drain each of its links. Returns what will tell how that went.
+    pub(crate) fn drain_links(&self, instance: usize) -> Vec<JoinHandle<DrainReport>> {
+        let Some((gateway, _)) = self.instances.get(&instance) else { return Vec::new() };
+        let drain = |number| {
+            let gateway = gateway.clone();
+            tokio::spawn(async move { gateway.drain_link(number).await.unwrap_or_default() })
+        };
+        gateway.status().links.iter().map(|link| drain(link.number)).collect()
     }
 
     /// As [`World::stop_instance`].
@@ -221,6 +271,15 @@ impl World {
         if let Some(running) = self.connection_points.remove(&connection_point) {
             running.task.abort();
             let _ = running.task.await;
+        }
+    }
+
+    /// As [`World::crash_instance`].
+    pub(crate) async fn crash_site(&mut self, crash: Crash) {
+        self.network.crash(SITE_HOST, crash);
+        if let Some(running) = self.site.take() {
+            running.abort();
+            let _ = running.await;
         }
     }
 
@@ -266,27 +325,32 @@ impl World {
         Some(before.elapsed())
     }
 
-    /// Octets written so far on the first link to the first instance.
-    pub(crate) fn first_link_octets(&self) -> [u64; 2] {
+    /// What was written so far on the first link to the first instance.
+    pub(crate) fn first_link(&self) -> [Vec<u8>; 2] {
         let links = self.network.between(&connection_point_host(0), &instance_host(0));
-        links.first().and_then(|link| self.network.octets(*link)).unwrap_or_default()
+        links.first().and_then(|link| self.network.written(*link)).unwrap_or_default()
     }
 
-    /// Stops every role in good order; ends when they have. Returns how many were cut in it.
-    pub(crate) async fn stop(&mut self) -> DrainReport {
+    /// Stops every role in good order; ends when they have. Returns how many were cut in it, and
+    /// what was left of the links once every connection point had gone.
+    pub(crate) async fn stop(&mut self) -> (DrainReport, usize) {
         let mut report = DrainReport::default();
         for connection_point in 0..self.plan.connection_points {
             if let Some(task) = self.stop_connection_point(connection_point) {
                 report += task.await.unwrap();
             }
         }
+        let links =
+            |world: &Self| world.instances.values().map(|(it, _)| it.links()).sum::<usize>();
+        self.until(LINKS_GONE, |world| links(world) == 0).await;
+        let left = links(self);
         for instance in 0..self.plan.instances {
             if let Some(task) = self.stop_instance(instance) {
                 report += task.await.unwrap();
             }
         }
-        self.site.abort();
-        report
+        self.site.take().inspect(JoinHandle::abort);
+        (report, left)
     }
 }
 
@@ -294,11 +358,11 @@ fn number(instance: usize) -> Instance {
     Instance::new(instance as u64 + 1).unwrap()
 }
 
-fn endpoint() -> Endpoint {
+fn endpoint(role_id: u64) -> Endpoint {
     Endpoint {
-        name: "mp".to_owned(),
+        name: format!("mp-{role_id}"),
         kind: EndpointKind::ManagementPoint,
-        role_id: ROLE,
+        role_id,
         paths: None,
         request_body_bytes_max: None,
         access: Access::Anonymous,

@@ -28,8 +28,8 @@ impl<P> Driver<P> {
                 self.shared.initial_room.store(self.mux.initial_room(), Ordering::Release);
                 self.shared.stage.send_replace(Stage::Up(Arc::new(*hello)));
                 self.add_permits();
-                if self.mux.is_draining() {
-                    // Ordered before the hello, and begun with it.
+                if self.mux.is_draining() || self.mute.is_some() {
+                    // Ordered, or the pipe mute, before the hello; begun with it.
                     self.set_draining();
                 }
             }

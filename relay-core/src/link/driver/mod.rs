@@ -37,6 +37,12 @@ const ROUNDS_PER_POLL: usize = 16;
 /// Time for the GOAWAY that ends a link to leave.
 const GOODBYE: std::time::Duration = std::time::Duration::from_secs(2);
 
+/// Time for what the peer has sent to be read once the pipe takes no more octets.
+///
+/// Our choice: what has arrived is read at once, and what is on its way has a round trip. A request
+/// that waits for an answer in vain is told that much later.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Moves octets between a pipe and the engine, and everything else between the engine and the
 /// handles. A future that ends when the link does, with the reason.
 ///
@@ -62,6 +68,8 @@ pub struct Driver<P> {
     /// Once the link is to end: why, and until when its last octets may take.
     ending: Option<LinkError>,
     abandoned: bool,
+    /// Once the pipe takes no more octets.
+    mute: Option<Mute>,
     sweeping: Vec<Arc<Cell>>,
     wakers: Vec<Waker>,
     write_calls: u64,
@@ -70,6 +78,15 @@ pub struct Driver<P> {
     now: Instant,
     /// Octets read in this poll.
     read_octets: usize,
+}
+
+/// A pipe that takes no more octets, and is still read.
+#[derive(Debug)]
+struct Mute {
+    /// What it said.
+    cause: Box<str>,
+    /// When the link ends, if the pipe does not end before.
+    until: Instant,
 }
 
 /// Whether a step did something, so that another round may do more.
@@ -98,6 +115,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             timer_at: None,
             ending: None,
             abandoned: false,
+            mute: None,
             sweeping: Vec::new(),
             wakers: Vec::new(),
             write_calls: 0,
@@ -120,7 +138,12 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Progress {
         let goodbye = self.ending.is_some();
-        let due = if goodbye { self.timer_at } else { self.mux.poll_timeout() };
+        let last_words = self.mute.as_ref().map(|mute| mute.until);
+        let due = if goodbye {
+            self.timer_at
+        } else {
+            self.mux.poll_timeout().into_iter().chain(last_words).min()
+        };
         let Some(due) = due else { return false };
         let timer =
             self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
@@ -135,6 +158,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         if goodbye {
             // The peer does not take the last octets.
             self.mux.handle_lost("it did not take the goodbye");
+        } else if last_words.is_some_and(|until| until <= due) {
+            self.lose("it takes no more octets");
         } else {
             let _ = self.mux.handle_timeout(self.now);
         }

@@ -9,7 +9,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::mux::{BATCH_SLICES, LinkError};
 
-use super::{Driver, Progress};
+use super::{Driver, LAST_WORDS, Mute, Progress};
 
 /// Octets of a read buffer while reads do not fill it: what they bring is four full frames at most.
 pub(super) const READ_BUFFER_MIN: usize = 64 << 10;
@@ -33,11 +33,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         match poll_read_buf(Pin::new(&mut self.pipe), cx, &mut self.input) {
             Poll::Pending => false,
             Poll::Ready(Ok(0)) => {
-                self.mux.handle_lost("closed without goodbye");
+                self.lose("closed without goodbye");
                 true
             }
             Poll::Ready(Err(error)) => {
-                self.mux.handle_lost(&error.to_string());
+                self.lose(&error.to_string());
                 true
             }
             Poll::Ready(Ok(octets)) => {
@@ -89,7 +89,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
 
     /// Writes until nothing is ready, the pipe is full, or one batch is through.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Progress {
-        if self.mux.is_lost() {
+        if self.mux.is_lost() || self.mute.is_some() {
             return false;
         }
         if self.batch.is_empty() {
@@ -100,13 +100,11 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             match self.poll_write_batch(cx) {
                 Poll::Pending => return progress,
                 Poll::Ready(Ok(0)) => {
-                    self.batch.advance(self.batch.len());
-                    self.mux.handle_lost("the pipe takes no more octets");
+                    self.fall_mute("the pipe takes no more octets");
                     return true;
                 }
                 Poll::Ready(Err(error)) => {
-                    self.batch.advance(self.batch.len());
-                    self.mux.handle_lost(&error.to_string());
+                    self.fall_mute(&error.to_string());
                     return true;
                 }
                 Poll::Ready(Ok(written)) => {
@@ -124,10 +122,41 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             match Pin::new(&mut self.pipe).poll_flush(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.flush_due = false,
-                Poll::Ready(Err(error)) => self.mux.handle_lost(&error.to_string()),
+                Poll::Ready(Err(error)) => {
+                    self.fall_mute(&error.to_string());
+                    return true;
+                }
             }
         }
         false
+    }
+
+    /// The pipe takes no more octets. What it still has to give is read: answers that have arrived,
+    /// and why the peer ends the link.
+    fn fall_mute(&mut self, cause: &str) {
+        self.batch.advance(self.batch.len());
+        self.flush_due = false;
+        if self.mux.closed().is_some() {
+            // Only the goodbye is lost, and nothing is read behind it.
+            return self.mux.handle_lost(cause);
+        }
+        self.mute = Some(Mute { cause: cause.into(), until: self.now + LAST_WORDS });
+        self.mux.handle_write_lost();
+        if self.mux.peer().is_some() {
+            self.set_draining();
+        }
+        // Work whose answer nobody can hear is done in vain.
+        for (id, cell) in &self.cells {
+            if id.opener() != self.mux.side() {
+                cell.lock().cut(&mut self.wakers);
+            }
+        }
+    }
+
+    /// The pipe has ended: because of `cause`, unless it has taken nothing more before.
+    pub(super) fn lose(&mut self, cause: &str) {
+        let earlier = self.mute.as_ref().map(|mute| &*mute.cause);
+        self.mux.handle_lost(earlier.unwrap_or(cause));
     }
 
     fn poll_write_batch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {

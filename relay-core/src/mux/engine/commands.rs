@@ -34,7 +34,7 @@ impl Mux {
         let (Phase::Open, Some(peer)) = (&self.phase, &self.peer) else {
             return Err(OpenError::NotUp);
         };
-        if self.peer_serves.is_some() || self.drain != Drain::No {
+        if self.peer_serves.is_some() || self.drain != Drain::No || self.is_mute {
             return Err(OpenError::GoingAway);
         }
         if head.len() > peer.head_max as usize {
@@ -308,6 +308,19 @@ impl Mux {
     /// 128 octets.
     pub fn refuse_link(&mut self, why: &str) {
         self.fail(LinkError::RefusedHere { why: why.into() });
+    }
+
+    /// The pipe takes no more octets, and may still have some to give: nothing is sent from now on,
+    /// and no stream opened or taken. Openings that wait are refused, for they were never sent.
+    ///
+    /// The link goes on, so that what the peer has sent is received: answers, and why it ends the
+    /// link. Its owner bounds that time, and then calls [`Mux::handle_lost`].
+    pub fn handle_write_lost(&mut self) {
+        self.is_mute = true;
+        for id in std::mem::take(&mut self.openings) {
+            self.refuse(id);
+        }
+        self.check_invariants();
     }
 
     /// The pipe has ended or failed, and `cause` says how: nothing more can be received or sent.

@@ -156,6 +156,8 @@ pub struct Mux {
     liveness: Liveness,
     drain: Drain,
     is_lost: bool,
+    /// The pipe takes nothing more, and may still have something to give.
+    is_mute: bool,
     stats: Stats,
 }
 
@@ -201,6 +203,7 @@ impl Mux {
             liveness: Liveness::new(now, now + config.hello_timeout),
             drain: Drain::No,
             is_lost: false,
+            is_mute: false,
             stats: Stats::default(),
             config,
         })

@@ -183,7 +183,8 @@ impl Mux {
         // What was held back while the peer had plenty may be worth announcing now.
         self.announce_streams();
         self.lease_floors();
-        if matches!(self.drain, Drain::Final { last, .. } if id > last) {
+        // Nobody could hear the answer: it is not looked at, as behind the end of a drain.
+        if self.is_mute || matches!(self.drain, Drain::Final { last, .. } if id > last) {
             self.abort(id, StreamCode::REFUSED);
             if let Some(stream) = self.streams.get_mut(id) {
                 stream.released = true;

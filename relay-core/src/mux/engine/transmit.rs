@@ -18,6 +18,9 @@ impl Mux {
     /// Adds to `batch` what is ready to be sent, until it is full. A `batch` that is empty behind
     /// it means that nothing is ready. [`Mux::poll_event`] may have events afterwards.
     pub fn poll_transmit(&mut self, now: Instant, batch: &mut Batch) {
+        if self.is_mute {
+            return;
+        }
         self.link_slots(batch);
         if matches!(self.phase, Phase::Open) {
             self.send_openings(batch);

@@ -80,6 +80,10 @@ impl Connection {
         [self.ways[0].accepted, self.ways[1].accepted]
     }
 
+    pub(super) fn kept(&self) -> [Vec<u8>; 2] {
+        [self.ways[0].kept.clone(), self.ways[1].kept.clone()]
+    }
+
     pub(super) fn touches(&self, host: &str) -> bool {
         self.hosts.iter().any(|end| end == host)
     }
@@ -162,6 +166,11 @@ impl Connection {
         if !self.ways.iter().any(Way::is_held) {
             self.ways.iter_mut().for_each(|way| way.unacknowledged_since = None);
         }
+    }
+
+    /// Nothing happens at an octet that was not reached yet.
+    pub(super) fn forget_plans(&mut self) {
+        self.ways.iter_mut().for_each(Way::forget_plan);
     }
 
     /// Both ends are told at once; what was on its way is lost.

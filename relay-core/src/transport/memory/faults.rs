@@ -96,6 +96,12 @@ impl MemoryNetwork {
         self.state().connections.get(&connection.0).map(Connection::octets_written)
     }
 
+    /// What was written so far on a connection that still is, by its dialer and to it: empty unless
+    /// its path [keeps it](super::Travel::keeps_octets).
+    pub fn written(&self, connection: ConnectionId) -> Option<[Vec<u8>; 2]> {
+        self.state().connections.get(&connection.0).map(Connection::kept)
+    }
+
     /// Resets a connection at once; what is on its way is lost.
     pub fn cut(&self, connection: ConnectionId) {
         self.state().with(connection, Connection::cut);
@@ -186,6 +192,7 @@ impl MemoryNetwork {
         state.partitions.clear();
         state.hosts.iter_mut().for_each(|(_, is_down)| *is_down = false);
         for connection in state.connections.values_mut() {
+            connection.forget_plans();
             connection.release(Held::Alone);
         }
         state.rejoin();

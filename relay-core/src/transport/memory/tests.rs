@@ -256,3 +256,17 @@ async fn a_sender_gives_up_what_is_not_acknowledged_whichever_way_is_dead() {
         assert_eq!(before.elapsed(), limit);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_an_octet_of_a_connection_is_healed_with_the_rest() {
+    let network = network();
+    let fault = PathFault { direction: Direction::FromDialer, octet: 2, fault: PlannedFault::Cut };
+    network.plan("b", PORT, 0, fault);
+    let (mut near, mut far, _listener) = joined(&network).await;
+    near.write_all(b"x").await.unwrap();
+    network.heal_all();
+    near.write_all(b"yz").await.unwrap();
+    let mut octets = [0; 3];
+    far.read_exact(&mut octets).await.unwrap();
+    assert_eq!(&octets, b"xyz");
+}

@@ -28,6 +28,10 @@ pub struct Travel {
     /// How long octets may stay unacknowledged before their sender gives the connection up; `None`,
     /// the default, waits for ever. The system's sockets have it as `TCP_USER_TIMEOUT`.
     pub unacknowledged_max: Option<Duration>,
+    /// Whether what is written is kept, for [`MemoryNetwork::written`]. Default: no.
+    ///
+    /// [`MemoryNetwork::written`]: super::MemoryNetwork::written
+    pub keeps_octets: bool,
 }
 
 impl Default for Travel {
@@ -39,6 +43,7 @@ impl Default for Travel {
             piece_octets_max: None,
             buffer_octets: 64 << 10,
             unacknowledged_max: None,
+            keeps_octets: false,
         }
     }
 }
@@ -105,6 +110,8 @@ pub(super) struct Way {
     /// Octets behind these do not arrive.
     held_at: [Option<u64>; 2],
     planned: Option<PathFault>,
+    /// All that was written, if it is kept.
+    pub(super) kept: Vec<u8>,
     /// Since when octets lack an acknowledgement that does not come.
     pub(super) unacknowledged_since: Option<Instant>,
     pub(super) reader: Option<Waker>,
@@ -124,6 +131,7 @@ impl Way {
             ending: None,
             held_at: [None; 2],
             planned,
+            kept: Vec::new(),
             unacknowledged_since: None,
             reader: None,
             writer: None,
@@ -158,10 +166,18 @@ impl Way {
         }
     }
 
+    /// The planned fault does not happen any more.
+    pub(super) fn forget_plan(&mut self) {
+        self.planned = None;
+    }
+
     /// Puts octets on their way.
     pub(super) fn send(&mut self, octets: Bytes, now: Instant, rng: &mut Rng) {
         if octets.is_empty() {
             return;
+        }
+        if self.travel.keeps_octets {
+            self.kept.extend_from_slice(&octets);
         }
         let len = octets.len();
         self.accepted += len as u64;
