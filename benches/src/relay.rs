@@ -338,6 +338,7 @@ fn connection_point(
             endpoint: endpoint(),
             backend: BackendConfig { url, tls: None },
         }],
+        tenants: Vec::new(),
         limits: ConnectionPointLimits::default(),
         web_proxy: None,
         network: Network::default(),

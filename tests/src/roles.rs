@@ -26,7 +26,7 @@ use relay_core::gateway::{
 use relay_core::link::{self, DrainReport, End, Link, RecvStream, SendStream};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind};
-use relay_core::settings::SettingsDocument;
+use relay_core::settings::{SettingsDocument, Tenant};
 use relay_core::transport::{
     Instance, Network, TrustAnchors, WebProxy, accept_link, backend_client_config,
     client_edge_config, link_client_config, link_server_config, secure_link,
@@ -83,6 +83,8 @@ pub struct House {
     pub endpoint: (Endpoint, SocketAddr),
     /// The site of connection points, and the version of its settings.
     pub settings: (String, u64),
+    /// The tenants that are published.
+    pub tenants: Vec<Tenant>,
     /// What gateways know from their start.
     pub initial: Vec<SettingsDocument>,
     /// How gateways pick a link.
@@ -121,6 +123,7 @@ impl House {
             revoked: None,
             endpoint: (endpoint, backend),
             settings: (SITE.to_owned(), 1),
+            tenants: Vec::new(),
             initial: Vec::new(),
             balance: Balance::default(),
             gateway_limits: GatewayLimits::default(),
@@ -165,6 +168,7 @@ impl House {
             https_tls: backend_client_config(&self.ca.anchors()).unwrap(),
             certificate_issuer: self.issuer.clone(),
             endpoints: vec![self.site_endpoint()],
+            tenants: self.tenants.clone(),
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),
             network: Network::default(),
@@ -182,7 +186,8 @@ impl House {
     /// What connection points publish.
     pub fn document(&self) -> SettingsDocument {
         let (site, version) = self.settings.clone();
-        SettingsDocument { site, version, endpoints: vec![self.endpoint.0.clone()] }
+        let endpoints = vec![self.endpoint.0.clone()];
+        SettingsDocument { site, version, endpoints, tenants: self.tenants.clone() }
     }
 
     /// Both roles and a link between them.

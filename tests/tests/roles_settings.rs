@@ -64,7 +64,8 @@ fn document(house: &House, version: u64, paths: &[&str]) -> SettingsDocument {
 fn update(house: &House, version: u64, paths: &[&str]) -> Update {
     let mut site = house.site_endpoint();
     site.endpoint = publishing(house, paths);
-    Update { gateways: Vec::new(), endpoints: vec![site], settings_version: version }
+    let (gateways, tenants) = (Vec::new(), Vec::new());
+    Update { gateways, endpoints: vec![site], tenants, settings_version: version }
 }
 
 async fn status_of(house: &House, gateway: &Gateway, path: &str) -> u16 {

@@ -57,6 +57,7 @@ fn dialling(house: &House, instances: &[&Standing]) -> Update {
     Update {
         gateways: instances.iter().map(|instance| instance.address.clone()).collect(),
         endpoints: vec![house.site_endpoint()],
+        tenants: Vec::new(),
         settings_version: 1,
     }
 }

@@ -127,6 +127,7 @@ pub(crate) async fn start_relay(
         https_tls: backend_client_config(&anchors)?,
         certificate_issuer: None,
         endpoints: site_endpoints(site)?,
+        tenants: Vec::new(),
         limits,
         web_proxy: None,
         network: Network::default(),

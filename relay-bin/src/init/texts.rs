@@ -239,6 +239,12 @@ unsafe_allow_anonymous = true
 # paths = ["SMS_MP", "ccm_system"]
 # Largest request body, in octets; without this line, no limit.
 # request_body_bytes_max = 268435456
+
+# One [[tenant]] for each onboarded Entra tenant, at most 64: gateways tell clients about it.
+# [[tenant]]
+# id = "00000000-0000-0000-0000-000000000000"
+# application_id = "00000000-0000-0000-0000-000000000000"
+# resource = "https://ConfigMgrService"
 "#
     )
 }

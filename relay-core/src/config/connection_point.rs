@@ -18,6 +18,7 @@ use super::pem::{
     trust_anchors,
 };
 use super::source::Source;
+use super::tenant::{self, RawTenant};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::connection_point::{
@@ -59,6 +60,8 @@ struct RawConnectionPoint {
     link: RawLink,
     #[serde(default)]
     endpoint: Vec<RawEndpoint>,
+    #[serde(default)]
+    tenant: Vec<RawTenant>,
     settings: Option<RawSettings>,
     limits: Option<RawConnectionPointLimits>,
     web_proxy: Option<Spanned<RawWebProxy>>,
@@ -112,7 +115,8 @@ struct RawSettings {
 /// `certificate`, `key` and `site_ca` (optional: `site_crl`, `https_ca`). Optional: `site`, by
 /// default `default`; up to 1,024 `[[endpoint]]` (`name`, `kind`, `role_id`,
 /// `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`), each with `backend` and, for
-/// `https://`, `backend_ca`; `[settings]`
+/// `https://`, `backend_ca`; up to 64 `[[tenant]]` (`id`, `application_id`, `resource`), about
+/// which gateways answer `AADAuthInfo`; `[settings]`
 /// with `version`, by default the file's time of modification in milliseconds since 1970;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
 /// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority,
@@ -145,6 +149,7 @@ pub fn load_connection_point(
     let settings_version = version(&source, raw.settings.as_ref())?;
     let gateways = raw.gateway.judge(&source)?;
     let endpoints = endpoints(&source, &raw.endpoint)?;
+    let tenants = tenant::tenants(&source, &raw.tenant)?;
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
         None => ConnectionPointLimits::default(),
@@ -181,6 +186,7 @@ pub fn load_connection_point(
         https_tls,
         certificate_issuer: None,
         endpoints,
+        tenants,
         limits,
         web_proxy,
         network: Network::default(),

@@ -27,6 +27,7 @@ mod material;
 mod pem;
 mod quic;
 mod source;
+mod tenant;
 #[cfg(test)]
 mod testing;
 mod warning;

@@ -7,6 +7,7 @@ use http::Uri;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
+use crate::settings::Tenant;
 use crate::transport::{Instance, Network, Rung, WebProxy};
 
 use super::renew::CertificateIssuer;
@@ -38,6 +39,8 @@ pub struct ConnectionPointConfig {
     /// What is published to every instance, and where each endpoint leads. Requests are judged here
     /// again: the two ends of a link do not trust each other.
     pub endpoints: Vec<SiteEndpoint>,
+    /// The tenants that instances tell clients about; at most 64, each once.
+    pub tenants: Vec<Tenant>,
     /// Limits; the defaults suit production.
     pub limits: ConnectionPointLimits,
     /// The web proxy between this site and the gateway instances; `None` dials them directly. For

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::policy::EndpointMap;
-use crate::settings::{DocumentError, SettingsDocument};
+use crate::settings::{DocumentError, SettingsDocument, Tenant};
 
 use super::backend::Pool;
 use super::config::{ConnectionPointConfig, SiteEndpoint};
@@ -27,12 +27,13 @@ impl Current {
         config: &ConnectionPointConfig,
         version: u64,
         endpoints: &[SiteEndpoint],
+        tenants: Vec<Tenant>,
         before: Option<&Self>,
     ) -> Result<Self, DocumentError> {
         let (site, limits) = (config.site.as_str(), &config.limits);
         let published: Vec<_> = endpoints.iter().map(|site| site.endpoint.clone()).collect();
-        let document =
-            SettingsDocument { site: site.to_owned(), version, endpoints: published.clone() };
+        let (site, endpoints_told) = (site.to_owned(), published.clone());
+        let document = SettingsDocument { site, version, endpoints: endpoints_told, tenants };
         let octets = document.encode()?.into();
         let backends: BTreeMap<u64, Pool> = endpoints
             .iter()

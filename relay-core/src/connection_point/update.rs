@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
 
 use crate::link::DrainReport;
-use crate::settings::DocumentError;
+use crate::settings::{DocumentError, Tenant};
 
 use super::ConnectionPoint;
 use super::config::{ConnectionPointConfig, GatewayAddress, SiteEndpoint};
@@ -19,14 +19,16 @@ pub struct Update {
     pub gateways: Vec<GatewayAddress>,
     /// As [`ConnectionPointConfig::endpoints`].
     pub endpoints: Vec<SiteEndpoint>,
+    /// As [`ConnectionPointConfig::tenants`].
+    pub tenants: Vec<Tenant>,
     /// As [`ConnectionPointConfig::settings_version`].
     pub settings_version: u64,
 }
 
 impl From<ConnectionPointConfig> for Update {
     fn from(config: ConnectionPointConfig) -> Self {
-        let ConnectionPointConfig { gateways, endpoints, settings_version, .. } = config;
-        Self { gateways, endpoints, settings_version }
+        let ConnectionPointConfig { gateways, endpoints, tenants, settings_version, .. } = config;
+        Self { gateways, endpoints, tenants, settings_version }
     }
 }
 
@@ -37,7 +39,8 @@ pub enum UpdateError {
     /// What is to be published cannot be.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// Other endpoints need a higher version, or instances would keep those that they have.
+    /// Other endpoints or tenants need a higher version, or instances would keep those that they
+    /// have.
     #[error("version {version} publishes other endpoints, so it must be higher than {have}")]
     Version {
         /// The version of the update.
@@ -54,7 +57,7 @@ impl ConnectionPoint {
     /// whose address has changed too, and are dialled anew. Backends that stay keep their
     /// connections if they are plain HTTP, or have the very same TLS configuration. What is
     /// published goes to all instances at once; [`ConnectionPoint::published`] tells how far that
-    /// is. Where endpoints do not change, the version never goes back.
+    /// is. Where neither endpoints nor tenants change, the version never goes back.
     ///
     /// # Errors
     ///
@@ -64,7 +67,7 @@ impl ConnectionPoint {
         let before = Arc::clone(&self.inner.current.borrow());
         let (have, is_same) = (&before.document, {
             let after = update.endpoints.iter().map(|site| &site.endpoint);
-            after.eq(&before.document.endpoints)
+            after.eq(&before.document.endpoints) && update.tenants == before.document.tenants
         });
         let mut version = update.settings_version;
         if is_same {
@@ -73,9 +76,10 @@ impl ConnectionPoint {
             return Err(UpdateError::Version { version, have: have.version });
         }
         let config = &self.inner.config;
-        let after = Current::new(config, version, &update.endpoints, Some(&before))?;
+        let Update { gateways, endpoints, tenants, .. } = update;
+        let after = Current::new(config, version, &endpoints, tenants, Some(&before))?;
         self.inner.current.send_replace(Arc::new(after));
-        self.inner.gateways.send_replace(update.gateways.into());
+        self.inner.gateways.send_replace(gateways.into());
         Ok(())
     }
 

@@ -41,6 +41,9 @@ pub(super) enum Failure {
     /// Its head was not whole in time.
     #[error("the request's head was not whole within {} s", .0.as_secs_f32())]
     HeadTooSlow(Duration),
+    /// A client asks about a tenant that no site has published.
+    #[error("no site has published this tenant")]
+    UnknownTenant,
     /// The client's head does not fit in one head block.
     #[error("the request head cannot be relayed: {0}")]
     Head(#[from] EncodeError),
@@ -92,6 +95,7 @@ impl Failure {
             Self::Head(_) => {
                 service(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "CMGService_Head_Too_Large")
             }
+            Self::UnknownTenant => service(StatusCode::NOT_FOUND, "CMGService_Unknown_Tenant"),
             Self::NoSettings => service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Settings"),
             Self::NoConnector => {
                 service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Connector")
@@ -208,6 +212,7 @@ mod tests {
             Failure::BadHost,
             Failure::Malformed(Fault::BareLf),
             Failure::HeadTooSlow(Duration::from_secs(10)),
+            Failure::UnknownTenant,
             Failure::NoSettings,
             Failure::NoConnector,
             Failure::Overloaded(Duration::from_secs(5)),

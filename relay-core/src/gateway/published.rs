@@ -185,7 +185,8 @@ mod tests {
     }
 
     fn document(site: &str, version: u64) -> SettingsDocument {
-        SettingsDocument { site: site.to_owned(), version, endpoints: Vec::new() }
+        let site = site.to_owned();
+        SettingsDocument { site, version, endpoints: Vec::new(), tenants: Vec::new() }
     }
 
     #[test]

@@ -16,12 +16,13 @@ use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
-use crate::policy::{self, Endpoint, Route};
+use crate::policy::{self, Endpoint, OwnAnswer, Route};
 use crate::settings::Settings;
 
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::own::{self, Answerer};
 use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
 use super::replay::Replay;
@@ -42,6 +43,7 @@ pub(super) struct Relay {
     pub(super) limits: GatewayLimits,
     pub(super) in_flight: InFlight,
     pub(super) head_limits: HeadLimits,
+    pub(super) answerer: Answerer,
 }
 
 /// A request that policy lets pass.
@@ -100,8 +102,21 @@ impl Relay {
         let guard = self.in_flight.enter();
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
-        match self.relay(request, message_id, guard).await {
-            Ok((response, via)) => {
+        let (parts, body) = request.into_parts();
+        let outcome = match self.answer_alone(&parts, message_id).await {
+            Some(outcome) => outcome.map(|response| (response, None)),
+            None => {
+                let relayed = self.relay(parts, body, message_id, guard).await;
+                relayed.map(|(response, via)| (response, Some(via)))
+            }
+        };
+        match outcome {
+            Ok((response, None)) => {
+                let status = response.status().as_u16();
+                tracing::info!(%message_id, %method, path, status, "answered here");
+                response
+            }
+            Ok((response, Some(via))) => {
                 let status = response.status().as_u16();
                 tracing::info!(
                     %message_id, %method, path, status,
@@ -125,9 +140,40 @@ impl Relay {
         }
     }
 
+    /// Answers what the instance is asked about itself; `None` if it is asked to relay.
+    async fn answer_alone<B>(
+        &self,
+        request: &http::request::Parts,
+        message_id: MessageId,
+    ) -> Option<Result<Response<AnswerBody<B>>, Failure>> {
+        let target = request.uri.path_and_query()?;
+        let asked = OwnAnswer::of(&request.method, target).transpose()?;
+        let answered = async {
+            check_host(&request.uri, &request.headers)?;
+            let value = match asked? {
+                OwnAnswer::TenantInfo { tenant } => self.tenant_info(tenant).await?,
+                _ => self.answerer.service_metadata(&self.settings.current()),
+            };
+            Ok(own::answer(&value, message_id, request.method == Method::HEAD))
+        };
+        Some(answered.await)
+    }
+
+    async fn tenant_info(&self, tenant: Option<&str>) -> Result<serde_json::Value, Failure> {
+        let id = own::tenant_id(tenant);
+        // What is no tenant's id, nobody is going to publish.
+        let is_known = |settings: &Settings| id.is_none_or(|id| settings.tenant(id).is_some());
+        let settings = self.settings_for(is_known).await;
+        if id.is_some() {
+            self.check_told(&settings)?;
+        }
+        own::tenant_info(&settings, tenant)
+    }
+
     async fn relay<B>(
         &self,
-        request: Request<B>,
+        parts: http::request::Parts,
+        body: B,
         message_id: MessageId,
         guard: InFlightGuard,
     ) -> Result<(Response<AnswerBody<B>>, Entry), Failure>
@@ -135,10 +181,9 @@ impl Relay {
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
-        let (parts, body) = request.into_parts();
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
         // One and the same from here to the answer, however often it is sent.
-        let settings = self.settings_for(&parts).await;
+        let settings = self.settings_for(|settings| is_published(settings, &parts)).await;
         let judged = self.judge(&settings, parts, message_id, end)?;
         let mut body = Some(Replay::new(body)).filter(|_| end == End::More);
         let mut tries = Tries::default();
@@ -176,11 +221,7 @@ impl Relay {
         let mut headers = parts.headers;
         check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
-        if settings.documents().is_empty() {
-            // Who tells what is published is who would be asked for it.
-            let is_alone = self.registry.all().is_empty();
-            return Err(if is_alone { Failure::NoConnector } else { Failure::NoSettings });
-        }
+        self.check_told(settings)?;
         let route: Route<'a> = settings.endpoints().route(&parts.method, &target)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
         let site = settings.site_of(endpoint.role_id).unwrap_or_default();
@@ -194,6 +235,16 @@ impl Relay {
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = request.encode(&self.head_limits)?;
         Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable })
+    }
+
+    /// Judges whether anybody has told what is published.
+    fn check_told(&self, settings: &Settings) -> Result<(), Failure> {
+        if !settings.documents().is_empty() {
+            return Ok(());
+        }
+        // Who tells what is published is who would be asked for it.
+        let is_alone = self.registry.all().is_empty();
+        Err(if is_alone { Failure::NoConnector } else { Failure::NoSettings })
     }
 
     /// Opens a stream on the first link that has one free, and hands it the request.
@@ -263,7 +314,7 @@ impl Relay {
 
     /// What is published. An instance that has just started waits for it as for its first link,
     /// and for that of other sites too while nobody has published what is asked for.
-    async fn settings_for(&self, request: &http::request::Parts) -> Arc<Settings> {
+    async fn settings_for(&self, is_published: impl Fn(&Settings) -> bool) -> Arc<Settings> {
         let credit = self.limits.link_credit;
         loop {
             let mut told = pin!(self.settings.told());
@@ -275,7 +326,7 @@ impl Relay {
                 self.settings.began().map(|began| began + credit)
             };
             let awaited = until.filter(|until| Instant::now() < *until);
-            let Some(until) = awaited.filter(|_| !is_published(&settings, request)) else {
+            let Some(until) = awaited.filter(|_| !is_published(&settings)) else {
                 return settings;
             };
             if timeout_at(until, told).await.is_err() {

@@ -37,6 +37,7 @@ use super::control;
 use super::guarded::{Guarded, Passed, Times, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
+use super::own::Answerer;
 use super::patient::Patient;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
@@ -200,6 +201,7 @@ impl Gateway {
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
+            answerer: Answerer { service: config.service.clone(), instance: config.instance },
         };
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),

@@ -41,6 +41,7 @@
 
 mod endpoint;
 mod headers;
+mod own;
 mod path;
 mod refusal;
 mod route;
@@ -50,6 +51,7 @@ pub use headers::{
     NAMED_HEADERS, check_body_length, declared_body_length, strip_answer_headers,
     strip_request_headers, strip_trailers,
 };
+pub use own::OwnAnswer;
 pub use path::UnsafePath;
 pub use refusal::{HeaderFault, Refusal};
 pub use route::{Route, VirtualRoot};

@@ -31,6 +31,11 @@ impl VirtualRoot {
             Self::ServerAuth => "CCM_Proxy_ServerAuth",
         }
     }
+
+    /// The tree that a checked path segment names.
+    pub(super) fn named(segment: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| path::segment_is(segment, known.name()))
+    }
 }
 
 /// Where a request that may pass goes.
@@ -97,7 +102,7 @@ impl EndpointMap {
 /// Splits `<root>/<role id>/<site path>`; the site path keeps its leading slash.
 fn split(below_slash: &str) -> Option<(VirtualRoot, u64, &str)> {
     let (root, below_root) = below_slash.split_once('/')?;
-    let root = VirtualRoot::ALL.into_iter().find(|known| path::segment_is(root, known.name()))?;
+    let root = VirtualRoot::named(root)?;
     let (role_id, site_path) = below_root.split_at_checked(below_root.find('/')?)?;
     Some((root, parse_role_id(role_id)?, site_path))
 }

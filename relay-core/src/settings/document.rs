@@ -1,9 +1,11 @@
 //! One version of a site's settings.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::policy::{Endpoint, EndpointMap, EndpointMapError};
 
+use super::tenant::{Guid, RESOURCE_OCTETS_MAX, TENANTS_MAX, Tenant};
 use super::wire;
 
 /// Longest document, in octets: 1 MiB. What it decodes to takes about ten times that at worst.
@@ -27,6 +29,8 @@ pub struct SettingsDocument {
     pub version: u64,
     /// What the site publishes; at most [`ENDPOINTS_MAX`], with names and role ids of their own.
     pub endpoints: Vec<Endpoint>,
+    /// The tenants that clients may ask about; at most [`TENANTS_MAX`], each once.
+    pub tenants: Vec<Tenant>,
 }
 
 /// Why something is no settings document. All but the first three can be the fault of whoever made
@@ -92,6 +96,20 @@ pub enum DocumentError {
         /// Its place in the document, 1-based.
         place: usize,
     },
+    /// It names too many tenants.
+    #[error("the document has {tenants} tenants, and may have {limit}")]
+    TooManyTenants {
+        /// Tenants it has.
+        tenants: usize,
+        /// Tenants it may have.
+        limit: usize,
+    },
+    /// It names a tenant twice.
+    #[error("tenant {0} stands there twice")]
+    DuplicateTenant(Guid),
+    /// The resource of a tenant is empty, too long or no text.
+    #[error("the resource of tenant {0} must have 1 to 1024 octets of text")]
+    BadResource(Guid),
     /// The endpoints do not fit together.
     #[error(transparent)]
     Endpoints(#[from] EndpointMapError),
@@ -165,13 +183,30 @@ impl SettingsDocument {
             }
         }
         EndpointMap::new(self.endpoints.clone())?;
-        Ok(())
+        check_tenants(&self.tenants)
     }
 }
 
 fn check_length(octets: usize) -> Result<(), DocumentError> {
     let limit = DOCUMENT_OCTETS_MAX;
     if octets <= limit { Ok(()) } else { Err(DocumentError::TooLong { octets, limit }) }
+}
+
+fn check_tenants(tenants: &[Tenant]) -> Result<(), DocumentError> {
+    let count = tenants.len();
+    if TENANTS_MAX < count {
+        return Err(DocumentError::TooManyTenants { tenants: count, limit: TENANTS_MAX });
+    }
+    let mut known = HashSet::new();
+    for tenant in tenants {
+        if !is_name(&tenant.resource, RESOURCE_OCTETS_MAX) {
+            return Err(DocumentError::BadResource(tenant.id));
+        }
+        if !known.insert(tenant.id) {
+            return Err(DocumentError::DuplicateTenant(tenant.id));
+        }
+    }
+    Ok(())
 }
 
 fn is_name(text: &str, octets_max: usize) -> bool {
@@ -197,7 +232,8 @@ mod tests {
     }
 
     fn document(endpoints: Vec<Endpoint>) -> SettingsDocument {
-        SettingsDocument { site: "default".to_owned(), version: 7, endpoints }
+        let site = "default".to_owned();
+        SettingsDocument { site, version: 7, endpoints, tenants: Vec::new() }
     }
 
     fn sample() -> SettingsDocument {
@@ -339,6 +375,48 @@ mod tests {
         assert!(fits.encode().is_ok());
     }
 
+    fn tenant(id: u128) -> Tenant {
+        let resource = "https://ConfigMgrService".to_owned();
+        Tenant { id: Guid(id), application_id: Guid(7), resource }
+    }
+
+    #[test]
+    fn a_document_has_at_most_64_tenants_each_once_with_a_resource() {
+        let with = |tenants| SettingsDocument { tenants, ..document(Vec::new()) };
+        let all = with((0..64).map(tenant).collect());
+        assert_eq!(SettingsDocument::decode(&all.encode().unwrap()), Ok(all));
+        let named = |resource: String| vec![Tenant { resource, ..tenant(1) }];
+        assert!(with(named("r".repeat(1024))).encode().is_ok());
+        for (tenants, refused) in [
+            (
+                (0..65).map(tenant).collect(),
+                DocumentError::TooManyTenants { tenants: 65, limit: 64 },
+            ),
+            (vec![tenant(1), tenant(1)], DocumentError::DuplicateTenant(Guid(1))),
+            (named(String::new()), DocumentError::BadResource(Guid(1))),
+            (named("r".repeat(1025)), DocumentError::BadResource(Guid(1))),
+            (named("r\n".to_owned()), DocumentError::BadResource(Guid(1))),
+        ] {
+            let bad = with(tenants);
+            assert_eq!(SettingsDocument::decode(&wire::write(&bad)), Err(refused.clone()));
+            assert_eq!(bad.encode(), Err(refused));
+        }
+    }
+
+    #[test]
+    fn a_tenant_with_a_bad_guid_or_an_unknown_member_is_refused() {
+        let good = SettingsDocument { tenants: vec![tenant(1)], ..document(Vec::new()) };
+        let text = String::from_utf8(good.encode().unwrap()).unwrap();
+        let id = Guid(1).to_string();
+        for (from, to) in [(id.as_str(), "1"), ("\"resource\"", "\"disabled\":true,\"resource\"")] {
+            let bad = SettingsDocument::decode(text.replace(from, to).as_bytes());
+            assert!(matches!(bad, Err(DocumentError::Malformed { .. })), "{to}: {bad:?}");
+        }
+        assert_eq!(decode(&text), Ok(good.clone()));
+        let other = SettingsDocument { tenants: vec![tenant(2)], ..good.clone() };
+        assert_ne!(good.digest(), other.digest());
+    }
+
     #[test]
     fn a_digest_is_of_what_is_said_and_not_of_how_it_was_written() {
         let spaced = String::from_utf8(sample().encode().unwrap()).unwrap().replace(',', ", ");
@@ -373,7 +451,7 @@ mod tests {
             version in any::<u64>(),
             endpoints in prop::collection::vec(any_endpoint(), 0..8),
         ) {
-            let document = SettingsDocument { site, version, endpoints };
+            let document = SettingsDocument { site, version, endpoints, ..sample() };
             // Two may have drawn one role id.
             let Ok(octets) = document.encode() else { return Ok(()) };
             prop_assert_eq!(SettingsDocument::decode(&octets), Ok(document));

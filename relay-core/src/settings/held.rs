@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::policy::{EndpointMap, EndpointMapError};
 
 use super::document::{Digest, SettingsDocument};
+use super::tenant::{Guid, Tenant};
 
 /// Sites that one instance serves.
 pub const SITES_MAX: usize = 16;
@@ -124,6 +125,13 @@ impl Settings {
         Some(&document.site)
     }
 
+    /// What is published about a tenant. Several sites may know one: the site that came first is
+    /// believed (our choice), since a client asks before it has a site.
+    pub fn tenant(&self, id: Guid) -> Option<&Tenant> {
+        let mut tenants = self.documents.iter().flat_map(|document| &document.tenants);
+        tenants.find(|tenant| tenant.id == id)
+    }
+
     /// The document that holds of each site, in the order in which the sites came.
     pub fn documents(&self) -> &[Arc<SettingsDocument>] {
         &self.documents
@@ -169,7 +177,7 @@ mod tests {
             access: Access::Anonymous,
         };
         let endpoints = role_ids.iter().map(endpoint).collect();
-        SettingsDocument { site: site.to_owned(), version, endpoints }
+        SettingsDocument { site: site.to_owned(), version, endpoints, tenants: Vec::new() }
     }
 
     fn accepted(held: &Settings, document: SettingsDocument) -> Settings {
@@ -217,6 +225,24 @@ mod tests {
         assert_eq!(refused.to_string(), expected);
         let freed = accepted(&both, document("a", 2, &[1]));
         assert_eq!(versions(&accepted(&freed, document("b", 10, &[2]))), [("a", 2), ("b", 10)]);
+    }
+
+    #[test]
+    fn of_a_tenant_of_two_sites_the_one_that_came_first_is_believed() {
+        let of = |site, version, application_id, ids: &[u128]| {
+            let resource = "https://ConfigMgrService".to_owned();
+            let application_id = Guid(application_id);
+            let tenant =
+                |id: &u128| Tenant { id: Guid(*id), application_id, resource: resource.clone() };
+            let tenants = ids.iter().map(tenant).collect();
+            SettingsDocument { tenants, ..document(site, version, &[]) }
+        };
+        let one = accepted(&Settings::default(), of("a", 1, 10, &[1]));
+        let both = accepted(&one, of("b", 1, 20, &[1, 2]));
+        let known = |held: &Settings, id| held.tenant(Guid(id)).map(|it| it.application_id.0);
+        assert_eq!([1, 2, 3].map(|id| known(&both, id)), [Some(10), Some(20), None]);
+        let freed = accepted(&both, of("a", 2, 10, &[]));
+        assert_eq!(known(&freed, 1), Some(20));
     }
 
     #[test]

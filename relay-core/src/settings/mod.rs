@@ -30,23 +30,35 @@
 //!       "request_body_bytes_max": "1048576",
 //!       "access": "anonymous"
 //!     }
+//!   ],
+//!   "tenants": [
+//!     {
+//!       "id": "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9",
+//!       "application_id": "5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4",
+//!       "resource": "https://ConfigMgrService"
+//!     }
 //!   ]
 //! }
 //! ```
 //!
-//! `critical`, `paths` and `request_body_bytes_max` may be left out. Numbers of 64 bits travel as
-//! decimal text: RFC 8259, section 6, leaves what lies beyond 53 bits to each reader.
+//! `critical`, `paths`, `request_body_bytes_max` and `tenants` may be left out. Numbers of 64 bits
+//! travel as decimal text: RFC 8259, section 6, leaves what lies beyond 53 bits to each reader.
 //!
 //! A member at the top that a reader does not know is ignored, unless `critical` lists it: so later
-//! versions add what older ones may pass over, and say so where they may not. Within an endpoint an
-//! unknown member is refused, because it could be a restriction.
+//! versions add what older ones may pass over, and say so where they may not. Within an endpoint,
+//! or a tenant, an unknown member is refused, because it could be a restriction.
 //!
 //! # Examples
 //!
 //! ```
 //! use relay_core::settings::{Offered, Settings, SettingsDocument};
 //!
-//! let first = SettingsDocument { site: "default".to_owned(), version: 1, endpoints: Vec::new() };
+//! let first = SettingsDocument {
+//!     site: "default".to_owned(),
+//!     version: 1,
+//!     endpoints: Vec::new(),
+//!     tenants: Vec::new(),
+//! };
 //! let sent = first.encode()?;
 //! let received = SettingsDocument::decode(&sent)?;
 //! assert_eq!(received, first);
@@ -59,9 +71,11 @@
 
 mod document;
 mod held;
+mod tenant;
 mod wire;
 
 pub use document::{
     DOCUMENT_OCTETS_MAX, Digest, DocumentError, ENDPOINTS_MAX, SITE_OCTETS_MAX, SettingsDocument,
 };
 pub use held::{OfferRefused, Offered, SITES_MAX, Settings};
+pub use tenant::{Guid, ParseGuidError, TENANTS_MAX, Tenant};

@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::policy::{Access, Endpoint, EndpointKind};
 
 use super::document::{DocumentError, SettingsDocument};
+use super::tenant::{Guid, ParseGuidError, Tenant};
 
 /// The one format there is.
 const FORMAT: u64 = 1;
 
 /// Members that may be listed as critical, because they are understood.
-const MEMBERS: [&str; 5] = ["format", "critical", "site", "version", "endpoints"];
+const MEMBERS: [&str; 6] = ["format", "critical", "site", "version", "endpoints", "tenants"];
 
 /// What every format begins with; anything else may differ.
 #[derive(Deserialize)]
@@ -26,6 +27,8 @@ struct Document {
     site: String,
     version: Decimal,
     endpoints: Vec<WireEndpoint>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tenants: Vec<WireTenant>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -39,6 +42,33 @@ struct WireEndpoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request_body_bytes_max: Option<Decimal>,
     access: WireAccess,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct WireTenant {
+    id: WireGuid,
+    application_id: WireGuid,
+    resource: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+#[derive(Clone)]
+struct WireGuid(Guid);
+
+impl TryFrom<String> for WireGuid {
+    type Error = ParseGuidError;
+
+    fn try_from(text: String) -> Result<Self, ParseGuidError> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<WireGuid> for String {
+    fn from(guid: WireGuid) -> Self {
+        guid.0.to_string()
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -85,6 +115,7 @@ pub(super) fn write(document: &SettingsDocument) -> Vec<u8> {
         site: document.site.clone(),
         version: Decimal(document.version),
         endpoints: document.endpoints.iter().map(wire_endpoint).collect(),
+        tenants: document.tenants.iter().map(wire_tenant).collect(),
     };
     serde_json::to_vec(&written).expect("texts, lists and numbers always have a JSON form")
 }
@@ -100,7 +131,8 @@ pub(super) fn read(octets: &[u8]) -> Result<SettingsDocument, DocumentError> {
         return Err(DocumentError::UnknownCritical { member: member.chars().take(64).collect() });
     }
     let endpoints = read.endpoints.into_iter().map(endpoint).collect();
-    Ok(SettingsDocument { site: read.site, version: read.version.0, endpoints })
+    let tenants = read.tenants.into_iter().map(tenant).collect();
+    Ok(SettingsDocument { site: read.site, version: read.version.0, endpoints, tenants })
 }
 
 fn told(error: &serde_json::Error) -> DocumentError {
@@ -134,6 +166,19 @@ fn wire_endpoint(endpoint: &Endpoint) -> WireEndpoint {
             Access::Anonymous => WireAccess::Anonymous,
         },
     }
+}
+
+fn wire_tenant(tenant: &Tenant) -> WireTenant {
+    WireTenant {
+        id: WireGuid(tenant.id),
+        application_id: WireGuid(tenant.application_id),
+        resource: tenant.resource.clone(),
+    }
+}
+
+fn tenant(written: WireTenant) -> Tenant {
+    let WireTenant { id, application_id, resource } = written;
+    Tenant { id: id.0, application_id: application_id.0, resource }
 }
 
 fn endpoint(written: WireEndpoint) -> Endpoint {

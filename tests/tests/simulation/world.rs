@@ -182,6 +182,7 @@ impl World {
             https_tls: backend_client_config(&SITE.anchors()).unwrap(),
             certificate_issuer: None,
             endpoints: endpoints.collect(),
+            tenants: Vec::new(),
             limits,
             web_proxy: None,
             network: Network::Memory(self.network.host(&name)),

@@ -42,7 +42,8 @@ fn document(version: u64) -> SettingsDocument {
         request_body_bytes_max: None,
         access: Access::Anonymous,
     };
-    SettingsDocument { site: "site".to_owned(), version, endpoints: vec![endpoint] }
+    let site = "site".to_owned();
+    SettingsDocument { site, version, endpoints: vec![endpoint], tenants: Vec::new() }
 }
 
 pub(in crate::gateway) fn gateway(limits: GatewayLimits) -> Gateway {

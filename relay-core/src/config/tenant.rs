@@ -1,0 +1,123 @@
+//! The `[[tenant]]` tables of a connection point.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::error::ConfigError;
+use super::source::Source;
+use crate::settings::{Guid, TENANTS_MAX, Tenant};
+
+/// Longest name of a resource, in octets.
+const RESOURCE_OCTETS_MAX: usize = 1024;
+
+/// One `[[tenant]]` as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[[tenant]]` table")]
+pub(super) struct RawTenant {
+    id: Spanned<String>,
+    application_id: Spanned<String>,
+    resource: Spanned<String>,
+}
+
+impl RawTenant {
+    fn judge(&self, source: &Source) -> Result<Tenant, ConfigError> {
+        let resource = self.resource.get_ref();
+        let is_text = (1..=RESOURCE_OCTETS_MAX).contains(&resource.len())
+            && !resource.contains(char::is_control);
+        if !is_text {
+            return Err(source.invalid(
+                self.resource.span(),
+                format!("a tenant's resource must have 1 to {RESOURCE_OCTETS_MAX} octets of text"),
+                "give the identifier that clients ask a token for, as \
+                 `https://ConfigMgrService`",
+            ));
+        }
+        Ok(Tenant {
+            id: guid(source, &self.id)?,
+            application_id: guid(source, &self.application_id)?,
+            resource: resource.clone(),
+        })
+    }
+}
+
+fn guid(source: &Source, raw: &Spanned<String>) -> Result<Guid, ConfigError> {
+    raw.get_ref().parse().map_err(|_| {
+        source.invalid(
+            raw.span(),
+            "this is not a GUID",
+            "give 8-4-4-4-12 hexadecimal digits without braces, as Entra ID shows it",
+        )
+    })
+}
+
+/// Judges every tenant.
+pub(super) fn tenants(source: &Source, raw: &[RawTenant]) -> Result<Vec<Tenant>, ConfigError> {
+    if let Some(beyond) = raw.get(TENANTS_MAX) {
+        return Err(source.invalid(
+            beyond.id.span(),
+            format!("a site publishes at most {TENANTS_MAX} tenants"),
+            "remove this one and those after it",
+        ));
+    }
+    let mut all: Vec<Tenant> = Vec::new();
+    for raw in raw {
+        let tenant = raw.judge(source)?;
+        if all.iter().any(|other| other.id == tenant.id) {
+            return Err(source.invalid(
+                raw.id.span(),
+                format!("tenant {} stands here twice", tenant.id),
+                "remove one of the two",
+            ));
+        }
+        all.push(tenant);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{Site, message};
+
+    fn table(number: usize) -> String {
+        format!(
+            "\n[[tenant]]\nid = \"0a1b2c3d-4e5f-6071-8293-{number:012x}\"\n\
+             application_id = \"5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4\"\n\
+             resource = \"https://ConfigMgrService\"\n"
+        )
+    }
+
+    fn with(tables: &str) -> Result<Vec<Tenant>, ConfigError> {
+        let loaded = Site::new().connection_point_with(|text| text.to_owned() + tables);
+        loaded.map(|loaded| loaded.config.tenants)
+    }
+
+    #[test]
+    fn tenants_are_taken_as_written_up_to_64_of_them() {
+        assert_eq!(with("").unwrap(), []);
+        let [tenant] = &with(&table(7)).unwrap()[..] else { panic!("one is written") };
+        assert_eq!(tenant.id.to_string(), "0a1b2c3d-4e5f-6071-8293-000000000007");
+        assert_eq!(tenant.application_id.to_string(), "5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4");
+        assert_eq!(tenant.resource, "https://ConfigMgrService");
+        let many = |count| with(&(0..count).map(table).collect::<String>());
+        assert_eq!(many(64).unwrap().len(), 64);
+        let text = message(many(65));
+        assert!(text.starts_with("a site publishes at most 64 tenants\n"), "{text}");
+    }
+
+    #[test]
+    fn a_bad_tenant_is_shown_with_what_to_write() {
+        for (from, to, says) in [
+            ("0a1b2c3d-", "{0a1b2c3d-", "this is not a GUID\n"),
+            ("5d2f7a90-", "5d2f7a9-", "this is not a GUID\n"),
+            ("https://ConfigMgrService", "", "a tenant's resource must have 1 to 1024 octets"),
+            ("resource", "resuorce", "unknown key `resuorce`"),
+        ] {
+            let text = message(with(&table(7).replace(from, to)));
+            assert!(text.starts_with(says), "{text}");
+        }
+        let text = message(with(&(table(7) + &table(7))));
+        let says = "tenant 0a1b2c3d-4e5f-6071-8293-000000000007 stands here twice\n";
+        assert!(text.starts_with(says), "{text}");
+    }
+}
