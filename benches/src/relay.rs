@@ -297,6 +297,9 @@ fn endpoint() -> Endpoint {
 
 fn gateway(ca: &SiteCa, link_tls: Arc<ServerConfig>) -> Gateway {
     let client_tls = client_edge_config(&ca.server()).expect("the identity was made for this");
+    let mut limits = GatewayLimits::default();
+    // All clients of a benchmark are on loopback.
+    limits.connections_per_address_max = limits.client_connections_max;
     Gateway::new(GatewayConfig {
         service: HOST.to_owned(),
         instance: Instance::FIRST,
@@ -305,7 +308,7 @@ fn gateway(ca: &SiteCa, link_tls: Arc<ServerConfig>) -> Gateway {
         link_tls,
         certificate_keeper: None,
         balance: Balance::default(),
-        limits: GatewayLimits::default(),
+        limits,
     })
 }
 

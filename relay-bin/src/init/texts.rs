@@ -256,6 +256,9 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 [limits]
 # Client connections open at once.
 # client_connections_max = {}
+# Of them, connections of one address (of IPv6, one /64). Raise it behind a balancer that shows
+# its own address.
+# connections_per_address_max = {}
 # Links open at once.
 # links_max = {}
 # Receive memory that all links share.
@@ -282,6 +285,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # linger_seconds = {}
 ",
         limits.client_connections_max,
+        limits.connections_per_address_max,
         limits.links_max,
         limits.link_memory >> 20,
         limits.link_handshakes_max,

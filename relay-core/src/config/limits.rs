@@ -19,6 +19,7 @@ pub(super) type Number = Option<Spanned<i64>>;
 #[serde(deny_unknown_fields, expecting = "a `[limits]` table")]
 pub(super) struct RawGatewayLimits {
     client_connections_max: Number,
+    connections_per_address_max: Number,
     links_max: Number,
     link_memory_mebibytes: Number,
     link_handshakes_max: Number,
@@ -61,6 +62,11 @@ impl RawGatewayLimits {
         Ok(GatewayLimits {
             client_connections_max: key("client_connections_max", &self.client_connections_max)
                 .count(1..=1_000_000, or.client_connections_max)?,
+            connections_per_address_max: key(
+                "connections_per_address_max",
+                &self.connections_per_address_max,
+            )
+            .count(1..=1_000_000, or.connections_per_address_max)?,
             links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
                 .mebibytes(64..=65_536, or.link_memory)?,
@@ -200,6 +206,7 @@ mod tests {
     fn each_limit_of_a_gateway_is_taken_at_both_ends_of_its_range_and_refused_beyond() {
         for (key, low, high) in [
             ("client_connections_max", 1, 1_000_000),
+            ("connections_per_address_max", 1, 1_000_000),
             ("links_max", 1, 4096),
             ("link_memory_mebibytes", 64, 65_536),
             ("tls_handshake_seconds", 1, 60),

@@ -71,6 +71,11 @@ impl Balance {
 pub struct GatewayLimits {
     /// Client connections open at once. Default 20,000.
     pub client_connections_max: usize,
+    /// Connections of one client address to the HTTPS ports that are open at once; one more is
+    /// closed before TLS. A /64 of IPv6 counts as one address. Whoever has a balancer in front that
+    /// shows its own address gives as many as `client_connections_max`. A connection that has
+    /// become a link counts no more. Default 100.
+    pub connections_per_address_max: usize,
     /// Links open at once. Default 256: 16 connection points with several links each.
     pub links_max: usize,
     /// Octets of receive memory that all links share: what they let their peers send before it is
@@ -111,6 +116,7 @@ impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
             client_connections_max: 20_000,
+            connections_per_address_max: 100,
             links_max: 256,
             link_memory: 512 << 20,
             link_handshakes_max: 512,

@@ -31,6 +31,7 @@ use crate::transport::{
     TrustInForce, asks_for_link, grant_link, greet,
 };
 
+use super::addresses::{Addresses, Placed, TooMany};
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
@@ -94,7 +95,7 @@ pub(super) struct PendingLink {
     /// Whether clients are served beside it, on the same connection.
     is_beside_others: bool,
     /// The place among connections that it keeps then.
-    place: Option<OwnedSemaphorePermit>,
+    place: Option<(OwnedSemaphorePermit, Placed)>,
 }
 
 impl PendingLink {
@@ -125,6 +126,7 @@ pub(super) struct Inner {
     pub(super) relay: Relay,
     pub(super) links: AtomicU64,
     connections: Arc<Semaphore>,
+    pub(super) addresses: Arc<Addresses>,
     pub(super) link_places: Semaphore,
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
@@ -210,6 +212,7 @@ impl Gateway {
             relay,
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
+            addresses: Addresses::new(config.limits.connections_per_address_max),
             link_places: Semaphore::new(config.limits.links_max),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
@@ -343,10 +346,15 @@ impl Gateway {
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
                 accepted = listener.accept(Purpose::Clients) => accepted,
             };
+            // Before TLS: who has too many gets nothing that costs more.
+            let Some(placed) = self.placed(from) else {
+                tokio::task::yield_now().await;
+                continue;
+            };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
                 if let Some(mut link) = gateway.serve_https(stream, from, port).await {
-                    link.place = Some(place).filter(|_| link.is_beside_others);
+                    link.place = Some((place, placed)).filter(|_| link.is_beside_others);
                     // Nobody takes it when the instance stops.
                     let _ = hand_over.send(link).await;
                 }
@@ -354,6 +362,16 @@ impl Gateway {
             // One a turn: a port that is flooded keeps no other from its turn.
             tokio::task::yield_now().await;
         }
+    }
+
+    /// A place among the connections of an address; `None` if it has too many.
+    fn placed(&self, from: SocketAddr) -> Option<Placed> {
+        let placed = self.inner.addresses.place(from.ip());
+        if let Err(TooMany { to_tell: Some(refused) }) = placed {
+            let limit = self.inner.config.limits.connections_per_address_max;
+            tracing::info!(%from, limit, refused, "more connections than one address may have");
+        }
+        placed.ok()
     }
 
     /// Takes what connects to the link port, and the links that HTTPS ports hand over.

@@ -23,6 +23,8 @@ pub struct GatewayStatus {
     pub is_draining: bool,
     /// Requests in flight, on all links.
     pub in_flight: u64,
+    /// Connections that were closed because their address had too many, since the start.
+    pub connections_refused: u64,
     /// What links are met with; `None` unless [`Gateway::show_link_certificate`] was told.
     pub link_certificate: Option<Certificate>,
     /// Every link that has not ended, by connection point and number.
@@ -86,6 +88,7 @@ impl Gateway {
             instance: config.instance,
             is_draining: self.is_stopping(),
             in_flight: self.in_flight(),
+            connections_refused: self.inner.addresses.refused(),
             link_certificate: lock(&self.inner.link_certificate).clone(),
             links,
             ended: self.inner.history.latest(),

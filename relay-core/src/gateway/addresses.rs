@@ -1,0 +1,159 @@
+//! How many connections each client address has open, so that one cannot have them all.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often refusals are logged, however many there are.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+
+/// Bits of an IPv6 address that name one client. Our choice: whoever has a line has a /64 at least,
+/// and may take any address of it for each connection.
+const IPV6_PREFIX_BITS: u32 = 64;
+
+/// The addresses that have connections open. As large as there are connections at most.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    connections_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: HashMap<IpAddr, usize>,
+    refused: u64,
+    /// Refusals that no line of the log tells of yet.
+    untold: u64,
+    told_at: Option<Instant>,
+}
+
+/// One connection of an address, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Placed {
+    addresses: Arc<Addresses>,
+    key: IpAddr,
+}
+
+/// A connection more than its address may have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct TooMany {
+    /// How many refusals the log is to tell of now; `None` if it is to wait.
+    pub(super) to_tell: Option<u64>,
+}
+
+impl Addresses {
+    pub(super) fn new(connections_max: usize) -> Arc<Self> {
+        Arc::new(Self { connections_max, state: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a place for one more connection of this address.
+    pub(super) fn place(self: &Arc<Self>, from: IpAddr) -> Result<Placed, TooMany> {
+        let key = key(from);
+        let mut state = self.lock();
+        let open = state.open.entry(key).or_default();
+        if *open < self.connections_max {
+            *open += 1;
+            return Ok(Placed { addresses: Arc::clone(self), key });
+        }
+        state.refused += 1;
+        state.untold += 1;
+        let now = Instant::now();
+        let waits = state.told_at.is_some_and(|told| now < told + LOG_EVERY);
+        let to_tell = (!waits).then(|| {
+            state.told_at = Some(now);
+            std::mem::take(&mut state.untold)
+        });
+        Err(TooMany { to_tell })
+    }
+
+    /// Connections that were refused since the start.
+    pub(super) fn refused(&self) -> u64 {
+        self.lock().refused
+    }
+}
+
+impl Drop for Placed {
+    fn drop(&mut self) {
+        let mut state = self.addresses.lock();
+        let Some(open) = state.open.get_mut(&self.key) else { return };
+        *open -= 1;
+        if *open == 0 {
+            state.open.remove(&self.key);
+        }
+    }
+}
+
+/// What counts as one address.
+fn key(from: IpAddr) -> IpAddr {
+    match from.to_canonical() {
+        IpAddr::V6(address) => {
+            let mask = u128::MAX << (128 - IPV6_PREFIX_BITS);
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_100_connections_and_gets_another_when_one_ends() {
+        let addresses = Addresses::new(100);
+        let mut placed: Vec<_> =
+            (0..99).map(|_| addresses.place(ip("192.0.2.1")).unwrap()).collect();
+        placed.push(addresses.place(ip("192.0.2.1")).unwrap());
+        assert!(addresses.place(ip("192.0.2.1")).is_err());
+        assert_eq!(addresses.refused(), 1);
+        let _neighbour = addresses.place(ip("192.0.2.2")).unwrap();
+        placed.pop();
+        placed.push(addresses.place(ip("192.0.2.1")).unwrap());
+        assert!(addresses.place(ip("192.0.2.1")).is_err());
+    }
+
+    #[test]
+    fn a_64_of_ipv6_is_one_address_and_a_mapped_one_is_its_ipv4_address() {
+        for (one, other, is_same) in [
+            ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", true),
+            ("2001:db8:0:1::1", "2001:db8:0:2::1", false),
+            ("::ffff:192.0.2.1", "192.0.2.1", true),
+            ("::ffff:192.0.2.1", "::ffff:192.0.2.2", false),
+            ("192.0.2.1", "192.0.2.2", false),
+        ] {
+            let addresses = Addresses::new(1);
+            let _placed = addresses.place(ip(one)).unwrap();
+            assert_eq!(addresses.place(ip(other)).is_err(), is_same, "{one} {other}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_told_once_a_second_with_how_many_there_were() {
+        let addresses = Addresses::new(0);
+        let refuse = || addresses.place(ip("192.0.2.1")).unwrap_err().to_tell;
+        assert_eq!([refuse(), refuse(), refuse()], [Some(1), None, None]);
+        tokio::time::advance(LOG_EVERY.checked_sub(Duration::from_millis(1)).unwrap()).await;
+        assert_eq!(refuse(), None);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!([refuse(), refuse()], [Some(4), None]);
+        assert_eq!(addresses.refused(), 6);
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_an_address_without_connections() {
+        let addresses = Addresses::new(1);
+        drop(addresses.place(ip("192.0.2.1")).unwrap());
+        assert!(addresses.lock().open.is_empty());
+    }
+}
