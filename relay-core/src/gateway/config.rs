@@ -90,7 +90,8 @@ pub struct GatewayLimits {
     pub tls_handshake: Duration,
     /// Time a client has to send a request head. Default 10 s.
     pub request_head: Duration,
-    /// Time that an HTTP/1.1 connection may wait for its next request. Default 60 s.
+    /// Time that a connection may wait for its next request; over HTTP/2, while no stream of it is
+    /// open. Default 60 s.
     pub idle: Duration,
     /// Time from a request's head, or from the last move of its body, to its answer's head, and
     /// how long an answer may then stand still. Default 65 s, above the 60 s that the original's

@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
-use h2::{Ping, PingPong, RecvStream};
+use h2::{Ping, PingPong, Reason, RecvStream};
 use http::{Request, Response};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 
+use super::http2_rates::{Exceeded, Excess, Rated};
 use super::http2_stream::{Http2Body, serve_stream};
 use super::links::over_pipe;
 use super::serve::{Gateway, LinkRefused, PendingLink, Port};
@@ -62,14 +63,23 @@ pub(super) struct Http2<P: AsyncRead + AsyncWrite + Unpin> {
     gateway: Gateway,
     port: Port,
     from: SocketAddr,
-    connection: Connection<P, Bytes>,
+    connection: Connection<Rated<P>, Bytes>,
+    /// Tells what the client does too often.
+    exceeded: Exceeded,
     /// Ends when the client does not answer.
     watch: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The requests of clients.
     streams: JoinSet<()>,
     /// Tells that a peer of a link has shown who it is.
     authenticated: Arc<Notify>,
+    /// Held by each link, for as long as it stands.
+    standing: Arc<()>,
+    /// Tells that a link stands no more.
+    left: Arc<Notify>,
+    /// When the client has had no stream for too long; `None` while it has one.
+    idle_until: Option<Instant>,
     is_ending: bool,
+    is_cut: bool,
 }
 
 /// What came on a connection.
@@ -80,6 +90,9 @@ enum Arrival {
     Room,
     Authenticated,
     Stopping,
+    /// There was no stream for long enough.
+    Idle,
+    Exceeded(Excess),
 }
 
 impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
@@ -90,6 +103,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
         from: SocketAddr,
         port: Port,
     ) -> Result<Self, Http2Failed> {
+        let exceeded = Exceeded::default();
+        let pipe = Rated::new(pipe, exceeded.clone());
         let mut connection = h2::server::Builder::new()
             .max_concurrent_streams(STREAMS_MAX)
             .initial_window_size(STREAM_WINDOW)
@@ -106,10 +121,15 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             port,
             from,
             connection,
+            exceeded,
             watch: Box::pin(until_silent(pings)),
             streams: JoinSet::new(),
             authenticated: Arc::default(),
+            standing: Arc::default(),
+            left: Arc::default(),
+            idle_until: None,
             is_ending: false,
+            is_cut: false,
         })
     }
 
@@ -136,7 +156,12 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 async move { gateway.serve_http2_link(pipe, &authenticated).await }
             };
             let link = PendingLink::new(self.from, serve);
-            links.spawn(async move { gateway.serve_pending(link).await });
+            let (standing, left) = (Arc::clone(&self.standing), Arc::clone(&self.left));
+            links.spawn(async move {
+                gateway.serve_pending(link).await;
+                drop(standing);
+                left.notify_one();
+            });
             while links.try_join_next().is_some() {}
             next = self.until_link().await.unwrap_or_else(|why| {
                 tracing::debug!(from = %self.from, %why, "the connection of a link failed");
@@ -164,10 +189,15 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 }
                 Arrival::Room => {}
                 Arrival::Authenticated => self.open_wide(),
-                Arrival::Stopping => {
+                Arrival::Stopping | Arrival::Idle => {
                     // RFC 9113, section 6.8: what is on its way while this is said is still served.
                     self.is_ending = true;
                     self.connection.graceful_shutdown();
+                }
+                Arrival::Exceeded(why) => {
+                    tracing::info!(from = %self.from, %why, "client connection ended");
+                    (self.is_ending, self.is_cut) = (true, true);
+                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
             }
         }
@@ -183,8 +213,17 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
         }
     }
 
+    /// Until when the connection may wait for a stream.
+    fn idle_until(&self) -> Option<Instant> {
+        let is_idle = self.streams.is_empty() && Arc::strong_count(&self.standing) == 1;
+        let since = || Instant::now() + self.gateway.idle();
+        (is_idle && !self.is_ending).then(|| self.idle_until.unwrap_or_else(since))
+    }
+
     async fn next(&mut self) -> Result<Option<Arrival>, Http2Failed> {
         // Requests that were reset are not counted by HTTP/2, but are here until they have ended.
+        self.idle_until = self.idle_until();
+        let idle = sleep_until(self.idle_until.unwrap_or_else(Instant::now));
         let is_full = self.streams.len() >= STREAMS_MAX as usize;
         let connection = &mut self.connection;
         let accepted = poll_fn(|cx| {
@@ -194,18 +233,21 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             }
             connection.poll_accept(cx)
         });
-        let authenticated = Arc::clone(&self.authenticated);
+        let (authenticated, left) = (Arc::clone(&self.authenticated), Arc::clone(&self.left));
         tokio::select! {
             // First what is rare, or a connection that is always busy would never hear of it.
             biased;
             () = self.gateway.stopped(), if !self.is_ending => Ok(Some(Arrival::Stopping)),
+            why = self.exceeded.wait(), if !self.is_cut => Ok(Some(Arrival::Exceeded(why))),
             () = authenticated.notified() => Ok(Some(Arrival::Authenticated)),
+            () = left.notified() => Ok(Some(Arrival::Room)),
             Some(_) = self.streams.join_next() => Ok(Some(Arrival::Room)),
             accepted = accepted => match accepted {
                 Some(Ok((request, respond))) => Ok(Some(Arrival::Request(request, respond))),
                 Some(Err(why)) => Err(why.into()),
                 None => Ok(None),
             },
+            () = idle, if self.idle_until.is_some() => Ok(Some(Arrival::Idle)),
             () = self.watch.as_mut() => Err(Http2Failed::NoPong(PONG_WITHIN)),
         }
     }

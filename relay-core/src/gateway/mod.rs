@@ -17,6 +17,7 @@ mod failure;
 mod guarded;
 mod history;
 mod http2;
+mod http2_rates;
 mod http2_stream;
 mod links;
 mod own;

@@ -246,6 +246,11 @@ impl Gateway {
         self.inner.config.limits.answer_stall
     }
 
+    /// Time that a connection without a request is kept.
+    pub(super) fn idle(&self) -> Duration {
+        self.inner.config.limits.idle
+    }
+
     /// Whether its answers say when they were made. Compressed, a date is as long as its digits,
     /// which a simulation must not depend on.
     pub(super) fn is_dated(&self) -> bool {

@@ -191,3 +191,120 @@ async fn what_concerns_a_connection_of_http1_is_left_out_and_a_date_is_there() {
     let text = body.data().await.unwrap().unwrap();
     assert_eq!(fields["content-length"].to_str().unwrap(), text.len().to_string());
 }
+
+/// Reads frames until the connection ends, and returns the code of the GOAWAY that ends it.
+async fn goodbye(pipe: &mut DuplexStream) -> Option<u32> {
+    let mut said = Vec::new();
+    pipe.read_to_end(&mut said).await.unwrap();
+    let mut rest = &said[..];
+    let mut code = None;
+    while let [l0, l1, l2, kind, _, _, _, _, _, behind @ ..] = rest {
+        let length = u32::from_be_bytes([0, *l0, *l1, *l2]) as usize;
+        if *kind == 0x7 {
+            code = Some(u32::from_be_bytes(behind[4..8].try_into().unwrap()));
+        }
+        rest = &behind[length..];
+    }
+    code
+}
+
+/// What a client says first.
+const HELLO: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const ENHANCE_YOUR_CALM: u32 = 0xb;
+
+/// A PING, and SETTINGS without a setting.
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pings_or_sets_too_often_is_told_to_calm_down() {
+    // The hello has the first SETTINGS.
+    for (frame, at_once) in [(PING, 30), (SETTINGS, 19)] {
+        for beyond in [false, true] {
+            let gateway = gateway(GatewayLimits::default());
+            let mut pipe = port(&gateway, Port::Shared);
+            pipe.write_all(HELLO).await.unwrap();
+            let count = at_once + usize::from(beyond);
+            pipe.write_all(&frame.repeat(count)).await.unwrap();
+            let before = Instant::now();
+            // A client of which nothing is heard any more is given up later.
+            let code = goodbye(&mut pipe).await;
+            let ended_at_once = before.elapsed() < Duration::from_secs(1);
+            assert_eq!(ended_at_once, beyond, "{count} of {frame:?}");
+            assert_eq!(code == Some(ENHANCE_YOUR_CALM), beyond, "{count} of {frame:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_51st_request_that_is_reset_before_its_answer_ends_the_connection() {
+    let gateway = gateway(GatewayLimits::default());
+    let site = add_link(&gateway, 1).await;
+    let mut sender = client(&gateway, Port::Shared, 65_535).await;
+    for _ in 0..51 {
+        works(&mut sender, &site).await;
+        let (answer, mut send) = ask(&mut sender, get(), false).await;
+        let mut incoming = site.accept().await.unwrap();
+        send.send_reset(Reason::CANCEL);
+        incoming.send.stopped().await;
+        drop(answer);
+        // Not more than some a second: that is another limit.
+        advance(Duration::from_millis(100)).await;
+    }
+    let ended = poll_fn(|cx| sender.poll_ready(cx)).await;
+    let ended = match ended {
+        Ok(()) => sender.send_request(get(), true).unwrap().0.await.map(drop),
+        Err(error) => Err(error),
+    };
+    assert_eq!(ended.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
+    assert_eq!(gateway.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_without_a_stream_is_ended_well_at_the_limit_and_not_before() {
+    let limits = GatewayLimits { idle: Duration::from_secs(20), ..GatewayLimits::default() };
+    let gateway = gateway(limits);
+    let site = add_link(&gateway, 1).await;
+    let (client, server) = tokio::io::duplex(64 << 10);
+    let served = {
+        let gateway = gateway.clone();
+        tokio::spawn(async move {
+            let http2 = Http2::begin(gateway, server, FROM, Port::Shared).await.unwrap();
+            // A client that has heard that it is the end may hang up first.
+            drop(http2.serve().await);
+            Instant::now()
+        })
+    };
+    let (mut sender, connection) = h2::client::handshake(client).await.unwrap();
+    let connection = tokio::spawn(connection);
+    // One that is served is not idle, however long it takes.
+    let (answer, _) = ask(&mut sender, get(), true).await;
+    let mut incoming = site.accept().await.unwrap();
+    advance(Duration::from_secs(60)).await;
+    incoming.send.send_head(head(200), HeadKind::FinalAndEnd).unwrap();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+    tokio::time::sleep(Duration::from_millis(19_900)).await;
+    works(&mut sender, &site).await;
+    let idle_since = Instant::now();
+    connection.await.unwrap().expect("a good end");
+    assert_eq!((served.await.unwrap() - idle_since).as_secs(), 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_with_a_link_is_never_idle_and_is_when_the_link_has_gone() {
+    let limits = GatewayLimits { idle: Duration::from_secs(20), ..GatewayLimits::default() };
+    let tls_handshake = limits.tls_handshake;
+    let gateway = gateway(limits);
+    let mut sender = client(&gateway, Port::Shared, 65_535).await;
+    let (granted, _send) = ask(&mut sender, connect(UPGRADE_PATH, "relay-link/1"), false).await;
+    let granted = granted.await.unwrap();
+    let before = Instant::now();
+    // It is refused when its peer has not shown in time who it is.
+    let mut recv = granted.into_body();
+    while let Some(Ok(_)) = recv.data().await {}
+    assert_eq!(before.elapsed().as_secs(), tls_handshake.as_secs());
+    while poll_fn(|cx| sender.poll_ready(cx)).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(before.elapsed().as_secs(), tls_handshake.as_secs() + 20);
+}

@@ -1,0 +1,406 @@
+//! What a client may do often on one connection of HTTP/2, and a pipe that counts it.
+//!
+//! Frames that cost their sender next to nothing and the receiver something: resets before there is
+//! an answer ("rapid reset", CVE-2023-44487), PING and SETTINGS, each of which has to be answered.
+//! The counter looks at frame heads alone, of what the client sends and, to know which requests are
+//! answered, of what it is sent; what is wrong with a frame is for `h2` to say.
+
+use std::collections::HashSet;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+/// Octets that a client sends before its first frame: RFC 9113, section 3.4.
+const PREFACE_OCTETS: usize = 24;
+
+/// Octets of a frame's head: RFC 9113, section 4.1.
+const HEAD_OCTETS: usize = 9;
+
+/// Resets of requests that are not answered yet, in a connection's life.
+const EARLY_RESETS_MAX: u32 = 50;
+
+/// Resets of any requests, in one second.
+const RESETS_MAX: u32 = 100;
+
+/// PINGs that ask for an answer, in one second.
+const PINGS_MAX: u32 = 30;
+
+/// SETTINGS that ask for an answer, in one second.
+const SETTINGS_MAX: u32 = 20;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Requests that are remembered until they are answered. Far more than `h2` lets be open, with
+/// those that it is about to refuse.
+const UNANSWERED_MAX: usize = 4096;
+
+// RFC 9113, section 6.
+const HEADERS: u8 = 0x1;
+const RST_STREAM: u8 = 0x3;
+const SETTINGS: u8 = 0x4;
+const PING: u8 = 0x6;
+const ACK: u8 = 0x1;
+
+/// What a client did more often than it may.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum Excess {
+    /// Requests, and their resets before there was an answer.
+    #[error("more than {EARLY_RESETS_MAX} requests were reset before they were answered")]
+    EarlyResets,
+    /// Resets.
+    #[error("more than {RESETS_MAX} resets in a second")]
+    Resets,
+    /// PING.
+    #[error("more than {PINGS_MAX} PING in a second")]
+    Pings,
+    /// SETTINGS.
+    #[error("more than {SETTINGS_MAX} SETTINGS in a second")]
+    Settings,
+}
+
+/// The head of a frame.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct FrameHead {
+    kind: u8,
+    flags: u8,
+    stream: u32,
+}
+
+/// Finds the heads of frames in octets that come in pieces.
+#[derive(Debug)]
+struct Scanner {
+    /// Octets that no head is in.
+    skip: usize,
+    head: [u8; HEAD_OCTETS],
+    have: usize,
+}
+
+impl Scanner {
+    fn behind(skip: usize) -> Self {
+        Self { skip, head: [0; HEAD_OCTETS], have: 0 }
+    }
+
+    fn scan(&mut self, mut octets: &[u8], mut found: impl FnMut(FrameHead)) {
+        while !octets.is_empty() {
+            let skipped = self.skip.min(octets.len());
+            self.skip -= skipped;
+            octets = &octets[skipped..];
+            let taken = (HEAD_OCTETS - self.have).min(octets.len());
+            self.head[self.have..self.have + taken].copy_from_slice(&octets[..taken]);
+            self.have += taken;
+            octets = &octets[taken..];
+            if self.have == HEAD_OCTETS {
+                let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
+                self.skip = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+                self.have = 0;
+                let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
+                found(FrameHead { kind, flags, stream });
+            }
+        }
+    }
+}
+
+/// How often something happened in the second that began with the first of it.
+#[derive(Debug, Default)]
+struct PerSecond {
+    began: Option<Instant>,
+    count: u32,
+}
+
+impl PerSecond {
+    /// Counts one more. Returns whether that is within `max`.
+    fn count(&mut self, max: u32, now: Instant) -> bool {
+        if self.began.is_none_or(|began| began + SECOND <= now) {
+            (self.began, self.count) = (Some(now), 0);
+        }
+        self.count += 1;
+        self.count <= max
+    }
+}
+
+/// What a client has done on one connection.
+#[derive(Debug, Default)]
+struct Rates {
+    unanswered: HashSet<u32>,
+    /// The last stream that the client has opened.
+    last: u32,
+    early_resets: u32,
+    resets: PerSecond,
+    pings: PerSecond,
+    settings: PerSecond,
+}
+
+impl Rates {
+    /// Counts a frame of the client.
+    fn sent(&mut self, frame: FrameHead, now: Instant) -> Result<(), Excess> {
+        let asks = frame.flags & ACK == 0;
+        let (is_within, excess) = match frame.kind {
+            // Later ones of the stream are trailers.
+            HEADERS if frame.stream > self.last => {
+                self.last = frame.stream;
+                if self.unanswered.len() < UNANSWERED_MAX {
+                    self.unanswered.insert(frame.stream);
+                }
+                return Ok(());
+            }
+            RST_STREAM => {
+                self.early_resets += u32::from(self.unanswered.remove(&frame.stream));
+                if self.early_resets > EARLY_RESETS_MAX {
+                    return Err(Excess::EarlyResets);
+                }
+                (self.resets.count(RESETS_MAX, now), Excess::Resets)
+            }
+            PING if asks => (self.pings.count(PINGS_MAX, now), Excess::Pings),
+            SETTINGS if asks => (self.settings.count(SETTINGS_MAX, now), Excess::Settings),
+            _ => return Ok(()),
+        };
+        if is_within { Ok(()) } else { Err(excess) }
+    }
+
+    /// Takes note of a frame to the client.
+    fn received(&mut self, frame: FrameHead) {
+        if matches!(frame.kind, HEADERS | RST_STREAM) {
+            self.unanswered.remove(&frame.stream);
+        }
+    }
+}
+
+/// Tells what a client did too often.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Exceeded(Arc<Told>);
+
+#[derive(Debug, Default)]
+struct Told {
+    what: Mutex<Option<Excess>>,
+    told: Notify,
+}
+
+impl Exceeded {
+    fn tell(&self, excess: Excess) {
+        *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) = Some(excess);
+        self.0.told.notify_one();
+    }
+
+    /// Waits until a client does something too often. For one waiter.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(super) async fn wait(&self) -> Excess {
+        loop {
+            if let Some(excess) = *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) {
+                return excess;
+            }
+            self.0.told.notified().await;
+        }
+    }
+}
+
+/// A pipe that counts what its client does, and reads no more once that is too much.
+#[derive(Debug)]
+pub(super) struct Rated<P> {
+    pipe: P,
+    from_client: Scanner,
+    to_client: Scanner,
+    rates: Rates,
+    is_over: bool,
+    exceeded: Exceeded,
+}
+
+impl<P> Rated<P> {
+    pub(super) fn new(pipe: P, exceeded: Exceeded) -> Self {
+        Self {
+            pipe,
+            from_client: Scanner::behind(PREFACE_OCTETS),
+            to_client: Scanner::behind(0),
+            rates: Rates::default(),
+            is_over: false,
+            exceeded,
+        }
+    }
+
+    fn count_sent(&mut self, octets: &[u8]) {
+        let (rates, now) = (&mut self.rates, Instant::now());
+        let mut excess = None;
+        self.from_client.scan(octets, |frame| {
+            if let Err(why) = rates.sent(frame, now) {
+                excess.get_or_insert(why);
+            }
+        });
+        if let Some(excess) = excess {
+            self.is_over = true;
+            self.exceeded.tell(excess);
+        }
+    }
+
+    fn note_received(&mut self, octets: &[u8]) {
+        let rates = &mut self.rates;
+        self.to_client.scan(octets, |frame| rates.received(frame));
+    }
+}
+
+impl<P: AsyncRead + Unpin> AsyncRead for Rated<P> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.is_over {
+            // Whoever was told ends the connection.
+            return Poll::Pending;
+        }
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.pipe).poll_read(cx, buffer))?;
+        this.count_sent(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<P: AsyncWrite + Unpin> AsyncWrite for Rated<P> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        octets: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.pipe).poll_write(cx, octets))?;
+        this.note_received(octets.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.pipe).poll_write_vectored(cx, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let taken = left.min(slice.len());
+            this.note_received(slice.get(..taken).unwrap_or_default());
+            left -= taken;
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.pipe.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, stream: u32) -> FrameHead {
+        FrameHead { kind, flags, stream }
+    }
+
+    fn octets(length: usize, kind: u8, stream: u32) -> Vec<u8> {
+        let [_, l0, l1, l2] = u32::try_from(length).unwrap().to_be_bytes();
+        let mut octets = vec![l0, l1, l2, kind, 0];
+        octets.extend_from_slice(&stream.to_be_bytes());
+        octets.resize(HEAD_OCTETS + length, 0xff);
+        octets
+    }
+
+    #[test]
+    fn heads_are_found_however_the_octets_are_cut() {
+        let mut all = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        all.extend(octets(0, SETTINGS, 0));
+        all.extend(octets(300, HEADERS, 1));
+        all.extend(octets(8, PING, 0x8000_0000));
+        all.extend(octets(4, RST_STREAM, 1));
+        let expected = [(SETTINGS, 0), (HEADERS, 1), (PING, 0), (RST_STREAM, 1)];
+        for piece in [1, 2, 8, 9, 10, 23, 24, 25, 1000] {
+            let mut scanner = Scanner::behind(PREFACE_OCTETS);
+            let mut found = Vec::new();
+            for piece in all.chunks(piece) {
+                scanner.scan(piece, |head| found.push((head.kind, head.stream)));
+            }
+            assert_eq!(found, expected, "pieces of {piece}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_rate_holds_at_its_limit_and_anew_in_the_next_second() {
+        for (kind, max, excess) in [
+            (PING, PINGS_MAX, Excess::Pings),
+            (SETTINGS, SETTINGS_MAX, Excess::Settings),
+            (RST_STREAM, RESETS_MAX, Excess::Resets),
+        ] {
+            let mut rates = Rates::default();
+            for _ in 0..2 {
+                let now = Instant::now();
+                for _ in 0..max {
+                    assert_eq!(rates.sent(frame(kind, 0, 0), now), Ok(()));
+                }
+                tokio::time::advance(SECOND).await;
+            }
+            let now = Instant::now();
+            for _ in 0..max {
+                assert_eq!(rates.sent(frame(kind, 0, 0), now), Ok(()));
+            }
+            tokio::time::advance(SECOND.checked_sub(Duration::from_millis(1)).unwrap()).await;
+            assert_eq!(rates.sent(frame(kind, 0, 0), Instant::now()), Err(excess));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_answers_a_frame_of_ours_is_not_counted() {
+        let (mut rates, now) = (Rates::default(), Instant::now());
+        for kind in [PING, SETTINGS] {
+            for _ in 0..1000 {
+                assert_eq!(rates.sent(frame(kind, ACK, 0), now), Ok(()));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn resets_of_what_is_answered_cost_nothing_of_those_of_a_life() {
+        let mut rates = Rates::default();
+        let mut reset = async |number: u32, is_answered: bool| {
+            let stream = 2 * number + 1;
+            let now = Instant::now();
+            rates.sent(frame(HEADERS, 0, stream), now).unwrap();
+            if is_answered {
+                rates.received(frame(HEADERS, 0, stream));
+            }
+            let outcome = rates.sent(frame(RST_STREAM, 0, stream), now);
+            tokio::time::advance(SECOND).await;
+            (outcome, rates.unanswered.len())
+        };
+        for number in 0..200 {
+            assert_eq!(reset(number, true).await, (Ok(()), 0));
+        }
+        for number in 200..250 {
+            assert_eq!(reset(number, false).await, (Ok(()), 0));
+        }
+        assert_eq!(reset(250, false).await.0, Err(Excess::EarlyResets));
+    }
+
+    #[test]
+    fn trailers_open_no_request_anew() {
+        let (mut rates, now) = (Rates::default(), Instant::now());
+        rates.sent(frame(HEADERS, 0, 1), now).unwrap();
+        rates.received(frame(HEADERS, 0, 1));
+        rates.sent(frame(HEADERS, 0, 1), now).unwrap();
+        assert!(rates.unanswered.is_empty());
+    }
+}
