@@ -275,6 +275,10 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # answer_head_seconds = {}
 # Time a client may send nothing of a body it has begun before it is answered 408.
 # body_stall_seconds = {}
+# Octets a second it must send, or it is answered 408; 0: any.
+# body_octets_per_second_min = {}
+# Time it may be behind that.
+# body_grace_seconds = {}
 # Time a client may take nothing of an answer before its connection is cut.
 # answer_stall_seconds = {}
 # Time a request waits for room on a link before it is answered 503.
@@ -294,6 +298,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.idle.as_secs(),
         limits.answer_head.as_secs(),
         limits.body_stall.as_secs(),
+        limits.body_rate_min,
+        limits.body_grace.as_secs(),
         limits.answer_stall.as_secs(),
         limits.link_credit.as_secs(),
         limits.drain.as_secs(),

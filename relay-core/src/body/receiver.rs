@@ -35,6 +35,10 @@ pub enum ReceiveError {
     /// Nothing came for this long.
     #[error("nothing came for {} s", .0.as_secs_f32())]
     Stalled(Duration),
+    /// The other body of the exchange, the request's, came too slowly, and with it this one ends.
+    /// Its sender's fault.
+    #[error("the request's body came slower than {0} octets a second")]
+    TooSlow(u32),
     /// The trailers could not be decoded. The peer's fault.
     #[error("trailers: {0}")]
     Trailers(#[from] DecodeError),

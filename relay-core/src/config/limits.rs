@@ -28,6 +28,8 @@ pub(super) struct RawGatewayLimits {
     idle_seconds: Number,
     answer_head_seconds: Number,
     body_stall_seconds: Number,
+    body_octets_per_second_min: Number,
+    body_grace_seconds: Number,
     answer_stall_seconds: Number,
     link_credit_seconds: Number,
     drain_seconds: Number,
@@ -82,6 +84,11 @@ impl RawGatewayLimits {
                 .seconds(1..=3600, or.answer_head)?,
             body_stall: key("body_stall_seconds", &self.body_stall_seconds)
                 .seconds(1..=3600, or.body_stall)?,
+            body_rate_min: key("body_octets_per_second_min", &self.body_octets_per_second_min)
+                .within(&(0..=1_000_000))?
+                .unwrap_or(or.body_rate_min),
+            body_grace: key("body_grace_seconds", &self.body_grace_seconds)
+                .seconds(1..=3600, or.body_grace)?,
             answer_stall: key("answer_stall_seconds", &self.answer_stall_seconds)
                 .seconds(1..=3600, or.answer_stall)?,
             link_credit: key("link_credit_seconds", &self.link_credit_seconds)
@@ -213,6 +220,8 @@ mod tests {
             ("request_head_seconds", 1, 300),
             ("idle_seconds", 1, 3600),
             ("answer_head_seconds", 1, 3600),
+            ("body_octets_per_second_min", 0, 1_000_000),
+            ("body_grace_seconds", 1, 3600),
             ("link_credit_seconds", 1, 300),
             ("drain_seconds", 0, 3600),
             ("linger_seconds", 0, 60),

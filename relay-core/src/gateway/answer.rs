@@ -3,7 +3,7 @@
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +11,13 @@ use http::{HeaderValue, Response};
 use http_body::{Body, Frame, SizeHint};
 use hyper::ext::ReasonPhrase;
 use tokio::sync::Notify;
-use tokio::time::Sleep;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
-use crate::exchange::MessageId;
+use crate::exchange::{AbortCode, MessageId};
 
 use super::header;
+use super::pace::Pace;
 use super::registry::Attempt;
 use super::replay::Replay;
 
@@ -91,6 +92,12 @@ pub(super) struct Relayed<B> {
     pub(super) stall: Option<Duration>,
     /// Runs while nothing comes.
     pub(super) waiting: Option<Pin<Box<Sleep>>>,
+    /// How fast the rest of the request's body comes.
+    pub(super) pace: Pace,
+    /// Since when nothing but that, and the answer, is waited for.
+    pub(super) waited_since: Option<Instant>,
+    /// Runs while the client is waited for.
+    pub(super) slow: Option<Pin<Box<Sleep>>>,
     /// Held for their drops alone.
     pub(super) _in_flight: (InFlightGuard, Attempt),
 }
@@ -153,21 +160,44 @@ where
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
+        // While an answer moves, its reader decides when the request is looked at.
+        if let Some(since) = self.waited_since.take() {
+            self.pace.waited(since.elapsed());
+        }
         let moved = self.poll_request(cx);
         let outcome = Pin::new(&mut self.answer).poll_frame(cx);
         if moved || outcome.is_ready() {
             self.waiting = None;
+        }
+        if outcome.is_pending() && self.poll_pace(cx).is_ready() {
+            return Poll::Ready(Some(Err(ReceiveError::TooSlow(self.pace.rate_min()))));
         }
         let Some(limit) = self.stall.filter(|_| outcome.is_pending()) else { return outcome };
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         waiting.as_mut().poll(cx).map(|()| Some(Err(ReceiveError::Stalled(limit))))
     }
 
+    /// Gives up a client that sends the rest of its body too slowly.
+    fn poll_pace(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(request) = self.request.as_mut().filter(|it| it.waits_for_source()) else {
+            return Poll::Pending;
+        };
+        let Some(left) = self.pace.left() else { return Poll::Pending };
+        let now = Instant::now();
+        self.waited_since = Some(now);
+        let slow = self.slow.get_or_insert_with(|| Box::pin(sleep_until(now + left)));
+        slow.as_mut().reset(now + left);
+        ready!(slow.as_mut().poll(cx));
+        request.reset(AbortCode::TooSlow);
+        Poll::Ready(())
+    }
+
     /// Moves what can be moved of the request's body. Returns whether anything did.
     fn poll_request(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(request) = &mut self.request else { return false };
-        let before = request.steps();
+        let (before, octets) = (request.steps(), request.octets());
         if request.poll_send(cx).is_pending() {
+            self.pace.came(request.octets() - octets);
             return request.steps() != before;
         }
         // Through, or no longer wanted; if the client broke off, the stream was reset and the

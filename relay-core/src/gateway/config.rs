@@ -100,6 +100,12 @@ pub struct GatewayLimits {
     /// Time that a client may send nothing of a body that it has begun, before it is answered 408.
     /// Default 30 s.
     pub body_stall: Duration,
+    /// Octets a second that a client must send of a body, over the time in which it alone is waited
+    /// for; 0: any pace will do. Default 240.
+    pub body_rate_min: u32,
+    /// How far a client may be behind that pace before it is answered 408. What it sends ahead of
+    /// it counts for at most `body_stall`. Default 5 s.
+    pub body_grace: Duration,
     /// Time that a client may take nothing of what is sent to it, before its connection is cut, or
     /// over HTTP/2 the one stream of which it takes nothing. Default 30 s.
     pub answer_stall: Duration,
@@ -127,6 +133,8 @@ impl Default for GatewayLimits {
             idle: Duration::from_mins(1),
             answer_head: Duration::from_secs(65),
             body_stall: Duration::from_secs(30),
+            body_rate_min: 240,
+            body_grace: Duration::from_secs(5),
             answer_stall: Duration::from_secs(30),
             link_credit: Duration::from_secs(5),
             drain: Duration::from_secs(30),

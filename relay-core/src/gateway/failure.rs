@@ -71,6 +71,9 @@ pub(super) enum Failure {
     /// The client stopped sending its body.
     #[error("nothing of the request's body came for {} s", .0.as_secs_f32())]
     ClientStalled(Duration),
+    /// The client sends its body too slowly.
+    #[error("the request's body came slower than {0} octets a second")]
+    ClientSlow(u32),
     /// The client broke off, or sent a body that cannot be read.
     #[error("the client's body failed: {0}")]
     ClientBody(SendBodyError),
@@ -89,7 +92,7 @@ impl Failure {
             Self::Malformed(fault) => {
                 (fault.status(), format!("CMGService_{}", fault.reason()).into())
             }
-            Self::HeadTooSlow(_) | Self::ClientStalled(_) => {
+            Self::HeadTooSlow(_) | Self::ClientStalled(_) | Self::ClientSlow(_) => {
                 service(StatusCode::REQUEST_TIMEOUT, "CMGService_Too_Slow")
             }
             Self::Head(_) => {
@@ -221,6 +224,7 @@ mod tests {
             Failure::BadAnswer("x".to_owned()),
             Failure::Timeout(Duration::from_secs(65)),
             Failure::ClientStalled(Duration::from_secs(30)),
+            Failure::ClientSlow(240),
             Failure::ClientBody(SendBodyError::TooLarge { limit: 1 }),
             Failure::ClientBody(SendBodyError::Source("gone".into())),
         ]

@@ -23,6 +23,7 @@ use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
 use super::own::{self, Answerer};
+use super::pace::Pace;
 use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
 use super::replay::Replay;
@@ -70,6 +71,7 @@ struct Sent<B> {
     answered: bool,
     /// When the request was sent, or more of its body.
     moved_at: Instant,
+    pace: Pace,
     via: Entry,
     attempt: Attempt,
 }
@@ -267,7 +269,8 @@ impl Relay {
         let limit = judged.endpoint.request_body_bytes_max;
         let request = body.map(|body| BodySender::new(body, send, limit));
         let (moved_at, attempt) = (Instant::now(), via.attempt());
-        Ok(Sent { request, spent: None, answer, answered: false, moved_at, via, attempt })
+        let pace = Pace::new(&self.limits);
+        Ok(Sent { request, spent: None, answer, answered: false, moved_at, pace, via, attempt })
     }
 
     async fn open(
@@ -349,17 +352,12 @@ impl Relay {
     {
         let mut moved_at = since;
         loop {
-            let stalled = sent.request.as_ref().is_some_and(BodySender::waits_for_source);
-            let limit = judged
-                .answer_within
-                .map(|within| if stalled { self.limits.body_stall.min(within) } else { within });
-            let step = match limit {
+            let step = match self.patience(sent, judged, moved_at) {
                 None => next_step(sent).await,
-                Some(limit) => match timeout_at(moved_at + limit, next_step(sent)).await {
+                Some((until, failure)) => match timeout_at(until, next_step(sent)).await {
                     Ok(step) => step,
                     // Dropping the stream's halves tells the connection point to give up too.
-                    Err(_) if stalled => return Err(Failure::ClientStalled(limit)),
-                    Err(_) => return Err(Failure::Timeout(limit)),
+                    Err(_) => return Err(failure),
                 },
             };
             match step? {
@@ -372,6 +370,29 @@ impl Relay {
                 }
             }
         }
+    }
+
+    /// Until when nothing need happen, and what it is if nothing does. A client that is waited for
+    /// has its time in an exchange that is held open too.
+    fn patience<B>(
+        &self,
+        sent: &Sent<B>,
+        judged: &Judged<'_>,
+        moved_at: Instant,
+    ) -> Option<(Instant, Failure)>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        let within = judged.answer_within;
+        if !sent.request.as_ref().is_some_and(BodySender::waits_for_source) {
+            return within.map(|limit| (moved_at + limit, Failure::Timeout(limit)));
+        }
+        let limit = within.map_or(self.limits.body_stall, |it| it.min(self.limits.body_stall));
+        let stalled = (moved_at + limit, Failure::ClientStalled(limit));
+        let slow = || Failure::ClientSlow(sent.pace.rate_min());
+        let paced = sent.pace.left().map(|left| (Instant::now() + left, slow()));
+        Some(paced.filter(|(until, _)| *until < stalled.0).unwrap_or(stalled))
     }
 
     /// Reads the head of an answer.
@@ -425,6 +446,9 @@ where
             request: sent.request,
             stall: judged.answer_within,
             waiting: None,
+            pace: sent.pace,
+            waited_since: None,
+            slow: None,
             _in_flight: (in_flight, sent.attempt),
         })
     };
@@ -550,17 +574,26 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
 {
-    let Sent { request, spent, answer, .. } = sent;
-    poll_fn(|cx| {
+    let Sent { request, spent, answer, pace, .. } = sent;
+    let is_awaited = request.as_ref().is_some_and(BodySender::waits_for_source);
+    let (before, since) = (request.as_ref().map_or(0, BodySender::octets), Instant::now());
+    let mut octets = before;
+    let step = poll_fn(|cx| {
         let moved = poll_request(request, spent, cx)?;
+        octets = request.as_ref().map_or(octets, BodySender::octets);
         match answer.poll_head(cx) {
             Poll::Ready(Ok(head)) => Poll::Ready(Ok(Step::Head(head))),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
             Poll::Pending if moved => Poll::Ready(Ok(Step::Moved)),
             Poll::Pending => Poll::Pending,
         }
-    })
-    .await
+    });
+    let step = step.await;
+    if is_awaited {
+        pace.waited(since.elapsed());
+    }
+    pace.came(octets - before);
+    step
 }
 
 /// Moves what can be moved of the request's body. Returns whether anything did.

@@ -124,6 +124,113 @@ impl Body for Stalled {
     }
 }
 
+/// A body of which a piece comes at the end of each second.
+struct Trickle {
+    octets: usize,
+    pieces: u32,
+    timer: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Trickle {
+    fn of(pieces: u32, octets: usize) -> Self {
+        Self { octets, pieces, timer: Box::pin(tokio::time::sleep(Duration::from_secs(1))) }
+    }
+}
+
+impl Body for Trickle {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.pieces == 0 {
+            return Poll::Ready(None);
+        }
+        std::task::ready!(self.timer.as_mut().poll(cx));
+        let next = self.timer.deadline() + Duration::from_secs(1);
+        self.timer.as_mut().reset(next);
+        self.pieces -= 1;
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from(vec![7; self.octets])))))
+    }
+}
+
+/// Where bodies go, to be answered soon and when there is something to say.
+const UPLOADS: [&str; 2] = [TARGET, "/CCM_Proxy_MutualAuth/7/BGB"];
+
+/// Takes a request to its end. Tells whether that came.
+async fn take(mut incoming: crate::link::Incoming) -> bool {
+    loop {
+        match incoming.recv.read_chunk().await {
+            Ok(Some(_)) => {}
+            Ok(None) => break,
+            Err(_) => return false,
+        }
+    }
+    // An error: the gateway has gone on without it.
+    incoming.send.send_head(head(200), HeadKind::FinalAndEnd).is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_at_240_octets_a_second_is_taken_and_one_below_is_answered_408_when_5_s_behind() {
+    for target in UPLOADS {
+        for (octets, is_borne_for) in [(240, None), (120, Some(9..=10)), (1, Some(5..=5))] {
+            let gateway = gateway(GatewayLimits::default());
+            let peer = add_link(&gateway, 1).await;
+            let site = peer.clone();
+            let taking = tokio::spawn(async move { take(site.accept().await.unwrap()).await });
+            let before = Instant::now();
+            let request = Request::builder().method("CCM_POST").uri(target);
+            let request = request.body(Trickle::of(100, octets)).unwrap();
+            let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+            let is_too_slow = reason(&response) == "CMGService_Too_Slow";
+            assert_eq!(is_too_slow, is_borne_for.is_some(), "{octets} to {target}");
+            assert_eq!(response.status().as_u16(), if is_too_slow { 408 } else { 200 });
+            if let Some(times) = is_borne_for {
+                assert!(times.contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+            }
+            assert_eq!(taking.await.unwrap(), !is_too_slow);
+        }
+    }
+}
+
+/// Answers the beginning at once, and the end when the request is through.
+async fn answer_early(mut incoming: crate::link::Incoming) -> bool {
+    incoming.send.send_head(head(200), HeadKind::Final).unwrap();
+    incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
+    while let Ok(Some(_)) = incoming.recv.read_chunk().await {}
+    incoming.send.write_chunk(Bytes::from_static(b"rest.")).await.is_ok()
+        && incoming.send.finish().is_ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_is_too_slow_behind_the_answers_head_cuts_the_answer() {
+    for target in UPLOADS {
+        for (octets, is_borne_for) in [(240, None), (120, Some(9..=10)), (1, Some(5..=5))] {
+            let gateway = gateway(GatewayLimits::default());
+            let peer = add_link(&gateway, 1).await;
+            let site = peer.clone();
+            tokio::spawn(async move { answer_early(site.accept().await.unwrap()).await });
+            let before = Instant::now();
+            let request = Request::builder().method("CCM_POST").uri(target);
+            let request = request.body(Trickle::of(50, octets)).unwrap();
+            let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+            assert_eq!(response.status(), StatusCode::OK);
+            let body = timeout(LONG, response.into_body().collect()).await.expect("an end");
+            match is_borne_for {
+                None => assert_eq!(body.unwrap().to_bytes(), "half.rest.", "{target}"),
+                Some(times) => {
+                    let why = body.unwrap_err();
+                    assert!(matches!(why, crate::body::ReceiveError::TooSlow(240)), "{why}");
+                    assert!(times.contains(&before.elapsed().as_secs()), "{:?}", before.elapsed());
+                }
+            }
+            assert_eq!(gateway.in_flight(), 0);
+        }
+    }
+}
+
 /// A body that always has more.
 struct Endless;
 
@@ -277,7 +384,8 @@ async fn a_client_that_stops_sending_is_answered_408_and_its_stream_is_freed() {
     let peer = add_link(&gateway, 1).await;
     let before = Instant::now();
     let request = Request::builder().method("CCM_POST").uri(TARGET);
-    let request = request.body(Stalled(Some(Bytes::from_static(b"half")))).unwrap();
+    // Enough that it is not too slow by its rate before.
+    let request = request.body(Stalled(Some(Bytes::from(vec![7; 16 << 10])))).unwrap();
     let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
     assert_eq!(reason(&response), "CMGService_Too_Slow");
