@@ -324,6 +324,7 @@ fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::convert::Infallible;
     use std::pin::Pin;
     use std::task::{Context, Poll};
@@ -372,6 +373,52 @@ mod tests {
         assert_eq!(answer.read_chunk().await.unwrap().unwrap(), "half");
         let code = StreamCode(AbortCode::BackendTimeout.to_wire());
         assert_eq!(answer.read_chunk().await, Err(RecvError::Reset(code)));
+    }
+
+    /// Status and reason of the rows that say that the connection point answers.
+    fn table() -> BTreeSet<(String, String)> {
+        let rows = include_str!("../gateway/ANSWERS.md").lines().filter_map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            let is_here = cells.get(2).is_some_and(|by| by.starts_with("connection point"));
+            is_here.then(|| (cells[0].to_owned(), cells[1].trim_matches('`').to_owned()))
+        });
+        rows.collect()
+    }
+
+    #[test]
+    fn the_table_of_answers_has_every_answer_of_the_connection_point_and_no_other() {
+        let name = HOST;
+        let refusals = [
+            Refusal::NotPublished,
+            Refusal::VerbNotAllowed { allowed: &["GET"] },
+            Refusal::UnsafePath(policy::UnsafePath::EmptySegment),
+            Refusal::BodyTooLarge { limit: 1 },
+            Refusal::BadHeader { name, fault: policy::HeaderFault::NotAList },
+        ];
+        let head = crate::exchange::EncodeError::HeadTooLong { octets: 2, limit: 1 };
+        let mut all = vec![
+            Failure::NoBackend,
+            Failure::Unreachable(String::new()),
+            Failure::Broken(String::new()),
+            Failure::Timeout(Duration::ZERO),
+            Failure::Head(head),
+            Failure::Abandoned,
+        ];
+        all.extend(refusals.map(Failure::Refused));
+        // A new variant does not compile before somebody has looked here.
+        let place = |failure: &Failure| match failure {
+            Failure::NoBackend => 0,
+            Failure::Unreachable(_) => 1,
+            Failure::Broken(_) => 2,
+            Failure::Timeout(_) => 3,
+            Failure::Head(_) => 4,
+            Failure::Abandoned => 5,
+            Failure::Refused(_) => 6,
+        };
+        assert_eq!(all.iter().map(place).collect::<BTreeSet<_>>(), (0..7).collect());
+        let told = all.iter().filter_map(Failure::answer);
+        let told = told.map(|(status, reason)| (status.as_str().to_owned(), reason));
+        assert_eq!(table(), told.collect());
     }
 
     #[test]

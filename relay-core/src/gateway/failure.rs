@@ -1,4 +1,5 @@
 //! Everything that can go wrong with a request at the gateway, and what the client is told.
+//! `ANSWERS.md` lists it for people; tests hold the two against each other.
 //!
 //! The reason names the hop: `CMGService_*` was decided here, `CMGConnector_*` at the connection
 //! point or beyond. Source: Microsoft Learn, "Monitor cloud management gateway"; reasons that are
@@ -143,7 +144,9 @@ impl Failure {
     fn retry_after(&self) -> Option<u16> {
         match self {
             Self::NoSettings | Self::NoConnector => Some(5),
-            Self::Overloaded(_) | Self::Aborted(AbortCode::Refused) => Some(1),
+            Self::Overloaded(_) | Self::Aborted(AbortCode::Refused | AbortCode::Draining) => {
+                Some(1)
+            }
             _ => None,
         }
     }
@@ -206,7 +209,10 @@ impl From<RecvError> for Failure {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::policy::{HeaderFault, UnsafePath};
 
     fn all() -> Vec<Failure> {
         vec![
@@ -216,11 +222,13 @@ mod tests {
             Failure::Malformed(Fault::BareLf),
             Failure::HeadTooSlow(Duration::from_secs(10)),
             Failure::UnknownTenant,
+            Failure::Head(EncodeError::HeadTooLong { octets: 2, limit: 1 }),
             Failure::NoSettings,
             Failure::NoConnector,
             Failure::Overloaded(Duration::from_secs(5)),
             Failure::LinkLost,
             Failure::Aborted(AbortCode::BackendTimeout),
+            Failure::Aborted(AbortCode::Draining),
             Failure::BadAnswer("x".to_owned()),
             Failure::Timeout(Duration::from_secs(65)),
             Failure::ClientStalled(Duration::from_secs(30)),
@@ -245,6 +253,122 @@ mod tests {
             let sent = response.headers().get(super::super::header::MESSAGE_ID).unwrap();
             assert_eq!(sent.to_str().unwrap(), id.to_string());
         }
+    }
+
+    /// One of each variant. A new one does not compile before it has its place here.
+    fn each_failure() -> Vec<Failure> {
+        let place = |failure: &Failure| match failure {
+            Failure::Refused(_) => 0,
+            Failure::NotAPath => 1,
+            Failure::BadHost => 2,
+            Failure::Malformed(_) => 3,
+            Failure::HeadTooSlow(_) => 4,
+            Failure::UnknownTenant => 5,
+            Failure::Head(_) => 6,
+            Failure::NoSettings => 7,
+            Failure::NoConnector => 8,
+            Failure::Overloaded(_) => 9,
+            Failure::LinkLost => 10,
+            Failure::Aborted(_) => 11,
+            Failure::BadAnswer(_) => 12,
+            Failure::Timeout(_) => 13,
+            Failure::ClientStalled(_) => 14,
+            Failure::ClientSlow(_) => 15,
+            Failure::ClientBody(_) => 16,
+        };
+        let places: BTreeSet<usize> = all().iter().map(place).collect();
+        assert_eq!(places, (0..17).collect(), "one of each is listed");
+        all()
+    }
+
+    fn each_refusal() -> [Refusal; 5] {
+        let name = CONTENT_TYPE;
+        let all = [
+            Refusal::NotPublished,
+            Refusal::VerbNotAllowed { allowed: &["GET"] },
+            Refusal::UnsafePath(UnsafePath::EmptySegment),
+            Refusal::BodyTooLarge { limit: 1 },
+            Refusal::BadHeader { name, fault: HeaderFault::NotAList },
+        ];
+        let place = |refusal: &Refusal| match refusal {
+            Refusal::NotPublished => 0,
+            Refusal::VerbNotAllowed { .. } => 1,
+            Refusal::UnsafePath(_) => 2,
+            Refusal::BodyTooLarge { .. } => 3,
+            Refusal::BadHeader { .. } => 4,
+        };
+        assert_eq!(all.each_ref().map(place), [0, 1, 2, 3, 4]);
+        all
+    }
+
+    fn each_fault() -> Vec<Fault> {
+        let next = |fault| match fault {
+            Fault::BareLf => Some(Fault::BareCr),
+            Fault::BareCr => Some(Fault::Control(0)),
+            Fault::Control(_) => Some(Fault::RequestLine),
+            Fault::RequestLine => Some(Fault::StatusLine),
+            Fault::StatusLine => Some(Fault::Version),
+            Fault::Version => Some(Fault::Connect),
+            Fault::Connect => Some(Fault::Target),
+            Fault::Target => Some(Fault::Folded),
+            Fault::Folded => Some(Fault::FieldName),
+            Fault::FieldName => Some(Fault::NoHost),
+            Fault::NoHost => Some(Fault::Host),
+            Fault::Host => Some(Fault::OtherHost),
+            Fault::OtherHost => Some(Fault::Length),
+            Fault::Length => Some(Fault::Coding),
+            Fault::Coding => Some(Fault::LengthAndCoding),
+            Fault::LengthAndCoding => Some(Fault::CodingInHttp10),
+            Fault::CodingInHttp10 => Some(Fault::Expectation),
+            Fault::Expectation => Some(Fault::FirstLineTooLong(1)),
+            Fault::FirstLineTooLong(_) => Some(Fault::FieldTooLong(1)),
+            Fault::FieldTooLong(_) => Some(Fault::TooManyFields(1)),
+            Fault::TooManyFields(_) => Some(Fault::HeadTooLong(1)),
+            Fault::HeadTooLong(_) => Some(Fault::ChunkSize),
+            Fault::ChunkSize => Some(Fault::Extension),
+            Fault::Extension => Some(Fault::ExtensionsTooLong(1)),
+            Fault::ExtensionsTooLong(_) => Some(Fault::ChunkEnd),
+            Fault::ChunkEnd => Some(Fault::Switch),
+            Fault::Switch => Some(Fault::TooManyInterim(1)),
+            Fault::TooManyInterim(_) => None,
+        };
+        std::iter::successors(Some(Fault::BareLf), |fault| next(*fault)).collect()
+    }
+
+    /// Status, reason and Retry-After, as the table has them.
+    fn row(failure: &Failure) -> (String, String, String) {
+        let (status, reason) = failure.answer();
+        let retry = failure.retry_after().map_or("–".to_owned(), |seconds| seconds.to_string());
+        (status.as_str().to_owned(), reason.into_owned(), retry)
+    }
+
+    /// The rows that say that the gateway decides; the faults that no client is told have none.
+    fn table() -> BTreeSet<(String, String, String)> {
+        let mut rows = BTreeSet::new();
+        for line in include_str!("ANSWERS.md").lines() {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            let row = |retry: &str| {
+                let reason = cells[1].trim_matches('`').to_owned();
+                (cells[0].to_owned(), reason, retry.to_owned())
+            };
+            let is_answer = cells[0].parse::<u16>().is_ok();
+            match cells.len() {
+                6 if is_answer && cells[2] != "connection point" => rows.insert(row(cells[5])),
+                3 if is_answer => rows.insert(row("–")),
+                _ => false,
+            };
+        }
+        rows
+    }
+
+    #[test]
+    fn the_table_of_answers_has_every_answer_of_the_gateway_and_no_other() {
+        let mut told: BTreeSet<_> = each_failure().iter().map(row).collect();
+        told.extend(each_refusal().map(|refusal| row(&Failure::Refused(refusal))));
+        told.extend(each_fault().into_iter().map(|fault| row(&Failure::Malformed(fault))));
+        let codes = AbortCode::KNOWN.into_iter().chain([AbortCode::Unknown(0x1ff)]);
+        told.extend(codes.map(|code| row(&Failure::Aborted(code))));
+        assert_eq!(table(), told);
     }
 
     #[test]

@@ -160,7 +160,8 @@ fn read_request_line(line: &[u8]) -> Result<Line<'_>, Fault> {
         return Err(Fault::RequestLine);
     }
     let is_plain = |octet: &u8| octet.is_ascii_graphic() && *octet != b'#';
-    if !target.iter().all(is_plain) {
+    // Whoever parses it next would refuse it without a reason.
+    if !target.iter().all(is_plain) || http::Uri::try_from(target).is_err() {
         return Err(Fault::Target);
     }
     Ok(Line { method, target, is_http10 })

@@ -118,6 +118,7 @@ fn what_two_parsers_could_read_differently_is_refused_with_a_reason() {
         ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n".to_owned(), Fault::Connect),
         ("GET /\u{e9} HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Fault::Target),
         ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Fault::Target),
+        ("GET /a<b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Fault::Target),
         (with("X: a\r\n b\r\n"), Fault::Folded),
         (with("X: a\r\n\tb\r\n"), Fault::Folded),
         ("GET / HTTP/1.1\r\n Host: a\r\n\r\n".to_owned(), Fault::Folded),
