@@ -105,12 +105,11 @@ impl Relay {
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
         let (parts, body) = request.into_parts();
-        let outcome = match self.answer_alone(&parts, message_id).await {
-            Some(outcome) => outcome.map(|response| (response, None)),
-            None => {
-                let relayed = self.relay(parts, body, message_id, guard).await;
-                relayed.map(|(response, via)| (response, Some(via)))
-            }
+        let outcome = if let Some(alone) = self.answer_alone(&parts, message_id).await {
+            alone.map(|response| (response, None))
+        } else {
+            let relayed = self.relay(parts, body, message_id, guard).await;
+            relayed.map(|(response, via)| (response, Some(via)))
         };
         match outcome {
             Ok((response, None)) => {

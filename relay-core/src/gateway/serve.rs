@@ -352,14 +352,14 @@ impl Gateway {
                 accepted = listener.accept(Purpose::Clients) => accepted,
             };
             // Before TLS: who has too many gets nothing that costs more.
-            let Some(placed) = self.placed(from) else {
+            let Some(counted) = self.count_in(from) else {
                 tokio::task::yield_now().await;
                 continue;
             };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
                 if let Some(mut link) = gateway.serve_https(stream, from, port).await {
-                    link.place = Some((place, placed)).filter(|_| link.is_beside_others);
+                    link.place = Some((place, counted)).filter(|_| link.is_beside_others);
                     // Nobody takes it when the instance stops.
                     let _ = hand_over.send(link).await;
                 }
@@ -370,7 +370,7 @@ impl Gateway {
     }
 
     /// A place among the connections of an address; `None` if it has too many.
-    fn placed(&self, from: SocketAddr) -> Option<Placed> {
+    fn count_in(&self, from: SocketAddr) -> Option<Placed> {
         let placed = self.inner.addresses.place(from.ip());
         if let Err(TooMany { to_tell: Some(refused) }) = placed {
             let limit = self.inner.config.limits.connections_per_address_max;

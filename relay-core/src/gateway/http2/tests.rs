@@ -266,7 +266,7 @@ async fn a_connection_without_a_stream_is_ended_well_at_the_limit_and_not_before
     let gateway = gateway(limits);
     let site = add_link(&gateway, 1).await;
     let (client, server) = tokio::io::duplex(64 << 10);
-    let served = {
+    let ended = {
         let gateway = gateway.clone();
         tokio::spawn(async move {
             let http2 = Http2::begin(gateway, server, FROM, Port::Shared).await.unwrap();
@@ -280,14 +280,14 @@ async fn a_connection_without_a_stream_is_ended_well_at_the_limit_and_not_before
     // One that is served is not idle, however long it takes.
     let (answer, _) = ask(&mut sender, get(), true).await;
     let mut incoming = site.accept().await.unwrap();
-    advance(Duration::from_secs(60)).await;
+    advance(Duration::from_mins(1)).await;
     incoming.send.send_head(head(200), HeadKind::FinalAndEnd).unwrap();
     assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
-    tokio::time::sleep(Duration::from_millis(19_900)).await;
+    sleep(Duration::from_millis(19_900)).await;
     works(&mut sender, &site).await;
     let idle_since = Instant::now();
     connection.await.unwrap().expect("a good end");
-    assert_eq!((served.await.unwrap() - idle_since).as_secs(), 20);
+    assert_eq!((ended.await.unwrap() - idle_since).as_secs(), 20);
 }
 
 #[tokio::test(start_paused = true)]
@@ -304,7 +304,7 @@ async fn a_connection_with_a_link_is_never_idle_and_is_when_the_link_has_gone() 
     while let Some(Ok(_)) = recv.data().await {}
     assert_eq!(before.elapsed().as_secs(), tls_handshake.as_secs());
     while poll_fn(|cx| sender.poll_ready(cx)).await.is_ok() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(before.elapsed().as_secs(), tls_handshake.as_secs() + 20);
 }

@@ -19,7 +19,7 @@ use crate::gateway::registry::{Arrival, Registration, Start};
 use crate::gateway::replay::KEPT_MAX;
 use crate::gateway::{Balance, GatewayLimits, header};
 use crate::link;
-use crate::link::{End, Link};
+use crate::link::{End, Incoming as LinkIncoming, Link};
 use crate::mux::HeadKind;
 use crate::mux::{Config, Side, StreamCode};
 use crate::policy::{Access, Endpoint, EndpointKind};
@@ -160,7 +160,7 @@ impl Body for Trickle {
 const UPLOADS: [&str; 2] = [TARGET, "/CCM_Proxy_MutualAuth/7/BGB"];
 
 /// Takes a request to its end. Tells whether that came.
-async fn take(mut incoming: crate::link::Incoming) -> bool {
+async fn take(mut incoming: LinkIncoming) -> bool {
     loop {
         match incoming.recv.read_chunk().await {
             Ok(Some(_)) => {}
@@ -196,7 +196,7 @@ async fn a_body_at_240_octets_a_second_is_taken_and_one_below_is_answered_408_wh
 }
 
 /// Answers the beginning at once, and the end when the request is through.
-async fn answer_early(mut incoming: crate::link::Incoming) -> bool {
+async fn answer_early(mut incoming: LinkIncoming) -> bool {
     incoming.send.send_head(head(200), HeadKind::Final).unwrap();
     incoming.send.write_chunk(Bytes::from_static(b"half.")).await.unwrap();
     while let Ok(Some(_)) = incoming.recv.read_chunk().await {}
