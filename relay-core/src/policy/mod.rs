@@ -42,6 +42,9 @@
 mod endpoint;
 mod headers;
 mod path;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod reference;
 mod refusal;
 mod route;
 

@@ -59,6 +59,9 @@
 
 mod document;
 mod held;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod reference;
 mod wire;
 
 pub use document::{
