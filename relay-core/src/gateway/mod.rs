@@ -8,6 +8,7 @@
 //!
 //! Every failure is mapped to an answer in one place, `failure.rs`.
 
+mod access;
 mod answer;
 mod config;
 mod control;
