@@ -36,6 +36,7 @@ fn requests() -> Vec<Seed> {
             ),
             ("written-empty-line-first", "\r\nGET / HTTP/1.1\r\nhost:\t a \t\r\nx:\r\n\r\n"),
             ("written-bare-line-feed", "GET / HTTP/1.1\nHost: a\r\n\r\n"),
+            ("written-bare-line-feed-in-value", "GET / HTTP/1.1\r\nHost: a\r\nX: a\nY: b\r\n\r\n"),
             ("written-bare-carriage-return", "GET / HTTP/1.1\r\nHost: a\rx\r\n\r\n"),
             ("written-folded", "GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n"),
             ("written-space-before-colon", "GET / HTTP/1.1\r\nHost : a\r\n\r\n"),
@@ -70,6 +71,7 @@ fn chunked() -> Vec<Seed> {
         &[ROOMY],
         &[
             ("written-two-chunks", "3\r\nabc\r\n0A\r\n0123456789\r\n0\r\n\r\n"),
+            ("written-size-of-two-digits", "10\r\n01234567\r\n0\r\n\r\nx\r\n0\r\n\r\n"),
             ("written-trailers", "0\r\nA: b\r\nC:\r\n\r\nGET / HTTP/1.1\r\n"),
             ("written-extensions", "1;a;b=c;d=\"e\\\"f\"\r\nx\r\n0;last\r\n\r\n"),
             ("written-line-in-a-chunk", "4\r\n\r\n0\r\r\n0\r\n\r\n"),
