@@ -34,14 +34,24 @@ impl Write for Shared {
 }
 
 impl Logs {
-    /// Begins.
+    /// Begins, with what is logged by default.
     pub fn capture() -> Self {
+        Self::of("info")
+    }
+
+    /// Begins, with all that crates of this workspace have to say.
+    pub fn capture_all() -> Self {
+        // Their names begin so, and so do those of targets of their own.
+        Self::of("relay=trace")
+    }
+
+    fn of(filter: &str) -> Self {
         let second = Dispatch::new(NoSubscriber::new());
         let text = Shared::default();
         let writer = text.clone();
         let subscriber = tracing_subscriber::fmt()
             .json()
-            .with_max_level(tracing::Level::INFO)
+            .with_env_filter(filter)
             .with_writer(move || writer.clone())
             .finish();
         let guard = tracing::subscriber::set_default(subscriber);

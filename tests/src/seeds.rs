@@ -3,6 +3,8 @@
 //! Each is a file of a corpus under `fuzz/corpus`, with the name given here. A test holds the files
 //! against these functions, so that nobody has to read octets to know what one is for.
 
+mod edge;
+
 use relay_core::mux::reference::ROOMY;
 use relay_core::mux::{Flags, Header, Kind, StreamId};
 
@@ -19,7 +21,7 @@ pub struct Seed {
 
 /// Every written seed.
 pub fn all() -> Vec<Seed> {
-    [roomy_ops(), ends(), hostile_peers(), settings()].into_iter().flatten().collect()
+    [roomy_ops(), ends(), hostile_peers(), settings(), edge::all()].into_iter().flatten().collect()
 }
 
 /// What the listener's octet becomes when the dialer does it.

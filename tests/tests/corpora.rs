@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use relay_core::exchange::reference::head_block;
 use relay_core::mux::reference;
+use relay_core::{http1, policy, settings};
 use relay_tests::seeds;
 
 /// Memory that a run of `mux_hostile_peer` may take whatever the peer sends: two settings of tens
@@ -17,6 +18,9 @@ const HOSTILE_BYTES_MAX: u64 = 256 << 10;
 
 /// And for each octet that the peer sends: the shortest frame has eight.
 const HOSTILE_BYTES_PER_OCTET: u64 = 16;
+
+/// Memory that a document of settings may take, besides 16 octets for each of its own.
+const SETTINGS_BYTES_MAX: u64 = 16 << 10;
 
 fn folder(target: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target)
@@ -73,6 +77,40 @@ fn the_corpus_of_hello_passes() {
     replay("hello", reference::hello);
 }
 
+#[test]
+fn the_corpus_of_request_head_passes() {
+    replay("request_head", http1::reference::request_head);
+}
+
+#[test]
+fn the_corpus_of_chunked_passes() {
+    replay("chunked", http1::reference::chunked);
+}
+
+#[test]
+fn the_corpus_of_answer_head_passes() {
+    replay("answer_head", http1::reference::answer_head);
+}
+
+#[test]
+fn the_corpus_of_path_passes() {
+    replay("path", policy::reference::path);
+}
+
+#[test]
+fn the_corpus_of_header_policy_passes() {
+    replay("header_policy", policy::reference::header_policy);
+}
+
+#[test]
+fn the_corpus_of_settings_passes() {
+    replay("settings", |octets| {
+        let cost = allocation_counter::measure(|| settings::reference::settings(octets));
+        let bound = SETTINGS_BYTES_MAX + 16 * octets.len() as u64;
+        assert!(cost.bytes_max <= bound, "{} octets of memory, {bound} at most", cost.bytes_max);
+    });
+}
+
 /// With `RELAY_WRITE_SEEDS=1` the files are written first.
 #[test]
 fn the_written_seeds_are_in_the_corpora() {
@@ -89,8 +127,9 @@ fn the_written_seeds_are_in_the_corpora() {
 
 #[test]
 fn no_corpus_exceeds_a_mebibyte() {
-    for target in ["frame_decode", "mux_ops", "mux_hostile_peer", "head_block", "hello"] {
-        let sizes = corpus(target).iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
+    let targets = std::fs::read_dir(folder("")).unwrap().map(|it| it.unwrap().file_name());
+    for target in targets.map(|name| name.into_string().unwrap()) {
+        let sizes = corpus(&target).iter().map(|file| file.metadata().unwrap().len()).sum::<u64>();
         assert!(sizes < 1 << 20, "{target} has {sizes} octets");
     }
 }

@@ -97,7 +97,10 @@ async fn the_same_message_id_is_in_both_logs_and_in_the_answer() {
         let (gateway, _link) = house.joined().await;
         let answer = ask(&house, &gateway, Http::Two, bare("GET", &target("/SMS_MP/x"))).await;
         let id = answer.message_id();
-        assert_eq!(logs.with(&[id, "relayed", "relay_core::gateway"]).len(), 1);
+        assert_eq!(
+            logs.with(&[id, r#""target":"relay::access""#, r#""ended":"complete""#]).len(),
+            1
+        );
         assert_eq!(logs.with(&[id, "forwarded", "relay_core::connection_point"]).len(), 1);
         assert_eq!(logs.with(&[id]).len(), 2, "each side logs a request once");
 

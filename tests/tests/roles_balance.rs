@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
-use relay_core::balance::{LinkView, LoadBalancer, Outcome};
+use relay_core::balance::{LinkView, LoadBalancer, Notice, Outcome};
 use relay_core::exchange::{AbortCode, AnswerHead, HeadLimits, Origin};
 use relay_core::gateway::{AnswerBody, Balance, Gateway};
 use relay_core::link::Incoming;
 use relay_core::mux::{Config, HeadKind, StreamCode};
+use relay_tests::logs::Logs;
 use relay_tests::roles::{House, Rogue, target, until, within};
 use tokio::task::JoinHandle;
 
@@ -163,6 +164,30 @@ async fn one_that_refuses_everything_sits_out_after_five_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_one_sits_out_and_that_it_is_back_is_logged_once_with_its_name() {
+    within(async {
+        let logs = Logs::capture();
+        let house = house(Balance::RoundRobin);
+        let gateway = house.gateway(1);
+        let bad = Manner::Resets(AbortCode::Refused);
+        let bad = Member::join(&house, &gateway, "bad", bad).await;
+        let _one = Member::join(&house, &gateway, "one", Manner::Answers).await;
+        ask_on(&gateway, 30).await;
+        let out = [r#""level":"WARN""#, "connection point sits out", r#""connection_point":"bad""#];
+        assert_eq!(logs.with(&out).len(), 1);
+        assert_eq!(logs.with(&["sits out", r#""failures":5"#, r#""time":"30s""#]).len(), 1);
+        assert_eq!(logs.with(&["connection point is back"]), Vec::<String>::new());
+        bad.behaves(Manner::Answers);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        ask_on(&gateway, 30).await;
+        let back = [r#""level":"INFO""#, "connection point is back", r#""connection_point":"bad""#];
+        assert_eq!(logs.with(&back).len(), 1);
+        assert_eq!(logs.with(&["connection point is back", r#""ejections":1"#]).len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_that_loses_every_link_sits_out_after_five_although_each_is_new() {
     within(async {
         let house = house(Balance::RoundRobin);
@@ -277,8 +302,9 @@ impl LoadBalancer for Recorder {
         links.len()
     }
 
-    fn observe(&self, _link: &LinkView, outcome: Outcome, _now: Instant) {
+    fn observe(&self, _link: &LinkView, outcome: Outcome, _now: Instant) -> Option<Notice> {
         self.outcomes.lock().unwrap().push(outcome);
+        None
     }
 
     fn forget(&self, _link: u64) {

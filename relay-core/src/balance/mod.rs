@@ -8,7 +8,8 @@
 //! Nothing here looks at a clock, draws a number or touches a link: time and randomness are
 //! arguments, and what a link can do is for the caller to say. The caller leaves out links that
 //! drain, are dead, or lead to a site that does not serve the request. Re-sending is the caller's
-//! too. Read [`LoadBalancer`] first, then [`Outliers`].
+//! too; so is the log, for which it is handed a [`Notice`]. Read [`LoadBalancer`] first, then
+//! [`Outliers`].
 
 mod least_in_flight;
 mod outliers;
@@ -72,6 +73,25 @@ pub enum Outcome {
     Inconclusive,
 }
 
+/// What a balancer has to tell whoever runs the gateway instance.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// The connection point of the attempt was ejected: it sits out wherever the site has enough
+    /// others.
+    Ejected {
+        /// Failures in a row that had it ejected; at least 1.
+        failures: u32,
+        /// How long it sits out from now on; it comes back by itself.
+        time: Duration,
+    },
+    /// The connection point of the attempt has answered for the first time since it was ejected.
+    Recovered {
+        /// How often it was ejected without an answer between; at least 1.
+        ejections: u32,
+    },
+}
+
 /// A rule by which links are picked.
 ///
 /// It is shared by every request of a gateway instance and called in the midst of each: methods
@@ -91,8 +111,11 @@ pub trait LoadBalancer: Debug + Send + Sync {
 
     /// Takes note of what became of an attempt over `link`, once for each attempt. The link may be
     /// gone by then; [`LoadBalancer::forget`] comes after the last of its attempts.
-    fn observe(&self, link: &LinkView, outcome: Outcome, now: Instant) {
+    ///
+    /// Returns what is worth a line in the log. Nothing is, by default.
+    fn observe(&self, link: &LinkView, outcome: Outcome, now: Instant) -> Option<Notice> {
         let _ = (link, outcome, now);
+        None
     }
 
     /// Drops what is known about `link`, which is gone and will never be offered again.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{LinkView, LoadBalancer, Outcome};
+use super::{LinkView, LoadBalancer, Notice, Outcome};
 
 /// Failures in a row, without a success between them, that have a connection point ejected.
 const FAILURES_MAX: u32 = 5;
@@ -35,6 +35,9 @@ const TROUBLED_MAX: usize = 1024;
 /// bounded: of the connection points that are offered no more than half are kept out, rounded down,
 /// so that a lone one never is. If more are ejected, those that come back first are let in early.
 ///
+/// It tells of each ejection ([`Notice::Ejected`]), and of the first success after one
+/// ([`Notice::Recovered`]), unless that comes so late that the ejection is forgotten.
+///
 /// The rule is that of Envoy's consecutive failures, with its multiplied time.
 // Source: Envoy documentation, "Outlier detection", section "Ejection algorithm". The share of a
 // half is our choice, because sites have two or three connection points; Envoy takes a tenth.
@@ -64,18 +67,27 @@ impl Trouble {
         MEMORY < now.saturating_duration_since(self.until)
     }
 
-    fn fail(&mut self, now: Instant) {
+    fn fail(&mut self, now: Instant) -> Option<Notice> {
         // Requests that were under way when it was ejected are not held against it again.
         if self.is_ejected(now) {
-            return;
+            return None;
         }
         self.failures += 1;
         self.until = now;
-        if self.failures == FAILURES_MAX {
-            self.failures = 0;
-            self.ejections = self.ejections.saturating_add(1);
-            self.until += EJECTION.saturating_mul(self.ejections).min(EJECTION_MAX);
+        if self.failures < FAILURES_MAX {
+            return None;
         }
+        let failures = std::mem::take(&mut self.failures);
+        self.ejections = self.ejections.saturating_add(1);
+        let time = EJECTION.saturating_mul(self.ejections).min(EJECTION_MAX);
+        self.until += time;
+        Some(Notice::Ejected { failures, time })
+    }
+
+    /// What its end by a success tells.
+    fn end(self) -> Option<Notice> {
+        let Self { ejections, .. } = self;
+        (0 < ejections).then_some(Notice::Recovered { ejections })
     }
 }
 
@@ -118,21 +130,24 @@ impl<B: LoadBalancer> LoadBalancer for Outliers<B> {
         self.inner.order(&mut links[..admitted], now, draw)
     }
 
-    fn observe(&self, link: &LinkView, outcome: Outcome, now: Instant) {
-        self.inner.observe(link, outcome, now);
+    fn observe(&self, link: &LinkView, outcome: Outcome, now: Instant) -> Option<Notice> {
+        let within = self.inner.observe(link, outcome, now);
         let id = link.connection_point;
-        match outcome {
-            Outcome::Inconclusive => {}
-            Outcome::Answered { .. } => drop(self.troubled().remove(&id)),
+        let own = match outcome {
+            Outcome::Inconclusive => None,
+            Outcome::Answered { .. } => self.troubled().remove(&id).and_then(Trouble::end),
             Outcome::Failed | Outcome::Lost | Outcome::Refused => {
                 let mut troubled = self.troubled();
                 troubled.retain(|_, trouble| !trouble.is_stale(now));
                 if troubled.len() < TROUBLED_MAX || troubled.contains_key(&id) {
                     let fresh = Trouble { failures: 0, ejections: 0, until: now };
-                    troubled.entry(id).or_insert(fresh).fail(now);
+                    troubled.entry(id).or_insert(fresh).fail(now)
+                } else {
+                    None
                 }
             }
-        }
+        };
+        own.or(within)
     }
 
     fn forget(&self, link: u64) {
@@ -205,6 +220,40 @@ mod tests {
             now += Duration::from_millis(1);
             assert_eq!(offered(&balancer, 3, now), [0, 1, 2], "{seconds} s");
         }
+    }
+
+    #[test]
+    fn an_ejection_is_told_once_and_so_is_the_first_success_after_it() {
+        let (balancer, start) = (Outliers::new(RoundRobin::default()), Instant::now());
+        let told = |outcome, now| balancer.observe(&LinkView::new(0, 1, 0), outcome, now);
+        assert_eq!(told(ANSWERED, start), None, "nothing was wrong");
+        let mut now = start;
+        for seconds in [30, 60] {
+            for _ in 1..FAILURES_MAX {
+                assert_eq!(told(Outcome::Failed, now), None);
+            }
+            let time = Duration::from_secs(seconds);
+            let expected = Notice::Ejected { failures: FAILURES_MAX, time };
+            assert_eq!(told(Outcome::Lost, now), Some(expected));
+            // One that was under way.
+            assert_eq!(told(Outcome::Failed, now), None);
+            assert_eq!(told(Outcome::Inconclusive, now), None);
+            now += time;
+        }
+        assert_eq!(told(Outcome::Failed, now), None);
+        assert_eq!(told(ANSWERED, now), Some(Notice::Recovered { ejections: 2 }));
+        assert_eq!(told(ANSWERED, now), None);
+        assert_eq!(told(Outcome::Failed, now), None);
+        assert_eq!(told(ANSWERED, now), None, "it was not ejected since");
+    }
+
+    #[test]
+    fn what_the_balancer_within_tells_is_passed_on() {
+        let (balancer, now) = (Outliers::new(Outliers::new(RoundRobin::default())), Instant::now());
+        balancer.inner.observe(&LinkView::new(0, 1, 0), Outcome::Failed, now);
+        let told = |_| balancer.observe(&LinkView::new(0, 1, 0), Outcome::Failed, now);
+        let told: Vec<_> = (1..FAILURES_MAX).filter_map(told).collect();
+        assert_eq!(told, [Notice::Ejected { failures: FAILURES_MAX, time: EJECTION }]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{LinkView, LoadBalancer, Outcome};
+use super::{LinkView, LoadBalancer, Notice, Outcome};
 
 /// Time in which what was seen of a link loses all but 1/e of its weight.
 // Source: Finagle user guide, "Clients", "Power of Two Choices + Peak EWMA": a decay of 10 s.
@@ -90,15 +90,16 @@ impl LoadBalancer for PeakEwma {
         links.len()
     }
 
-    fn observe(&self, link: &LinkView, outcome: Outcome, now: Instant) {
+    fn observe(&self, link: &LinkView, outcome: Outcome, now: Instant) -> Option<Notice> {
         let seconds = match outcome {
             Outcome::Answered { latency: Some(latency) } => latency.as_secs_f64(),
             Outcome::Failed | Outcome::Lost | Outcome::Refused => PENALTY_SECONDS,
-            Outcome::Answered { latency: None } | Outcome::Inconclusive => return,
+            Outcome::Answered { latency: None } | Outcome::Inconclusive => return None,
         };
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let average = seen.entry(link.id).or_insert(Average { seconds, at: now });
         average.take(seconds, now);
+        None
     }
 
     fn forget(&self, link: u64) {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
 use crate::exchange::{AbortCode, MessageId};
 
+use super::access::{Access, Ended};
 use super::header;
 use super::pace::Pace;
 use super::registry::Attempt;
@@ -73,7 +74,12 @@ impl Drop for InFlightGuard {
 /// A relayed answer may begin before the request's body is through: the rest of it is moved while
 /// this body is read, so that no task of its own is needed and a client that goes away ends both.
 #[derive(Debug)]
-pub struct AnswerBody<B>(Inner<B>);
+pub struct AnswerBody<B> {
+    /// The request's line in the log, which is written when this is dropped; before the request
+    /// leaves the count of those in flight.
+    access: Option<Box<Access>>,
+    inner: Inner<B>,
+}
 
 #[derive(Debug)]
 enum Inner<B> {
@@ -88,6 +94,8 @@ pub(super) struct Relayed<B> {
     pub(super) answer: BodyReceiver,
     /// The request's body, until it is through.
     pub(super) request: Option<BodySender<Replay<B>>>,
+    /// Octets of it that went on, since that was last asked.
+    pub(super) up: Option<u64>,
     /// How long the answer may stand still while the client waits for it; `None`: for ever.
     pub(super) stall: Option<Duration>,
     /// Runs while nothing comes.
@@ -104,15 +112,48 @@ pub(super) struct Relayed<B> {
 
 impl<B> AnswerBody<B> {
     pub(super) fn none() -> Self {
-        Self(Inner::Text(None))
+        Self::of(Inner::Text(None))
     }
 
     pub(super) fn text(text: String) -> Self {
-        Self(Inner::Text(Some(Bytes::from(text))))
+        Self::of(Inner::Text(Some(Bytes::from(text))))
     }
 
     pub(super) fn relayed(relayed: Relayed<B>) -> Self {
-        Self(Inner::Relayed(Box::new(relayed)))
+        Self::of(Inner::Relayed(Box::new(relayed)))
+    }
+
+    fn of(inner: Inner<B>) -> Self {
+        Self { access: None, inner }
+    }
+
+    /// Has the line of `access` written when this body has ended.
+    pub(super) fn log_to(&mut self, access: Access) {
+        self.access = Some(Box::new(access));
+    }
+
+    /// The client took nothing of it for too long.
+    pub(super) fn give_up_client(&mut self) {
+        if let Some(access) = &mut self.access {
+            access.end(Ended::ClientTooSlow);
+        }
+    }
+
+    /// Whether nothing is left to be taken.
+    fn is_through(&self) -> bool {
+        match &self.inner {
+            Inner::Text(text) => text.is_none(),
+            Inner::Relayed(relayed) => relayed.answer.is_end_stream(),
+        }
+    }
+}
+
+impl<B> Drop for AnswerBody<B> {
+    fn drop(&mut self) {
+        let is_through = self.is_through();
+        if let Some(access) = self.access.as_mut().filter(|_| is_through) {
+            access.end(Ended::Complete);
+        }
     }
 }
 
@@ -128,21 +169,31 @@ where
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
-        match &mut self.get_mut().0 {
-            Inner::Text(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Inner::Relayed(relayed) => relayed.poll_frame(cx),
+        let this = self.get_mut();
+        let relayed = match &mut this.inner {
+            Inner::Text(text) => {
+                return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
+            }
+            Inner::Relayed(relayed) => relayed,
+        };
+        let outcome = relayed.poll_frame(cx);
+        let Some(access) = &mut this.access else { return outcome };
+        access.note_down(relayed.answer.octets());
+        if let Some(octets) = relayed.up.take() {
+            access.note_up(octets);
         }
+        if let Poll::Ready(Some(Err(error))) = &outcome {
+            access.note_broken(error);
+        }
+        outcome
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Inner::Text(text) => text.is_none(),
-            Inner::Relayed(relayed) => relayed.answer.is_end_stream(),
-        }
+        self.is_through()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
+        match &self.inner {
             Inner::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
@@ -196,7 +247,9 @@ where
     fn poll_request(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(request) = &mut self.request else { return false };
         let (before, octets) = (request.steps(), request.octets());
-        if request.poll_send(cx).is_pending() {
+        let is_pending = request.poll_send(cx).is_pending();
+        self.up = Some(request.octets());
+        if is_pending {
             self.pace.came(request.octets() - octets);
             return request.steps() != before;
         }

@@ -124,6 +124,15 @@ impl Failure {
         }
     }
 
+    /// Whether the client's octets have no reading, or more than one.
+    pub(super) fn is_malformed(&self) -> bool {
+        match self {
+            Self::Malformed(_) => true,
+            Self::ClientBody(error) => fault_in(error).is_some(),
+            _ => false,
+        }
+    }
+
     /// What a request that was sent over a link tells about it by failing.
     ///
     /// What a client can bring about by itself tells nothing, or it could have connection points

@@ -6,7 +6,6 @@
 //! one that takes nothing at all.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +21,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 
+use super::access::Client;
 use super::http2_rates::{Exceeded, Excess, Rated};
 use super::http2_stream::{Http2Body, serve_stream};
 use super::links::over_pipe;
@@ -62,7 +62,7 @@ pub(super) enum Http2Failed {
 pub(super) struct Http2<P: AsyncRead + AsyncWrite + Unpin> {
     gateway: Gateway,
     port: Port,
-    from: SocketAddr,
+    client: Client,
     connection: Connection<Rated<P>, Bytes>,
     /// Tells what the client does too often.
     exceeded: Exceeded,
@@ -100,7 +100,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
     pub(super) async fn begin(
         gateway: Gateway,
         pipe: P,
-        from: SocketAddr,
+        client: Client,
         port: Port,
     ) -> Result<Self, Http2Failed> {
         let exceeded = Exceeded::default();
@@ -119,7 +119,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
         Ok(Self {
             gateway,
             port,
-            from,
+            client,
             connection,
             exceeded,
             watch: Box::pin(until_silent(pings)),
@@ -137,7 +137,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
     /// served on, with it.
     pub(super) async fn serve(mut self) -> Result<Option<PendingLink>, Http2Failed> {
         let Some(first) = self.until_link().await? else { return Ok(None) };
-        let from = self.from;
+        let from = self.client.address;
         let serve = async move {
             self.serve_with(first).await;
             Ok(())
@@ -155,7 +155,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 let gateway = gateway.clone();
                 async move { gateway.serve_http2_link(pipe, &authenticated).await }
             };
-            let link = PendingLink::new(self.from, serve);
+            let link = PendingLink::new(self.client.address, serve);
             let (standing, left) = (Arc::clone(&self.standing), Arc::clone(&self.left));
             links.spawn(async move {
                 gateway.serve_pending(link).await;
@@ -164,7 +164,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             });
             while links.try_join_next().is_some() {}
             next = self.until_link().await.unwrap_or_else(|why| {
-                tracing::debug!(from = %self.from, %why, "the connection of a link failed");
+                let from = self.client.address;
+                tracing::debug!(%from, %why, "the connection of a link failed");
                 None
             });
         }
@@ -184,8 +185,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 }
                 Arrival::Request(request, respond) => {
                     let (gateway, port) = (self.gateway.clone(), self.port);
-                    let request = Http2Body::of(request);
-                    self.streams.spawn(serve_stream(gateway, port, request, respond));
+                    let (client, request) = (self.client.clone(), Http2Body::of(request));
+                    self.streams.spawn(serve_stream(gateway, port, client, request, respond));
                 }
                 Arrival::Room => {}
                 Arrival::Authenticated => self.open_wide(),
@@ -195,7 +196,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                     self.connection.graceful_shutdown();
                 }
                 Arrival::Exceeded(why) => {
-                    tracing::info!(from = %self.from, %why, "client connection ended");
+                    tracing::info!(from = %self.client.address, %why, "client connection ended");
                     (self.is_ending, self.is_cut) = (true, true);
                     self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
                 }
@@ -209,7 +210,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
     fn open_wide(&mut self) {
         self.connection.set_target_window_size(HTTP2_LINK_WINDOW);
         if let Err(why) = self.connection.set_initial_window_size(HTTP2_LINK_WINDOW) {
-            tracing::debug!(from = %self.from, %why, "a link stays in a narrow window");
+            tracing::debug!(from = %self.client.address, %why, "a link stays in a narrow window");
         }
     }
 

@@ -13,6 +13,8 @@ use http::{HeaderValue, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::timeout;
 
+use super::access::Client;
+use super::answer::AnswerBody;
 use super::serve::{Gateway, Port, not_a_link};
 
 /// Fields that concern one connection of HTTP/1.1: RFC 9113, section 8.2.2.
@@ -96,12 +98,13 @@ impl From<h2::Error> for Unsent {
 pub(super) async fn serve_stream(
     gateway: Gateway,
     port: Port,
+    client: Client,
     request: Request<Http2Body>,
     mut respond: SendResponse<Bytes>,
 ) {
     let answer = async {
         match port {
-            Port::Shared => gateway.handle(request).await,
+            Port::Shared => gateway.handle_of(client, request).await,
             Port::Links => not_a_link(),
         }
     };
@@ -147,9 +150,9 @@ fn without_connection<B: Body>(mut answer: Response<B>, is_dated: bool) -> Respo
 }
 
 /// Sends a body to its end. The client has `stall` to grant a window for some of what is there.
-async fn send_body<B: Body<Data = Bytes>>(
+async fn send_body(
     send: &mut SendStream<Bytes>,
-    body: B,
+    body: AnswerBody<Http2Body>,
     stall: Duration,
 ) -> Result<(), Unsent> {
     let mut body = pin!(body);
@@ -168,7 +171,12 @@ async fn send_body<B: Body<Data = Bytes>>(
         match frame.into_data() {
             Ok(octets) => {
                 let is_last = body.is_end_stream();
-                send_octets(send, octets, is_last, stall).await?;
+                if let Err(unsent) = send_octets(send, octets, is_last, stall).await {
+                    if matches!(unsent, Unsent::Reset(_)) {
+                        body.give_up_client();
+                    }
+                    return Err(unsent);
+                }
                 if is_last {
                     return Ok(());
                 }

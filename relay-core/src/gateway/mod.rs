@@ -8,6 +8,7 @@
 //!
 //! Every failure is mapped to an answer in one place, `failure.rs`.
 
+mod access;
 mod addresses;
 mod answer;
 mod config;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
+use super::access::Slowness;
+
 /// Fails a write that makes no progress within a time limit.
 ///
 /// Without it a client that stops reading its answer would hold the answer's stream, and with it a
@@ -19,11 +21,17 @@ pub(super) struct Patient<P> {
     limit: Duration,
     /// Runs while a write waits.
     waiting: Option<Pin<Box<Sleep>>>,
+    slowness: Slowness,
 }
 
 impl<P> Patient<P> {
     pub(super) fn new(pipe: P, limit: Duration) -> Self {
-        Self { pipe, limit, waiting: None }
+        Self { pipe, limit, waiting: None, slowness: Slowness::default() }
+    }
+
+    /// Told when the peer is given up.
+    pub(super) fn slowness(&self) -> Slowness {
+        self.slowness.clone()
     }
 
     pub(super) fn into_inner(self) -> P {
@@ -41,7 +49,10 @@ impl<P> Patient<P> {
         }
         let limit = self.limit;
         let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+        waiting.as_mut().poll(cx).map(|()| {
+            self.slowness.note();
+            Err(io::ErrorKind::TimedOut.into())
+        })
     }
 }
 

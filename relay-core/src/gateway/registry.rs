@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::Instant;
 
-use crate::balance::{LinkView, LoadBalancer, Outcome};
+use crate::balance::{LinkView, LoadBalancer, Notice, Outcome};
 use crate::link::Link;
 use crate::transport::{Certificate, Rung};
 
@@ -41,7 +41,8 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Load {
     number: u64,
-    /// Stands for the connection point's name.
+    /// The connection point's name, and what stands for it.
+    name: Arc<str>,
     connection_point: u64,
     in_flight: AtomicU32,
     /// Whether one of its attempts has told of the loss of the link.
@@ -56,7 +57,22 @@ impl Load {
     }
 
     fn observe(&self, outcome: Outcome) {
-        self.balancer.observe(&self.view(), outcome, Instant::now().into_std());
+        match self.balancer.observe(&self.view(), outcome, Instant::now().into_std()) {
+            None => {}
+            Some(Notice::Ejected { failures, time }) => tracing::warn!(
+                connection_point = &*self.name,
+                link = self.number,
+                failures,
+                ?time,
+                "connection point sits out"
+            ),
+            Some(Notice::Recovered { ejections }) => tracing::info!(
+                connection_point = &*self.name,
+                link = self.number,
+                ejections,
+                "connection point is back"
+            ),
+        }
     }
 }
 
@@ -258,6 +274,7 @@ impl Registry {
         let Arrival { number, name, site, start, link, rung, certificate, superseded } = arrival;
         let load = Arc::new(Load {
             number,
+            name: Arc::clone(&name),
             connection_point: self.names.number(&name),
             in_flight: AtomicU32::new(0),
             loss_told: AtomicBool::new(false),
@@ -562,8 +579,14 @@ mod tests {
             links.len() + 1
         }
 
-        fn observe(&self, link: &LinkView, outcome: Outcome, _now: std::time::Instant) {
+        fn observe(
+            &self,
+            link: &LinkView,
+            outcome: Outcome,
+            _now: std::time::Instant,
+        ) -> Option<Notice> {
             self.0.lock().unwrap().push(format!("{} {outcome:?}", link.id));
+            None
         }
 
         fn forget(&self, link: u64) {

@@ -19,6 +19,7 @@ use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, OwnAnswer, Route};
 use crate::settings::Settings;
 
+use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
@@ -94,51 +95,34 @@ struct Tries {
 }
 
 impl Relay {
-    /// Relays one request, or answers why not. Logs once, with the message id.
+    /// Relays one request, or answers why not. The access log has it once, when it has ended.
     pub(super) async fn handle<B>(&self, request: Request<B>) -> Response<AnswerBody<B>>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
     {
         let message_id = new_message_id();
+        let mut access = Access::begin(&request, message_id);
         let guard = self.in_flight.enter();
-        let method = request.method().clone();
-        let path = request.uri().path().to_owned();
         let (parts, body) = request.into_parts();
-        let outcome = if let Some(alone) = self.answer_alone(&parts, message_id).await {
-            alone.map(|response| (response, None))
-        } else {
-            let relayed = self.relay(parts, body, message_id, guard).await;
-            relayed.map(|(response, via)| (response, Some(via)))
+        let answered = match self.answer_alone(&parts, message_id).await {
+            Some(alone) => alone.inspect(|response| access.note_own(response.status())),
+            None => self.relay(parts, body, message_id, guard, &mut access).await,
         };
-        match outcome {
-            Ok((response, None)) => {
-                let status = response.status().as_u16();
-                tracing::info!(%message_id, %method, path, status, "answered here");
-                response
-            }
-            Ok((response, Some(via))) => {
-                let status = response.status().as_u16();
-                tracing::info!(
-                    %message_id, %method, path, status,
-                    link = via.number, connection_point = &*via.name,
-                    "relayed"
-                );
-                response
-            }
+        let mut response = match answered {
+            Ok(response) => response,
             Err(failure) => {
-                let (status, reason) = failure.answer();
-                tracing::info!(
-                    %message_id, %method, path, status = status.as_u16(), %reason, why = %failure,
-                    "answered here"
-                );
+                access.note_failure(&failure);
                 let response = failure.response(message_id);
-                if has_no_body(status, method == Method::HEAD) {
-                    return response.map(|_| AnswerBody::none());
+                if has_no_body(response.status(), access.is_head()) {
+                    response.map(|_| AnswerBody::none())
+                } else {
+                    response
                 }
-                response
             }
-        }
+        };
+        response.body_mut().log_to(access);
+        response
     }
 
     /// Answers what the instance is asked about itself; `None` if it is asked to relay.
@@ -177,7 +161,8 @@ impl Relay {
         body: B,
         message_id: MessageId,
         guard: InFlightGuard,
-    ) -> Result<(Response<AnswerBody<B>>, Entry), Failure>
+        access: &mut Access,
+    ) -> Result<Response<AnswerBody<B>>, Failure>
     where
         B: Body<Data = Bytes> + Unpin,
         B::Error: Into<BoxError>,
@@ -186,18 +171,21 @@ impl Relay {
         // One and the same from here to the answer, however often it is sent.
         let settings = self.settings_for(|settings| is_published(settings, &parts)).await;
         let judged = self.judge(&settings, parts, message_id, end)?;
+        access.note_endpoint(judged.endpoint, judged.site);
         let mut body = Some(Replay::new(body)).filter(|_| end == End::More);
         let mut tries = Tries::default();
         loop {
             let mut sent = self.send(&judged, body, &tries).await?;
             let since = *tries.first_sent.get_or_insert(sent.moved_at);
             let via = sent.via.clone();
-            let answered = self.await_answer(&mut sent, &judged, since).await;
+            access.note_sent(&via, tries.again);
+            let answered = self.await_answer(&mut sent, &judged, since, access).await;
             match answered.and_then(|block| self.understand(block)) {
                 Ok(understood) => {
                     let latency = judged.answer_within.map(|_| sent.moved_at.elapsed());
                     sent.attempt.settle(outcome_of(&understood.head, latency));
-                    return Ok((answer(understood, sent, &judged, message_id, guard), via));
+                    note_answer(access, &understood.head);
+                    return Ok(answer(understood, sent, &judged, message_id, guard));
                 }
                 Err(failure) => {
                     sent.attempt.settle(tries.outcome(&failure, &via));
@@ -344,6 +332,7 @@ impl Relay {
         sent: &mut Sent<B>,
         judged: &Judged<'_>,
         since: Instant,
+        access: &mut Access,
     ) -> Result<Bytes, Failure>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -352,8 +341,8 @@ impl Relay {
         let mut moved_at = since;
         loop {
             let step = match self.patience(sent, judged, moved_at) {
-                None => next_step(sent).await,
-                Some((until, failure)) => match timeout_at(until, next_step(sent)).await {
+                None => next_step(sent, access).await,
+                Some((until, failure)) => match timeout_at(until, next_step(sent, access)).await {
                     Ok(step) => step,
                     // Dropping the stream's halves tells the connection point to give up too.
                     Err(_) => return Err(failure),
@@ -410,13 +399,20 @@ impl Relay {
 }
 
 /// Answers what is no request.
-pub(super) fn refuse<B>(failure: &Failure) -> Response<AnswerBody<B>> {
+pub(super) fn refuse<B>(failure: &Failure, client: Client) -> Response<AnswerBody<B>> {
     let message_id = new_message_id();
-    let (status, reason) = failure.answer();
-    tracing::info!(
-        %message_id, status = status.as_u16(), %reason, why = %failure, "answered here"
-    );
-    failure.response(message_id)
+    let mut access = Access::of_nothing(Some(client), message_id);
+    access.note_failure(failure);
+    let mut response = failure.response(message_id);
+    response.body_mut().log_to(access);
+    response
+}
+
+/// Notes an answer, with its reason if that is the connection point's: a backend's phrase may say
+/// anything.
+fn note_answer(access: &mut Access, head: &AnswerHead) {
+    let is_own = head.origin == Origin::ConnectionPoint;
+    access.note_answer(head.status, head.reason.as_deref().filter(|_| is_own));
 }
 
 /// Turns the site's head into the client's.
@@ -443,6 +439,7 @@ where
         AnswerBody::relayed(Relayed {
             answer: BodyReceiver::new(sent.answer, body_length),
             request: sent.request,
+            up: None,
             stall: judged.answer_within,
             waiting: None,
             pace: sent.pace,
@@ -568,7 +565,7 @@ enum Step {
     Moved,
 }
 
-async fn next_step<B>(sent: &mut Sent<B>) -> Result<Step, Failure>
+async fn next_step<B>(sent: &mut Sent<B>, access: &mut Access) -> Result<Step, Failure>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,
@@ -578,7 +575,7 @@ where
     let (before, since) = (request.as_ref().map_or(0, BodySender::octets), Instant::now());
     let mut octets = before;
     let step = poll_fn(|cx| {
-        let moved = poll_request(request, spent, cx)?;
+        let moved = poll_request(request, spent, access, cx)?;
         octets = request.as_ref().map_or(octets, BodySender::octets);
         match answer.poll_head(cx) {
             Poll::Ready(Ok(head)) => Poll::Ready(Ok(Step::Head(head))),
@@ -599,6 +596,7 @@ where
 fn poll_request<B>(
     request: &mut Option<BodySender<Replay<B>>>,
     spent: &mut Option<Replay<B>>,
+    access: &mut Access,
     cx: &mut Context<'_>,
 ) -> Result<bool, Failure>
 where
@@ -607,7 +605,9 @@ where
 {
     let Some(sender) = request else { return Ok(false) };
     let before = sender.steps();
-    let Poll::Ready(outcome) = sender.poll_send(cx) else { return Ok(sender.steps() != before) };
+    let outcome = sender.poll_send(cx);
+    access.note_up(sender.octets());
+    let Poll::Ready(outcome) = outcome else { return Ok(sender.steps() != before) };
     *spent = request.take().map(BodySender::into_body);
     match outcome {
         // Stopped: the answer is on its way. Reset: the answer's half says why.

@@ -31,6 +31,7 @@ use crate::transport::{
     TrustInForce, asks_for_link, grant_link, greet,
 };
 
+use super::access::Client;
 use super::addresses::{Addresses, Placed, TooMany};
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
@@ -465,8 +466,9 @@ impl Gateway {
         };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = Patient::new(stream, limits.answer_stall);
+        let client = Client { address: from, slowness: io.slowness() };
         let outcome = if is_h2 {
-            self.serve_http2(io, from, port).await
+            self.serve_http2(io, client, port).await
         } else {
             self.serve_http1(io, from, port).await
         };
@@ -489,6 +491,7 @@ impl Gateway {
         let limits = &self.inner.config.limits;
         let passed = Passed::default();
         let times = Times { head: limits.request_head, idle: limits.idle };
+        let client = Client { address: from, slowness: pipe.slowness() };
         let io = TokioIo::new(Guarded::new(pipe, passed.clone(), times));
         let upgrade = Mutex::new(None);
         let service = service_fn(|mut request: Request<Incoming>| {
@@ -499,11 +502,12 @@ impl Gateway {
                 let granted = hyper::upgrade::on(&mut request);
                 *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(granted);
             }
+            let client = client.clone();
             async move {
                 let mut answer = match (malformed, port) {
-                    (Some(malformed), _) => refuse(&malformed.into()),
+                    (Some(malformed), _) => refuse(&malformed.into(), client),
                     _ if asks => granted_link(),
-                    (None, Port::Shared) => self.handle(request).await,
+                    (None, Port::Shared) => self.handle_of(client, request).await,
                     (None, Port::Links) => not_a_link(),
                 };
                 if (malformed.is_some() || self.is_stopping()) && !asks {
@@ -536,14 +540,14 @@ impl Gateway {
     async fn serve_http2<P>(
         &self,
         pipe: P,
-        from: SocketAddr,
+        client: Client,
         port: Port,
     ) -> Result<Option<PendingLink>, BoxError>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let limit = self.inner.config.limits.request_head;
-        let begun = Http2::begin(self.clone(), pipe, from, port);
+        let begun = Http2::begin(self.clone(), pipe, client, port);
         let http2 = tokio::select! {
             biased;
             // Nothing was asked yet, so nothing is lost.
@@ -588,6 +592,20 @@ impl Gateway {
         B::Error: Into<BoxError>,
     {
         self.inner.relay.handle(request).await
+    }
+
+    /// As [`Gateway::handle`], of a client that is known.
+    pub(super) async fn handle_of<B>(
+        &self,
+        client: Client,
+        mut request: Request<B>,
+    ) -> Response<AnswerBody<B>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+        B::Error: Into<BoxError>,
+    {
+        request.extensions_mut().insert(client);
+        self.handle(request).await
     }
 
     async fn drain(&self, mut clients: JoinSet<()>, mut links: JoinSet<()>) -> DrainReport {

@@ -15,6 +15,9 @@ mod chunked;
 mod fault;
 mod fields;
 mod lines;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod reference;
 mod request;
 
 pub use answer::AnswerGuard;

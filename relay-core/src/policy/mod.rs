@@ -43,6 +43,9 @@ mod endpoint;
 mod headers;
 mod own;
 mod path;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod reference;
 mod refusal;
 mod route;
 

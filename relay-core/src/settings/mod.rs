@@ -71,6 +71,9 @@
 
 mod document;
 mod held;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod reference;
 mod tenant;
 mod wire;
 

@@ -1,6 +1,6 @@
 //! Connections over HTTP/2 with a bare client: what hyper's would hide.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
@@ -11,6 +11,7 @@ use tokio::time::{Instant, advance};
 
 use super::*;
 use crate::gateway::GatewayLimits;
+use crate::gateway::access::Slowness;
 use crate::gateway::serve::tests::{TARGET, add_link, gateway, head};
 use crate::link::{Incoming, Link};
 use crate::mux::HeadKind;
@@ -24,7 +25,8 @@ fn port(gateway: &Gateway, port: Port) -> DuplexStream {
     let (client, server) = tokio::io::duplex(64 << 10);
     let gateway = gateway.clone();
     tokio::spawn(async move {
-        let http2 = Http2::begin(gateway.clone(), server, FROM, port).await.unwrap();
+        let client = Client { address: FROM, slowness: Slowness::default() };
+        let http2 = Http2::begin(gateway.clone(), server, client, port).await.unwrap();
         if let Ok(Some(link)) = http2.serve().await {
             gateway.serve_pending(link).await;
         }

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::exchange::{AbortCode, AnswerHead, Origin};
+use crate::gateway::access::Slowness;
 use crate::gateway::registry::{Arrival, Registration, Start};
 use crate::gateway::replay::KEPT_MAX;
 use crate::gateway::{Balance, GatewayLimits, header};
@@ -579,7 +580,8 @@ async fn a_cut_answer_never_looks_complete_over_http2() {
         let site = tokio::spawn(answer_half(peer, declared, by, told));
         let (client, server) = tokio::io::duplex(64 << 10);
         let edge = gateway.clone();
-        tokio::spawn(async move { edge.serve_http2(server, NOBODY, Port::Shared).await });
+        let whom = Client { address: NOBODY, slowness: Slowness::default() };
+        tokio::spawn(async move { edge.serve_http2(server, whom, Port::Shared).await });
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))
                 .await
