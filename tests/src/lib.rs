@@ -11,6 +11,7 @@ pub struct Readme;
 pub mod carriers;
 pub mod client;
 pub mod logs;
+pub mod origin;
 pub mod pki;
 pub mod quic;
 pub mod renewal;

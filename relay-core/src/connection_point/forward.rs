@@ -1,7 +1,7 @@
 //! The life of one request at the connection point: decode, judge again, forward, answer.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,11 +13,13 @@ use hyper::ext::ReasonPhrase;
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
 use crate::exchange::{AbortCode, AnswerHead, HeadLimits, MessageId, Origin, RequestHead};
+use crate::http1::Fault;
 use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
 use crate::policy::{self, EndpointMap, Refusal};
 
 use super::backend::Pool;
+use super::backend_pipe::Misread;
 use super::config::{BackendConfig, ConnectionPointLimits};
 use super::upload::{LastMove, Upload};
 
@@ -46,6 +48,12 @@ enum Failure {
     /// The backend broke off, or what it sent is not HTTP.
     #[error("the backend broke off: {0}")]
     Broken(String),
+    /// The backend answers what could be read in two ways, or what nobody asked.
+    #[error("{0}")]
+    BadAnswer(Misread),
+    /// The request cannot be written in HTTP/1.1 so that it has one reading.
+    #[error("the request cannot be sent on: {0}")]
+    BadRequest(Fault),
     /// The backend did not answer in time.
     #[error("the backend did not answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
@@ -65,6 +73,8 @@ impl Failure {
             Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
             Self::Unreachable(_) => (StatusCode::BAD_GATEWAY, "Backend_Unreachable"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "Bad_Gateway"),
+            Self::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "Bad_Answer"),
+            Self::BadRequest(fault) => (fault.status(), fault.reason()),
             Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Head(_) => (StatusCode::BAD_GATEWAY, "Answer_Head_Too_Large"),
             Self::Abandoned => return None,
@@ -230,7 +240,8 @@ impl Forwarder {
         let sender = BodySender::new(body, send, None);
         let mut sender = sender.on_source_failure(AbortCode::BackendFailed);
         if let Err(why) = send_body(&mut sender, answered.stall).await {
-            tracing::info!(%message_id, %why, octets = sender.octets(), "answer cut");
+            let why = why.text();
+            tracing::info!(%message_id, why, octets = sender.octets(), "answer cut");
         }
     }
 
@@ -289,6 +300,16 @@ enum Cut {
     Stalled(Duration),
 }
 
+impl Cut {
+    /// What happened, with its causes.
+    fn text(&self) -> String {
+        match self {
+            Self::Send(SendBodyError::Source(error)) => with_causes(&**error),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Sends a body whose source may stand still for at most `stall`. While the gateway has no room the
 /// delay is not the source's; a gateway that gives up ends the wait.
 async fn send_body<B>(sender: &mut BodySender<B>, stall: Option<Duration>) -> Result<(), Cut>
@@ -310,16 +331,30 @@ where
 }
 
 fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
-    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(ReceiveError::TooLarge { limit }) = cause.downcast_ref() {
             return Refusal::BodyTooLarge { limit: *limit }.into();
         }
+        match Misread::of(cause) {
+            Some(Misread::Request(fault)) => return Failure::BadRequest(fault),
+            Some(misread) => return Failure::BadAnswer(misread),
+            None => {}
+        }
+        source = cause.source();
+    }
+    let text = with_causes(error);
+    if error.is_connect() { Failure::Unreachable(text) } else { Failure::Broken(text) }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    if error.is_connect() { Failure::Unreachable(text) } else { Failure::Broken(text) }
+    text
 }
 
 #[cfg(test)]
