@@ -14,6 +14,7 @@ pub mod logs;
 pub mod origin;
 pub mod pki;
 pub mod quic;
+pub mod raw;
 pub mod renewal;
 pub mod roles;
 pub mod running;

@@ -3,23 +3,29 @@
 //! Answers pass once their heads are whole and have one reading: what the HTTP client behind this
 //! pipe would forgive could be read otherwise by whoever reads the answer next. Requests are judged
 //! as the client wrote them, which is also how the pipe knows what each answer is an answer to. A
-//! head is written together with the beginning of its body, and no body is copied.
+//! head is written together with the beginning of its body, and no body is copied. The names in it
+//! get the case in which the request's client wrote them.
 //!
 //! Read [`BackendPipe`] first. It stands between TLS and the client of `backend.rs`.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
-use http::Uri;
+use http::{HeaderName, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::io::poll_read_buf;
 use tower_service::Service;
 
-use crate::http1::{AnswerGuard, Fault, Limits, RequestGuard};
+use crate::http1::{AnswerGuard, Fault, Limits, RequestGuard, write_names};
+
+/// A field that goes no further than the pipe: the names of others in the case in which they are to
+/// be written. What clients call so is dropped by policy.
+pub(super) const NAMES: HeaderName = HeaderName::from_static("relay-names");
 
 /// Octets that are read at once while the rest of a head is awaited.
 const READ_OCTETS: usize = 8 << 10;
@@ -118,7 +124,7 @@ impl<P> BackendPipe<P> {
         let end = head.skip + head.octets;
         self.head.truncate(end);
         self.head.advance(head.skip);
-        self.unsent = std::mem::take(&mut self.head);
+        self.unsent = with_names(std::mem::take(&mut self.head), &head.names);
         self.answers.note_asked(self.unsent.starts_with(b"HEAD "));
         Ok(end - before)
     }
@@ -197,6 +203,25 @@ impl<P: AsyncRead + Unpin> BackendPipe<P> {
         buffer.set_filled(before + taken);
         Poll::Ready(Ok(false))
     }
+}
+
+/// The head with its names in the case that the client gave them, and without [`NAMES`].
+fn with_names(mut head: BytesMut, names: &[Range<usize>]) -> BytesMut {
+    let is_list =
+        |place: &Range<usize>| head[place.clone()].eq_ignore_ascii_case(NAMES.as_str().as_bytes());
+    let Some(index) = names.iter().position(is_list) else {
+        write_names(&mut head, names, &[]);
+        return head;
+    };
+    let begin = names[index].start;
+    // Its line ends where the next begins; the last one ends before the empty line.
+    let end = names.get(index + 1).map_or(head.len() - 2, |next| next.start);
+    let wanted = head[names[index].end + 1..end].trim_ascii().to_vec();
+    write_names(&mut head, names, &wanted);
+    let rest = head.split_off(end);
+    head.truncate(begin);
+    head.extend_from_slice(&rest);
+    head
 }
 
 /// The octets of an answer's head, once it is whole.

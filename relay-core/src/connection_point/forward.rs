@@ -12,14 +12,16 @@ use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
-use crate::exchange::{AbortCode, AnswerHead, HeadLimits, MessageId, Origin, RequestHead};
+use crate::exchange::{
+    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, RequestHead,
+};
 use crate::http1::Fault;
 use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
 use crate::policy::{self, EndpointMap, Refusal};
 
 use super::backend::Pool;
-use super::backend_pipe::Misread;
+use super::backend_pipe::{Misread, NAMES};
 use super::config::{BackendConfig, ConnectionPointLimits};
 use super::upload::{LastMove, Upload};
 
@@ -193,13 +195,16 @@ impl Forwarder {
 
     /// Judges the request as if no gateway had, and addresses it to its backend.
     fn judge(&self, head: RequestHead, recv: RecvStream) -> Result<Judged<'_>, Failure> {
-        let RequestHead { method, target, mut headers, .. } = head;
+        let RequestHead { method, target, mut headers, assertions } = head;
         let route = self.endpoints.route(&method, &target)?;
         let declared = policy::declared_body_length(&headers)?;
         policy::check_body_length(route.endpoint, declared)?;
         policy::strip_request_headers(&mut headers)?;
         // The gateway's own name; the backend has another, which the client fills in.
         headers.remove(HOST);
+        if let Some(names) = assertions.names.as_ref().and_then(as_value) {
+            headers.insert(NAMES, names);
+        }
         let answer_within = (!route.is_held()).then_some(self.answer_within);
         let pool = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
         let uri = pool.uri(route.site_target).ok_or(Failure::NoBackend)?;
@@ -328,6 +333,12 @@ where
             return Err(Cut::Stalled(stall));
         }
     }
+}
+
+/// For the pipe to the backend, which takes it out again.
+fn as_value(names: &FieldNames) -> Option<HeaderValue> {
+    // Names are always a value.
+    HeaderValue::from_maybe_shared(names.as_bytes().clone()).ok()
 }
 
 fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {

@@ -18,6 +18,7 @@ mod history;
 mod http2;
 mod http2_stream;
 mod links;
+mod names;
 mod patient;
 mod published;
 #[cfg(feature = "quic")]

@@ -132,6 +132,22 @@ async fn a_request_without_one_reading_is_not_written() {
     }
 }
 
+#[tokio::test]
+async fn the_list_of_names_is_obeyed_and_goes_no_further_wherever_it_stands() {
+    let fields = ["X-A: 1\r\n", "dav:\t 2\r\n", "Relay-Names: X-a,host\r\n"];
+    for turn in 0..3 {
+        let (mut pipe, mut far) = pair();
+        let all = [fields[turn], fields[(turn + 1) % 3], fields[(turn + 2) % 3]].concat();
+        let request = format!("GET / HTTP/1.1\r\nHost: mp\r\n{all}\r\n");
+        pipe.write_all(request.as_bytes()).await.unwrap();
+        pipe.shutdown().await.unwrap();
+        let mut written = String::new();
+        far.read_to_string(&mut written).await.unwrap();
+        let expected = request.replace("X-A", "X-a").replace("Host", "host").replace("dav", "DAV");
+        assert_eq!(written, expected.replace(fields[2], ""));
+    }
+}
+
 /// Takes as many octets at once as it is told, and keeps how many came in each write.
 #[derive(Clone, Debug)]
 struct Narrow {
