@@ -5,11 +5,11 @@
 use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
-use relay_tests::client::{Client, Http, bare};
+use relay_tests::client::{Client, Http, bare, with_body};
 use relay_tests::logs::Logs;
 use relay_tests::origin::Origin;
 use relay_tests::roles::{House, target, within};
-use relay_tests::site::RawBackend;
+use relay_tests::site::{RawBackend, fed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
 
@@ -125,6 +125,32 @@ async fn a_request_that_http_1_cannot_say_in_one_way_never_reaches_the_site() {
         assert_eq!(answer.status(), 200);
         let lines: Vec<_> = origin.take().into_iter().map(|request| request.line).collect();
         assert_eq!(lines, [b"GET /SMS_MP/y HTTP/1.1"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_of_undeclared_length_reaches_the_site_whatever_the_verb() {
+    within(async {
+        let origin = Origin::start().await;
+        let house = House::before(origin.address);
+        let (gateway, _link) = house.joined().await;
+        let verbs = ["GET", "PROPFIND", "CCM_POST"];
+        for (http, verb) in Http::BOTH.into_iter().flat_map(|http| verbs.map(|verb| (http, verb))) {
+            let mut client = Client::join(&gateway, &house.ca, http).await;
+            let (sender, body) = fed();
+            let mut request = with_body(verb, &target("/SMS_MP/x"), body);
+            if http == Http::One {
+                request.headers_mut().insert("transfer-encoding", "chunked".parse().unwrap());
+            }
+            let feeding = async {
+                sender.send("all of it".into()).await.unwrap();
+                sender.send("".into()).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(client.ask(request), feeding);
+            assert_eq!(answer.status(), 200, "{verb} over {http:?}");
+            assert_eq!(origin.take()[0].body, b"all of it", "{verb} over {http:?}");
+        }
     })
     .await;
 }

@@ -135,7 +135,8 @@ fn any_list_of_names_arrives_in_its_case() {
         let (gateway, link) = house.joined().await;
         (origin, house, gateway, link)
     });
-    let mut runner = TestRunner::new(Config { cases: 100, ..Config::default() });
+    let mut runner =
+        TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&any_fields(), |fields| {
         let seen = runtime.block_on(within(reaches(&gateway, &house, &origin, &fields)));
         let sent: Vec<_> =

@@ -5,7 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming as BackendBody;
@@ -211,6 +211,10 @@ impl Forwarder {
         let last_move = LastMove::now();
         let limit = route.endpoint.request_body_bytes_max;
         let body = BodyReceiver::new(recv, declared).limited(limit);
+        if declared.is_none() && !body.is_end_stream() {
+            // Of verbs that rarely have a body, such as GET, the client would leave it out.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let mut request = Request::new(Upload::new(body, last_move.clone()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;

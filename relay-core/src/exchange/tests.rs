@@ -102,11 +102,11 @@ fn refusal(hex: &str) -> DecodeError {
 fn names_stand_between_the_wait_and_the_message_id() {
     let plain = unhex(REQUEST_HEX);
     let names = "03 0005 582d612c79"; // X-a,y
-    let named = REQUEST_HEX.replace("001a", "0022").replace("fde8", &format!("fde8{names}"));
+    let whole = REQUEST_HEX.replace("001a", "0022").replace("fde8", &format!("fde8{names}"));
     let mut head = request();
     head.assertions.names = FieldNames::new(Bytes::from_static(b"X-a,y"));
-    assert_eq!(head.encode(&limits()).unwrap(), unhex(&named));
-    assert_eq!(RequestHead::decode(unhex(&named), &limits()), Ok(head));
+    assert_eq!(head.encode(&limits()).unwrap(), unhex(&whole));
+    assert_eq!(RequestHead::decode(unhex(&whole), &limits()), Ok(head));
     assert_eq!(RequestHead::decode(plain, &limits()), Ok(request()));
 }
 
