@@ -22,11 +22,13 @@ use tokio::net::TcpStream;
 /// Status and reason.
 type Told = (u16, String);
 
-/// Answers that no client can bring about alone, with the reason why.
-const NOT_FROM_OUTSIDE: [(&str, &str); 3] = [
+/// Answers that no client of HTTP/1.1 can bring about alone, with the reason why.
+const NOT_FROM_OUTSIDE: [(&str, &str); 5] = [
     ("CMGService_Bad_Body", "whoever breaks a body off has closed its connection"),
     ("CMGConnector_Bad_Header", "the gateway judges by the same rule, and first"),
     ("CMGConnector_Unsafe_Path", "the gateway judges by the same rule, and first"),
+    ("CMGConnector_Bad_Target", "over HTTP/1.1 the gateway judges by the same rule, and first"),
+    ("CMGConnector_Expectation_Failed", "the same; `roles_backend.rs` asks for it over HTTP/2"),
 ];
 
 /// The rows of the table.
@@ -185,7 +187,9 @@ async fn late(told: &mut BTreeSet<Told>) {
 /// What happens at a real connection point, or behind it.
 async fn at_the_site(told: &mut BTreeSet<Told>) {
     let large = Backend::start(|_| async {
-        Response::builder().header("x", "y".repeat(20_000)).body(full("")).unwrap()
+        let value = "y".repeat(7_000);
+        let head = Response::builder().header("a", &value).header("b", &value).header("c", value);
+        head.body(full("")).unwrap()
     });
     let large = large.await;
     let garbage = RawBackend::saying("no HTTP at all\r\n\r\n").await;

@@ -84,9 +84,10 @@ fn apart(first: &Report, second: &Report) -> String {
 }
 
 /// Every end that a request can have, in the words of [`met`].
-const ENDS: [&str; 16] = [
+const ENDS: [&str; 17] = [
     "502 CMGService_Connector_Lost",
     "502 CMGConnector_Backend_Unreachable",
+    "502 CMGConnector_Bad_Answer",
     "502 CMGConnector_Bad_Gateway",
     "503 CMGService_No_Connector",
     "504 CMGConnector_Timeout",

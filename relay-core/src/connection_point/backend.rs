@@ -16,6 +16,7 @@ use tower_service::Service;
 use crate::body::BoxError;
 use crate::transport::Network;
 
+use super::backend_pipe::Judging;
 use super::config::{BackendConfig, ConnectionPointLimits};
 use super::site_dialer::SiteDialer;
 use super::upload::Upload;
@@ -28,7 +29,7 @@ const BUFFER: usize = 64 << 10;
 /// Clients share connections: the documented wall of the original is one TCP connection per client.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
-    client: Client<InTime<HttpsConnector<SiteDialer>>, Upload>,
+    client: Client<Judging<InTime<HttpsConnector<SiteDialer>>>, Upload>,
     scheme: Scheme,
     authority: Authority,
     config: BackendConfig,
@@ -56,7 +57,7 @@ impl Pool {
             .pool_max_idle_per_host(limits.backend_idle_max)
             .http1_max_buf_size(BUFFER)
             .http1_title_case_headers(true)
-            .build(InTime { connector, limit: limits.backend_connect });
+            .build(Judging(InTime { connector, limit: limits.backend_connect }));
         let parts = config.url.clone().into_parts();
         Self {
             client,

@@ -1,23 +1,27 @@
 //! The life of one request at the connection point: decode, judge again, forward, answer.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
+use std::error::Error;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
-use crate::exchange::{AbortCode, AnswerHead, HeadLimits, MessageId, Origin, RequestHead};
+use crate::exchange::{
+    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, RequestHead,
+};
+use crate::http1::Fault;
 use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
 use crate::policy::{self, EndpointMap, Refusal};
 
 use super::backend::Pool;
+use super::backend_pipe::{Misread, NAMES};
 use super::config::{BackendConfig, ConnectionPointLimits};
 use super::upload::{LastMove, Upload};
 
@@ -46,6 +50,12 @@ enum Failure {
     /// The backend broke off, or what it sent is not HTTP.
     #[error("the backend broke off: {0}")]
     Broken(String),
+    /// The backend answers what could be read in two ways, or what nobody asked.
+    #[error("{0}")]
+    BadAnswer(Misread),
+    /// The request cannot be written in HTTP/1.1 so that it has one reading.
+    #[error("the request cannot be sent on: {0}")]
+    BadRequest(Fault),
     /// The backend did not answer in time.
     #[error("the backend did not answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
@@ -65,6 +75,8 @@ impl Failure {
             Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
             Self::Unreachable(_) => (StatusCode::BAD_GATEWAY, "Backend_Unreachable"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "Bad_Gateway"),
+            Self::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "Bad_Answer"),
+            Self::BadRequest(fault) => (fault.status(), fault.reason()),
             Self::Timeout(_) => (StatusCode::GATEWAY_TIMEOUT, "Timeout"),
             Self::Head(_) => (StatusCode::BAD_GATEWAY, "Answer_Head_Too_Large"),
             Self::Abandoned => return None,
@@ -183,19 +195,26 @@ impl Forwarder {
 
     /// Judges the request as if no gateway had, and addresses it to its backend.
     fn judge(&self, head: RequestHead, recv: RecvStream) -> Result<Judged<'_>, Failure> {
-        let RequestHead { method, target, mut headers, .. } = head;
+        let RequestHead { method, target, mut headers, assertions } = head;
         let route = self.endpoints.route(&method, &target)?;
         let declared = policy::declared_body_length(&headers)?;
         policy::check_body_length(route.endpoint, declared)?;
         policy::strip_request_headers(&mut headers)?;
         // The gateway's own name; the backend has another, which the client fills in.
         headers.remove(HOST);
+        if let Some(names) = assertions.names.as_ref().and_then(as_value) {
+            headers.insert(NAMES, names);
+        }
         let answer_within = (!route.is_held()).then_some(self.answer_within);
         let pool = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
         let uri = pool.uri(route.site_target).ok_or(Failure::NoBackend)?;
         let last_move = LastMove::now();
         let limit = route.endpoint.request_body_bytes_max;
         let body = BodyReceiver::new(recv, declared).limited(limit);
+        if declared.is_none() && !body.is_end_stream() {
+            // Of verbs that rarely have a body, such as GET, the client would leave it out.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         let mut request = Request::new(Upload::new(body, last_move.clone()));
         *request.method_mut() = method;
         *request.uri_mut() = uri;
@@ -230,7 +249,8 @@ impl Forwarder {
         let sender = BodySender::new(body, send, None);
         let mut sender = sender.on_source_failure(AbortCode::BackendFailed);
         if let Err(why) = send_body(&mut sender, answered.stall).await {
-            tracing::info!(%message_id, %why, octets = sender.octets(), "answer cut");
+            let why = why.text();
+            tracing::info!(%message_id, why, octets = sender.octets(), "answer cut");
         }
     }
 
@@ -289,6 +309,16 @@ enum Cut {
     Stalled(Duration),
 }
 
+impl Cut {
+    /// What happened, with its causes.
+    fn text(&self) -> String {
+        match self {
+            Self::Send(SendBodyError::Source(error)) => with_causes(&**error),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Sends a body whose source may stand still for at most `stall`. While the gateway has no room the
 /// delay is not the source's; a gateway that gives up ends the wait.
 async fn send_body<B>(sender: &mut BodySender<B>, stall: Option<Duration>) -> Result<(), Cut>
@@ -309,17 +339,37 @@ where
     }
 }
 
+/// For the pipe to the backend, which takes it out again.
+fn as_value(names: &FieldNames) -> Option<HeaderValue> {
+    // Names are always a value.
+    HeaderValue::from_maybe_shared(names.as_bytes().clone()).ok()
+}
+
 fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
-    let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(ReceiveError::TooLarge { limit }) = cause.downcast_ref() {
             return Refusal::BodyTooLarge { limit: *limit }.into();
         }
+        match Misread::of(cause) {
+            Some(Misread::Request(fault)) => return Failure::BadRequest(fault),
+            Some(misread) => return Failure::BadAnswer(misread),
+            None => {}
+        }
+        source = cause.source();
+    }
+    let text = with_causes(error);
+    if error.is_connect() { Failure::Unreachable(text) } else { Failure::Broken(text) }
+}
+
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    if error.is_connect() { Failure::Unreachable(text) } else { Failure::Broken(text) }
+    text
 }
 
 #[cfg(test)]
@@ -403,7 +453,10 @@ mod tests {
             Failure::Timeout(Duration::ZERO),
             Failure::Head(head),
             Failure::Abandoned,
+            Failure::BadAnswer(Misread::Unasked),
         ];
+        // What HTTP/2 can say, and HTTP/1.1 cannot.
+        all.extend([Fault::Target, Fault::Expectation].map(Failure::BadRequest));
         all.extend(refusals.map(Failure::Refused));
         // A new variant does not compile before somebody has looked here.
         let place = |failure: &Failure| match failure {
@@ -414,8 +467,10 @@ mod tests {
             Failure::Head(_) => 4,
             Failure::Abandoned => 5,
             Failure::Refused(_) => 6,
+            Failure::BadAnswer(_) => 7,
+            Failure::BadRequest(_) => 8,
         };
-        assert_eq!(all.iter().map(place).collect::<BTreeSet<_>>(), (0..7).collect());
+        assert_eq!(all.iter().map(place).collect::<BTreeSet<_>>(), (0..9).collect());
         let told = all.iter().filter_map(Failure::answer);
         let told = told.map(|(status, reason)| (status.as_str().to_owned(), reason));
         assert_eq!(table(), told.collect());

@@ -7,6 +7,7 @@
 //! `forward.rs`, the life of one request here.
 
 mod backend;
+mod backend_pipe;
 mod backoff;
 mod carrier;
 mod config;

@@ -4,11 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::FieldNames;
 use super::block::{DecodeError, EncodeError, Reader, Sink, put_len16};
 
 /// Assertion types with this bit must be understood; others are skipped when unknown.
 const CRITICAL: u8 = 0x80;
 const ANSWER_WITHIN: u8 = 0x02;
+const NAMES: u8 = 0x03;
 const MESSAGE_ID: u8 = CRITICAL | 0x01;
 
 /// The id of one message, the same on every hop, in every log line and in the answer.
@@ -88,20 +92,30 @@ pub struct Assertions {
     /// Travels in whole milliseconds: a part of one counts as one, and more than `u32::MAX` (49.7
     /// days) is sent as that.
     pub answer_within: Option<Duration>,
+    /// In which case the client wrote the names of fields; `None` if there is nothing special about
+    /// any. A peer that does not know of it loses the case.
+    pub names: Option<FieldNames>,
 }
 
 impl Assertions {
     /// Creates assertions that say nothing but the message id.
     pub fn new(message_id: MessageId) -> Self {
-        Self { message_id, answer_within: None }
+        Self { message_id, answer_within: None, names: None }
     }
 
     /// Writes the section, in ascending order of type.
     pub(super) fn write(&self, sink: &mut impl Sink) -> Result<(), EncodeError> {
-        let value_octets = self.answer_within.map_or(0, |_| 3 + 4) + 3 + self.message_id.0.len();
+        let names = self.names.as_ref().map(FieldNames::as_bytes);
+        let value_octets = self.answer_within.map_or(0, |_| 3 + 4)
+            + names.map_or(0, |names| 3 + names.len())
+            + 3
+            + self.message_id.0.len();
         put_len16(sink, value_octets)?;
         if let Some(answer_within) = self.answer_within {
             put_assertion(sink, ANSWER_WITHIN, &whole_millis(answer_within).to_be_bytes())?;
+        }
+        if let Some(names) = names {
+            put_assertion(sink, NAMES, names)?;
         }
         put_assertion(sink, MESSAGE_ID, &self.message_id.0)
     }
@@ -110,6 +124,7 @@ impl Assertions {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let mut message_id = None;
         let mut answer_within = None;
+        let mut names = None;
         read_section(reader, |kind, value| {
             match kind {
                 MESSAGE_ID => message_id = Some(MessageId(fixed(kind, value)?)),
@@ -117,12 +132,16 @@ impl Assertions {
                     let millis = u32::from_be_bytes(fixed(kind, value)?);
                     answer_within = Some(Duration::from_millis(millis.into()));
                 }
+                NAMES => {
+                    let list = FieldNames::new(Bytes::copy_from_slice(value));
+                    names = Some(list.ok_or(DecodeError::BadAssertion { kind })?);
+                }
                 _ => return refuse_critical(kind),
             }
             Ok(())
         })?;
         let message_id = message_id.ok_or(DecodeError::NoMessageId)?;
-        Ok(Self { message_id, answer_within })
+        Ok(Self { message_id, answer_within, names })
     }
 }
 

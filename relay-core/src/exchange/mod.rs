@@ -35,6 +35,7 @@
 mod abort;
 mod assertions;
 mod block;
+mod field_names;
 mod head;
 mod names;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -46,4 +47,5 @@ mod tests;
 pub use abort::AbortCode;
 pub use assertions::{Assertions, MessageId, ParseMessageIdError};
 pub use block::{DecodeError, EncodeError, HeadLimits};
+pub use field_names::FieldNames;
 pub use head::{AnswerHead, Origin, RequestHead, Trailers};

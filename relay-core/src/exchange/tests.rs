@@ -9,8 +9,8 @@ use http::{HeaderMap, Method, StatusCode};
 use proptest::prelude::*;
 
 use super::{
-    AnswerHead, Assertions, DecodeError, EncodeError, HeadLimits, MessageId, Origin, RequestHead,
-    Trailers,
+    AnswerHead, Assertions, DecodeError, EncodeError, FieldNames, HeadLimits, MessageId, Origin,
+    RequestHead, Trailers,
 };
 
 fn limits() -> HeadLimits {
@@ -96,6 +96,18 @@ fn recode(block: &Bytes) -> Result<Bytes, DecodeError> {
 
 fn refusal(hex: &str) -> DecodeError {
     recode(&unhex(hex)).expect_err(hex)
+}
+
+#[test]
+fn names_stand_between_the_wait_and_the_message_id() {
+    let plain = unhex(REQUEST_HEX);
+    let names = "03 0005 582d612c79"; // X-a,y
+    let whole = REQUEST_HEX.replace("001a", "0022").replace("fde8", &format!("fde8{names}"));
+    let mut head = request();
+    head.assertions.names = FieldNames::new(Bytes::from_static(b"X-a,y"));
+    assert_eq!(head.encode(&limits()).unwrap(), unhex(&whole));
+    assert_eq!(RequestHead::decode(unhex(&whole), &limits()), Ok(head));
+    assert_eq!(RequestHead::decode(plain, &limits()), Ok(request()));
 }
 
 #[test]
@@ -229,8 +241,11 @@ fn unknown_assertions_are_skipped_unless_critical() {
         (&*format!("80 0000 {id}"), DecodeError::UnknownCriticalAssertion { kind: 0x80 }),
         (&*format!("{id} {id}"), DecodeError::AssertionOrder { kind: 0x81 }),
         (&*format!("{id} 02 0004 00000000"), DecodeError::AssertionOrder { kind: 0x02 }),
-        (&*format!("03 0000 01 0000 {id}"), DecodeError::AssertionOrder { kind: 0x01 }),
+        (&*format!("04 0000 01 0000 {id}"), DecodeError::AssertionOrder { kind: 0x01 }),
         (&*format!("02 0003 000000 {id}"), DecodeError::BadAssertion { kind: 0x02 }),
+        (&*format!("03 0000 {id}"), DecodeError::BadAssertion { kind: 0x03 }),
+        (&*format!("03 0004 612c2c62 {id}"), DecodeError::BadAssertion { kind: 0x03 }),
+        (&*format!("03 0003 612062 {id}"), DecodeError::BadAssertion { kind: 0x03 }),
         ("81 000f 000000000000000000000000000000", DecodeError::BadAssertion { kind: 0x81 }),
         (&*format!("{id} 82"), DecodeError::Truncated),
         (&*format!("{id} 82 0001"), DecodeError::Truncated),

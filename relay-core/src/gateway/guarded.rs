@@ -17,7 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
+use crate::exchange::FieldNames;
 use crate::http1::{Fault, Limits, RequestGuard};
+
+use super::names;
 
 /// What stands in the place of a head that is refused.
 const REFUSED: &[u8] = b"GET /relay-refused HTTP/1.1\r\nHost: relay\r\nConnection: close\r\n\r\n";
@@ -43,6 +46,15 @@ pub(super) enum Malformed {
     HeadTooSlow(Duration),
 }
 
+/// What is told of a head beside it.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Why it was refused, if it stands for one that was.
+    pub(super) malformed: Option<Malformed>,
+    /// The names in it whose case is not the usual one.
+    pub(super) names: Option<FieldNames>,
+}
+
 /// What the two sides of a connection's parser know of each other: the pipe in front of it and the
 /// service behind it.
 #[derive(Clone, Debug, Default)]
@@ -50,9 +62,8 @@ pub(super) struct Passed(Arc<Mutex<Requests>>);
 
 #[derive(Debug, Default)]
 struct Requests {
-    /// Of each head that has passed and that nobody has served yet: whether it stands for one that
-    /// was refused.
-    heads: VecDeque<Option<Malformed>>,
+    /// Of each head that has passed and that nobody has served yet.
+    heads: VecDeque<Told>,
     /// Requests that are served, until the last octet of their answer.
     served: usize,
     /// When the last of them ended.
@@ -68,17 +79,17 @@ impl Passed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, malformed: Option<Malformed>) {
-        self.lock().heads.push_back(malformed);
+    fn note(&self, told: Told) {
+        self.lock().heads.push_back(told);
     }
 
     /// Begins to serve the next request, or the answer to one that was refused.
-    pub(super) fn serve(&self) -> (Option<Malformed>, Served) {
+    pub(super) fn serve(&self) -> (Told, Served) {
         let mut requests = self.lock();
         requests.served += 1;
-        let malformed = requests.heads.pop_front().flatten();
+        let told = requests.heads.pop_front().unwrap_or_default();
         drop(requests);
-        (malformed, Served(self.clone()))
+        (told, Served(self.clone()))
     }
 
     /// Since when no request is served and none waits for it; `None` while one is or does.
@@ -167,7 +178,7 @@ impl<P> Guarded<P> {
 
     /// Has the answer to a refused head made in its turn.
     fn refuse(&mut self, malformed: Malformed) {
-        self.passed.note(Some(malformed));
+        self.passed.note(Told { malformed: Some(malformed), names: None });
         self.kept.clear();
         self.kept.extend_from_slice(REFUSED);
         self.passable = REFUSED.len();
@@ -209,7 +220,7 @@ impl<P: AsyncRead + Unpin> Guarded<P> {
             Ok(Some(head)) => {
                 self.kept.advance(head.skip);
                 self.passable = head.octets;
-                self.note_head();
+                self.note_head(names::unusual(&self.kept, &head.names));
                 return Poll::Ready(Ok(Step::Again));
             }
             Err(fault) => {
@@ -245,10 +256,12 @@ impl<P: AsyncRead + Unpin> Guarded<P> {
         }
         let passes = match self.guard.head(new) {
             Ok(Some(head)) => {
+                let octets = new.get(head.skip..).unwrap_or_default();
+                let names = names::unusual(octets, &head.names);
                 let passes = if head.skip == 0 { head.octets } else { 0 };
                 self.kept.extend_from_slice(new.get(head.skip + passes..).unwrap_or_default());
                 self.passable = head.octets - passes;
-                self.note_head();
+                self.note_head(names);
                 passes
             }
             Ok(None) => {
@@ -266,8 +279,8 @@ impl<P: AsyncRead + Unpin> Guarded<P> {
         Poll::Ready(Ok(Step::Again))
     }
 
-    fn note_head(&mut self) {
-        self.passed.note(None);
+    fn note_head(&mut self, names: Option<FieldNames>) {
+        self.passed.note(Told { malformed: None, names });
         (self.is_first, self.waiting) = (false, None);
     }
 

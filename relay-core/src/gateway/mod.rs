@@ -21,6 +21,7 @@ mod http2;
 mod http2_rates;
 mod http2_stream;
 mod links;
+mod names;
 mod own;
 mod pace;
 mod patient;

@@ -14,7 +14,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
-use crate::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead};
+use crate::exchange::{
+    AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead,
+};
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, OwnAnswer, Route};
 use crate::settings::Settings;
@@ -23,6 +25,7 @@ use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
 use super::published::Published;
@@ -208,6 +211,7 @@ impl Relay {
         end: End,
     ) -> Result<Judged<'a>, Failure> {
         let mut headers = parts.headers;
+        let names = parts.extensions.get::<FieldNames>().cloned();
         check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
         self.check_told(settings)?;
@@ -219,10 +223,11 @@ impl Relay {
         let answer_within = (!waits).then_some(self.limits.answer_head);
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
+        assertions.names = names;
         let is_head = parts.method == Method::HEAD;
         let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
-        let head = request.encode(&self.head_limits)?;
+        let head = names::encode(request, &self.head_limits)?;
         Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable })
     }
 

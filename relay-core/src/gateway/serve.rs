@@ -36,7 +36,7 @@ use super::addresses::{Addresses, Placed, TooMany};
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
-use super::guarded::{Guarded, Passed, Times, Until};
+use super::guarded::{Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
 use super::own::Answerer;
@@ -495,7 +495,8 @@ impl Gateway {
         let io = TokioIo::new(Guarded::new(pipe, passed.clone(), times));
         let upgrade = Mutex::new(None);
         let service = service_fn(|mut request: Request<Incoming>| {
-            let (malformed, served) = passed.serve();
+            let (Told { malformed, names }, served) = passed.serve();
+            names.map(|names| request.extensions_mut().insert(names));
             let asks = malformed.is_none()
                 && asks_for_link(request.method(), request.uri().path(), request.headers());
             if asks {

@@ -43,6 +43,12 @@ impl AnswerGuard {
         self.asked.push_back(is_head);
     }
 
+    /// Whether a request waits for its answer. While none does, nothing that comes has a meaning,
+    /// the body of the last answer apart.
+    pub fn is_asked(&self) -> bool {
+        !self.asked.is_empty()
+    }
+
     /// Whether a head comes next, or more of one.
     pub fn awaits_head(&self) -> bool {
         matches!(self.state, State::Head)

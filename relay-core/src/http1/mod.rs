@@ -7,10 +7,11 @@
 //!
 //! No I/O and no clock: [`RequestGuard`] and [`AnswerGuard`] are handed octets as they come, one
 //! for each direction of a connection, and say how many may be passed on. Read [`Fault`] for what
-//! is refused.
+//! is refused. What passes may still differ in the case of names, which [`write_names`] keeps.
 #![warn(clippy::indexing_slicing)]
 
 mod answer;
+mod case;
 mod chunked;
 mod fault;
 mod fields;
@@ -21,6 +22,7 @@ pub mod reference;
 mod request;
 
 pub use answer::AnswerGuard;
+pub use case::{is_usual_case, write_names};
 pub use fault::Fault;
 pub use request::{Head, RequestGuard};
 

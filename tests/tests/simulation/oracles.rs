@@ -199,7 +199,8 @@ impl Case<'_> {
             }
             Manner::Silent => vec![silent],
             // A head that is cut with its body was not seen.
-            Manner::Closes | Manner::Garbage | Manner::BreaksOff | Manner::Resets => vec![broken],
+            Manner::Garbage => vec![(502, "CMGConnector_Bad_Answer")],
+            Manner::Closes | Manner::BreaksOff | Manner::Resets => vec![broken],
             _ => Vec::new(),
         };
         let is_expected = expected.contains(&(status, reason));

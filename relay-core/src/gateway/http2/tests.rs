@@ -271,7 +271,8 @@ async fn a_connection_without_a_stream_is_ended_well_at_the_limit_and_not_before
     let ended = {
         let gateway = gateway.clone();
         tokio::spawn(async move {
-            let http2 = Http2::begin(gateway, server, FROM, Port::Shared).await.unwrap();
+            let whom = Client { address: FROM, slowness: Slowness::default() };
+            let http2 = Http2::begin(gateway, server, whom, Port::Shared).await.unwrap();
             // A client that has heard that it is the end may hang up first.
             drop(http2.serve().await);
             Instant::now()

@@ -1,0 +1,156 @@
+//! What the connection point takes from a site role, and what it writes to one.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+use std::sync::Arc;
+
+use http_body_util::BodyExt as _;
+use relay_tests::client::{Client, Http, bare, with_body};
+use relay_tests::logs::Logs;
+use relay_tests::origin::Origin;
+use relay_tests::roles::{House, target, within};
+use relay_tests::site::{RawBackend, fed};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+
+#[tokio::test]
+async fn an_answer_with_two_readings_is_502_and_its_fault_is_named_on_both_ends() {
+    let logs = Logs::capture();
+    for (answer, fault) in [
+        ("HTTP/1.1 200 OK\nContent-Length: 0\r\n\r\n", "a line ends with LF alone"),
+        ("HTTP/1.1 200 OK\r\nX: secret\r\n more\r\n\r\n", "a line begins with a space"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+            "Content-Length is repeated",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "Content-Length and Transfer-Encoding are both there",
+        ),
+        ("HTTP/1.1 200 OK\r\nX-Secret : 1\r\nContent-Length: 0\r\n\r\n", "a field's name"),
+        ("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", "101 switches to a protocol"),
+    ] {
+        within(async {
+            let backend = RawBackend::saying(answer).await;
+            let house = House::before(backend.address);
+            let (gateway, _link) = house.joined().await;
+            let mut client = Client::join(&gateway, &house.ca, Http::One).await;
+            let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+            let came = (answer.status(), answer.reason());
+            assert_eq!(came, (502, Some("CMGConnector_Bad_Answer")), "{fault}");
+            let told = String::from_utf8(answer.body.to_vec()).unwrap();
+            assert!(told.contains(fault), "{told}");
+            assert!(!told.to_lowercase().contains("secret"), "{told}");
+            let logged = logs.with(&[answer.message_id(), "not forwarded", fault]);
+            assert_eq!(logged.len(), 1, "{fault}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_whose_end_nobody_can_tell_is_cut_and_its_fault_is_logged() {
+    let logs = Logs::capture();
+    within(async {
+        let backend = RawBackend::saying(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n\
+             1;a=\"\r\nx\r\n0\r\n\r\n",
+        )
+        .await;
+        let house = House::before(backend.address);
+        let (gateway, _link) = house.joined().await;
+        for http in Http::BOTH {
+            let mut client = Client::join(&gateway, &house.ca, http).await;
+            let (parts, body) =
+                client.send(bare("GET", &target("/SMS_MP/x"))).await.unwrap().into_parts();
+            // The reset may overtake the head.
+            let is_cut = parts.status == 502 || body.collect().await.is_err();
+            assert!(is_cut, "over {http:?}");
+        }
+        let fault = "a chunk's extension is not";
+        while logs.with(&["answer cut", fault]).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn octets_that_come_while_nobody_asks_are_the_answer_to_nothing() {
+    within(async {
+        let (told, closed) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (go, gone) = (Arc::clone(&told), Arc::clone(&closed));
+        // Answers, and when it is told to begins an answer to the request that comes next.
+        let backend = RawBackend::start(move |mut stream| {
+            let (go, gone) = (Arc::clone(&go), Arc::clone(&gone));
+            async move {
+                assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+                let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                go.notified().await;
+                let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n";
+                stream.write_all(poison.as_bytes()).await.unwrap();
+                // The connection point wants nothing more of it.
+                let rest = stream.read(&mut [0; 4096]).await;
+                assert_eq!(rest.unwrap_or_default(), 0, "asked on a poisoned connection");
+                gone.notify_one();
+            }
+        })
+        .await;
+        let house = House::before(backend.address);
+        let (gateway, _link) = house.joined().await;
+        let mut client = Client::join(&gateway, &house.ca, Http::One).await;
+        for _ in 0..2 {
+            assert_eq!(client.ask(bare("GET", &target("/SMS_MP/x"))).await.body, "x");
+            told.notify_one();
+            closed.notified().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_http_1_cannot_say_in_one_way_never_reaches_the_site() {
+    within(async {
+        let origin = Origin::start().await;
+        let house = House::before(origin.address);
+        let (gateway, _link) = house.joined().await;
+        let mut client = Client::join(&gateway, &house.ca, Http::Two).await;
+        let mut request = bare("GET", &target("/SMS_MP/x"));
+        request.headers_mut().insert("expect", "the-worst".parse().unwrap());
+        let answer = client.ask(request).await;
+        let came = (answer.status(), answer.reason());
+        assert_eq!(came, (417, Some("CMGConnector_Expectation_Failed")));
+        let answer = client.ask(bare("GET", &target("/SMS_MP/y"))).await;
+        assert_eq!(answer.status(), 200);
+        let lines: Vec<_> = origin.take().into_iter().map(|request| request.line).collect();
+        assert_eq!(lines, [b"GET /SMS_MP/y HTTP/1.1"]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_of_undeclared_length_reaches_the_site_whatever_the_verb() {
+    within(async {
+        let origin = Origin::start().await;
+        let house = House::before(origin.address);
+        let (gateway, _link) = house.joined().await;
+        let verbs = ["GET", "PROPFIND", "CCM_POST"];
+        for (http, verb) in Http::BOTH.into_iter().flat_map(|http| verbs.map(|verb| (http, verb))) {
+            let mut client = Client::join(&gateway, &house.ca, http).await;
+            let (sender, body) = fed();
+            let mut request = with_body(verb, &target("/SMS_MP/x"), body);
+            if http == Http::One {
+                request.headers_mut().insert("transfer-encoding", "chunked".parse().unwrap());
+            }
+            let feeding = async {
+                sender.send("all of it".into()).await.unwrap();
+                sender.send("".into()).await.unwrap();
+            };
+            let (answer, ()) = tokio::join!(client.ask(request), feeding);
+            assert_eq!(answer.status(), 200, "{verb} over {http:?}");
+            assert_eq!(origin.take()[0].body, b"all of it", "{verb} over {http:?}");
+        }
+    })
+    .await;
+}
