@@ -208,6 +208,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
     /// Has a link's own flow control be the only one that acts. Nobody else on the connection gets
     /// more than the connection's window for it.
     fn open_wide(&mut self) {
+        self.exceeded.share();
         self.connection.set_target_window_size(HTTP2_LINK_WINDOW);
         if let Err(why) = self.connection.set_initial_window_size(HTTP2_LINK_WINDOW) {
             tracing::debug!(from = %self.client.address, %why, "a link stays in a narrow window");

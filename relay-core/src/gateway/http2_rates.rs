@@ -8,6 +8,7 @@
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -134,6 +135,8 @@ struct Rates {
     resets: PerSecond,
     pings: PerSecond,
     settings: PerSecond,
+    /// Whether the connection is a balancer's, which brings the resets of many clients.
+    is_shared: bool,
 }
 
 impl Rates {
@@ -151,7 +154,7 @@ impl Rates {
             }
             RST_STREAM => {
                 self.early_resets += u32::from(self.unanswered.remove(&frame.stream));
-                if self.early_resets > EARLY_RESETS_MAX {
+                if self.early_resets > EARLY_RESETS_MAX && !self.is_shared {
                     return Err(Excess::EarlyResets);
                 }
                 (self.resets.count(RESETS_MAX, now), Excess::Resets)
@@ -178,13 +181,20 @@ pub(super) struct Exceeded(Arc<Told>);
 #[derive(Debug, Default)]
 struct Told {
     what: Mutex<Option<Excess>>,
-    told: Notify,
+    news: Notify,
+    is_shared: AtomicBool,
 }
 
 impl Exceeded {
+    /// A link stands on the connection: it is a balancer's, on which the resets of many clients add
+    /// up in its life. What it may do in a second holds as before.
+    pub(super) fn share(&self) {
+        self.0.is_shared.store(true, Ordering::Relaxed);
+    }
+
     fn tell(&self, excess: Excess) {
         *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) = Some(excess);
-        self.0.told.notify_one();
+        self.0.news.notify_one();
     }
 
     /// Waits until a client does something too often. For one waiter.
@@ -197,7 +207,7 @@ impl Exceeded {
             if let Some(excess) = *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) {
                 return excess;
             }
-            self.0.told.notified().await;
+            self.0.news.notified().await;
         }
     }
 }
@@ -227,6 +237,7 @@ impl<P> Rated<P> {
 
     fn count_sent(&mut self, octets: &[u8]) {
         let (rates, now) = (&mut self.rates, Instant::now());
+        rates.is_shared = self.exceeded.0.is_shared.load(Ordering::Relaxed);
         let mut excess = None;
         self.from_client.scan(octets, |frame| {
             if let Err(why) = rates.sent(frame, now) {
@@ -386,6 +397,23 @@ mod tests {
             assert_eq!(reset(number, false).await, (Ok(()), 0));
         }
         assert_eq!(reset(250, false).await.0, Err(Excess::EarlyResets));
+    }
+
+    #[test]
+    fn resets_on_a_connection_with_a_link_add_up_to_nothing_in_its_life_and_count_by_the_second() {
+        let mut rates = Rates { is_shared: true, ..Rates::default() };
+        let mut now = Instant::now();
+        let mut reset = |stream: u32, now: Instant| {
+            rates.sent(frame(HEADERS, 0, stream), now).unwrap();
+            rates.sent(frame(RST_STREAM, 0, stream), now)
+        };
+        for number in 0..4 * RESETS_MAX {
+            if number % RESETS_MAX == 0 {
+                now += SECOND;
+            }
+            assert_eq!(reset(2 * number + 1, now), Ok(()));
+        }
+        assert_eq!(reset(8 * RESETS_MAX + 1, now), Err(Excess::Resets));
     }
 
     #[test]

@@ -192,14 +192,17 @@ impl Case<'_> {
     fn refused_by_site(&self, status: u16, reason: &str) -> Option<String> {
         let unreachable = (502, "CMGConnector_Backend_Unreachable");
         let (broken, silent) = ((502, "CMGConnector_Bad_Gateway"), (504, "CMGConnector_Timeout"));
+        let garbled = (502, "CMGConnector_Bad_Answer");
         let expected = match self.ask().manner {
-            // Connecting has used up a part of the time.
-            _ if self.has_site_outage() => {
-                vec![unreachable, broken, silent, (504, "CMGService_Timeout")]
+            // Connecting has used up a part of the time. The role may do what it is told besides.
+            manner if self.has_site_outage() => {
+                let garbled = (manner == Manner::Garbage).then_some(garbled);
+                let by_outage = [unreachable, broken, silent, (504, "CMGService_Timeout")];
+                by_outage.into_iter().chain(garbled).collect()
             }
             Manner::Silent => vec![silent],
             // A head that is cut with its body was not seen.
-            Manner::Garbage => vec![(502, "CMGConnector_Bad_Answer")],
+            Manner::Garbage => vec![garbled],
             Manner::Closes | Manner::BreaksOff | Manner::Resets => vec![broken],
             _ => Vec::new(),
         };
