@@ -57,7 +57,10 @@ impl Pool {
             .pool_max_idle_per_host(limits.backend_idle_max)
             .http1_max_buf_size(BUFFER)
             .http1_title_case_headers(true)
-            .build(Judging(InTime { connector, limit: limits.backend_connect }));
+            .build(Judging {
+                connector: InTime { connector, limit: limits.backend_connect },
+                patience: limits.backend_answer,
+            });
         let parts = config.url.clone().into_parts();
         Self {
             client,

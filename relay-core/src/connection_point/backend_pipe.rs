@@ -12,12 +12,14 @@ use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
 use http::{HeaderName, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 use tower_service::Service;
 
@@ -86,10 +88,14 @@ pub(super) struct BackendPipe<P> {
     head: BytesMut,
     /// A head that is whole, until the pipe has taken it.
     unsent: BytesMut,
+    /// How long a site role may take nothing of a request.
+    patience: Duration,
+    /// Runs while a write waits.
+    waiting: Option<Pin<Box<Sleep>>>,
 }
 
 impl<P> BackendPipe<P> {
-    pub(super) fn new(pipe: P) -> Self {
+    pub(super) fn new(pipe: P, patience: Duration) -> Self {
         Self {
             pipe,
             answers: AnswerGuard::new(Limits::default()),
@@ -98,7 +104,25 @@ impl<P> BackendPipe<P> {
             passable: 0,
             head: BytesMut::new(),
             unsent: BytesMut::new(),
+            patience,
+            waiting: None,
         }
+    }
+
+    /// Gives up a site role that takes nothing. The client in front of the pipe would wait for
+    /// ever: it looks for a request that was taken back only once its octets have gone.
+    fn in_time<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.waiting = None;
+            return outcome;
+        }
+        let patience = self.patience;
+        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
+        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Hands over what may pass.
@@ -327,7 +351,9 @@ impl<P: AsyncWrite + Unpin> AsyncWrite for BackendPipe<P> {
         cx: &mut Context<'_>,
         octets: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_send(cx, &[IoSlice::new(octets)])
+        let this = self.get_mut();
+        let outcome = this.poll_send(cx, &[IoSlice::new(octets)]);
+        this.in_time(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -335,7 +361,9 @@ impl<P: AsyncWrite + Unpin> AsyncWrite for BackendPipe<P> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().poll_send(cx, slices)
+        let this = self.get_mut();
+        let outcome = this.poll_send(cx, slices);
+        this.in_time(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -344,8 +372,11 @@ impl<P: AsyncWrite + Unpin> AsyncWrite for BackendPipe<P> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_unsent(cx))?;
-        Pin::new(&mut this.pipe).poll_flush(cx)
+        let outcome = match this.poll_unsent(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.pipe).poll_flush(cx),
+            other => other,
+        };
+        this.in_time(cx, outcome)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -363,7 +394,11 @@ impl<P: Connection> Connection for BackendPipe<P> {
 
 /// Puts a [`BackendPipe`] on each connection of `connector`.
 #[derive(Clone, Debug)]
-pub(super) struct Judging<C>(pub(super) C);
+pub(super) struct Judging<C> {
+    pub(super) connector: C,
+    /// How long a site role may take nothing of a request.
+    pub(super) patience: Duration,
+}
 
 impl<C> Service<Uri> for Judging<C>
 where
@@ -375,14 +410,14 @@ where
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, C::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
-        self.0.poll_ready(cx)
+        self.connector.poll_ready(cx)
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let connecting = self.0.call(to);
+        let (connecting, patience) = (self.connector.call(to), self.patience);
         Box::pin(async move {
             let pipe = connecting.await?;
-            Ok(TokioIo::new(BackendPipe::new(TokioIo::new(pipe))))
+            Ok(TokioIo::new(BackendPipe::new(TokioIo::new(pipe), patience)))
         })
     }
 }

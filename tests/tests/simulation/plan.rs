@@ -132,7 +132,9 @@ impl Ask {
 
     /// Whether a backend may see it twice.
     pub(crate) fn is_repeatable(&self) -> bool {
-        self.body.is_none() && matches!(self.kind, Kind::Get | Kind::Head | Kind::Propfind)
+        // An empty body that is declared is none.
+        let is_bare = self.body.is_none_or(|octets| octets == 0 && self.declares);
+        is_bare && matches!(self.kind, Kind::Get | Kind::Head | Kind::Propfind)
     }
 }
 

@@ -164,13 +164,17 @@ async fn answer(
     if let Manner::TakesLate(pause) = manner {
         sleep(pause).await;
     }
-    if let Ok(whole) = body.collect().await {
+    let body = body.collect().await;
+    let is_cut = body.is_err();
+    if let Ok(whole) = body {
         let mut ledger = ledgers.read();
         let delivery = ledger.deliveries.get_mut(&order.id).and_then(|all| all.get_mut(index));
         delivery.expect("just entered").body = Some(whole.to_bytes());
     }
     sleep(order.think).await;
     match manner {
+        // The server looks at a connection no more once a body has broken off on it.
+        Manner::Silent if is_cut => return Err(io::ErrorKind::ConnectionAborted.into()),
         Manner::Silent => std::future::pending().await,
         Manner::Closes => return Err(io::ErrorKind::ConnectionAborted.into()),
         Manner::Garbage => is_spoiled.store(true, Ordering::Relaxed),

@@ -7,9 +7,11 @@ use super::*;
 
 const GET: &[u8] = b"GET /x HTTP/1.1\r\nHost: mp\r\n\r\n";
 
+const LONG: Duration = Duration::from_secs(62);
+
 fn pair() -> (BackendPipe<DuplexStream>, DuplexStream) {
     let (near, far) = tokio::io::duplex(1 << 16);
-    (BackendPipe::new(near), far)
+    (BackendPipe::new(near, LONG), far)
 }
 
 /// Asks by `request`, is answered `answer` in pieces, and reads what passes to the end.
@@ -218,7 +220,7 @@ async fn write_slices(pipe: &mut BackendPipe<Narrow>, slices: &[&[u8]]) {
 #[tokio::test]
 async fn a_head_and_the_beginning_of_its_body_are_one_write() {
     let narrow = Narrow::new(usize::MAX);
-    let mut pipe = BackendPipe::new(narrow.clone());
+    let mut pipe = BackendPipe::new(narrow.clone(), LONG);
     let head = b"POST /x HTTP/1.1\r\nHost: mp\r\nContent-Length: 6\r\n\r\n";
     write_slices(&mut pipe, &[head, b"abc", b"def"]).await;
     write_slices(&mut pipe, &[GET]).await;
@@ -249,7 +251,7 @@ proptest! {
             all.push((head, body));
         }
         let narrow = Narrow::new(width);
-        let mut pipe = BackendPipe::new(narrow.clone());
+        let mut pipe = BackendPipe::new(narrow.clone(), LONG);
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut expected = Vec::new();
         for (head, body) in &all {
@@ -260,4 +262,18 @@ proptest! {
         }
         prop_assert_eq!(&*narrow.octets.lock().unwrap(), &expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_site_role_that_takes_nothing_is_given_up_in_time() {
+    let (near, _far) = tokio::io::duplex(16);
+    let mut pipe = BackendPipe::new(near, LONG);
+    let before = tokio::time::Instant::now();
+    let head = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n";
+    let written = async {
+        pipe.write_all(head).await?;
+        pipe.flush().await
+    };
+    assert_eq!(written.await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(before.elapsed(), LONG);
 }
