@@ -19,11 +19,11 @@ use http::{HeaderName, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 use tower_service::Service;
 
 use crate::http1::{AnswerGuard, Fault, Limits, RequestGuard, write_names};
+use crate::transport::Patience;
 
 /// A field that goes no further than the pipe: the names of others in the case in which they are to
 /// be written. What clients call so is dropped by policy.
@@ -88,10 +88,9 @@ pub(super) struct BackendPipe<P> {
     head: BytesMut,
     /// A head that is whole, until the pipe has taken it.
     unsent: BytesMut,
-    /// How long a site role may take nothing of a request.
-    patience: Duration,
-    /// Runs while a write waits.
-    waiting: Option<Pin<Box<Sleep>>>,
+    /// Gives up a site role that takes nothing of a request. The client in front of the pipe would
+    /// wait for ever: it looks for a request that was taken back only once its octets have gone.
+    patience: Patience,
 }
 
 impl<P> BackendPipe<P> {
@@ -104,25 +103,8 @@ impl<P> BackendPipe<P> {
             passable: 0,
             head: BytesMut::new(),
             unsent: BytesMut::new(),
-            patience,
-            waiting: None,
+            patience: Patience::new(patience),
         }
-    }
-
-    /// Gives up a site role that takes nothing. The client in front of the pipe would wait for
-    /// ever: it looks for a request that was taken back only once its octets have gone.
-    fn in_time<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        outcome: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.waiting = None;
-            return outcome;
-        }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        waiting.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// Hands over what may pass.
@@ -353,7 +335,7 @@ impl<P: AsyncWrite + Unpin> AsyncWrite for BackendPipe<P> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = this.poll_send(cx, &[IoSlice::new(octets)]);
-        this.in_time(cx, outcome)
+        this.patience.judge(cx, outcome)
     }
 
     fn poll_write_vectored(
@@ -363,7 +345,7 @@ impl<P: AsyncWrite + Unpin> AsyncWrite for BackendPipe<P> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let outcome = this.poll_send(cx, slices);
-        this.in_time(cx, outcome)
+        this.patience.judge(cx, outcome)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -376,7 +358,7 @@ impl<P: AsyncWrite + Unpin> AsyncWrite for BackendPipe<P> {
             Poll::Ready(Ok(())) => Pin::new(&mut this.pipe).poll_flush(cx),
             other => other,
         };
-        this.in_time(cx, outcome)
+        this.patience.judge(cx, outcome)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

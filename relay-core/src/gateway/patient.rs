@@ -1,13 +1,13 @@
 //! A byte pipe that gives up on a peer that takes nothing.
 
-use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Sleep;
+
+use crate::transport::Patience;
 
 use super::access::Slowness;
 
@@ -18,15 +18,13 @@ use super::access::Slowness;
 #[derive(Debug)]
 pub(super) struct Patient<P> {
     pipe: P,
-    limit: Duration,
-    /// Runs while a write waits.
-    waiting: Option<Pin<Box<Sleep>>>,
+    patience: Patience,
     slowness: Slowness,
 }
 
 impl<P> Patient<P> {
     pub(super) fn new(pipe: P, limit: Duration) -> Self {
-        Self { pipe, limit, waiting: None, slowness: Slowness::default() }
+        Self { pipe, patience: Patience::new(limit), slowness: Slowness::default() }
     }
 
     /// Told when the peer is given up.
@@ -43,16 +41,12 @@ impl<P> Patient<P> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.waiting = None;
-            return outcome;
-        }
-        let limit = self.limit;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        waiting.as_mut().poll(cx).map(|()| {
+        let is_ready = outcome.is_ready();
+        let judged = self.patience.judge(cx, outcome);
+        if judged.is_ready() && !is_ready {
             self.slowness.note();
-            Err(io::ErrorKind::TimedOut.into())
-        })
+        }
+        judged
     }
 }
 

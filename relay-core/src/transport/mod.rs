@@ -16,6 +16,7 @@ mod ladder;
 pub mod memory;
 #[cfg(not(feature = "quic"))]
 mod no_quic;
+mod patience;
 mod peer;
 mod ports;
 mod proxy;
@@ -37,6 +38,7 @@ pub use judged::{ChainRefused, judge_server};
 pub use ladder::{Ladder, Misstep, Rung};
 #[cfg(not(feature = "quic"))]
 pub use no_quic::QuicListener;
+pub use patience::Patience;
 pub use peer::{PeerIdentity, PeerTrust, TrustInForce, Unfit, Verdict};
 pub use ports::{Instance, InstanceOutOfRange, PortPlan};
 pub use proxy::{
