@@ -21,7 +21,8 @@ pub struct Seed {
 
 /// Every written seed.
 pub fn all() -> Vec<Seed> {
-    [roomy_ops(), ends(), hostile_peers(), settings(), edge::all()].into_iter().flatten().collect()
+    let all = [roomy_ops(), ends(), consumers(), hostile_peers(), settings(), edge::all()];
+    all.into_iter().flatten().collect()
 }
 
 /// What the listener's octet becomes when the dialer does it.
@@ -40,6 +41,7 @@ const LOSE: Raw = [30, 0, 0xfd, 0];
 const DELIVER: Raw = [4, 0, 0, 0];
 const TRAILERS: Raw = [21, 0, 0, 9];
 const RESET: Raw = [22, 0, 0, 0];
+const STOP: Raw = [23, 0, 0, 0];
 const TAKE_ALL: Raw = [26, 0, 0, 0];
 const RELEASE: Raw = [28, 0, 0, 0];
 
@@ -123,6 +125,24 @@ fn ends() -> Vec<Seed> {
         script("written-closed", 1, &[OPEN, write(0, 99), CLOSE, CLOSE, SETTLE, by_dialer(LOSE)]),
         script("written-lost", 1, &[OPEN, write(0, 99), LOSE, SETTLE, CLOSE, by_dialer(LOSE)]),
         script("written-lost-after-goodbye", 1, &[OPEN, DRAIN, SETTLE, by_dialer(LOSE), SETTLE]),
+    ]
+}
+
+/// Consumers that take nothing of what waits for 90 s, in which links live on.
+fn consumers() -> Vec<Seed> {
+    const STEPS: usize = 18;
+    const STEP_MS: u16 = 5000;
+    let [long, short] = STEP_MS.to_be_bytes();
+    let waits = [[8, 0, long, short], SETTLE].repeat(STEPS);
+    let unread = [OPEN, write(0, 99), SETTLE];
+    let answers = [ANSWER, by_dialer(write(0, 50)), SETTLE];
+    let stops = [&unread[..], &[by_dialer(STOP)], &waits, &answers].concat();
+    let end = [20, 0, 0, 0];
+    let stops_after_end = [&unread[..], &[end, SETTLE, by_dialer(STOP)], &waits, &answers].concat();
+    vec![
+        script("written-consumer-stalls", 3, &[&unread[..], &waits, &answers].concat()),
+        script("written-consumer-stops-and-answers", 3, &stops),
+        script("written-consumer-stops-after-the-end-and-answers", 3, &stops_after_end),
     ]
 }
 

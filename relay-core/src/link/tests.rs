@@ -188,6 +188,24 @@ async fn a_reader_that_goes_away_stops_the_writer_and_can_still_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reader_that_goes_away_from_unread_payload_may_answer_for_hours() {
+    let pair = pair().await;
+    let (mut send, mut answer) = pair.gateway.open(HEAD, End::More).await.unwrap();
+    send.write_chunk(Bytes::from_static(b"nobody reads this")).await.unwrap();
+    send.finish().unwrap();
+    let mut incoming = pair.site.accept().await.unwrap();
+    incoming.send.send_head(Bytes::from_static(b"200"), HeadKind::Final).unwrap();
+    assert!(!answer.head().await.unwrap().end, "and by now the payload has arrived too");
+    drop(incoming.recv);
+    tokio::time::sleep(Duration::from_hours(3)).await;
+    incoming.send.write_chunk(Bytes::from_static(b"late")).await.unwrap();
+    incoming.send.finish().unwrap();
+    assert_eq!(read_all(&mut answer).await.unwrap(), b"late");
+    drop((send, answer, incoming.send));
+    pair.end().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lost_pipe_fails_every_stream_and_every_opener() {
     let (near, far) = tokio::io::duplex(1024);
     let (link, driver) = new(near, Side::Listener, config(8)).unwrap();

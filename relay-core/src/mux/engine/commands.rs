@@ -222,10 +222,13 @@ impl Mux {
         was_open
     }
 
-    /// Tells the peer that this side wants no more of its half. What arrives from now on is thrown
-    /// away. Does nothing if the half has ended.
+    /// Tells the peer that this side wants no more of its half; nothing is told if the half has
+    /// ended. What waits to be taken and what arrives from now on is thrown away: nobody is asked
+    /// for it any more, and the other half of the stream goes on.
     pub fn stop(&mut self, id: StreamId, code: StreamCode) {
         let Some(stream) = self.streams.get_mut(id) else { return };
+        let unread = stream.window.held();
+        stream.window.take(unread);
         let Ok(after) = stream.recv.on(RecvEvent::Stop) else { return };
         stream.recv = after;
         stream.slots.stop = Some(code);

@@ -45,6 +45,7 @@ pub struct End {
     pub(super) told_to_go: bool,
     pub(super) openable_told: u64,
     pub(super) heard_at: Instant,
+    pub(super) now: Instant,
     /// Whether the model still predicts: no frame was injected and no link has ended.
     pub(super) predicted: bool,
 }
@@ -65,6 +66,7 @@ impl End {
             told_to_go: false,
             openable_told: 0,
             heard_at: now,
+            now,
             predicted: true,
             config,
         }
@@ -382,6 +384,7 @@ impl End {
         self.mux.take(id, octets);
         let Some(view) = self.views.get_mut(&id) else { return };
         view.taken = view.taken.saturating_add(octets as u64).min(view.read);
+        view.payload_moved(octets > 0, self.now);
     }
 
     pub(super) fn release(&mut self, peer: &Self, id: StreamId) {
@@ -390,6 +393,7 @@ impl End {
         view.released = true;
         view.wants_room = false;
         view.taken = view.read;
+        view.waits_since = None;
         if matches!(view.send, Sending::AwaitHead | Sending::Open) {
             self.was_reset_here(peer, id, StreamCode::DROPPED);
         } else {
@@ -436,6 +440,7 @@ impl End {
         }
         if !recv {
             view.recv = Receiving::Reset;
+            view.waits_since = None;
         }
         view.wants_room = false;
         !send || !recv
@@ -451,6 +456,9 @@ impl End {
 
     fn was_stopped_here(&mut self, id: StreamId, code: StreamCode) {
         let Some(view) = self.views.get_mut(&id) else { return };
+        // What waited is thrown away, also of a half that has ended.
+        view.taken = view.read;
+        view.waits_since = None;
         if matches!(view.recv, Receiving::AwaitHead | Receiving::Open) {
             view.recv = Receiving::Stopping;
             view.own_stop = Some(code);

@@ -116,10 +116,12 @@ impl End {
     }
 
     fn on_data(&mut self, peer: &Self, id: StreamId, octets: &[u8], end: bool) {
+        let now = self.now;
         let (view, other) = self.reading(peer, id);
         assert_eq!(octets, payload(id, peer.side, view.read, octets.len()), "payload of {id}");
         assert!(end || !octets.is_empty(), "an event that says nothing");
         view.read += octets.len() as u64;
+        view.payload_moved(false, now);
         assert!(view.read <= other.written, "more of {id} arrives than was written");
         if end {
             let finished = other.trailers.is_none() && view.read == other.written;
@@ -132,10 +134,34 @@ impl End {
         let by_peer = peer.views.get(&id).and_then(|other| other.own_reset) == Some(code);
         let unserved = peer.heard.serves().is_some_and(|last| id.number() > last);
         let refused = code == StreamCode::REFUSED && id.opener() == self.side && unserved;
-        assert!(by_peer || refused, "{id} is reset by nobody");
+        let stalled = code == StreamCode::STALLED && self.waits_too_long(id);
+        assert!(by_peer || refused || stalled, "{id} is reset by nobody");
         assert!(self.abort(peer, id, code), "{id} is reset, and it was over");
         let Some(view) = self.views.get_mut(&id) else { return };
         view.resets_told += 1;
+        if stalled {
+            view.stalled = true;
+            view.own_reset = Some(code);
+        }
+    }
+
+    /// Whether this side has passed on nothing of what waits for as long as it may.
+    fn waits_too_long(&self, id: StreamId) -> bool {
+        let since = self.views.get(&id).and_then(|view| view.waits_since);
+        since.is_some_and(|since| self.now - since >= self.config.consumer_timeout)
+    }
+
+    /// A consumer that takes nothing loses its stream, once the engine has looked often enough: the
+    /// steps in which time goes on here are far shorter than a quarter of what it is given.
+    pub(super) fn check_consumers(&self, peer: &Self) {
+        let late = |view: &&View| {
+            let since = view.waits_since.unwrap_or(self.now);
+            self.now - since > self.config.consumer_timeout * 2
+        };
+        for view in self.views.values().filter(late) {
+            let over = self.send_is_over(peer, view) && Self::recv_is_over(peer, view);
+            assert!(over, "{:?}: payload of {} waits for ever", self.side, view.id);
+        }
     }
 
     fn on_stopped(&mut self, peer: &Self, id: StreamId, code: StreamCode) {

@@ -57,6 +57,7 @@ impl<C: Carrier> Pair<C> {
             }
             pair.now += ROUND_TRIP;
             for side in BOTH {
+                pair.both(side).0.now = pair.now;
                 pair.deliver(side, usize::MAX);
             }
         }
@@ -128,6 +129,9 @@ impl<C: Carrier> Pair<C> {
             end.tell_events(peer);
             end.check_memory();
             end.check_answers(peer);
+            if end.predicted {
+                end.check_consumers(peer);
+            }
         }
         self.check_budget();
     }
@@ -203,6 +207,7 @@ impl<C: Carrier> Pair<C> {
         self.now += by;
         let now = self.now;
         for end in &mut self.ends {
+            end.now = now;
             let alive = end.mux.closed().is_none();
             let Err(error) = end.mux.handle_timeout(now) else { continue };
             assert!(alive, "a link that has ended ends again");

@@ -1,5 +1,7 @@
 //! What one side knows of one stream, by its own commands and by the events it was told.
 
+use std::time::Instant;
+
 use crate::mux::{SendError, Side, StreamCode, StreamId};
 
 /// The sending half, as its owner sees it.
@@ -74,6 +76,10 @@ pub struct View {
     pub own_reset: Option<StreamCode>,
     /// The code this side has stopped the other half with.
     pub own_stop: Option<StreamCode>,
+    /// Since when payload waits of which this side has passed on nothing.
+    pub waits_since: Option<Instant>,
+    /// Whether this side's engine has reset the stream because payload waited for too long.
+    pub stalled: bool,
 }
 
 impl View {
@@ -100,6 +106,8 @@ impl View {
             resets_told: 0,
             own_reset: None,
             own_stop: None,
+            waits_since: None,
+            stalled: false,
         }
     }
 
@@ -130,7 +138,19 @@ impl View {
             Receiving::Stopping => ends == 0 && resets <= 1 && self.own_stop.is_some(),
             // The half this side sends may be reset later.
             Receiving::Ended => ends == 1 && resets <= 1,
-            Receiving::Reset => ends == 0 && u32::from(self.own_reset.is_none()) == resets,
+            // An engine tells what it did itself, an owner is not told what it did.
+            Receiving::Reset => {
+                ends == 0 && u32::from(self.stalled || self.own_reset.is_none()) == resets
+            }
+        }
+    }
+
+    /// Takes that payload arrived or, `passed_on`, that this side has passed on some.
+    pub fn payload_moved(&mut self, passed_on: bool, now: Instant) {
+        if self.held() == 0 {
+            self.waits_since = None;
+        } else if passed_on || self.waits_since.is_none() {
+            self.waits_since = Some(now);
         }
     }
 

@@ -158,6 +158,24 @@ fn a_consumer_that_takes_an_octet_now_and_then_keeps_its_stream() {
 
 // [MUX-65] -
 #[test]
+fn a_consumer_that_wants_no_more_keeps_its_stream_whatever_was_left_unread() {
+    for is_ended in [false, true] {
+        let (mut pair, id) = with_unread(100);
+        if is_ended {
+            pair.gateway.finish(id).unwrap();
+            pair.settle();
+        }
+        pair.site.stop(id, StreamCode(0x100));
+        pass(&mut pair, Duration::from_mins(10));
+        assert_eq!(pair.site.stats().consumers_stalled, 0, "{is_ended}");
+        // Its answer goes on.
+        pair.site.send_head(id, head(), HeadKind::Final).unwrap();
+        pair.site.write(id, &mut Bytes::from_static(b"answer")).unwrap();
+    }
+}
+
+// [MUX-65] -
+#[test]
 fn a_stream_on_which_nothing_waits_may_be_silent_for_hours() {
     let (mut pair, id) = with_unread(100);
     pair.site.take(id, 100);
