@@ -39,6 +39,11 @@ impl Logs {
         Self::of("info")
     }
 
+    /// Begins, with what is logged by default and the spans that it is logged in.
+    pub fn capture_debug() -> Self {
+        Self::of("info,relay_core=debug")
+    }
+
     /// Begins, with all that crates of this workspace have to say.
     pub fn capture_all() -> Self {
         // Their names begin so, and so do those of targets of their own.

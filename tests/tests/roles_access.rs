@@ -29,6 +29,22 @@ fn line(logs: &Logs) -> Value {
     line["fields"].clone()
 }
 
+/// Whether the trace that began with `begun` goes from hop to hop, to what the backend was `told`.
+fn follow(logs: &Logs, gateway: &Value, told: &str, begun: &str) {
+    let forwarded = logs.with(&["\"forwarded\""]);
+    let [forwarded] = &forwarded[..] else { panic!("one hop more: {forwarded:#?}") };
+    let line: Value = serde_json::from_str(forwarded).unwrap();
+    let (site, span) = (&line["fields"], &line["span"]);
+    for hop in [gateway, site] {
+        assert_eq!(hop["trace_id"], TRACE, "{hop}");
+    }
+    assert_eq!(span["parent_id"], gateway["span_id"], "the gateway has told its own: {line}");
+    assert_eq!(span["message_id"], gateway["message_id"], "{line}");
+    let own = site["span_id"].as_str().unwrap();
+    assert_eq!(told, format!("00-{TRACE}-{own}-01"), "the backend hears of the last hop");
+    assert!(![gateway["span_id"].as_str().unwrap(), begun].iter().any(|it| told.contains(it)));
+}
+
 /// A backend that answers with what it was sent, and a house before it.
 async fn echo() -> (Backend, House) {
     let backend = Backend::start(|request: Request<Incoming>| async move {
@@ -44,7 +60,7 @@ async fn echo() -> (Backend, House) {
 async fn a_request_that_is_relayed_is_told_whole_when_it_has_ended() {
     within(async {
         for (http, version) in [(Http::One, "HTTP/1.1"), (Http::Two, "HTTP/2.0")] {
-            let logs = Logs::capture();
+            let logs = Logs::capture_debug();
             let (backend, house) = echo().await;
             let (gateway, _link) = house.joined().await;
             let mut request = with_body("CCM_POST", &target("/SMS_MP/x?a=b"), full("a body"));
@@ -53,8 +69,9 @@ async fn a_request_that_is_relayed_is_told_whole_when_it_has_ended() {
             let mut client = Client::join(&gateway, &house.ca, http).await;
             let answer = client.ask(request).await;
             assert_eq!(answer.body, "a body and more");
-            assert_eq!(backend.seen()[0].headers["traceparent"], parent.as_str(), "untouched");
             let line = line(&logs);
+            let told = backend.seen()[0].headers["traceparent"].to_str().unwrap().to_owned();
+            follow(&logs, &line, &told, &parent);
             for (field, value) in [
                 ("message_id", answer.message_id()),
                 ("client", "192.0.2.1:50000"),
@@ -77,6 +94,29 @@ async fn a_request_that_is_relayed_is_told_whole_when_it_has_ended() {
             assert!(line["reason"].is_null(), "the site's own phrase is not shown: {line}");
             let times = ["opened_ms", "answered_ms", "total_ms"].map(|it| line[it].as_f64());
             assert!(times.is_sorted() && times[0].is_some(), "{line}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_of_no_trace_begins_none_and_what_is_no_trace_travels_on_as_it_is() {
+    within(async {
+        for told in [None, Some("00-not-a-trace"), Some("00-0-0-01")] {
+            let logs = Logs::capture();
+            let (backend, house) = echo().await;
+            let (gateway, _link) = house.joined().await;
+            let mut request = bare("GET", &target("/SMS_MP/x"));
+            if let Some(told) = told {
+                request.headers_mut().insert("traceparent", told.parse().unwrap());
+            }
+            let mut client = Client::join(&gateway, &house.ca, Http::One).await;
+            client.ask(request).await;
+            let seen = backend.seen();
+            let seen = seen[0].headers.get("traceparent").map(|value| value.to_str().unwrap());
+            assert_eq!(seen, told);
+            let line = line(&logs);
+            assert!(line["trace_id"].is_null() && line["span_id"].is_null(), "{line}");
         }
     })
     .await;

@@ -10,10 +10,11 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
+use tracing::{Instrument as _, Span};
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
 use crate::exchange::{
-    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, RequestHead,
+    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, RequestHead, TraceContext,
 };
 use crate::http1::Fault;
 use crate::link::{Incoming, RecvStream, SendStream};
@@ -130,7 +131,7 @@ impl Forwarder {
     /// Forwards one stream's request and answers on it. Logs once, with the message id.
     pub(super) async fn serve(&self, incoming: Incoming) {
         let Incoming { id, head, mut send, recv } = incoming;
-        let head = match RequestHead::decode(head, &self.head_limits) {
+        let mut head = match RequestHead::decode(head, &self.head_limits) {
             Ok(head) => head,
             Err(why) => {
                 tracing::warn!(stream = %id, %why, "request head refused");
@@ -138,19 +139,39 @@ impl Forwarder {
             }
         };
         let message_id = head.assertions.message_id;
+        let (parent, hop) = continue_trace(&mut head.headers);
+        let span = span(message_id, parent, hop);
+        self.serve_head(head, hop, send, recv).instrument(span).await;
+    }
+
+    async fn serve_head(
+        &self,
+        head: RequestHead,
+        hop: Option<TraceContext>,
+        mut send: SendStream,
+        recv: RecvStream,
+    ) {
+        let message_id = head.assertions.message_id;
         let method = head.method.clone();
         let path = head.target.path().to_owned();
+        let trace_id = hop.map(|hop| tracing::field::display(hop.trace_id()));
+        let span_id = hop.map(|hop| tracing::field::display(hop.span_id()));
         let outcome = self.forward(head, &mut send, recv).await;
         match outcome {
             Ok(answered) => {
                 let (status, endpoint) = (answered.response.status().as_u16(), answered.endpoint);
-                tracing::info!(%message_id, %method, path, status, endpoint, "forwarded");
+                tracing::info!(
+                    %message_id, trace_id, span_id, %method, path, status, endpoint, "forwarded"
+                );
                 self.relay_answer(answered, send, message_id).await;
             }
             Err(failure) => {
                 let answer = failure.answer();
                 let status = answer.as_ref().map(|(status, _)| status.as_u16());
-                tracing::info!(%message_id, %method, path, status, why = %failure, "not forwarded");
+                tracing::info!(
+                    %message_id, trace_id, span_id, %method, path, status, why = %failure,
+                    "not forwarded"
+                );
                 match answer {
                     Some((status, reason)) => {
                         self.answer_here(&failure, status, reason, send).await;
@@ -297,6 +318,25 @@ impl Forwarder {
             let _ = send.finish();
         }
     }
+}
+
+/// Takes the next place in the trace that `headers` are part of, if they are, and tells the backend
+/// of it. Returns the gateway's and this one's.
+fn continue_trace(headers: &mut HeaderMap) -> (Option<TraceContext>, Option<TraceContext>) {
+    let parent = TraceContext::of(headers);
+    let hop = parent.map(|parent| parent.continued(fastrand::u64(1..)));
+    if let Some(hop) = hop {
+        hop.tell(headers);
+    }
+    (parent, hop)
+}
+
+/// What lines about one request have in common, for whoever looks so closely.
+fn span(message_id: MessageId, parent: Option<TraceContext>, hop: Option<TraceContext>) -> Span {
+    let trace_id = hop.map(|hop| tracing::field::display(hop.trace_id()));
+    let span_id = hop.map(|hop| tracing::field::display(hop.span_id()));
+    let parent_id = parent.map(|parent| tracing::field::display(parent.span_id()));
+    tracing::debug_span!("forward", %message_id, trace_id, span_id, parent_id)
 }
 
 /// Why an answer's body was cut.

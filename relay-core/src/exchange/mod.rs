@@ -43,9 +43,11 @@ mod names;
 pub mod reference;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 pub use abort::AbortCode;
 pub use assertions::{Assertions, MessageId, ParseMessageIdError};
 pub use block::{DecodeError, EncodeError, HeadLimits};
 pub use field_names::FieldNames;
 pub use head::{AnswerHead, Origin, RequestHead, Trailers};
+pub use trace::TraceContext;

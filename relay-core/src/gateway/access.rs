@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, StatusCode, Version};
+use http::{Method, Request, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::body::{ReceiveError, SendBodyError};
-use crate::exchange::MessageId;
+use crate::exchange::{MessageId, TraceContext};
 use crate::link::RecvError;
 use crate::policy::Endpoint;
 
@@ -118,7 +118,8 @@ struct Asked {
     method: Method,
     /// Without the query.
     path: String,
-    trace: Option<String>,
+    /// This gateway's place in the trace that the client says its request is part of.
+    trace: Option<TraceContext>,
 }
 
 impl Access {
@@ -128,7 +129,8 @@ impl Access {
             version: request.version(),
             method: request.method().clone(),
             path: request.uri().path().to_owned(),
-            trace: trace_id(request.headers()).map(str::to_owned),
+            trace: TraceContext::of(request.headers())
+                .map(|client| client.continued(fastrand::u64(1..))),
         };
         let client = request.extensions().get().cloned();
         let mut access = Self::of_nothing(client, message_id);
@@ -155,6 +157,11 @@ impl Access {
             down: 0,
             ended: None,
         }
+    }
+
+    /// The gateway's place in the trace that the request is part of, if its client says so.
+    pub(super) fn trace(&self) -> Option<TraceContext> {
+        self.request.as_ref()?.trace
     }
 
     pub(super) fn is_head(&self) -> bool {
@@ -230,6 +237,7 @@ impl Drop for Access {
     fn drop(&mut self) {
         let asked = self.request.as_ref();
         let version = asked.map(|asked| tracing::field::debug(asked.version));
+        let trace = self.trace();
         tracing::info!(
             target: "relay::access",
             message_id = %self.message_id,
@@ -237,7 +245,8 @@ impl Drop for Access {
             version,
             method = asked.map(|asked| asked.method.as_str()),
             path = asked.map(|asked| asked.path.as_str()),
-            trace_id = asked.and_then(|asked| asked.trace.as_deref()),
+            trace_id = trace.map(|hop| tracing::field::display(hop.trace_id())),
+            span_id = trace.map(|hop| tracing::field::display(hop.span_id())),
             endpoint = self.endpoint.as_ref().map(|(endpoint, _)| endpoint.as_str()),
             site = self.endpoint.as_ref().map(|(_, site)| site.as_str()),
             status = self.status.map(|status| status.as_u16()),
@@ -260,68 +269,4 @@ impl Drop for Access {
 /// In milliseconds, to the microsecond.
 fn in_ms(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// The trace that a client says its request is part of, if it says so once and by the rules.
-// W3C Trace Context, section 3.2.2: version, trace id, parent id, flags. Versions to come may have
-// more behind a further dash.
-fn trace_id(headers: &HeaderMap) -> Option<&str> {
-    let mut values = headers.get_all("traceparent").iter();
-    let (value, second) = (values.next()?.to_str().ok()?, values.next());
-    let mut parts = value.split('-');
-    let [version, trace, parent, flags] = [(); 4].map(|()| parts.next().unwrap_or_default());
-    let is_hex = |text: &str, digits| {
-        let is_digit = |octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f');
-        text.len() == digits && text.bytes().all(is_digit)
-    };
-    let is_nothing = |text: &str| text.bytes().all(|octet| octet == b'0');
-    let fits = is_hex(version, 2) && is_hex(trace, 32) && is_hex(parent, 16) && is_hex(flags, 2);
-    let ends = version != "00" || parts.next().is_none();
-    let is_valid = second.is_none() && fits && ends && version != "ff";
-    (is_valid && !is_nothing(trace) && !is_nothing(parent)).then_some(trace)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-
-    fn trace_of(values: &[&str]) -> Option<String> {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append("traceparent", value.parse().unwrap());
-        }
-        trace_id(&headers).map(str::to_owned)
-    }
-
-    #[test]
-    fn a_trace_is_shown_if_it_is_told_once_and_by_the_rules() {
-        for (before, behind) in [("00-", "-00f067aa0ba902b7-01"), ("cc-", "-00f067aa0ba902b7-01-x")]
-        {
-            let value = format!("{before}{TRACE}{behind}");
-            assert_eq!(trace_of(&[&value]).as_deref(), Some(TRACE), "{value}");
-            assert_eq!(trace_of(&[&value, &value]), None, "twice");
-        }
-    }
-
-    #[test]
-    fn a_trace_that_breaks_the_rules_is_not_shown() {
-        let zeros = "0".repeat(32);
-        for value in [
-            String::new(),
-            TRACE.to_owned(),
-            format!("ff-{TRACE}-00f067aa0ba902b7-01"),
-            format!("00-{TRACE}-00f067aa0ba902b7"),
-            format!("00-{TRACE}-00f067aa0ba902b7-01-x"),
-            format!("00-{TRACE}-0000000000000000-01"),
-            format!("00-{zeros}-00f067aa0ba902b7-01"),
-            format!("00-{}-00f067aa0ba902b7-01", TRACE.to_uppercase()),
-            format!("00-{TRACE}0-00f067aa0ba902b7-01"),
-            format!("00-{TRACE}-00f067aa0ba902b7-1"),
-        ] {
-            assert_eq!(trace_of(&[&value]), None, "{value}");
-        }
-        assert_eq!(trace_of(&[]), None);
-    }
 }

@@ -11,11 +11,12 @@ use http::header::HOST;
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 
 use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
-    AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead,
+    AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead, TraceContext,
 };
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, OwnAnswer, Route};
@@ -107,10 +108,17 @@ impl Relay {
         let message_id = new_message_id();
         let mut access = Access::begin(&request, message_id);
         let guard = self.in_flight.enter();
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if let Some(hop) = access.trace() {
+            hop.tell(&mut parts.headers);
+        }
+        let span = span(message_id, access.trace());
         let answered = match self.answer_alone(&parts, message_id).await {
             Some(alone) => alone.inspect(|response| access.note_own(response.status())),
-            None => self.relay(parts, body, message_id, guard, &mut access).await,
+            None => {
+                let relayed = self.relay(parts, body, message_id, guard, &mut access);
+                relayed.instrument(span).await
+            }
         };
         let mut response = match answered {
             Ok(response) => response,
@@ -623,6 +631,13 @@ where
 
 /// It names a request and guards nothing, so that a generator
 /// of the thread's own serves, without a system call.
+/// What lines about one request have in common, for whoever looks so closely.
+fn span(message_id: MessageId, trace: Option<TraceContext>) -> Span {
+    let trace_id = trace.map(|hop| tracing::field::display(hop.trace_id()));
+    let span_id = trace.map(|hop| tracing::field::display(hop.span_id()));
+    tracing::debug_span!("relay", %message_id, trace_id, span_id)
+}
+
 fn new_message_id() -> MessageId {
     MessageId::from_random(fastrand::u128(..))
 }
