@@ -57,6 +57,9 @@ pub(crate) enum Command {
     /// Drain a role that runs on this machine, or one of its links.
     #[command(after_help = admin::DRAIN_EXAMPLES)]
     Drain(admin::DrainArgs),
+    /// Show or change what a role that runs on this machine logs.
+    #[command(after_help = admin::LOG_EXAMPLES)]
+    Log(admin::LogArgs),
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         cli::Command::ConnectionPoint(args) => run::connection_point(&args),
         cli::Command::Status(args) => admin::show_status(&args),
         cli::Command::Drain(args) => admin::drain(&args),
+        cli::Command::Log(args) => admin::log(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

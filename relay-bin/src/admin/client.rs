@@ -1,13 +1,14 @@
-//! `relay status` and `relay drain`: ask the admin listener of a role that runs on this machine.
+//! `relay status`, `relay drain` and `relay log`: ask the admin listener of a role that runs on
+//! this machine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{CONTENT_TYPE, HOST};
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use relay_core::config::admin_address;
 use serde::de::DeserializeOwned;
@@ -15,8 +16,9 @@ use tokio::net::TcpStream;
 
 use crate::console::say;
 use crate::exit::Failure;
+use crate::logs::directives;
 
-use super::status::{Drained, Refused, Status};
+use super::status::{Drained, Log, Refused, SetLog, Status};
 use super::{HEADER, text};
 
 /// Octets of an answer that are read: a status of many links has some hundred thousand.
@@ -40,6 +42,18 @@ Examples:
   Have one link replaced by a new one; `relay status` shows its name:
     relay drain --config gateway.toml --link 7
     relay drain --config connection-point.toml --link 2.0";
+
+/// Shown below the help of `relay log`.
+pub(crate) const LOG_EXAMPLES: &str = "\
+Examples:
+  What is logged now:
+    relay log --config gateway.toml
+  See what each link does, for a quarter of an hour:
+    relay log info,relay_core::link=debug --minutes 15 --config gateway.toml
+  Log as at the start again:
+    relay log --reset --config gateway.toml
+
+The role goes on as it is; nothing is restarted, and no link is dropped.";
 
 /// Which running role is asked.
 #[derive(clap::Args)]
@@ -76,9 +90,44 @@ pub(crate) struct DrainArgs {
     json: bool,
 }
 
+/// Arguments of `relay log`.
+#[derive(clap::Args)]
+pub(crate) struct LogArgs {
+    /// What to log from now on: `error`, `warn`, `info`, `debug` or `trace`, or directives such as
+    /// `info,relay_core::link=debug`. Without it, what is logged is shown.
+    #[arg(value_name = "LEVEL", value_parser = directives)]
+    filter: Option<String>,
+    #[command(flatten)]
+    whom: Whom,
+    /// Log so for this many minutes, and then as at the start.
+    #[arg(long, value_name = "MINUTES", requires = "filter")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=MINUTES_MAX))]
+    minutes: Option<u32>,
+    /// Log as at the start.
+    #[arg(long, conflicts_with = "filter")]
+    reset: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A week: what is to last longer belongs on the command line of the role.
+const MINUTES_MAX: i64 = 7 * 24 * 60;
+
+/// `relay log`.
+pub(crate) fn log(args: &LogArgs) -> Result<(), Failure> {
+    let told: Log = if args.filter.is_none() && !args.reset {
+        ask(&args.whom, &Method::GET, "/log", None)?
+    } else {
+        let wanted = SetLog { filter: args.filter.clone(), minutes: args.minutes };
+        ask(&args.whom, &Method::PUT, "/log", Some(&wanted))?
+    };
+    show(args.json, &told, text::log)
+}
+
 /// `relay status`.
 pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
-    let status: Status = ask(&args.whom, &Method::GET, "/status.json")?;
+    let status: Status = ask(&args.whom, &Method::GET, "/status.json", None)?;
     show(args.json, &status, text::status)
 }
 
@@ -94,7 +143,7 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
         }
         None => "/drain".to_owned(),
     };
-    let drained: Drained = ask(&args.whom, &Method::POST, &path)?;
+    let drained: Drained = ask(&args.whom, &Method::POST, &path, None)?;
     show(args.json, &drained, |drained| {
         format!("drained: {} requests finished, {} cut", drained.finished, drained.cut)
     })
@@ -115,7 +164,12 @@ fn show<T: serde::Serialize>(
 }
 
 /// Asks the role, and reads its answer.
-fn ask<T: DeserializeOwned>(whom: &Whom, method: &Method, path: &str) -> Result<T, Failure> {
+fn ask<T: DeserializeOwned>(
+    whom: &Whom,
+    method: &Method,
+    path: &str,
+    wanted: Option<&SetLog>,
+) -> Result<T, Failure> {
     let address = match (&whom.admin, &whom.config) {
         (Some(address), _) => *address,
         (None, Some(file)) => admin_address(file)?,
@@ -123,13 +177,16 @@ fn ask<T: DeserializeOwned>(whom: &Whom, method: &Method, path: &str) -> Result<
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime").map_err(Failure::Runtime)?;
-    runtime.block_on(exchange(address, method, path)).map_err(Failure::Runtime)
+    let body = wanted.map(serde_json::to_vec).transpose().context("cannot write JSON");
+    let body = body.map_err(Failure::Runtime)?.unwrap_or_default();
+    runtime.block_on(exchange(address, method, path, body.into())).map_err(Failure::Runtime)
 }
 
 async fn exchange<T: DeserializeOwned>(
     address: SocketAddr,
     method: &Method,
     path: &str,
+    body: Bytes,
 ) -> anyhow::Result<T> {
     let stream = TcpStream::connect(address).await.with_context(|| {
         format!("no role answers at {address}; does it run, with this address in [admin]?")
@@ -142,7 +199,8 @@ async fn exchange<T: DeserializeOwned>(
         .uri(path)
         .header(HOST, address.to_string())
         .header(HEADER, "1")
-        .body(Empty::<Bytes>::new())?;
+        .header(CONTENT_TYPE, "application/json")
+        .body(Full::new(body))?;
     let asked = async move {
         let answer = sender.send_request(request).await.context("the role broke off")?;
         let status = answer.status();

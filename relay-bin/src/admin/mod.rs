@@ -1,8 +1,8 @@
 //! The admin listener of a running role, and the commands that ask it.
 //!
 //! It listens on loopback alone and serves whoever has an account on the machine: what links there
-//! are, and drains. It never shows a secret. `server.rs` answers, `client.rs` asks, `status.rs` is
-//! what travels between them, `text.rs` shows it to people.
+//! are, what is logged, and drains. It never shows a secret. `server.rs` answers, `client.rs` asks,
+//! `status.rs` is what travels between them, `text.rs` shows it to people.
 
 mod client;
 mod server;
@@ -10,7 +10,8 @@ mod status;
 mod text;
 
 pub(crate) use client::{
-    DRAIN_EXAMPLES, DrainArgs, STATUS_EXAMPLES, StatusArgs, drain, status as show_status,
+    DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, STATUS_EXAMPLES, StatusArgs, drain, log,
+    status as show_status,
 };
 pub(crate) use server::{Admin, Role};
 

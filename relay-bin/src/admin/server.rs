@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::HOST;
 use axum::http::{HeaderMap, Method, StatusCode};
@@ -19,7 +21,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::HEADER;
-use super::status::{Drained, Now, Refused, Status};
+use super::status::{Drained, Log, Now, Refused, SetLog, Status};
+use crate::logs::Level;
 
 /// The role that is administered.
 #[derive(Clone)]
@@ -55,10 +58,19 @@ impl Role {
 /// What the handlers share with whoever runs the role.
 struct Shared {
     role: Role,
+    level: Level,
     /// True once somebody has asked for the role to drain and stop.
     asked: watch::Sender<bool>,
     /// What the drain did, once it has.
     report: watch::Sender<Option<DrainReport>>,
+}
+
+impl Shared {
+    fn log(&self) -> Log {
+        let shown = self.level.show();
+        let seconds_left = shown.left.map(|left| left.as_secs());
+        Log { filter: shown.filter, started_with: shown.started, seconds_left }
+    }
 }
 
 /// The admin listener of one role.
@@ -70,9 +82,10 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Serves on `listener`, which must be of loopback.
-    pub(crate) fn start(listener: TcpListener, role: Role) -> Self {
+    pub(crate) fn start(listener: TcpListener, role: Role, level: Level) -> Self {
         let shared = Arc::new(Shared {
             role,
+            level,
             asked: watch::Sender::new(false),
             report: watch::Sender::new(None),
         });
@@ -110,6 +123,7 @@ fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/status.json", get(status))
         .route("/drain", post(drain))
+        .route("/log", get(log).put(set_log))
         .route("/links/{id}/drain", post(drain_link))
         .fallback(|| async { refused(StatusCode::NOT_FOUND, "there is no such page") })
         .layer(middleware::from_fn(guard))
@@ -155,6 +169,25 @@ async fn drain(State(shared): State<Arc<Shared>>) -> Response {
         Ok(Some(report)) => Json(Drained::from(*report)).into_response(),
         // The sender lives in `shared`.
         _ => refused(StatusCode::INTERNAL_SERVER_ERROR, "the role has ended without a report"),
+    }
+}
+
+async fn log(State(shared): State<Arc<Shared>>) -> Json<Log> {
+    Json(shared.log())
+}
+
+async fn set_log(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Json<SetLog>, JsonRejection>,
+) -> Response {
+    let asked = match asked {
+        Ok(Json(asked)) => asked,
+        Err(why) => return refused(StatusCode::BAD_REQUEST, &why.body_text()),
+    };
+    let time = asked.minutes.map(|minutes| Duration::from_mins(minutes.into()));
+    match shared.level.set(asked.filter.as_deref(), time) {
+        Ok(()) => Json(shared.log()).into_response(),
+        Err(why) => refused(StatusCode::BAD_REQUEST, &format!("not directives: {why}")),
     }
 }
 

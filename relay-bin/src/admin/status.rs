@@ -176,6 +176,30 @@ impl From<DrainReport> for Drained {
     }
 }
 
+/// What a role logs.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Log {
+    /// The directives, as on the command line.
+    pub(super) filter: String,
+    /// Those that the role was started with.
+    pub(super) started_with: String,
+    /// Seconds until it logs by those again; absent if it stays so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) seconds_left: Option<u64>,
+}
+
+/// What a role is to log.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetLog {
+    /// The directives; absent: those that the role was started with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) filter: Option<String>,
+    /// For so many minutes; absent: until it is told otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) minutes: Option<u32>,
+}
+
 /// Why nothing was done.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Refused {

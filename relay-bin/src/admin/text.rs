@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::status::{ConnectionPoint, Gateway, Link, Status};
+use super::status::{ConnectionPoint, Gateway, Link, Log, Status};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -12,6 +12,16 @@ pub(super) fn status(status: &Status) -> String {
     match status {
         Status::Gateway(gateway) => gateway_text(gateway),
         Status::ConnectionPoint(point) => connection_point_text(point),
+    }
+}
+
+/// What a role logs, on one line.
+pub(super) fn log(log: &Log) -> String {
+    let Log { filter, started_with, seconds_left } = log;
+    match seconds_left {
+        Some(left) => format!("logs {filter}; in {} again {started_with}", duration(*left)),
+        None if filter == started_with => format!("logs {filter}, as at the start"),
+        None => format!("logs {filter}; {started_with} at the start"),
     }
 }
 
@@ -288,6 +298,17 @@ settings at instance 1: version 3 failed: no answer
 2026-11-22T07:00:00Z instance 1 tcp-tls failed: refused
 ";
         assert_eq!(status(&Status::ConnectionPoint(point)), expected);
+    }
+
+    #[test]
+    fn what_is_logged_is_told_with_what_it_goes_back_to() {
+        let told = |filter: &str, seconds_left| {
+            let (filter, started_with) = (filter.to_owned(), "info".to_owned());
+            log(&Log { filter, started_with, seconds_left })
+        };
+        assert_eq!(told("info", None), "logs info, as at the start");
+        assert_eq!(told("debug", None), "logs debug; info at the start");
+        assert_eq!(told("debug", Some(899)), "logs debug; in 14 min again info");
     }
 
     #[test]

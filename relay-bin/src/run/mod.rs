@@ -27,7 +27,8 @@ use tokio::runtime::Runtime;
 use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
 use crate::exit::Failure;
-use crate::{logs, pki};
+use crate::logs::{self, Level};
+use crate::pki;
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -80,9 +81,9 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
         report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
         return Ok(());
     }
-    args.logs.start()?;
+    let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_gateway(loaded))
+    on_runtime(run_gateway(loaded, level))
 }
 
 /// `relay connection-point`.
@@ -92,9 +93,9 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
         report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
         return Ok(());
     }
-    args.logs.start()?;
+    let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_connection_point(args.config.clone(), loaded))
+    on_runtime(run_connection_point(args.config.clone(), loaded, level))
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
@@ -102,7 +103,7 @@ fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn run_gateway(mut loaded: LoadedGateway) -> Result<(), Failure> {
+async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
@@ -132,7 +133,7 @@ async fn run_gateway(mut loaded: LoadedGateway) -> Result<(), Failure> {
     loaded.config.certificate_keeper = Some(Arc::new(keeper));
     let gateway = Gateway::new(loaded.config);
     let role = Role::Gateway(gateway.clone());
-    let mut orders = Orders::new(signals, admin(admin_socket, role));
+    let mut orders = Orders::new(signals, admin(admin_socket, role, level));
     let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
     let start = |stop| following.beside(gateway.serve(listeners, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
@@ -143,6 +144,7 @@ async fn run_gateway(mut loaded: LoadedGateway) -> Result<(), Failure> {
 async fn run_connection_point(
     file: PathBuf,
     mut loaded: LoadedConnectionPoint,
+    level: Level,
 ) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
@@ -160,7 +162,8 @@ async fn run_connection_point(
         "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}",
         admin_told(admin_socket.as_ref())
     ));
-    let mut orders = Orders::new(signals, admin(admin_socket, Role::ConnectionPoint(role.clone())));
+    let admin = admin(admin_socket, Role::ConnectionPoint(role.clone()), level);
+    let mut orders = Orders::new(signals, admin);
     let material = loaded.material;
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
@@ -223,8 +226,8 @@ fn admin_told(listener: Option<&TcpListener>) -> String {
     address.map(|address| format!(", admin on http://{address}")).unwrap_or_default()
 }
 
-fn admin(listener: Option<TcpListener>, role: Role) -> Option<Admin> {
-    listener.map(|listener| Admin::start(listener, role))
+fn admin(listener: Option<TcpListener>, role: Role, level: Level) -> Option<Admin> {
+    listener.map(|listener| Admin::start(listener, role, level))
 }
 
 /// Binds one listener, and says which address it got: port 0 in a file means any.

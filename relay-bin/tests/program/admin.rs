@@ -28,8 +28,13 @@ pub(crate) fn json(args: &[&str], admin: SocketAddr) -> Value {
 
 /// Sends a request as a browser of this machine might, and returns the first line of the answer.
 fn send(admin: SocketAddr, head: &str) -> String {
+    send_with(admin, head, "")
+}
+
+/// As [`send`], with a body.
+fn send_with(admin: SocketAddr, head: &str, body: &str) -> String {
     let mut stream = TcpStream::connect(admin).unwrap();
-    write!(stream, "{head}\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer.lines().next().unwrap_or_default().to_owned()
@@ -89,6 +94,56 @@ fn both_roles_show_their_links_and_drain_when_they_are_asked() {
     assert_eq!(gateway.ended(), Some(0));
 }
 
+/// Speaks no TLS to the clients' port, and waits until it is closed: worth a line at level debug.
+fn knock(clients: SocketAddr) {
+    let mut stream = TcpStream::connect(clients).unwrap();
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    // A reset says as much as an end.
+    let _ = stream.read_to_end(&mut Vec::new());
+}
+
+#[test]
+fn what_is_logged_changes_while_a_role_runs() {
+    let home = tempfile::tempdir().unwrap();
+    let site = Site::init_with(home.path(), &["--backend", "http://127.0.0.1:9"]);
+    let mut gateway = site.start_gateway(1);
+    let (admin, [clients, _]) = (gateway.admin(), gateway.addresses());
+    assert_eq!(ask(&["log"], admin), "logs info, as at the start\n");
+    knock(clients);
+
+    let told = json(&["log", "info,relay_core=debug", "--minutes", "15"], admin);
+    let filter = "info,relay_core=debug";
+    assert_eq!((&told["filter"], &told["started_with"]), (&filter.into(), &"info".into()));
+    assert!((890..=900).contains(&told["seconds_left"].as_u64().unwrap()), "{told}");
+    knock(clients);
+    gateway.wait_for_log("client handshake failed", 1);
+    assert_eq!(ask(&["log", "error"], admin), "logs error; info at the start\n");
+    assert_eq!(ask(&["log", "--reset"], admin), "logs info, as at the start\n");
+    assert!(json(&["log"], admin)["seconds_left"].is_null());
+    knock(clients);
+
+    for wrong in [&["log", "a=b=c"][..], &["log", "--minutes", "5"], &["log", "info", "--reset"]] {
+        let refused = relay(&[wrong, &["--admin", &admin.to_string()]].concat());
+        assert_eq!(refused.status.code(), Some(2), "{wrong:?}");
+    }
+    let put = |body: &str| {
+        let (head, len) = (format!("PUT /log HTTP/1.1\r\nHost: {admin}"), body.len());
+        let with = "Relay-Admin: 1\r\nContent-Type: application/json\r\nContent-Length";
+        send_with(admin, &format!("{head}\r\n{with}: {len}"), body)
+    };
+    assert_eq!(put("{\"filter\":\"info\"}"), "HTTP/1.1 200 OK");
+    for wrong in ["{\"filter\":\"a=b=c\"}", "info", ""] {
+        assert_eq!(put(wrong), "HTTP/1.1 400 Bad Request", "{wrong}");
+    }
+    assert_eq!(put("{\"level\":\"info\"}"), "HTTP/1.1 400 Bad Request", "unknown");
+
+    let (status, lines) = gateway.stop();
+    assert_eq!(status, Some(0));
+    let count = |part: &str| lines.iter().filter(|line| line.contains(part)).count();
+    assert_eq!(count("client handshake failed"), 1, "of three, one while it was asked for");
+    assert_eq!(count("\"to\":\"error\""), 1, "the log says that it changes: {lines:#?}");
+}
+
 #[test]
 fn what_a_page_in_a_browser_could_send_changes_nothing() {
     let home = tempfile::tempdir().unwrap();
@@ -100,6 +155,8 @@ fn what_a_page_in_a_browser_could_send_changes_nothing() {
     assert_eq!(send(admin, rebound), forbidden);
     let form = format!("POST /drain HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 0");
     assert_eq!(send(admin, &form), forbidden);
+    let log = format!("PUT /log HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 0");
+    assert_eq!(send(admin, &log), forbidden);
     let asked = format!("GET /status.json HTTP/1.1\r\nHost: {admin}");
     assert_eq!(send(admin, &asked), "HTTP/1.1 200 OK", "it still runs");
     assert_eq!(send(admin, &format!("GET / HTTP/1.1\r\nHost: {admin}")), "HTTP/1.1 404 Not Found");

@@ -113,12 +113,11 @@ impl Relay {
             hop.tell(&mut parts.headers);
         }
         let span = span(message_id, access.trace());
-        let answered = match self.answer_alone(&parts, message_id).await {
-            Some(alone) => alone.inspect(|response| access.note_own(response.status())),
-            None => {
-                let relayed = self.relay(parts, body, message_id, guard, &mut access);
-                relayed.instrument(span).await
-            }
+        let answered = if let Some(alone) = self.answer_alone(&parts, message_id).await {
+            alone.inspect(|response| access.note_own(response.status()))
+        } else {
+            let relayed = self.relay(parts, body, message_id, guard, &mut access);
+            relayed.instrument(span).await
         };
         let mut response = match answered {
             Ok(response) => response,
