@@ -22,7 +22,7 @@ use relay_core::connection_point::{
     SiteEndpoint,
 };
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
-use relay_core::policy::{Access, Endpoint, EndpointKind};
+use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use relay_core::transport::{
     Instance, Listener, Network, QuicListener, Rung, backend_client_config, client_edge_config,
     link_client_config, link_server_config,
@@ -291,6 +291,7 @@ fn endpoint() -> Endpoint {
         role_id: ROLE,
         paths: None,
         request_body_bytes_max: None,
+        request_headers: RequestHeaders::Open,
         access: Access::Anonymous,
     }
 }

@@ -25,7 +25,7 @@ use relay_core::gateway::{
 };
 use relay_core::link::{self, DrainReport, End, Link, RecvStream, SendStream};
 use relay_core::mux::{Config, LinkError, Side};
-use relay_core::policy::{Access, Endpoint, EndpointKind};
+use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use relay_core::settings::{SettingsDocument, Tenant};
 use relay_core::transport::{
     Instance, Network, TrustAnchors, WebProxy, accept_link, backend_client_config,
@@ -112,6 +112,7 @@ impl House {
             role_id: ROLE,
             paths: None,
             request_body_bytes_max: None,
+            request_headers: RequestHeaders::Open,
             access: Access::Anonymous,
         };
         let mut connection_point_limits = ConnectionPointLimits::default();

@@ -13,7 +13,7 @@ use relay_core::connection_point::{
     SiteEndpoint,
 };
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
-use relay_core::policy::{Access, Endpoint, EndpointKind};
+use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use relay_core::transport::{
     Instance, Listener, Network, QuicListener, backend_client_config, client_edge_config,
     link_client_config, link_server_config,
@@ -171,6 +171,7 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
         role_id,
         paths: None,
         request_body_bytes_max: None,
+        request_headers: RequestHeaders::Open,
         // The demonstration listens on loopback alone, and its clients have no credentials.
         access: Access::Anonymous,
     };

@@ -227,7 +227,7 @@ fn endpoint(plan: &Plan) -> String {
 [[endpoint]]
 # A name for logs, unique in this file.
 name = "{name}"
-# "management-point" or "software-update-point": decides the verbs and paths that may pass.
+# "management-point", "software-update-point" or "content": decides verbs and paths that may pass.
 kind = "{kind}"
 # The decimal number in the clients' URL, unique in this file. Above 9223372036854775807 it stands
 # in quotes.
@@ -239,6 +239,10 @@ unsafe_allow_anonymous = true
 # paths = ["SMS_MP", "ccm_system"]
 # Largest request body, in octets; without this line, no limit.
 # request_body_bytes_max = 268435456
+# Have only those headers of a request pass that clients of Configuration Manager send, and those
+# that are listed; others are dropped. Without it, all but those that no client may set.
+# strict_headers = true
+# allow_headers = ["X-Site"]
 
 # One [[tenant]] for each onboarded Entra tenant, at most 64: gateways tell clients about it.
 # [[tenant]]

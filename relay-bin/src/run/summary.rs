@@ -68,6 +68,7 @@ fn describe(endpoint: &Endpoint) -> String {
     let kind = match endpoint.kind {
         EndpointKind::ManagementPoint => "management point",
         EndpointKind::SoftwareUpdatePoint => "software update point",
+        EndpointKind::Content => "content",
         _ => "site role",
     };
     format!("{}: {kind}, role id {}", endpoint.name, endpoint.role_id)

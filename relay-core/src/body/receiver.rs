@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::exchange::{DecodeError, HeadLimits, Trailers};
 use crate::link::{RecvError, RecvStream};
-use crate::policy;
+use crate::policy::{self, RequestHeaders};
 
 /// Why a body is incomplete. HTTP must show the reader that it is: close short, or reset.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +51,7 @@ pub struct BodyReceiver {
     declared: Option<u64>,
     octets: u64,
     octets_max: Option<u64>,
+    trailers: RequestHeaders,
     limits: HeadLimits,
     ended: bool,
 }
@@ -59,7 +60,8 @@ impl BodyReceiver {
     /// The body that `recv` goes on to carry, of `declared` octets if that is known.
     pub fn new(recv: RecvStream, declared: Option<u64>) -> Self {
         let limits = HeadLimits::default();
-        Self { recv, declared, octets: 0, octets_max: None, limits, ended: false }
+        let trailers = RequestHeaders::Open;
+        Self { recv, declared, octets: 0, octets_max: None, trailers, limits, ended: false }
     }
 
     /// The same body of at most `octets_max` octets (`None`: no limit). It fails at the chunk that
@@ -67,6 +69,12 @@ impl BodyReceiver {
     #[must_use]
     pub fn limited(self, octets_max: Option<u64>) -> Self {
         Self { octets_max, ..self }
+    }
+
+    /// The same body, of whose trailers only those pass that `listed` allows.
+    #[must_use]
+    pub fn listing(self, listed: RequestHeaders) -> Self {
+        Self { trailers: listed, ..self }
     }
 
     /// Octets read so far.
@@ -116,6 +124,7 @@ impl Body for BodyReceiver {
                 Poll::Ready(Some(match Trailers::decode(block, &this.limits) {
                     Ok(Trailers(mut trailers)) => {
                         policy::strip_trailers(&mut trailers);
+                        this.trailers.strip(&mut trailers);
                         Ok(Frame::trailers(trailers))
                     }
                     Err(error) => Err(error.into()),

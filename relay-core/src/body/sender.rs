@@ -11,7 +11,7 @@ use http_body::Body;
 use crate::exchange::{AbortCode, HeadLimits, Trailers};
 use crate::link::SendStream;
 use crate::mux::{SendError, StreamCode};
-use crate::policy;
+use crate::policy::{self, RequestHeaders};
 
 /// Any error of an HTTP body.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -46,6 +46,7 @@ pub struct BodySender<B> {
     octets: u64,
     steps: u64,
     octets_max: Option<u64>,
+    trailers: RequestHeaders,
     limits: HeadLimits,
     source_failure: AbortCode,
     done: bool,
@@ -66,10 +67,17 @@ where
             octets: 0,
             steps: 0,
             octets_max,
+            trailers: RequestHeaders::Open,
             limits,
             source_failure: AbortCode::Cancelled,
             done: false,
         }
+    }
+
+    /// Has only those trailers pass that `listed` allows. Default: all that a trailer may carry.
+    #[must_use]
+    pub fn listing(self, listed: RequestHeaders) -> Self {
+        Self { trailers: listed, ..self }
     }
 
     /// Changes the code with which the stream is reset when the body's source fails. Default
@@ -191,6 +199,7 @@ where
 
     fn finish_with(&mut self, mut trailers: HeaderMap) -> Result<(), SendBodyError> {
         policy::strip_trailers(&mut trailers);
+        self.trailers.strip(&mut trailers);
         self.done = true;
         match Trailers(trailers).encode(&self.limits) {
             Ok(block) => self.send.finish_with_trailers(block)?,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
+use http::header::HeaderName;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
@@ -11,7 +12,9 @@ use toml::Spanned;
 use super::error::ConfigError;
 use super::source::Source;
 use super::warning::Warning;
-use crate::policy::{Access, Endpoint, EndpointKind, EndpointMap, EndpointMapError};
+use crate::policy::{
+    Access, Endpoint, EndpointKind, EndpointMap, EndpointMapError, RequestHeaders,
+};
 
 /// Longest endpoint name, in octets.
 const NAME_BYTES_MAX: usize = 64;
@@ -26,6 +29,8 @@ pub(super) struct RawEndpoint {
     unsafe_allow_anonymous: Option<Spanned<bool>>,
     paths: Option<Spanned<Vec<Spanned<String>>>>,
     request_body_bytes_max: Option<Spanned<i64>>,
+    strict_headers: Option<Spanned<bool>>,
+    allow_headers: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) backend: Option<Spanned<String>>,
     pub(super) backend_ca: Option<Spanned<PathBuf>>,
 }
@@ -35,6 +40,7 @@ pub(super) struct RawEndpoint {
 enum RawKind {
     ManagementPoint,
     SoftwareUpdatePoint,
+    Content,
 }
 
 /// A role id as written. TOML integers end at `i64::MAX` and role ids are unsigned, so the upper
@@ -102,10 +108,12 @@ impl RawEndpoint {
             kind: match self.kind {
                 RawKind::ManagementPoint => EndpointKind::ManagementPoint,
                 RawKind::SoftwareUpdatePoint => EndpointKind::SoftwareUpdatePoint,
+                RawKind::Content => EndpointKind::Content,
             },
             role_id,
             paths: self.paths(source)?,
             request_body_bytes_max: self.request_body_bytes_max(source)?,
+            request_headers: self.request_headers(source)?,
             access: self.access(source)?,
         })
     }
@@ -149,6 +157,39 @@ impl RawEndpoint {
                 "give 0 or more, or remove the line for no limit",
             )
         })
+    }
+
+    fn request_headers(&self, source: &Source) -> Result<RequestHeaders, ConfigError> {
+        let is_strict = self.strict_headers.as_ref().is_some_and(|strict| *strict.get_ref());
+        let Some(names) = &self.allow_headers else {
+            let none = RequestHeaders::Listed([].into());
+            return Ok(if is_strict { none } else { RequestHeaders::Open });
+        };
+        if !is_strict {
+            return Err(source.invalid(
+                names.span(),
+                "headers are listed, but the list is not in force",
+                "add `strict_headers = true` to have only listed headers pass, or remove the list",
+            ));
+        }
+        let name = |written: &Spanned<String>| {
+            HeaderName::from_bytes(written.get_ref().as_bytes()).map_err(|_| {
+                source.invalid(
+                    written.span(),
+                    "this is not the name of a header",
+                    "give a name without spaces or a colon, in any case, such as \"X-Site\"",
+                )
+            })
+        };
+        Ok(RequestHeaders::Listed(names.get_ref().iter().map(name).collect::<Result<_, _>>()?))
+    }
+
+    /// Where the header `name` is written, if it is on this endpoint's list.
+    fn place_of_header(&self, name: &HeaderName) -> Option<Range<usize>> {
+        let names = self.allow_headers.as_ref()?.get_ref();
+        let is_it =
+            |written: &&Spanned<String>| name.as_str().eq_ignore_ascii_case(written.get_ref());
+        names.iter().find(is_it).map(Spanned::span)
     }
 
     /// Where `path` is written, if it is one of this endpoint's paths.
@@ -198,6 +239,10 @@ pub(super) fn endpoint_map(
                 raw.iter().find_map(|raw| raw.place_of_path(path)),
                 "write whole segments, as in `SMS_MP` or `ccm_system/request`",
             ),
+            EndpointMapError::UnusableHeader { name, .. } => (
+                raw.iter().find_map(|raw| raw.place_of_header(name)),
+                "headers such as `Connection` and `X-Forwarded-For` are dropped in either mode",
+            ),
         };
         source.invalid(place.unwrap_or(0..0), error.to_string(), help)
     })
@@ -205,6 +250,7 @@ pub(super) fn endpoint_map(
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::testing::{Site, message};
 
     /// The error at an `[[endpoint]]` that has `line` in place of the key it starts with.
@@ -310,6 +356,34 @@ mod tests {
             let found = loaded.config.endpoints[0].endpoint.request_body_bytes_max;
             assert_eq!(found, Some(limit));
         }
+    }
+
+    #[test]
+    fn a_list_of_headers_is_in_force_only_where_it_is_asked_for() {
+        let loaded = |lines: &str| {
+            let loaded = Site::new().connection_point_with(|text| format!("{text}{lines}\n"));
+            loaded.unwrap().config.endpoints[0].endpoint.request_headers.clone()
+        };
+        let listed = |names: &[&'static str]| {
+            RequestHeaders::Listed(names.iter().map(|it| HeaderName::from_static(it)).collect())
+        };
+        assert_eq!(loaded(""), RequestHeaders::Open);
+        assert_eq!(loaded("strict_headers = false"), RequestHeaders::Open);
+        assert_eq!(loaded("strict_headers = true"), listed(&[]));
+        let both = "strict_headers = true\nallow_headers = [\"X-Site\", \"cookie\"]";
+        assert_eq!(loaded(both), listed(&["x-site", "cookie"]));
+
+        assert!(refused("allow_headers = []").starts_with("headers are listed, but the list is"));
+        let strict = |line: &str| refused(&format!("strict_headers = true\n{line}"));
+        for bad in ["", "a b", "a:", "\u{e4}"] {
+            let message = strict(&format!("allow_headers = [\"X-Site\", \"{bad}\"]"));
+            assert!(message.starts_with("this is not the name of a header"), "{message}");
+            assert!(message.contains("connection-point.toml:22:28\n"), "{message}");
+        }
+        let message = strict("allow_headers = [\"X-Forwarded-For\"]");
+        let told = "endpoint `mp` lists the header `x-forwarded-for`, which never passes";
+        assert!(message.starts_with(told), "{message}");
+        assert!(message.contains("connection-point.toml:22:18\n"), "{message}");
     }
 
     #[test]

@@ -221,6 +221,7 @@ impl Forwarder {
         let declared = policy::declared_body_length(&headers)?;
         policy::check_body_length(route.endpoint, declared)?;
         policy::strip_request_headers(&mut headers)?;
+        route.endpoint.request_headers.strip(&mut headers);
         // The gateway's own name; the backend has another, which the client fills in.
         headers.remove(HOST);
         if let Some(names) = assertions.names.as_ref().and_then(as_value) {
@@ -231,7 +232,8 @@ impl Forwarder {
         let uri = pool.uri(route.site_target).ok_or(Failure::NoBackend)?;
         let last_move = LastMove::now();
         let limit = route.endpoint.request_body_bytes_max;
-        let body = BodyReceiver::new(recv, declared).limited(limit);
+        let listed = route.endpoint.request_headers.clone();
+        let body = BodyReceiver::new(recv, declared).limited(limit).listing(listed);
         if declared.is_none() && !body.is_end_stream() {
             // Of verbs that rarely have a body, such as GET, the client would leave it out.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

@@ -227,6 +227,7 @@ impl Relay {
         let site = settings.site_of(endpoint.role_id).unwrap_or_default();
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;
+        endpoint.request_headers.strip(&mut headers);
         let answer_within = (!waits).then_some(self.limits.answer_head);
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
@@ -266,7 +267,8 @@ impl Relay {
         };
         // Without a body the end travelled with the opening: the half has nothing left to do.
         let limit = judged.endpoint.request_body_bytes_max;
-        let request = body.map(|body| BodySender::new(body, send, limit));
+        let listed = || judged.endpoint.request_headers.clone();
+        let request = body.map(|body| BodySender::new(body, send, limit).listing(listed()));
         let (moved_at, attempt) = (Instant::now(), via.attempt());
         let pace = Pace::new(&self.limits);
         Ok(Sent { request, spent: None, answer, answered: false, moved_at, pace, via, attempt })

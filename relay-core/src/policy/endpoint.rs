@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use super::route;
+use http::header::HeaderName;
+
+use super::{RequestHeaders, route};
 
 /// What kind of site role an endpoint leads to; decides its verbs and its default paths.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -12,16 +14,19 @@ pub enum EndpointKind {
     ManagementPoint,
     /// A software update point.
     SoftwareUpdatePoint,
+    /// A distribution point: content, which is read and never written.
+    Content,
 }
 
 impl EndpointKind {
     /// Returns the verbs that may pass, exact and case-sensitive.
     ///
     /// Source: Microsoft Learn, "CMG data flow", HTTP verbs that the gateway relays; a software
-    /// update point adds POST for its SOAP services.
+    /// update point adds POST for its SOAP services, and content is only read.
     pub fn verbs(self) -> &'static [&'static str] {
         match self {
             Self::ManagementPoint => &["HEAD", "CCM_POST", "BITS_POST", "GET", "PROPFIND"],
+            Self::Content => &["HEAD", "GET", "PROPFIND"],
             Self::SoftwareUpdatePoint => {
                 &["HEAD", "CCM_POST", "BITS_POST", "GET", "PROPFIND", "POST"]
             }
@@ -45,6 +50,8 @@ impl EndpointKind {
             Self::SoftwareUpdatePoint => {
                 &["ClientWebService", "SimpleAuthWebService", "ReportingWebService"]
             }
+            // The virtual directories of a distribution point for packages and their signatures.
+            Self::Content => &["SMS_DP_SMSPKG$", "SMS_DP_SMSSIG$"],
         }
     }
 }
@@ -71,6 +78,8 @@ pub struct Endpoint {
     pub paths: Option<Vec<String>>,
     /// Largest request body in octets; `None` means no limit.
     pub request_body_bytes_max: Option<u64>,
+    /// Which header fields of a request may pass.
+    pub request_headers: RequestHeaders,
     /// Who may use it.
     pub access: Access,
 }
@@ -119,6 +128,17 @@ pub enum EndpointMapError {
         /// The path as configured.
         path: String,
     },
+    /// A header field on the list that never passes.
+    #[error(
+        "endpoint `{endpoint}` lists the header `{name}`, which never passes; take it off the \
+         list: it is about one hop only, or only the relay may set it"
+    )]
+    UnusableHeader {
+        /// Name of the endpoint.
+        endpoint: String,
+        /// The field's name.
+        name: HeaderName,
+    },
 }
 
 impl EndpointMap {
@@ -127,7 +147,8 @@ impl EndpointMap {
     /// # Errors
     ///
     /// [`EndpointMapError`] when two endpoints share a name or a role id, or when an endpoint names
-    /// a path that is empty, ambiguous or an alternate-authentication path.
+    /// a path that is empty, ambiguous or an alternate-authentication path, or a header that never
+    /// passes.
     pub fn new(endpoints: Vec<Endpoint>) -> Result<Self, EndpointMapError> {
         let mut map = Self::default();
         for endpoint in endpoints {
@@ -142,6 +163,10 @@ impl EndpointMap {
                 let path = path.clone();
                 return Err(EndpointMapError::UnusablePath { endpoint: endpoint.name, path });
             }
+        }
+        if let Some(name) = endpoint.request_headers.unusable() {
+            let name = name.clone();
+            return Err(EndpointMapError::UnusableHeader { endpoint: endpoint.name, name });
         }
         if self.by_name(&endpoint.name).is_some() {
             return Err(EndpointMapError::DuplicateName { name: endpoint.name });
@@ -187,6 +212,7 @@ mod tests {
             role_id,
             paths: None,
             request_body_bytes_max: None,
+            request_headers: RequestHeaders::Open,
             access: Access::Anonymous,
         }
     }
@@ -215,6 +241,20 @@ mod tests {
             EndpointMap::new(vec![endpoint("a", 1), endpoint("a", 2)]).unwrap_err(),
             EndpointMapError::DuplicateName { name: "a".to_owned() }
         );
+    }
+
+    #[test]
+    fn a_listed_header_that_never_passes_is_refused() {
+        for name in ["connection", "x-forwarded-for", "transfer-encoding", "relay-message-id"] {
+            let name = HeaderName::from_static(name);
+            let request_headers = RequestHeaders::Listed([name.clone()].into());
+            assert_eq!(
+                EndpointMap::new(vec![Endpoint { request_headers, ..endpoint("a", 1) }]).err(),
+                Some(EndpointMapError::UnusableHeader { endpoint: "a".to_owned(), name })
+            );
+        }
+        let request_headers = RequestHeaders::Listed([HeaderName::from_static("x-site")].into());
+        EndpointMap::new(vec![Endpoint { request_headers, ..endpoint("a", 1) }]).unwrap();
     }
 
     #[test]

@@ -120,7 +120,7 @@ pub fn strip_request_headers(headers: &mut HeaderMap) -> Result<(), Refusal> {
         return Err(bad_connection(HeaderFault::RemovesEndToEnd(name.clone())));
     }
     remove_all(headers, &named);
-    remove_where(headers, |name| is_hop_by_hop(name) || is_not_from_clients(name));
+    remove_where(headers, never_passes);
     Ok(())
 }
 
@@ -225,6 +225,11 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.iter().any(|known| folded(name).eq(known.bytes()))
 }
 
+/// Whether a request loses a field of this name whatever else it has.
+pub(super) fn never_passes(name: &HeaderName) -> bool {
+    is_hop_by_hop(name) || is_not_from_clients(name)
+}
+
 fn is_not_from_clients(name: &HeaderName) -> bool {
     NOT_FROM_CLIENTS.iter().any(|known| folded(name).eq(known.bytes()))
         || begins_with_any(name, &NOT_FROM_CLIENTS_PREFIXES)
@@ -245,7 +250,7 @@ fn folded(name: &HeaderName) -> impl Iterator<Item = u8> {
     name.as_str().bytes().map(|octet| if octet == b'_' { b'-' } else { octet })
 }
 
-fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+pub(super) fn remove_where(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
     remove_all(headers, &names);
 }
@@ -258,7 +263,7 @@ fn remove_all(headers: &mut HeaderMap, names: &[HeaderName]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, EndpointKind};
+    use super::super::{Access, EndpointKind, RequestHeaders};
     use super::*;
     use proptest::prelude::*;
 
@@ -461,6 +466,7 @@ mod tests {
             role_id: 1,
             paths: None,
             request_body_bytes_max: Some(10),
+            request_headers: RequestHeaders::Open,
             access: Access::Anonymous,
         };
         assert_eq!(check_body_length(&endpoint, Some(9)), Ok(()));

@@ -15,7 +15,7 @@
 //!
 //! ```
 //! use http::{Method, StatusCode, uri::PathAndQuery};
-//! use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap};
+//! use relay_core::policy::{Access, Endpoint, EndpointKind, EndpointMap, RequestHeaders};
 //!
 //! let map = EndpointMap::new(vec![Endpoint {
 //!     name: "mp".to_owned(),
@@ -23,6 +23,7 @@
 //!     role_id: 72_186_325_152_220_500,
 //!     paths: None,
 //!     request_body_bytes_max: None,
+//!     request_headers: RequestHeaders::Open,
 //!     access: Access::Anonymous,
 //! }])?;
 //!
@@ -41,6 +42,7 @@
 
 mod endpoint;
 mod headers;
+mod listed;
 mod own;
 mod path;
 #[cfg(feature = "fuzzing")]
@@ -54,6 +56,7 @@ pub use headers::{
     NAMED_HEADERS, check_body_length, declared_body_length, strip_answer_headers,
     strip_request_headers, strip_trailers,
 };
+pub use listed::RequestHeaders;
 pub use own::OwnAnswer;
 pub use path::UnsafePath;
 pub use refusal::{HeaderFault, Refusal};

@@ -9,8 +9,8 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, Method};
 
 use super::{
-    Access, Endpoint, EndpointKind, EndpointMap, NAMED_HEADERS, Refusal, strip_answer_headers,
-    strip_request_headers, strip_trailers,
+    Access, Endpoint, EndpointKind, EndpointMap, NAMED_HEADERS, Refusal, RequestHeaders,
+    strip_answer_headers, strip_request_headers, strip_trailers,
 };
 
 /// Targets begin with one of these, so that many get through to an endpoint.
@@ -71,6 +71,7 @@ fn map() -> EndpointMap {
         role_id,
         paths,
         request_body_bytes_max: None,
+        request_headers: RequestHeaders::Open,
         access: Access::Anonymous,
     };
     let own = Some(vec!["own".to_owned(), "/a/b/".to_owned()]);

@@ -163,7 +163,7 @@ fn site_target(target: &PathAndQuery, site_path: &str) -> PathAndQuery {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, EndpointKind, UnsafePath};
+    use super::super::{Access, EndpointKind, RequestHeaders, UnsafePath};
     use super::*;
     use proptest::prelude::*;
 
@@ -176,6 +176,7 @@ mod tests {
             role_id,
             paths: None,
             request_body_bytes_max: None,
+            request_headers: RequestHeaders::Open,
             access: Access::Anonymous,
         }
     }

@@ -218,7 +218,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Access, EndpointKind};
+    use crate::policy::{Access, EndpointKind, RequestHeaders};
 
     fn endpoint(role_id: u64) -> Endpoint {
         Endpoint {
@@ -227,6 +227,7 @@ mod tests {
             role_id,
             paths: None,
             request_body_bytes_max: None,
+            request_headers: RequestHeaders::Open,
             access: Access::Anonymous,
         }
     }
@@ -259,6 +260,26 @@ mod tests {
         );
         assert_eq!(String::from_utf8(sample().encode().unwrap()).unwrap(), expected);
         assert_eq!(decode(expected), Ok(sample()));
+    }
+
+    #[test]
+    fn content_and_listed_headers_have_their_place_in_format_1() {
+        let request_headers = RequestHeaders::Listed(["x-site".parse().unwrap()].into());
+        let kind = EndpointKind::Content;
+        let listed = document(vec![Endpoint { kind, request_headers, ..endpoint(1) }]);
+        let expected = concat!(
+            r#"{"format":1,"site":"default","version":"7","endpoints":["#,
+            r#"{"name":"mp-1","kind":"content","role_id":"1","#,
+            r#""request_headers":["x-site"],"access":"anonymous"}]}"#,
+        );
+        assert_eq!(String::from_utf8(listed.encode().unwrap()).unwrap(), expected);
+        assert_eq!(decode(expected), Ok(listed));
+        for bad in ["X-Site", "a b", ""] {
+            let verdict = decode(&expected.replace("x-site", bad));
+            assert!(matches!(verdict, Err(DocumentError::Malformed { .. })), "{bad}: {verdict:?}");
+        }
+        let verdict = decode(&expected.replace("x-site", "connection"));
+        assert!(matches!(verdict, Err(DocumentError::Endpoints(_))), "{verdict:?}");
     }
 
     #[test]
@@ -430,15 +451,21 @@ mod tests {
         let paths = prop::option::of(prop::collection::vec("[A-Za-z_.]{1,4}[a-z]", 0..3));
         let kind = prop_oneof![
             Just(EndpointKind::ManagementPoint),
-            Just(EndpointKind::SoftwareUpdatePoint)
+            Just(EndpointKind::SoftwareUpdatePoint),
+            Just(EndpointKind::Content),
         ];
-        (any::<u64>(), "[^\\p{Cc}]{0,8}", kind, paths, any::<Option<u64>>()).prop_map(
-            |(role_id, name, kind, paths, request_body_bytes_max)| Endpoint {
+        let listed = prop::option::of(prop::collection::vec("x-[a-z]{1,4}", 0..3));
+        (any::<u64>(), "[^\\p{Cc}]{0,8}", kind, paths, any::<Option<u64>>(), listed).prop_map(
+            |(role_id, name, kind, paths, request_body_bytes_max, listed)| Endpoint {
                 name: format!("{role_id}{name}"),
                 kind,
                 role_id,
                 paths,
                 request_body_bytes_max,
+                request_headers: listed.map_or(RequestHeaders::Open, |names| {
+                    let name = |name: String| name.parse().unwrap();
+                    RequestHeaders::Listed(names.into_iter().map(name).collect())
+                }),
                 access: Access::Anonymous,
             },
         )

@@ -156,7 +156,7 @@ fn has(document: &SettingsDocument, clash: &EndpointMapError) -> bool {
     document.endpoints.iter().any(|endpoint| match clash {
         EndpointMapError::DuplicateRoleId { role_id, .. } => endpoint.role_id == *role_id,
         EndpointMapError::DuplicateName { name } => endpoint.name == *name,
-        EndpointMapError::UnusablePath { .. } => false,
+        EndpointMapError::UnusablePath { .. } | EndpointMapError::UnusableHeader { .. } => false,
     })
 }
 
@@ -165,7 +165,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::{Access, Endpoint, EndpointKind};
+    use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 
     fn document(site: &str, version: u64, role_ids: &[u64]) -> SettingsDocument {
         let endpoint = |role_id: &u64| Endpoint {
@@ -174,6 +174,7 @@ mod tests {
             role_id: *role_id,
             paths: None,
             request_body_bytes_max: None,
+            request_headers: RequestHeaders::Open,
             access: Access::Anonymous,
         };
         let endpoints = role_ids.iter().map(endpoint).collect();

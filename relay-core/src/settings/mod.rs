@@ -28,6 +28,7 @@
 //!       "role_id": "72057594037927937",
 //!       "paths": ["SMS_MP"],
 //!       "request_body_bytes_max": "1048576",
+//!       "request_headers": ["x-site"],
 //!       "access": "anonymous"
 //!     }
 //!   ],
@@ -41,8 +42,10 @@
 //! }
 //! ```
 //!
-//! `critical`, `paths`, `request_body_bytes_max` and `tenants` may be left out. Numbers of 64 bits
-//! travel as decimal text: RFC 8259, section 6, leaves what lies beyond 53 bits to each reader.
+//! `critical`, `paths`, `request_body_bytes_max`, `request_headers` and `tenants` may be left out.
+//! Numbers of 64 bits travel as decimal text: RFC 8259, section 6, leaves what lies beyond 53 bits
+//! to each reader. `request_headers` closes the list of headers: what it names passes besides the
+//! usual.
 //!
 //! A member at the top that a reader does not know is ignored, unless `critical` lists it: so later
 //! versions add what older ones may pass over, and say so where they may not. Within an endpoint,

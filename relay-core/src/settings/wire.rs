@@ -1,8 +1,9 @@
 //! The shape of a document's JSON text.
 
+use http::header::HeaderName;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Access, Endpoint, EndpointKind};
+use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 
 use super::document::{DocumentError, SettingsDocument};
 use super::tenant::{Guid, ParseGuidError, Tenant};
@@ -41,6 +42,8 @@ struct WireEndpoint {
     paths: Option<Vec<String>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request_body_bytes_max: Option<Decimal>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_headers: Option<Vec<FieldName>>,
     access: WireAccess,
 }
 
@@ -76,6 +79,7 @@ impl From<WireGuid> for String {
 enum Kind {
     ManagementPoint,
     SoftwareUpdatePoint,
+    Content,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -104,6 +108,27 @@ impl TryFrom<String> for Decimal {
 impl From<Decimal> for String {
     fn from(number: Decimal) -> Self {
         number.0.to_string()
+    }
+}
+
+/// The name of a header field, in lower case.
+#[derive(Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+#[derive(Clone)]
+struct FieldName(HeaderName);
+
+impl TryFrom<String> for FieldName {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let name = HeaderName::from_lowercase(text.as_bytes());
+        name.map(Self).map_err(|_| "expected the name of a header field in lower case")
+    }
+}
+
+impl From<FieldName> for String {
+    fn from(name: FieldName) -> Self {
+        name.0.as_str().to_owned()
     }
 }
 
@@ -158,10 +183,15 @@ fn wire_endpoint(endpoint: &Endpoint) -> WireEndpoint {
         kind: match endpoint.kind {
             EndpointKind::ManagementPoint => Kind::ManagementPoint,
             EndpointKind::SoftwareUpdatePoint => Kind::SoftwareUpdatePoint,
+            EndpointKind::Content => Kind::Content,
         },
         role_id: Decimal(endpoint.role_id),
         paths: endpoint.paths.clone(),
         request_body_bytes_max: endpoint.request_body_bytes_max.map(Decimal),
+        request_headers: match &endpoint.request_headers {
+            RequestHeaders::Open => None,
+            RequestHeaders::Listed(more) => Some(more.iter().cloned().map(FieldName).collect()),
+        },
         access: match endpoint.access {
             Access::Anonymous => WireAccess::Anonymous,
         },
@@ -187,10 +217,14 @@ fn endpoint(written: WireEndpoint) -> Endpoint {
         kind: match written.kind {
             Kind::ManagementPoint => EndpointKind::ManagementPoint,
             Kind::SoftwareUpdatePoint => EndpointKind::SoftwareUpdatePoint,
+            Kind::Content => EndpointKind::Content,
         },
         role_id: written.role_id.0,
         paths: written.paths,
         request_body_bytes_max: written.request_body_bytes_max.map(|octets| octets.0),
+        request_headers: written.request_headers.map_or(RequestHeaders::Open, |more| {
+            RequestHeaders::Listed(more.into_iter().map(|name| name.0).collect())
+        }),
         access: match written.access {
             WireAccess::Anonymous => Access::Anonymous,
         },

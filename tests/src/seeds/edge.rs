@@ -201,6 +201,8 @@ fn documents() -> Vec<Seed> {
         r#"{"name":"s\u00e9\"","kind":"software-update-point","role_id":"18446744073709551615","#,
         r#""paths":["SMS_MP","/a/b/"],"request_body_bytes_max":"007","access":"anonymous"}"#,
     );
+    let listed = one.replace("\"access", "\"request_headers\":[\"x-a\",\"x-b\"],\"access");
+    let hop = listed.replace("x-b", "connection");
     let unknown = one.replace("access", "excess");
     let cut = document(one).split_off(20);
     let mut site = document("");
@@ -210,6 +212,8 @@ fn documents() -> Vec<Seed> {
         ("written-empty", document("")),
         ("written-one", document(one)),
         ("written-two", document(&[one, full].join(","))),
+        ("written-listed-headers", document(&listed)),
+        ("written-listed-header-of-a-hop", document(&hop)),
         ("written-same-twice", document(&[one, one].join(","))),
         ("written-unknown-in-endpoint", document(&unknown)),
         ("written-unknown-at-top", document("").replace("\"site\"", "\"more\":[{}],\"site\"")),

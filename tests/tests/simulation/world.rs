@@ -10,7 +10,7 @@ use relay_core::connection_point::{
 };
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::link::DrainReport;
-use relay_core::policy::{Access, Endpoint, EndpointKind};
+use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use relay_core::transport::memory::{Crash, MemoryNetwork, PathFault};
 use relay_core::transport::{
     Instance, Listener, Network, backend_client_config, client_edge_config, link_client_config,
@@ -366,6 +366,7 @@ fn endpoint(role_id: u64) -> Endpoint {
         role_id,
         paths: None,
         request_body_bytes_max: None,
+        request_headers: RequestHeaders::Open,
         access: Access::Anonymous,
     }
 }

@@ -23,7 +23,7 @@ use crate::link;
 use crate::link::{End, Incoming as LinkIncoming, Link};
 use crate::mux::HeadKind;
 use crate::mux::{Config, Side, StreamCode};
-use crate::policy::{Access, Endpoint, EndpointKind};
+use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use crate::settings::SettingsDocument;
 use crate::transport::{
     Certificate, Identity, Instance, TrustAnchors, client_edge_config, link_server_config,
@@ -41,6 +41,7 @@ fn document(version: u64) -> SettingsDocument {
         role_id: 7,
         paths: None,
         request_body_bytes_max: None,
+        request_headers: RequestHeaders::Open,
         access: Access::Anonymous,
     };
     let site = "site".to_owned();
