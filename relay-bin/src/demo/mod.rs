@@ -1,7 +1,7 @@
 //! `relay demo`: a whole site on loopback, and a client session that proves it.
 //!
-//! Everything is real but the distance: sockets, TLS, certificates, gateway instances, links, a
-//! connection point, site roles. Nothing needs set-up or privileges and nothing is left behind.
+//! Everything is real but the distance: sockets, TLS, certificates, gateway instances, links,
+//! connection points, site roles. Nothing needs set-up or privileges and nothing is left behind.
 //! Read [`run`] for the order of things, [`site`] for what is relayed to, [`session`] for what is
 //! proven, and [`relay`] for how the relay itself is started.
 
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(value_parser = clap::value_parser!(u8).range(1..=16))]
     instances: u8,
 
-    /// How the connection point reaches the instances
+    /// How the connection points reach the instances
     #[arg(long, value_enum, default_value_t = Transport::Auto)]
     transport: Transport,
 
@@ -64,7 +64,7 @@ Examples:
   For a script:
     relay demo --json";
 
-/// How the connection point of the demonstration reaches the instances.
+/// How the connection points of the demonstration reach the instances.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(crate) enum Transport {
     /// The best way that works: TCP-TLS here
@@ -155,6 +155,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Verdict> {
         mp_role: relay::MP_ROLE,
         sup_role: relay::SUP_ROLE,
         seen: site.seen(),
+        links: relay.links(),
         extent: Extent::default(),
     };
     let verdict = session_and_stay(&args, &target, &ca).await;

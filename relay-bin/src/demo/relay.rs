@@ -1,4 +1,4 @@
-//! The relay inside the demonstration: gateway instances and a connection point in this process.
+//! The relay inside the demonstration: gateway instances and connection points in this process.
 //!
 //! [`start_relay`] is the one place where the demonstration touches the two roles.
 
@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Transport;
+use super::session::{Carried, Links};
 use super::site::Site;
 use crate::pki::SiteCa;
 
@@ -34,6 +35,9 @@ pub(crate) const MP_ROLE: u64 = 72_057_594_037_927_939;
 /// Role id of the software update point.
 pub(crate) const SUP_ROLE: u64 = 72_057_594_037_927_941;
 
+/// Connection points, each with links to every instance.
+pub(crate) const CONNECTION_POINTS: u8 = 2;
+
 /// How long requests in flight have to end when the demonstration stops; nobody waits for them.
 const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 
@@ -42,11 +46,26 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct RunningRelay {
     /// Where each instance listens for clients, instance 1 first.
     pub clients: Vec<SocketAddr>,
+    gateways: Vec<Gateway>,
     stop: watch::Sender<bool>,
     roles: JoinSet<()>,
 }
 
 impl RunningRelay {
+    /// What tells which links there are, and how many requests each has carried.
+    pub(crate) fn links(&self) -> Links {
+        let gateways = self.gateways.clone();
+        let carried = |gateway: &Gateway| {
+            let links = gateway.status().links.into_iter();
+            let carried = links.map(|link| Carried {
+                connection_point: link.connection_point.to_string(),
+                requests: link.stats.mux.streams_opened,
+            });
+            carried.collect::<Vec<_>>()
+        };
+        Links::new(move || gateways.iter().flat_map(carried).collect())
+    }
+
     /// Stops both roles and waits for them.
     ///
     /// # Cancel safety
@@ -58,7 +77,7 @@ impl RunningRelay {
     }
 }
 
-/// Starts `instances` gateway instances and one connection point in front of `site`.
+/// Starts `instances` gateway instances and two connection points in front of `site`.
 ///
 /// Returns as soon as every listener is bound; a link may still be on its way.
 ///
@@ -74,7 +93,8 @@ pub(crate) async fn start_relay(
     let anchors = ca.anchors()?;
     let edge = client_edge_config(&ca.issue_server(vec![HOST.to_owned()])?.identity())?;
     let (stop, stopped) = watch::channel(false);
-    let mut relay = RunningRelay { clients: Vec::new(), stop, roles: JoinSet::new() };
+    let (clients, roles) = (Vec::new(), JoinSet::new());
+    let mut relay = RunningRelay { clients, gateways: Vec::new(), stop, roles };
     let mut gateways = Vec::new();
 
     for instance in Instance::first(instances) {
@@ -110,20 +130,37 @@ pub(crate) async fn start_relay(
             balance: Balance::default(),
             limits,
         });
+        relay.gateways.push(gateway.clone());
         let stopped = until(stopped.clone());
         let listeners = Listeners { clients, links: Some(links), https_links: None, quic };
         relay.roles.spawn(async move { _ = gateway.serve(listeners, stopped).await });
     }
 
-    let name = "demo-cp";
+    for number in 1..=CONNECTION_POINTS {
+        let connection_point = connection_point(number, gateways.clone(), site, ca)?;
+        let stopped = until(stopped.clone());
+        relay.roles.spawn(async move { _ = connection_point.run(stopped).await });
+    }
+    Ok(relay)
+}
+
+fn connection_point(
+    number: u8,
+    gateways: Vec<GatewayAddress>,
+    site: &Site,
+    ca: &SiteCa,
+) -> anyhow::Result<ConnectionPoint> {
+    let anchors = ca.anchors()?;
+    let name = format!("demo-cp-{number}");
     let mut limits = ConnectionPointLimits::default();
     limits.drain = DRAIN_WITHIN;
-    let connection_point = ConnectionPoint::new(ConnectionPointConfig {
-        name: name.to_owned(),
+    let link_tls = link_client_config(&ca.issue_client(&name)?.identity(), &anchors)?;
+    Ok(ConnectionPoint::new(ConnectionPointConfig {
+        name,
         site: "demo".to_owned(),
         settings_version: 1,
         gateways,
-        link_tls: link_client_config(&ca.issue_client(name)?.identity(), &anchors)?,
+        link_tls,
         https_tls: backend_client_config(&anchors)?,
         certificate_issuer: None,
         endpoints: site_endpoints(site)?,
@@ -131,9 +168,7 @@ pub(crate) async fn start_relay(
         limits,
         web_proxy: None,
         network: Network::default(),
-    })?;
-    relay.roles.spawn(async move { _ = connection_point.run(until(stopped)).await });
-    Ok(relay)
+    })?)
 }
 
 /// A loopback port of the system's choosing.

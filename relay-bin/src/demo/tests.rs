@@ -3,7 +3,7 @@
 
 use super::front::{Fault, Front};
 use super::relay::{HOST, MP_ROLE, SUP_ROLE};
-use super::session::{Extent, Report, Target, run};
+use super::session::{Carried, Extent, Links, Report, Target, run};
 use super::site::Site;
 use super::table::{Colour, table};
 use crate::pki::SiteCa;
@@ -11,7 +11,21 @@ use crate::pki::SiteCa;
 /// Small, so that a build without optimisation is done in a moment.
 const EXTENT: Extent = Extent { download_bytes: 3 * 1024 * 1024 + 5, crowd: 40 };
 
+/// Links of as many connection points, which have carried so many requests each.
+fn links(requests: &[u64]) -> Links {
+    let carried = |(place, requests): (usize, &u64)| Carried {
+        connection_point: format!("demo-cp-{place}"),
+        requests: *requests,
+    };
+    let links: Vec<_> = requests.iter().enumerate().map(carried).collect();
+    Links::new(move || links.clone())
+}
+
 async fn session(instances: usize, fault: Fault) -> Report {
+    session_over(instances, fault, 4).await
+}
+
+async fn session_over(instances: usize, fault: Fault, requests_of_second: u64) -> Report {
     let ca = SiteCa::new("Demonstration site").unwrap();
     let site = Site::start().await.unwrap();
     let front = Front::start(&ca, instances, &site, fault).await;
@@ -22,6 +36,7 @@ async fn session(instances: usize, fault: Fault) -> Report {
         mp_role: MP_ROLE,
         sup_role: SUP_ROLE,
         seen: site.seen(),
+        links: links(&[3, requests_of_second]),
         extent: EXTENT,
     };
     let mut shown = 0;
@@ -77,6 +92,12 @@ async fn an_internal_name_that_comes_through_fails_the_upload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_carried_nothing_is_told() {
+    let report = session_over(1, Fault::None, 0).await;
+    assert_eq!(failed(&report), ["links"], "{}", table(&report, Colour::Off));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_id_used_twice_fails_the_last_step() {
     let report = session(1, Fault::RepeatsMessageId).await;
     assert_eq!(failed(&report), ["message id"], "{}", table(&report, Colour::Off));
@@ -94,6 +115,7 @@ async fn an_instance_that_is_down_is_a_failed_row_and_not_an_error() {
         mp_role: MP_ROLE,
         sup_role: SUP_ROLE,
         seen: site.seen(),
+        links: links(&[]),
         extent: Extent { download_bytes: 1_024, crowd: 2 },
     };
     let report = run(&target, &mut |_| ()).await.unwrap();

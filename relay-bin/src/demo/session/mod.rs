@@ -7,6 +7,7 @@
 mod client;
 mod crowd;
 mod download;
+mod links;
 mod messages;
 mod reads;
 mod refusals;
@@ -23,6 +24,7 @@ use super::site::{self, SiteSeen};
 use client::Client;
 use report::{Asked, Log, Proof};
 
+pub(crate) use links::{Carried, Links};
 pub(crate) use report::{Report, Row};
 
 /// The header that carries an exchange's message id on every answer of the relay.
@@ -52,6 +54,8 @@ pub(crate) struct Target {
     pub sup_role: u64,
     /// What the built-in site has seen.
     pub seen: Arc<SiteSeen>,
+    /// What the links have carried.
+    pub links: Links,
     /// How much is done.
     pub extent: Extent,
 }
@@ -98,6 +102,7 @@ pub(crate) async fn run(
     download::run(&client, &mut log).await;
     crowd::run(&client, &mut log).await;
     refusals::run(&client, &mut log).await;
+    links::run(&client, &mut log).await;
     let asked = Asked::everywhere(&client, "message id", "of every answer above");
     log.step(asked, STEP_WITHIN, async { message_ids(&client) }).await;
     Ok(log.finish())

@@ -69,6 +69,9 @@ pub(super) async fn run(client: &Client, log: &mut Log<'_>) {
         let asked = Asked::on(lane, "properties", "PROPFIND CCM_Client/large.bin");
         log.step(asked, STEP_WITHIN, properties(client, lane)).await;
     }
+    let lane = client.lane(1);
+    let asked = Asked::on(lane, "redirect", "GET SMS_MP/.sms_moved");
+    log.step(asked, STEP_WITHIN, redirect(client, lane)).await;
     for version in [Version::Http11, Version::Http2] {
         let lane = Lane { instance: client.lane(1).instance, version };
         let asked = Asked::on(lane, "headers", "GET SMS_MP/.sms_aut?ECHO");
@@ -102,6 +105,15 @@ async fn token_root(client: &Client, lane: Lane) -> anyhow::Result<Proof> {
     let reply = client.call(lane, Ask::new("GET", path)).await?;
     reply.expect(StatusCode::OK)?;
     mp_listed(&reply, "the same list under the other virtual root".into())
+}
+
+/// Where it leads is nowhere: a relay that followed it would have no answer to give.
+async fn redirect(client: &Client, lane: Lane) -> anyhow::Result<Proof> {
+    let reply = client.call(lane, Ask::new("GET", client.mp(site::MOVED))).await?;
+    reply.expect(StatusCode::FOUND)?;
+    let to = reply.text("location");
+    ensure!(to == site::MOVED_TO, "it leads to `{to}`, the site said `{}`", site::MOVED_TO);
+    Ok(Proof { answer: reply.line(), evidence: "told to the client, followed by nobody".into() })
 }
 
 fn mp_listed(reply: &Reply, evidence: String) -> anyhow::Result<Proof> {

@@ -1,7 +1,7 @@
 //! The built-in management point: every verb that clients use, on the paths they use.
 
 use flate2::Compression;
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION as LOCATION_HEADER};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
@@ -23,6 +23,11 @@ pub(crate) const MESSAGES: &str = "/ccm_system/request";
 pub(crate) const INCOMING: &str = "/ccm_incoming/";
 /// The large file.
 pub(crate) const LARGE_FILE: &str = "/CCM_Client/large.bin";
+
+/// Has moved elsewhere: its answer names another host.
+pub(crate) const MOVED: &str = "/SMS_MP/.sms_moved";
+/// Where to. RFC 2606: nobody has this name.
+pub(crate) const MOVED_TO: &str = "http://mp02.invalid/SMS_MP/.sms_moved?once=more";
 
 /// A header that the echo names in its own `Connection`, so that it must not reach a client.
 pub(crate) const SITE_HOP_HEADER: &str = "x-site-hop";
@@ -49,6 +54,7 @@ impl ManagementPoint {
             }
             (_, LOCATION) if reading && query == Some("ECHO") => echo(&head.headers),
             (_, LOCATION) if reading => xml(StatusCode::OK, location()),
+            (_, MOVED) if reading => moved(),
             (_, POLICY) if reading => xml(StatusCode::OK, policy(query)),
             ("GET", NOTIFICATION) => self.notification(query).await,
             (_, LARGE_FILE) if reading => download::answer(query, &head.headers),
@@ -79,6 +85,12 @@ impl ManagementPoint {
         };
         json(&finished)
     }
+}
+
+fn moved() -> Response<SiteBody> {
+    let mut answer = empty(StatusCode::FOUND);
+    answer.headers_mut().insert(LOCATION_HEADER, HeaderValue::from_static(MOVED_TO));
+    answer
 }
 
 fn xml(status: StatusCode, text: String) -> Response<SiteBody> {

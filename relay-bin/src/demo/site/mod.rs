@@ -27,7 +27,8 @@ use tokio::task::JoinSet;
 
 pub(crate) use download::DEFAULT_BYTES as LARGE_FILE_BYTES;
 pub(crate) use management_point::{
-    INCOMING, LARGE_FILE, LOCATION, MESSAGES, NOTIFICATION, POLICY, SITE_HOP_HEADER,
+    INCOMING, LARGE_FILE, LOCATION, MESSAGES, MOVED, MOVED_TO, NOTIFICATION, POLICY,
+    SITE_HOP_HEADER,
 };
 pub(crate) use seen::Seen;
 pub(crate) use update_point::{
