@@ -340,7 +340,7 @@ fn connection_point(
         certificate_issuer: None,
         endpoints: vec![SiteEndpoint {
             endpoint: endpoint(),
-            backend: BackendConfig { url, tls: None },
+            backend: BackendConfig::new(url, None),
         }],
         tenants: Vec::new(),
         limits: ConnectionPointLimits::default(),

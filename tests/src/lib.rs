@@ -20,3 +20,4 @@ pub mod roles;
 pub mod running;
 pub mod seeds;
 pub mod site;
+pub mod tls_site;

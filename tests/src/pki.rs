@@ -140,8 +140,7 @@ impl SiteCa {
 
     /// TLS of a client that trusts this authority, shows no certificate and offers `alpn` alone.
     pub fn client_tls(&self, alpn: &[u8]) -> Arc<ClientConfig> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.certificate()).unwrap();
+        let roots = self.roots();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -150,6 +149,13 @@ impl SiteCa {
             .with_no_client_auth();
         config.alpn_protocols = vec![alpn.to_vec()];
         Arc::new(config)
+    }
+
+    /// This authority as the only one that a program's own TLS trusts.
+    pub fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate()).unwrap();
+        Arc::new(roots)
     }
 
     fn certificate(&self) -> CertificateDer<'static> {

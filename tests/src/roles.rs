@@ -81,6 +81,10 @@ pub struct House {
     pub revoked: Option<CertificateRevocationListDer<'static>>,
     /// What is published, and the address behind it.
     pub endpoint: (Endpoint, SocketAddr),
+    /// What is behind it in place of that address, if something is.
+    pub backend: Option<BackendConfig>,
+    /// Which network connection points dial on; the system's by default.
+    pub network: Network,
     /// The site of connection points, and the version of its settings.
     pub settings: (String, u64),
     /// The tenants that are published.
@@ -123,6 +127,8 @@ impl House {
             ca: SiteCa::new(),
             revoked: None,
             endpoint: (endpoint, backend),
+            backend: None,
+            network: Network::default(),
             settings: (SITE.to_owned(), 1),
             tenants: Vec::new(),
             initial: Vec::new(),
@@ -172,7 +178,7 @@ impl House {
             tenants: self.tenants.clone(),
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),
-            network: Network::default(),
+            network: self.network.clone(),
         })
         .unwrap()
     }
@@ -180,7 +186,7 @@ impl House {
     /// What is published, and where it leads.
     pub fn site_endpoint(&self) -> SiteEndpoint {
         let url = Uri::try_from(format!("http://{}", self.endpoint.1)).unwrap();
-        let backend = BackendConfig { url, tls: None };
+        let backend = self.backend.clone().unwrap_or_else(|| BackendConfig::new(url, None));
         SiteEndpoint { endpoint: self.endpoint.0.clone(), backend }
     }
 

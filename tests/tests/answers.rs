@@ -3,19 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
+use relay_core::connection_point::BackendConfig;
 use relay_core::exchange::{AbortCode, HeadLimits, RequestHead};
 use relay_core::link::Link;
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_core::policy::EndpointKind;
 use relay_core::settings::SettingsDocument;
+use relay_core::transport::{ClientCertificates, backend_client_config_showing};
 use relay_tests::client::tls;
+use relay_tests::pki::SiteCa;
 use relay_tests::roles::{House, target, until, within};
 use relay_tests::running::{Instance, connection_point};
 use relay_tests::site::{Backend, RawBackend, full, nobody};
+use relay_tests::tls_site::{SecureBackend, demanding, open_to_all};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -184,6 +189,50 @@ async fn late(told: &mut BTreeSet<Told>) {
     told.insert(ask(&house, &instance, "CCM_POST", "/SMS_MP/hold", length).await);
 }
 
+/// What the two ends of TLS to a backend do not agree on.
+async fn before_https(told: &mut BTreeSet<Told>) {
+    let (ca, other) = (SiteCa::new(), SiteCa::new());
+    for (tls, trusted) in [
+        (open_to_all(&ca.server("else.test")), &ca),
+        (open_to_all(&ca.server("localhost")), &other),
+        (demanding(&ca.server("localhost"), &ca), &ca),
+    ] {
+        let backend = SecureBackend::start(tls).await;
+        let url = format!("https://localhost:{}", backend.address.port()).parse().unwrap();
+        let certificates = Arc::new(ClientCertificates::new("mp"));
+        let shown = Arc::clone(&certificates);
+        let tls = backend_client_config_showing(&trusted.anchors(), shown).unwrap();
+        let mut house = House::before(backend.address);
+        let mut config = BackendConfig::new(url, Some(tls));
+        config.certificates = Some(certificates);
+        house.backend = Some(config);
+        let instance = Instance::start(&house, 1).await;
+        let _point = connection_point(&house, &[instance.links]);
+        instance.until_links(1).await;
+        told.insert(ask(&house, &instance, "GET", "/SMS_MP/x", "").await);
+    }
+}
+
+/// What a backend has no room for.
+async fn too_many(told: &mut BTreeSet<Told>) {
+    let backend = Backend::start(|_| std::future::pending()).await;
+    let mut house = House::before(backend.address);
+    house.connection_point_limits.backend_connections_max = 1;
+    house.connection_point_limits.backend_wait_max = 0;
+    let instance = Instance::start(&house, 1).await;
+    let _point = connection_point(&house, &[instance.links]);
+    instance.until_links(1).await;
+    let held = ask(&house, &instance, "GET", "/SMS_MP/x", "");
+    let refused = async {
+        backend.until_in_flight(1).await;
+        ask(&house, &instance, "GET", "/SMS_MP/x", "").await
+    };
+    tokio::select! {
+        answer = held => panic!("{answer:?}"),
+        answer = refused => told.insert(answer),
+    };
+}
+
 /// What happens at a real connection point, or behind it.
 async fn at_the_site(told: &mut BTreeSet<Told>) {
     let large = Backend::start(|_| async {
@@ -229,6 +278,8 @@ async fn every_answer_of_the_table_is_given_to_a_client_and_no_other() {
         given_up(&mut told).await;
         late(&mut told).await;
         at_the_site(&mut told).await;
+        before_https(&mut told).await;
+        too_many(&mut told).await;
         let mut expected = table();
         assert!(expected.len() > 40, "the table is read");
         for (reason, _why) in NOT_FROM_OUTSIDE {

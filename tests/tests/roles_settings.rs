@@ -400,7 +400,7 @@ async fn an_update_that_cannot_be_published_changes_nothing() {
         let second = Backend::echo_path().await;
         let mut moved = update(&house, 0, &["x"]);
         moved.endpoints = vec![house.site_endpoint()];
-        moved.endpoints[0].backend.url = format!("http://{}", second.address).parse().unwrap();
+        moved.endpoints[0].backend.urls[0] = format!("http://{}", second.address).parse().unwrap();
         connection_point.update(moved).unwrap();
         assert_eq!(status_of(&house, &gateway, "/SMS_MP/x").await, 200);
         assert_eq!(version_at(&gateway), Some(1));

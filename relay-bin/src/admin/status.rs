@@ -3,7 +3,8 @@
 use std::time::{Instant, SystemTime};
 
 use relay_core::connection_point::{
-    self, ConnectionPointStatus, Phase, PlaceStatus, PublishOutcome, PublishState,
+    self, BackendState, BackendStatus, ConnectionPointStatus, Phase, PlaceStatus, PublishOutcome,
+    PublishState,
 };
 use relay_core::gateway::{
     self, EndedLink, GatewayStatus, LinkEnd, SettingsSnapshot, SiteSettings,
@@ -135,6 +136,28 @@ pub(super) struct ConnectionPoint {
     pub(super) places: Vec<Place>,
     /// What became of its settings, by instance.
     pub(super) published: Vec<Published>,
+    /// The site roles that it forwards to.
+    #[serde(default)]
+    pub(super) backends: Vec<Backend>,
+}
+
+/// A site role at one place.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Backend {
+    pub(super) endpoint: String,
+    pub(super) url: String,
+    /// `up`; `resting` after failures, or `check-fails`: left alone if there is another one.
+    pub(super) state: String,
+    pub(super) since: String,
+    /// Why it failed last, request or check; absent if it has answered since.
+    pub(super) why: Option<String>,
+    pub(super) failures_in_a_row: u32,
+    /// When it is tried again, while it rests.
+    pub(super) next_try_ms: Option<u64>,
+    pub(super) requests_in_flight: usize,
+    /// Requests that wait for a connection to it.
+    pub(super) requests_waiting: usize,
+    pub(super) connections: usize,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -267,6 +290,7 @@ impl Status {
             links_wanted: status.places.iter().filter(|it| !is_resting(it)).count(),
             places: status.places.into_iter().map(|it| place(it, now)).collect(),
             published: published.into_iter().map(published_at).collect(),
+            backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
         })
     }
 }
@@ -382,6 +406,27 @@ fn place(status: PlaceStatus, now: Now) -> Place {
         next_dial_ms: until.map(|until| u64::try_from(until).unwrap_or(u64::MAX)),
         links: status.links.into_iter().map(|it| place_link(it, now)).collect(),
         failed: status.missteps.iter().map(|it| failed(it, now)).collect(),
+    }
+}
+
+fn backend(status: BackendStatus, now: Now) -> Backend {
+    let state = match status.state {
+        BackendState::Up => "up",
+        BackendState::Resting => "resting",
+        _ => "check-fails",
+    };
+    let until = status.until.map(|it| it.saturating_duration_since(now.monotonic).as_millis());
+    Backend {
+        endpoint: status.endpoint,
+        url: status.url.to_string(),
+        state: state.to_owned(),
+        since: now.wall(status.since),
+        why: status.why,
+        failures_in_a_row: status.failures,
+        next_try_ms: until.map(|until| u64::try_from(until).unwrap_or(u64::MAX)),
+        requests_in_flight: status.in_flight,
+        requests_waiting: status.waiting,
+        connections: status.connections,
     }
 }
 

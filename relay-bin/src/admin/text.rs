@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::status::{ConnectionPoint, Gateway, Link, Log, Status};
+use super::status::{Backend, ConnectionPoint, Gateway, Link, Log, Status};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -110,7 +110,30 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
             push_line(&mut text, &line);
         }
     }
+    push_backends(&mut text, &point.backends);
     text
+}
+
+/// A line for each backend, and for each that fails why.
+fn push_backends(text: &mut String, backends: &[Backend]) {
+    if backends.is_empty() {
+        return;
+    }
+    let headings = ["endpoint", "backend", "state", "requests", "waiting", "connections"];
+    let mut rows = vec![headings.map(str::to_owned).to_vec()];
+    for backend in backends {
+        let counts = [backend.requests_in_flight, backend.requests_waiting, backend.connections];
+        let mut row = vec![backend.endpoint.clone(), backend.url.clone(), backend.state.clone()];
+        row.extend(counts.map(|count| count.to_string()));
+        rows.push(row);
+    }
+    push_table(text, &rows);
+    for backend in backends {
+        let Some(why) = &backend.why else { continue };
+        let next = backend.next_try_ms.map(|next| format!(", tried again in {next} ms"));
+        let (url, state, next) = (&backend.url, &backend.state, next.unwrap_or_default());
+        push_line(text, &format!("{url} {state}{next}; failed last: {why}"));
+    }
 }
 
 fn draining(is_draining: bool) -> &'static str {
@@ -273,6 +296,18 @@ settings of default: version 3, 2 endpoints
                 at: "2026-11-22T07:00:00Z".to_owned(),
             }],
         };
+        let backend = |name: &str, why: Option<&str>| Backend {
+            endpoint: "mp".to_owned(),
+            url: format!("http://{name}/"),
+            state: if why.is_some() { "resting" } else { "up" }.to_owned(),
+            since: "2026-11-22T07:00:00Z".to_owned(),
+            why: why.map(str::to_owned),
+            failures_in_a_row: 0,
+            next_try_ms: why.map(|_| 5000),
+            requests_in_flight: 3,
+            requests_waiting: 0,
+            connections: 5,
+        };
         let point = ConnectionPoint {
             version: "0.1.0".to_owned(),
             name: "site-1".to_owned(),
@@ -287,6 +322,7 @@ settings of default: version 3, 2 endpoints
                 why: Some("no answer".to_owned()),
                 at: "2026-11-22T07:00:00Z".to_owned(),
             }],
+            backends: vec![backend("a", None), backend("b", Some("refused"))],
         };
         let expected = "\
 connection point site-1, draining: 1 of 2 links up
@@ -296,6 +332,10 @@ link  host        transport  state    up         RTT      streams    in       ou
 1.1 waits, dials in 250 ms: lost
 settings at instance 1: version 3 failed: no answer
 2026-11-22T07:00:00Z instance 1 tcp-tls failed: refused
+endpoint  backend    state    requests  waiting  connections
+mp        http://a/  up       3         0        5
+mp        http://b/  resting  3         0        5
+http://b/ resting, tried again in 5000 ms; failed last: refused
 ";
         assert_eq!(status(&Status::ConnectionPoint(point)), expected);
     }

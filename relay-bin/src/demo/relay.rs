@@ -193,7 +193,7 @@ fn site_endpoints(site: &Site) -> anyhow::Result<Vec<SiteEndpoint>> {
         .into_iter()
         .map(|(endpoint, backend)| {
             let url = Uri::try_from(format!("http://{backend}"))?;
-            Ok(SiteEndpoint { endpoint, backend: BackendConfig { url, tls: None } })
+            Ok(SiteEndpoint { endpoint, backend: BackendConfig::new(url, None) })
         })
         .collect()
 }

@@ -146,11 +146,34 @@ site_crl = "site-ca.crl"
 {admin}
 {SETTINGS}
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
+# A list of up to 16 names several places of this one role: ["http://mp-1", "http://mp-2"].
 backend = "{backend}"
-{backend_ca}
+{backend_ca}{BACKEND}
 {limits}"#
     )
 }
+
+/// What else can be said about the backend of an endpoint, as a comment.
+const BACKEND: &str = r#"# What the backend is called in Host and in TLS, where its certificate
+# must carry it; without this line, the host of its address.
+# backend_name = "mp.site.example"
+# Shown to an https backend that asks for a client certificate. Files, or two lists of as many; or a
+# folder alone, of NAME.pem and NAME-key.pem. Of those that are valid now, are for clients and whose
+# issuer the backend takes, the one that is valid for longest is shown; the log says why the others
+# are not. Read again on SIGHUP.
+# client_certificate = "mp-client.pem"
+# client_key = "mp-client-key.pem"
+# Limits of this endpoint alone: the keys of [limits] below that begin with backend_.
+# [endpoint.limits]
+# backend_answer_seconds = 30
+# Asks each backend for a path, by GET, every now and then. One that fails twice is asked no more,
+# as long as there is another one, until it answers well again. The other lines show the defaults.
+# [endpoint.check]
+# path = "/SMS_MP/.sms_aut?MPLIST"
+# status = 200
+# interval_seconds = 10
+# timeout_seconds = 5
+"#;
 
 /// The authority of the backend, or a word on when it is needed.
 fn backend_ca(plan: &Plan) -> String {
@@ -341,6 +364,17 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # backend_idle_max = {}
 # Time an idle connection to a backend is kept.
 # backend_idle_seconds = {}
+# Connections open at once to each backend. An exchange that is held open has one to itself.
+# backend_connections_max = {}
+# Requests that may wait for one of them; what comes beyond is answered 503.
+# backend_wait_max = {}
+# How long each may, before it is answered 503.
+# backend_wait_seconds = {}
+# Connections that fail or answers that are late, one after the other, before a backend is left
+# alone for a while, if there is another one.
+# backend_failures_max = {}
+# For how long at first; each time it is twice as long, 5 min at most.
+# backend_rest_seconds = {}
 # Receive memory that all links share.
 # link_memory_mebibytes = {}
 # Time for requests in flight to end when the connection point stops.
@@ -358,6 +392,11 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
         limits.backend_answer.as_secs(),
         limits.backend_idle_max,
         limits.backend_idle.as_secs(),
+        limits.backend_connections_max,
+        limits.backend_wait_max,
+        limits.backend_wait.as_secs(),
+        limits.backend_failures_max,
+        limits.backend_rest.as_secs(),
         limits.link_memory >> 20,
         limits.drain.as_secs(),
     )

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use relay_core::config::{AdminListener, LoadedConnectionPoint, LoadedGateway};
+use relay_core::connection_point::BackendConfig;
 use relay_core::policy::{Endpoint, EndpointKind};
 
 /// A gateway instance's configuration in a few lines.
@@ -47,11 +49,25 @@ pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> S
     }
     admin(&mut text, loaded.admin.as_ref());
     for site in &config.endpoints {
-        let (what, url) = (describe(&site.endpoint), &site.backend.url);
-        row(&mut text, "endpoint", &format!("{what}, to {url}"));
+        let (what, backend) = (describe(&site.endpoint), &site.backend);
+        let urls: Vec<_> = backend.urls.iter().map(ToString::to_string).collect();
+        row(&mut text, "endpoint", &format!("{what}, to {}", urls.join(", ")));
+        client_certificates(&mut text, backend);
     }
     text.truncate(text.trim_end().len());
     text
+}
+
+/// What would be shown now to a backend that asks, and what would not.
+fn client_certificates(text: &mut String, backend: &BackendConfig) {
+    let set = backend.certificates.iter();
+    for verdict in set.flat_map(|set| set.verdicts(SystemTime::now())) {
+        let what = match &verdict.why_not {
+            None => format!("{}: shown to a backend that takes its issuer", verdict.name),
+            Some(why) => format!("{}: not shown: {why}", verdict.name),
+        };
+        row(text, "  shows", &what);
+    }
 }
 
 fn admin(text: &mut String, admin: Option<&AdminListener>) {

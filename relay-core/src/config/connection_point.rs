@@ -7,9 +7,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
-use super::backend_url::{BackendUrlError, parse_backend_url};
+use super::backend::backend;
 use super::endpoint::{self, RawEndpoint};
-use super::error::{ConfigError, Invalid};
+use super::error::ConfigError;
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
 use super::material::{ConnectionPointMaterial, IdentityPaths};
@@ -21,9 +21,7 @@ use super::source::Source;
 use super::tenant::{self, RawTenant};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
-use crate::connection_point::{
-    BackendConfig, ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint,
-};
+use crate::connection_point::{ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint};
 use crate::settings::{ENDPOINTS_MAX, SITE_OCTETS_MAX};
 use crate::transport::{
     Network, TlsSetupError, TrustAnchors, backend_client_config, link_client_config,
@@ -114,10 +112,14 @@ struct RawSettings {
 /// `https_port`, `transport`, `quic`, `server_name`, `https_name`) for each instance; `[link]` with
 /// `certificate`, `key` and `site_ca` (optional: `site_crl`, `https_ca`). Optional: `site`, by
 /// default `default`; up to 1,024 `[[endpoint]]` (`name`, `kind`, `role_id`,
-/// `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`), each with `backend` and, for
-/// `https://`, `backend_ca`; up to 64 `[[tenant]]` (`id`, `application_id`, `resource`), about
-/// which gateways answer `AADAuthInfo`; `[settings]`
-/// with `version`, by default the file's time of modification in milliseconds since 1970;
+/// `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`), each with `backend`, one URL or up
+/// to 16 of one site role, and, for `https://`, `backend_ca` (optional: `backend_name`;
+/// `client_certificate` with `client_key`, or with a list of them, or a folder of `NAME.pem` and
+/// `NAME-key.pem` alone; `[endpoint.limits]` with the keys of `[limits]` that begin with
+/// `backend_`; `[endpoint.check]` with `path`, `status`, `interval_seconds`, `timeout_seconds`); up
+/// to 64 `[[tenant]]` (`id`, `application_id`, `resource`), about which gateways answer
+/// `AADAuthInfo`; `[settings]` with `version`, by default the file's time of modification in
+/// milliseconds since 1970;
 /// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
 /// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority,
 /// with which the program renews link certificates, its own and those of gateways; and
@@ -259,44 +261,6 @@ fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<Vec<SiteEndpoint>, 
     Ok(endpoints)
 }
 
-fn backend(source: &Source, raw: &RawEndpoint) -> Result<BackendConfig, ConfigError> {
-    let Some(backend) = &raw.backend else {
-        return Err(source.invalid(
-            raw.name.span(),
-            format!("endpoint `{}` leads nowhere", raw.name.get_ref()),
-            "add `backend = \"http://host:port\"`, the site role's own address",
-        ));
-    };
-    let url = parse_backend_url(backend.get_ref()).map_err(|error| {
-        let place = source.place(backend.span());
-        let place = match error {
-            BackendUrlError::Credentials => place.redacted(),
-            _ => place,
-        };
-        let problem = "this is not the URL of a backend".to_owned();
-        ConfigError::Invalid(Box::new(Invalid { problem, place, help: error.to_string() }))
-    })?;
-    match (url.scheme_str(), &raw.backend_ca) {
-        (Some("https"), Some(file)) => {
-            let anchors = trust_anchors(source, file)?;
-            let tls = backend_client_config(&anchors)
-                .map_err(|error| certificate_error(source, file, &error))?;
-            Ok(BackendConfig { url, tls: Some(tls) })
-        }
-        (Some("https"), None) => Err(source.invalid(
-            backend.span(),
-            "an https backend needs the certificate authority to trust",
-            "add `backend_ca = \"file.pem\"`, the authority that signed the backend's certificate",
-        )),
-        (_, Some(file)) => Err(source.invalid(
-            file.span(),
-            "an http backend shows no certificate to verify",
-            "remove `backend_ca`, or make the backend's URL begin with `https://`",
-        )),
-        (_, None) => Ok(BackendConfig { url, tls: None }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -310,7 +274,7 @@ mod tests {
         assert_eq!(loaded.config.name, "site-1");
         assert_eq!(loaded.config.gateways.len(), 2);
         let [endpoint] = &loaded.config.endpoints[..] else { panic!("one endpoint is written") };
-        assert_eq!(endpoint.backend.url, "http://127.0.0.1:8080/");
+        assert_eq!(endpoint.backend.urls, ["http://127.0.0.1:8080/"]);
         assert!(endpoint.backend.tls.is_none());
         let [Warning::AnonymousEndpoint { endpoint, line: 18, .. }] = &loaded.warnings[..] else {
             panic!("{:?}", loaded.warnings);

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
 
+use super::backend::{self, OneOrMany, RawBackendLimits, RawCheck};
 use super::error::ConfigError;
 use super::source::Source;
 use super::warning::Warning;
@@ -31,8 +32,13 @@ pub(super) struct RawEndpoint {
     request_body_bytes_max: Option<Spanned<i64>>,
     strict_headers: Option<Spanned<bool>>,
     allow_headers: Option<Spanned<Vec<Spanned<String>>>>,
-    pub(super) backend: Option<Spanned<String>>,
+    pub(super) backend: Option<Spanned<OneOrMany>>,
     pub(super) backend_ca: Option<Spanned<PathBuf>>,
+    pub(super) backend_name: Option<Spanned<String>>,
+    pub(super) client_certificate: Option<Spanned<OneOrMany>>,
+    pub(super) client_key: Option<Spanned<OneOrMany>>,
+    pub(super) limits: Option<RawBackendLimits>,
+    pub(super) check: Option<RawCheck>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -214,7 +220,8 @@ pub(super) fn warnings(source: &Source, endpoints: &[RawEndpoint]) -> Vec<Warnin
     if endpoints.is_empty() {
         return vec![Warning::NoEndpoints { file: source.path().to_owned() }];
     }
-    endpoints.iter().filter_map(|endpoint| endpoint.warning(source)).collect()
+    let anonymous = endpoints.iter().filter_map(|endpoint| endpoint.warning(source));
+    anonymous.chain(endpoints.iter().flat_map(|it| backend::warnings(source, it))).collect()
 }
 
 /// The map of `endpoints`, or the error at what keeps them from being one: of two that collide, the

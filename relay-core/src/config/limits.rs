@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::backend::range;
 use super::error::ConfigError;
 use super::source::Source;
 use crate::connection_point::ConnectionPointLimits;
@@ -52,6 +53,11 @@ pub(super) struct RawConnectionPointLimits {
     backend_answer_seconds: Number,
     backend_idle_max: Number,
     backend_idle_seconds: Number,
+    backend_connections_max: Number,
+    backend_wait_max: Number,
+    backend_wait_seconds: Number,
+    backend_failures_max: Number,
+    backend_rest_seconds: Number,
     link_memory_mebibytes: Number,
     drain_seconds: Number,
 }
@@ -102,7 +108,7 @@ impl RawGatewayLimits {
 impl RawConnectionPointLimits {
     /// The limits, with the defaults for what is not written.
     pub(super) fn judge(&self, source: &Source) -> Result<ConnectionPointLimits, ConfigError> {
-        let or = ConnectionPointLimits::default();
+        let or = self.backends(source, &ConnectionPointLimits::default())?;
         let key = |name, written| Key { source, name, written };
         let limits = ConnectionPointLimits {
             redial_first: key("redial_first_milliseconds", &self.redial_first_milliseconds)
@@ -120,17 +126,10 @@ impl RawConnectionPointLimits {
                 .seconds(1..=86_400, or.better_rung)?,
             links_per_instance: key("links_per_instance", &self.links_per_instance)
                 .count(1..=16, or.links_per_instance)?,
-            backend_connect: key("backend_connect_seconds", &self.backend_connect_seconds)
-                .seconds(1..=60, or.backend_connect)?,
-            backend_answer: key("backend_answer_seconds", &self.backend_answer_seconds)
-                .seconds(1..=3600, or.backend_answer)?,
-            backend_idle_max: key("backend_idle_max", &self.backend_idle_max)
-                .count(0..=65_536, or.backend_idle_max)?,
-            backend_idle: key("backend_idle_seconds", &self.backend_idle_seconds)
-                .seconds(1..=3600, or.backend_idle)?,
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
                 .mebibytes(64..=65_536, or.link_memory)?,
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
+            ..or
         };
         let written = self.redial_first_milliseconds.as_ref().or(self.redial_max_seconds.as_ref());
         if let Some(written) = written.filter(|_| limits.redial_max < limits.redial_first) {
@@ -144,6 +143,40 @@ impl RawConnectionPointLimits {
             ));
         }
         Ok(limits)
+    }
+}
+
+impl RawConnectionPointLimits {
+    /// `or` with what is written about backends.
+    fn backends(
+        &self,
+        source: &Source,
+        or: &ConnectionPointLimits,
+    ) -> Result<ConnectionPointLimits, ConfigError> {
+        let key = |name, written| Key { source, name, written };
+        let failures_max = key("backend_failures_max", &self.backend_failures_max);
+        Ok(ConnectionPointLimits {
+            backend_connect: key("backend_connect_seconds", &self.backend_connect_seconds)
+                .seconds(range::CONNECT, or.backend_connect)?,
+            backend_answer: key("backend_answer_seconds", &self.backend_answer_seconds)
+                .seconds(range::ANSWER, or.backend_answer)?,
+            backend_idle_max: key("backend_idle_max", &self.backend_idle_max)
+                .count(range::IDLE_COUNT, or.backend_idle_max)?,
+            backend_idle: key("backend_idle_seconds", &self.backend_idle_seconds)
+                .seconds(range::IDLE, or.backend_idle)?,
+            backend_connections_max: key("backend_connections_max", &self.backend_connections_max)
+                .count(range::CONNECTIONS, or.backend_connections_max)?,
+            backend_wait_max: key("backend_wait_max", &self.backend_wait_max)
+                .count(range::WAITING, or.backend_wait_max)?,
+            backend_wait: key("backend_wait_seconds", &self.backend_wait_seconds)
+                .seconds(range::WAIT, or.backend_wait)?,
+            backend_failures_max: failures_max
+                .within(&range::FAILURES)?
+                .unwrap_or(or.backend_failures_max),
+            backend_rest: key("backend_rest_seconds", &self.backend_rest_seconds)
+                .seconds(range::REST, or.backend_rest)?,
+            ..or.clone()
+        })
     }
 }
 
@@ -248,6 +281,11 @@ mod tests {
             ("backend_answer_seconds", 1, 3600, ""),
             ("backend_idle_max", 0, 65_536, ""),
             ("backend_idle_seconds", 1, 3600, ""),
+            ("backend_connections_max", 1, 65_536, ""),
+            ("backend_wait_max", 0, 65_536, ""),
+            ("backend_wait_seconds", 1, 300, ""),
+            ("backend_failures_max", 1, 1000, ""),
+            ("backend_rest_seconds", 1, 300, ""),
             ("link_memory_mebibytes", 64, 65_536, ""),
             ("drain_seconds", 0, 3600, ""),
         ] {

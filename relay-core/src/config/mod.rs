@@ -14,6 +14,7 @@
 //! `relay init` writes and in [`load_gateway`] and [`load_connection_point`].
 
 mod admin;
+mod backend;
 mod backend_url;
 mod connection_point;
 mod endpoint;

@@ -34,6 +34,13 @@ impl IdentityFiles<'_> {
         Identity::from_pem_files(&certificate, &key).map_err(|error| self.error(source, &error))
     }
 
+    /// Reads both files, and judges that they belong together.
+    pub(super) fn read_matching(self, source: &Source) -> Result<Identity, ConfigError> {
+        let identity = self.read(source)?;
+        identity.judge().map_err(|error| self.error(source, &error))?;
+        Ok(identity)
+    }
+
     /// The error that TLS could not be set up with these files, at the one that is at fault.
     pub(super) fn error(self, source: &Source, error: &TlsSetupError) -> ConfigError {
         use rustls::Error::InvalidCertificate;
@@ -68,9 +75,7 @@ impl IdentityFiles<'_> {
 
     /// What deserves attention about the key file.
     pub(super) fn warning(self, source: &Source) -> Option<Warning> {
-        let key = source.resolve(self.key.get_ref());
-        let mode = permission_bits(&key)?;
-        (mode & 0o007 != 0).then_some(Warning::KeyReadableByOthers { key, mode })
+        Warning::of_key(&source.resolve(self.key.get_ref()))
     }
 }
 

@@ -1,7 +1,9 @@
 //! What deserves an administrator's attention although the configuration is usable.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use super::pem::permission_bits;
 
 /// Something that works and should not stay as it is. The role that starts logs each one.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -47,6 +49,15 @@ pub enum Warning {
         /// The certificate file.
         certificate: PathBuf,
     },
+}
+
+impl Warning {
+    /// What deserves attention about a file with a private key.
+    pub(super) fn of_key(key: &Path) -> Option<Self> {
+        let mode = permission_bits(key)?;
+        let key = key.to_owned();
+        (mode & 0o007 != 0).then_some(Self::KeyReadableByOthers { key, mode })
+    }
 }
 
 impl fmt::Display for Warning {

@@ -11,6 +11,7 @@
 use std::io::{self, IoSlice};
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,9 +20,11 @@ use http::{HeaderName, Uri};
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::io::poll_read_buf;
 use tower_service::Service;
 
+use crate::body::BoxError;
 use crate::http1::{AnswerGuard, Fault, Limits, RequestGuard, write_names};
 use crate::transport::Patience;
 
@@ -91,6 +94,8 @@ pub(super) struct BackendPipe<P> {
     /// Gives up a site role that takes nothing of a request. The client in front of the pipe would
     /// wait for ever: it looks for a request that was taken back only once its octets have gone.
     patience: Patience,
+    /// The connection's place among those that may be open at once.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl<P> BackendPipe<P> {
@@ -104,6 +109,7 @@ impl<P> BackendPipe<P> {
             head: BytesMut::new(),
             unsent: BytesMut::new(),
             patience: Patience::new(patience),
+            _place: None,
         }
     }
 
@@ -374,32 +380,38 @@ impl<P: Connection> Connection for BackendPipe<P> {
     }
 }
 
-/// Puts a [`BackendPipe`] on each connection of `connector`.
+/// Puts a [`BackendPipe`] on each connection of `connector`, of which it counts how many are open.
 #[derive(Clone, Debug)]
 pub(super) struct Judging<C> {
     pub(super) connector: C,
     /// How long a site role may take nothing of a request.
     pub(super) patience: Duration,
+    /// The connections that may still be opened. Who finds none waits.
+    pub(super) places: Arc<Semaphore>,
 }
 
 impl<C> Service<Uri> for Judging<C>
 where
-    C: Service<Uri>,
+    C: Service<Uri> + Clone + Send + 'static,
+    C::Error: Into<BoxError>,
     C::Future: Send + 'static,
 {
     type Response = TokioIo<BackendPipe<TokioIo<C::Response>>>;
-    type Error = C::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, C::Error>> + Send>>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
-        self.connector.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let (connecting, patience) = (self.connector.call(to), self.patience);
+        let (mut connector, patience) = (self.connector.clone(), self.patience);
+        let places = Arc::clone(&self.places);
         Box::pin(async move {
-            let pipe = connecting.await?;
-            Ok(TokioIo::new(BackendPipe::new(TokioIo::new(pipe), patience)))
+            let place = places.acquire_owned().await?;
+            let pipe = connector.call(to).await.map_err(Into::into)?;
+            let judged = BackendPipe::new(TokioIo::new(pipe), patience);
+            Ok(TokioIo::new(BackendPipe { _place: Some(place), ..judged }))
         })
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
 use crate::settings::Tenant;
 use crate::transport::{Instance, Network, Rung, WebProxy};
 
+use super::backend_config::BackendConfig;
 use super::renew::CertificateIssuer;
 
 /// Everything one connection point needs.
@@ -92,16 +92,6 @@ pub struct SiteEndpoint {
     pub backend: BackendConfig,
 }
 
-/// A site role's HTTP service.
-#[derive(Clone, Debug)]
-pub struct BackendConfig {
-    /// `http://host[:port]` or `https://host[:port]`, without path.
-    pub url: Uri,
-    /// TLS towards an `https://` backend, usually from
-    /// [`backend_client_config`](crate::transport::backend_client_config); unused for `http://`.
-    pub tls: Option<Arc<ClientConfig>>,
-}
-
 /// Limits of one connection point.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -129,7 +119,8 @@ pub struct ConnectionPointLimits {
     /// Links to each instance. Default 2: each is driven by one task. 1 to 16. Over QUIC there is
     /// one: while it is up the others rest.
     pub links_per_instance: usize,
-    /// Time to connect to a backend. Default 5 s.
+    /// Time to connect to a backend, TLS handshake included. Default 5 s. This and what follows
+    /// about backends can be another for one endpoint: see [`BackendConfig::limits`].
     pub backend_connect: Duration,
     /// Time from a forwarded request to the head of the backend's answer. Default 62 s: above the
     /// original's 60 s message timeout and below the gateway's 65 s, so that the hop that knows
@@ -139,6 +130,22 @@ pub struct ConnectionPointLimits {
     pub backend_idle_max: usize,
     /// How long an idle backend connection is kept. Default 60 s.
     pub backend_idle: Duration,
+    /// Connections open at once to each backend, idle ones among them; at least 1. Default 16,384:
+    /// half of the ports that Linux has for outgoing connections to one address. An exchange that
+    /// is held open has one to itself.
+    pub backend_connections_max: usize,
+    /// Requests that wait for a connection to one backend; what comes beyond is answered 503 at
+    /// once. Default 1,024.
+    pub backend_wait_max: usize,
+    /// How long each of them waits before it is answered 503. Default 5 s.
+    pub backend_wait: Duration,
+    /// Connections to a backend that fail, or answers that do not come in time, one after the
+    /// other, before it rests; at least 1. Where an endpoint has one backend, that one is asked all
+    /// the same. Default 3.
+    pub backend_failures_max: u32,
+    /// How long a backend rests first; each further rest without an answer in between is twice as
+    /// long, 5 min at most. Default 5 s.
+    pub backend_rest: Duration,
     /// Octets of receive memory that all links share: what they let their peers send before it is
     /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
     pub link_memory: u64,
@@ -161,6 +168,11 @@ impl Default for ConnectionPointLimits {
             backend_answer: Duration::from_secs(62),
             backend_idle_max: 64,
             backend_idle: Duration::from_mins(1),
+            backend_connections_max: 16_384,
+            backend_wait_max: 1024,
+            backend_wait: Duration::from_secs(5),
+            backend_failures_max: 3,
+            backend_rest: Duration::from_secs(5),
             link_memory: 512 << 20,
             drain: Duration::from_secs(30),
         }

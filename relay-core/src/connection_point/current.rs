@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::policy::EndpointMap;
 use crate::settings::{DocumentError, SettingsDocument, Tenant};
 
-use super::backend::Pool;
+use super::backends::Backends;
 use super::config::{ConnectionPointConfig, SiteEndpoint};
 use super::forward::Forwarder;
 
@@ -35,15 +35,16 @@ impl Current {
         let (site, endpoints_told) = (site.to_owned(), published.clone());
         let document = SettingsDocument { site, version, endpoints: endpoints_told, tenants };
         let octets = document.encode()?.into();
-        let backends: BTreeMap<u64, Pool> = endpoints
+        let backends: BTreeMap<u64, Arc<Backends>> = endpoints
             .iter()
             .map(|site| {
-                let role_id = site.endpoint.role_id;
-                let kept = before.and_then(|it| it.forwarder.pool_to(role_id, &site.backend));
-                (role_id, kept.unwrap_or_else(|| Pool::new(&site.backend, limits, &config.network)))
+                let (role_id, name) = (site.endpoint.role_id, &site.endpoint.name);
+                let kept = before.and_then(|it| it.forwarder.kept(role_id, name, &site.backend));
+                let new = || Backends::new(name, &site.backend, limits, &config.network);
+                (role_id, kept.unwrap_or_else(|| Arc::new(new())))
             })
             .collect();
-        let forwarder = Arc::new(Forwarder::new(EndpointMap::new(published)?, backends, limits));
+        let forwarder = Arc::new(Forwarder::new(EndpointMap::new(published)?, backends));
         Ok(Self { document, octets, forwarder })
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
 use http_body::Body;
 use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
@@ -21,18 +22,19 @@ use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
 use crate::policy::{self, EndpointMap, Refusal};
 
-use super::backend::Pool;
+use super::backend::{Busy, Place, with_causes};
+use super::backend_config::BackendConfig;
 use super::backend_pipe::{Misread, NAMES};
-use super::config::{BackendConfig, ConnectionPointLimits};
-use super::upload::{LastMove, Upload};
+use super::backend_tls::{TlsFault, fault_in};
+use super::backends::{Asked, Backends, Order, Unanswered};
+use super::upload::{LastMove, Unsent};
 
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct Forwarder {
     endpoints: EndpointMap,
     /// By role id; in an order of their own, so that they are also let go of in one order.
-    backends: BTreeMap<u64, Pool>,
-    answer_within: Duration,
+    backends: BTreeMap<u64, Arc<Backends>>,
     head_limits: HeadLimits,
 }
 
@@ -48,6 +50,12 @@ enum Failure {
     /// No connection to the backend.
     #[error("cannot connect to the backend: {0}")]
     Unreachable(String),
+    /// Every backend that can be asked has as many requests as it may.
+    #[error("{0}")]
+    Busy(Busy),
+    /// The two ends do not agree on who is there.
+    #[error("{0}")]
+    Tls(TlsFault),
     /// The backend broke off, or what it sent is not HTTP.
     #[error("the backend broke off: {0}")]
     Broken(String),
@@ -75,6 +83,8 @@ impl Failure {
             Self::Refused(refusal) => (refusal.status(), refusal.reason()),
             Self::NoBackend => (StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError"),
             Self::Unreachable(_) => (StatusCode::BAD_GATEWAY, "Backend_Unreachable"),
+            Self::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "Backend_Busy"),
+            Self::Tls(fault) => fault.answer(),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "Bad_Gateway"),
             Self::BadAnswer(_) => (StatusCode::BAD_GATEWAY, "Bad_Answer"),
             Self::BadRequest(fault) => (fault.status(), fault.reason()),
@@ -91,6 +101,7 @@ impl Failure {
         match self {
             Self::Unreachable(_) => "cannot connect to the backend".to_owned(),
             Self::Broken(_) => "the backend broke off".to_owned(),
+            Self::Tls(fault) => fault.told().to_owned(),
             other => other.to_string(),
         }
     }
@@ -98,10 +109,9 @@ impl Failure {
 
 /// A request that policy lets pass, ready for its backend.
 struct Judged<'a> {
-    pool: &'a Pool,
+    backends: &'a Backends,
     endpoint: &'a str,
-    request: Request<Upload>,
-    last_move: LastMove,
+    order: Order,
     answer_within: Option<Duration>,
 }
 
@@ -109,23 +119,31 @@ struct Judged<'a> {
 struct Answered<'a> {
     response: Response<BackendBody>,
     endpoint: &'a str,
+    backend: &'a Uri,
     /// How long the rest of the answer may stand still.
     stall: Option<Duration>,
+    /// Kept until the answer is over.
+    _place: Place,
 }
 
 impl Forwarder {
-    pub(super) fn new(
-        endpoints: EndpointMap,
-        backends: BTreeMap<u64, Pool>,
-        limits: &ConnectionPointLimits,
-    ) -> Self {
-        let answer_within = limits.backend_answer;
-        Self { endpoints, backends, answer_within, head_limits: HeadLimits::default() }
+    pub(super) fn new(endpoints: EndpointMap, backends: BTreeMap<u64, Arc<Backends>>) -> Self {
+        Self { endpoints, backends, head_limits: HeadLimits::default() }
     }
 
-    /// The connections to the endpoint with this role id, if they lead to `backend`.
-    pub(super) fn pool_to(&self, role_id: u64, backend: &BackendConfig) -> Option<Pool> {
-        self.backends.get(&role_id).filter(|pool| pool.is_to(backend)).cloned()
+    /// The backends of the endpoint with this role id and name, if they are those of `config`.
+    pub(super) fn kept(
+        &self,
+        role_id: u64,
+        name: &str,
+        config: &BackendConfig,
+    ) -> Option<Arc<Backends>> {
+        self.backends.get(&role_id).filter(|backends| backends.is_to(name, config)).cloned()
+    }
+
+    /// The backends of each endpoint.
+    pub(super) fn backends(&self) -> impl Iterator<Item = &Arc<Backends>> {
+        self.backends.values()
     }
 
     /// Forwards one stream's request and answers on it. Logs once, with the message id.
@@ -160,8 +178,10 @@ impl Forwarder {
         match outcome {
             Ok(answered) => {
                 let (status, endpoint) = (answered.response.status().as_u16(), answered.endpoint);
+                let backend = answered.backend;
                 tracing::info!(
-                    %message_id, trace_id, span_id, %method, path, status, endpoint, "forwarded"
+                    %message_id, trace_id, span_id, %method, path, status, endpoint, %backend,
+                    "forwarded"
                 );
                 self.relay_answer(answered, send, message_id).await;
             }
@@ -189,29 +209,32 @@ impl Forwarder {
         recv: RecvStream,
     ) -> Result<Answered<'a>, Failure> {
         let judged = self.judge(head, recv)?;
-        let asked = judged.pool.send(judged.request);
+        let Judged { backends, endpoint, order, answer_within } = judged;
+        let (asked, last_move) = (Asked::default(), order.last_move.clone());
+        let exchange = backends.send(order, &asked);
         let answered = async {
-            let outcome = match judged.answer_within {
-                Some(limit) => {
-                    let outcome = judged.last_move.in_time(limit, asked).await;
-                    outcome.ok_or(Failure::Timeout(limit))?
-                }
-                None => asked.await,
+            let outcome = match answer_within {
+                Some(limit) => last_move.in_time(limit, exchange).await.ok_or_else(|| {
+                    backends.timed_out(&asked);
+                    Failure::Timeout(limit)
+                })?,
+                None => exchange.await,
             };
-            outcome.map_err(|error| backend_failure(&error))
+            outcome.map_err(|why| unanswered(why, backends))
         };
-        let response = tokio::select! {
+        let answer = tokio::select! {
             biased;
             // Dropping the request cancels it at the backend.
             _ = send.stopped() => return Err(Failure::Abandoned),
-            response = answered => response?,
+            answer = answered => answer?,
         };
+        let (response, backend) = (answer.response, answer.backend);
         if response.status().is_informational() {
             // Nobody asked to switch protocols, and no other interim status ends an exchange.
             let text = format!("status {} ends no exchange", response.status().as_u16());
             return Err(Failure::Broken(text));
         }
-        Ok(Answered { response, endpoint: judged.endpoint, stall: judged.answer_within })
+        Ok(Answered { response, endpoint, backend, stall: answer_within, _place: answer.place })
     }
 
     /// Judges the request as if no gateway had, and addresses it to its backend.
@@ -227,10 +250,9 @@ impl Forwarder {
         if let Some(names) = assertions.names.as_ref().and_then(as_value) {
             headers.insert(NAMES, names);
         }
-        let answer_within = (!route.is_held()).then_some(self.answer_within);
-        let pool = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
-        let uri = pool.uri(route.site_target).ok_or(Failure::NoBackend)?;
-        let last_move = LastMove::now();
+        let backends = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
+        let answer_within = backends.pools().first().map(|pool| pool.limits().answer);
+        let answer_within = answer_within.filter(|_| !route.is_held());
         let limit = route.endpoint.request_body_bytes_max;
         let listed = route.endpoint.request_headers.clone();
         let body = BodyReceiver::new(recv, declared).limited(limit).listing(listed);
@@ -238,11 +260,9 @@ impl Forwarder {
             // Of verbs that rarely have a body, such as GET, the client would leave it out.
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
-        let mut request = Request::new(Upload::new(body, last_move.clone()));
-        *request.method_mut() = method;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
-        Ok(Judged { pool, endpoint: &route.endpoint.name, request, last_move, answer_within })
+        let (target, body, last_move) = (route.site_target, Unsent::of(body), LastMove::now());
+        let order = Order { method, target, headers, body, last_move };
+        Ok(Judged { backends, endpoint: &route.endpoint.name, order, answer_within })
     }
 
     /// Sends the backend's answer, body and all.
@@ -252,7 +272,8 @@ impl Forwarder {
         mut send: SendStream,
         message_id: MessageId,
     ) {
-        let (parts, body) = answered.response.into_parts();
+        let Answered { response, stall, _place, .. } = answered;
+        let (parts, body) = response.into_parts();
         let end = body.is_end_stream();
         let block = match self.answer_block(parts) {
             Ok(block) => block,
@@ -271,7 +292,7 @@ impl Forwarder {
         }
         let sender = BodySender::new(body, send, None);
         let mut sender = sender.on_source_failure(AbortCode::BackendFailed);
-        if let Err(why) = send_body(&mut sender, answered.stall).await {
+        if let Err(why) = send_body(&mut sender, stall).await {
             let why = why.text();
             tracing::info!(%message_id, why, octets = sender.octets(), "answer cut");
         }
@@ -309,6 +330,9 @@ impl Forwarder {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
         if let Failure::Refused(refusal) = failure {
             refusal.add_answer_headers(&mut headers);
+        }
+        if let Failure::Busy(_) = failure {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         let reason = Some(Bytes::from(reason));
         let head = AnswerHead { status, reason, headers, origin: Origin::ConnectionPoint };
@@ -387,7 +411,12 @@ fn as_value(names: &FieldNames) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(names.as_bytes().clone()).ok()
 }
 
-fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
+fn unanswered(why: Unanswered, backends: &Backends) -> Failure {
+    let error = match why {
+        Unanswered::Nowhere => return Failure::NoBackend,
+        Unanswered::Busy(busy) => return Failure::Busy(busy),
+        Unanswered::Failed(error) => error,
+    };
     let mut source = error.source();
     while let Some(cause) = source {
         if let Some(ReceiveError::TooLarge { limit }) = cause.downcast_ref() {
@@ -400,18 +429,12 @@ fn backend_failure(error: &hyper_util::client::legacy::Error) -> Failure {
         }
         source = cause.source();
     }
-    let text = with_causes(error);
-    if error.is_connect() { Failure::Unreachable(text) } else { Failure::Broken(text) }
-}
-
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+    let text = with_causes(&error);
+    match fault_in(&error, backends.config().certificates.as_deref()) {
+        Some(fault) => Failure::Tls(fault),
+        None if error.is_connect() => Failure::Unreachable(text),
+        None => Failure::Broken(text),
     }
-    text
 }
 
 #[cfg(test)]
@@ -496,7 +519,9 @@ mod tests {
             Failure::Head(head),
             Failure::Abandoned,
             Failure::BadAnswer(Misread::Unasked),
+            Failure::Busy(Busy::LineFull(1)),
         ];
+        all.extend(TlsFault::each().map(Failure::Tls));
         // What HTTP/2 can say, and HTTP/1.1 cannot.
         all.extend([Fault::Target, Fault::Expectation].map(Failure::BadRequest));
         all.extend(refusals.map(Failure::Refused));
@@ -511,8 +536,10 @@ mod tests {
             Failure::Refused(_) => 6,
             Failure::BadAnswer(_) => 7,
             Failure::BadRequest(_) => 8,
+            Failure::Busy(_) => 9,
+            Failure::Tls(_) => 10,
         };
-        assert_eq!(all.iter().map(place).collect::<BTreeSet<_>>(), (0..9).collect());
+        assert_eq!(all.iter().map(place).collect::<BTreeSet<_>>(), (0..11).collect());
         let told = all.iter().filter_map(Failure::answer);
         let told = told.map(|(status, reason)| (status.as_str().to_owned(), reason));
         assert_eq!(table(), told.collect());
@@ -521,7 +548,10 @@ mod tests {
     #[test]
     fn a_client_is_told_nothing_about_the_inside_of_the_site() {
         let secret = || "10.1.2.3:443: certificate of mp01.corp.example".to_owned();
-        for failure in [Failure::Unreachable(secret()), Failure::Broken(secret())] {
+        let tls = TlsFault::WrongName(secret());
+        for failure in
+            [Failure::Unreachable(secret()), Failure::Broken(secret()), Failure::Tls(tls)]
+        {
             assert!(failure.to_string().contains("10.1.2.3"), "the log has it");
             assert!(!failure.told().contains("10.1.2.3"), "{}", failure.told());
         }

@@ -7,7 +7,12 @@
 //! `forward.rs`, the life of one request here.
 
 mod backend;
+mod backend_check;
+mod backend_config;
+mod backend_health;
 mod backend_pipe;
+mod backend_tls;
+mod backends;
 mod backoff;
 mod carrier;
 mod config;
@@ -43,9 +48,10 @@ use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::settings::DocumentError;
 use crate::transport::{ConnectError, InForce, Instance, TrustInForce, secure_link};
 
-pub use config::{
-    BackendConfig, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint,
-};
+pub use backend_check::BackendStatus;
+pub use backend_config::{BACKENDS_MAX, BackendCheck, BackendConfig, BackendLimits};
+pub use backend_health::BackendState;
+pub use config::{ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint};
 
 pub use publish::{PublishOutcome, PublishState};
 pub use renew::CertificateIssuer;
@@ -204,12 +210,15 @@ impl ConnectionPoint {
         let mut wanted = self.inner.gateways.subscribe();
         let mut shutdown = pin!(shutdown);
         let (mut supervisors, mut routes) = (JoinSet::new(), Vec::new());
+        let mut checks = pin!(self.check_backends());
         loop {
             let gateways = Arc::clone(&wanted.borrow_and_update());
             self.adjust(&gateways, &mut routes, &mut supervisors);
             tokio::select! {
                 () = &mut shutdown => break,
                 _ = wanted.changed() => {}
+                // It never ends.
+                () = &mut checks => {}
                 // Of an instance that is dialled no more.
                 Some(_) = supervisors.join_next(), if !supervisors.is_empty() => {}
             }

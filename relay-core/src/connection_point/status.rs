@@ -7,6 +7,7 @@ use crate::link::{DrainReport, LinkStats};
 use crate::transport::{Instance, Misstep, Rung};
 
 use super::ConnectionPoint;
+use super::backend_check::BackendStatus;
 use super::shown::{Phase, ShownLink};
 use super::supervise::Way;
 
@@ -20,6 +21,8 @@ pub struct ConnectionPointStatus {
     pub is_draining: bool,
     /// Each place that is to have a link, by instance and place.
     pub places: Vec<PlaceStatus>,
+    /// Each backend, by endpoint.
+    pub backends: Vec<BackendStatus>,
 }
 
 /// One of the links that are to be up to one instance.
@@ -104,6 +107,7 @@ impl ConnectionPoint {
             name: self.inner.config.name.clone(),
             is_draining: self.inner.stopping.is_cancelled(),
             places,
+            backends: self.backends(),
         }
     }
 

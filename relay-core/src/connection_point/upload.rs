@@ -1,7 +1,7 @@
 //! A request's body on its way to the backend, and the deadline that moves with it.
 
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{BodyReceiver, ReceiveError};
+
+use super::backend::Place;
 
 /// When the body last moved on. Shared, because the body itself is handed to the HTTP client.
 #[derive(Clone, Debug)]
@@ -44,16 +46,49 @@ impl LastMove {
     }
 }
 
-/// A request's body that notes when it moves on.
+/// Where the body of a request is found again that was not sent.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unsent(Arc<Mutex<Option<BodyReceiver>>>);
+
+impl Unsent {
+    pub(super) fn of(body: BodyReceiver) -> Self {
+        Self(Arc::new(Mutex::new(Some(body))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<BodyReceiver>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the body; `None` if it was taken before and did not come back.
+    pub(super) fn take(&self) -> Option<BodyReceiver> {
+        self.lock().take()
+    }
+}
+
+/// A request's body that notes when it moves on. One that is dropped before an octet of it was
+/// taken goes back to where it came from.
 #[derive(Debug)]
 pub(super) struct Upload {
-    body: BodyReceiver,
+    body: Option<BodyReceiver>,
+    unsent: Unsent,
     last_move: LastMove,
+    /// The request's place among those that its backend has at once.
+    _place: Place,
 }
 
 impl Upload {
-    pub(super) fn new(body: BodyReceiver, last_move: LastMove) -> Self {
-        Self { body, last_move }
+    /// The body in `unsent`; `None` if it is not there.
+    pub(super) fn new(unsent: &Unsent, last_move: LastMove, place: Place) -> Option<Self> {
+        let body = Some(unsent.take()?);
+        Some(Self { body, unsent: unsent.clone(), last_move, _place: place })
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take_if(|body| body.octets() == 0) {
+            *self.unsent.lock() = Some(body);
+        }
     }
 }
 
@@ -65,7 +100,8 @@ impl Body for Upload {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
-        let outcome = Pin::new(&mut self.body).poll_frame(cx);
+        let Some(body) = &mut self.body else { return Poll::Ready(None) };
+        let outcome = Pin::new(body).poll_frame(cx);
         if outcome.is_ready() {
             self.last_move.set();
         }
@@ -73,11 +109,11 @@ impl Body for Upload {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

@@ -484,9 +484,13 @@ fn outcome_of(head: &AnswerHead, latency: Option<Duration>) -> Outcome {
         return Outcome::Answered { latency };
     }
     match head.reason.as_deref() {
-        Some(b"CMGConnector_Backend_Unreachable" | b"CMGConnector_InternalServerError") => {
-            Outcome::Failed
-        }
+        Some(
+            b"CMGConnector_Backend_Unreachable"
+            | b"CMGConnector_Backend_Untrusted"
+            | b"CMGConnector_Backend_Wrong_Name"
+            | b"CMGConnector_Clientcertificaterequired"
+            | b"CMGConnector_InternalServerError",
+        ) => Outcome::Failed,
         _ => Outcome::Inconclusive,
     }
 }

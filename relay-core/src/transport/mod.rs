@@ -8,6 +8,7 @@
 //! With the feature `quic` it alone names QUIC endpoints; `link` takes their connections.
 
 mod certificate;
+mod client_certificates;
 mod http2;
 mod in_force;
 mod judged;
@@ -32,6 +33,9 @@ pub use certificate::{
     AcceptedLink, Certificate, CertificateError, DialledLink, Fingerprint, Uses, Validity,
     shown_chain,
 };
+pub use client_certificates::{
+    CLIENT_CERTIFICATES_MAX, ClientCertificates, NotShown, Verdict as CertificateVerdict,
+};
 pub use http2::{HTTP2_LINK_WINDOW, Http2Link, Http2Pipe, connect_link_http2, connects_link};
 pub use in_force::InForce;
 pub use judged::{ChainRefused, judge_server};
@@ -54,7 +58,7 @@ pub use revocation::{RevocationList, Revoked};
 pub use socket::{Network, Socket};
 pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
 pub use tls::{
-    Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config, client_edge_config,
-    link_client_config, link_server_config,
+    Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config,
+    backend_client_config_showing, client_edge_config, link_client_config, link_server_config,
 };
 pub use upgrade::{Greeted, UPGRADE_PATH, asks_for_link, grant_link, greet, upgrade_link};

@@ -1,11 +1,13 @@
-//! TLS set-up: identities, trust anchors, and the four configurations a site needs.
+//! TLS set-up: identities, trust anchors, and the configurations a site needs.
 //!
 //! A product may bring its own `rustls` configurations instead; nothing here is global.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::{Resumption, ServerCertVerifierBuilder, WebPkiServerVerifier};
+use rustls::client::{
+    Resumption, ServerCertVerifierBuilder, WantsClientCert, WebPkiServerVerifier,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
@@ -13,7 +15,9 @@ use rustls::server::{
     ClientCertVerifierBuilder, NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig};
+
+use super::client_certificates::ClientCertificates;
 
 /// What the link protocol is called, in ALPN and in the header field `Upgrade`. Our choice.
 pub(super) const LINK_PROTOCOL: &str = "relay-link/1";
@@ -109,6 +113,18 @@ impl Identity {
     /// The private key of the leaf: a secret.
     pub fn key(&self) -> &PrivateKeyDer<'static> {
         &self.key
+    }
+
+    /// Whether the key belongs to the leaf, and can be used.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsSetupError::Identity`].
+    pub fn judge(&self) -> Result<(), TlsSetupError> {
+        let (chain, key) = (self.chain.clone(), self.key.clone_key());
+        CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())
+            .map_err(TlsSetupError::Identity)?;
+        Ok(())
     }
 
     /// Reads a PEM certificate chain (leaf first) and a PEM private key.
@@ -290,11 +306,30 @@ pub fn client_edge_config(identity: &Identity) -> Result<Arc<ServerConfig>, TlsS
 ///
 /// [`TlsSetupError::Identity`] if the provider supports no common protocol version.
 pub fn backend_client_config(anchors: &TrustAnchors) -> Result<Arc<ClientConfig>, TlsSetupError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    backend_config(anchors, ConfigBuilder::<ClientConfig, WantsClientCert>::with_no_client_auth)
+}
+
+/// As [`backend_client_config`], but a backend that asks is shown one of `certificates`.
+///
+/// # Errors
+///
+/// As [`backend_client_config`].
+pub fn backend_client_config_showing(
+    anchors: &TrustAnchors,
+    certificates: Arc<ClientCertificates>,
+) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    backend_config(anchors, |builder| builder.with_client_cert_resolver(certificates))
+}
+
+fn backend_config(
+    anchors: &TrustAnchors,
+    show: impl FnOnce(ConfigBuilder<ClientConfig, WantsClientCert>) -> ClientConfig,
+) -> Result<Arc<ClientConfig>, TlsSetupError> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(TlsSetupError::Identity)?
-        .with_root_certificates(Arc::clone(&anchors.roots))
-        .with_no_client_auth();
+        .with_root_certificates(Arc::clone(&anchors.roots));
+    let mut config = show(builder);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

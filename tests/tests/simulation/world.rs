@@ -168,7 +168,7 @@ impl World {
             https_name: SERVICE.to_owned(),
         });
         let url = Uri::try_from(format!("http://{SITE_HOST}:{SITE_PORT}")).unwrap();
-        let backend = BackendConfig { url, tls: None };
+        let backend = BackendConfig::new(url, None);
         let roles = self.plan.roles(connection_point);
         let endpoints = roles
             .iter()

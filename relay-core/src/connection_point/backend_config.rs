@@ -1,0 +1,140 @@
+//! What a connection point is told about the backends of an endpoint.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::PathAndQuery;
+use rustls::ClientConfig;
+use rustls::pki_types::DnsName;
+
+use crate::transport::ClientCertificates;
+
+use super::config::ConnectionPointLimits;
+
+/// Backends that one endpoint can have.
+pub const BACKENDS_MAX: usize = 16;
+
+/// A site role's HTTP service, at one place or at several that are as good as each other.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct BackendConfig {
+    /// Each place it is at: `http://host[:port]` or `https://host[:port]`, without path. One, or up
+    /// to [`BACKENDS_MAX`]; a request goes to one of them.
+    pub urls: Vec<Uri>,
+    /// TLS towards an `https://` backend, usually from
+    /// [`backend_client_config`](crate::transport::backend_client_config) or
+    /// [`backend_client_config_showing`](crate::transport::backend_client_config_showing); unused
+    /// for `http://`.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// What `tls` shows to a backend that asks for a certificate, so that it can be told of. `None`
+    /// if it shows none, or is the product's own.
+    pub certificates: Option<Arc<ClientCertificates>>,
+    /// What the backends are called in Host and in TLS, where their certificate must carry it.
+    /// `None`: the host of each URL.
+    pub name: Option<DnsName<'static>>,
+    /// Limits of this endpoint alone.
+    pub limits: BackendLimits,
+    /// What each backend is asked every now and then; `None`: nothing, the default.
+    pub check: Option<BackendCheck>,
+}
+
+impl BackendConfig {
+    /// The backend at `url`, with everything else left at its default.
+    pub fn new(url: Uri, tls: Option<Arc<ClientConfig>>) -> Self {
+        Self {
+            urls: vec![url],
+            tls,
+            certificates: None,
+            name: None,
+            limits: BackendLimits::default(),
+            check: None,
+        }
+    }
+
+    /// Whether pools made for `other` would be the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        let same_tls = match (&self.tls, &other.tls) {
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
+            (own, other) => own.is_none() && other.is_none(),
+        };
+        let rest = |it: &Self| (it.name.clone(), it.limits, it.check.clone());
+        same_tls && self.urls == other.urls && rest(self) == rest(other)
+    }
+}
+
+/// Limits towards the backends of one endpoint. What is `None` is as in the field of the same name
+/// with `backend_` before it of [`ConnectionPointLimits`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BackendLimits {
+    /// Time to connect.
+    pub connect: Option<Duration>,
+    /// Time from a request to the head of its answer.
+    pub answer: Option<Duration>,
+    /// Connections open at once to one backend.
+    pub connections_max: Option<usize>,
+    /// Idle connections kept to one backend.
+    pub idle_max: Option<usize>,
+    /// How long one is kept.
+    pub idle: Option<Duration>,
+    /// Requests that may wait for a connection to one backend.
+    pub wait_max: Option<usize>,
+    /// How long each may.
+    pub wait: Option<Duration>,
+    /// Failures in a row that have a backend rest.
+    pub failures_max: Option<u32>,
+    /// How long it rests first.
+    pub rest: Option<Duration>,
+}
+
+/// A question that a backend in order answers well.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct BackendCheck {
+    /// What is asked for, by GET.
+    pub path: PathAndQuery,
+    /// The status of a good answer. 200 by default.
+    pub status: u16,
+    /// Time from one answer to the next question. Default 10 s.
+    pub interval: Duration,
+    /// Time for each answer's head. Default 5 s.
+    pub timeout: Duration,
+}
+
+impl BackendCheck {
+    /// Asks for `path`, with everything else left at its default.
+    pub fn new(path: PathAndQuery) -> Self {
+        let (interval, timeout) = (Duration::from_secs(10), Duration::from_secs(5));
+        Self { path, status: 200, interval, timeout }
+    }
+}
+
+/// The limits that hold for one backend.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settled {
+    pub(super) connect: Duration,
+    pub(super) answer: Duration,
+    pub(super) connections_max: usize,
+    pub(super) idle_max: usize,
+    pub(super) idle: Duration,
+    pub(super) wait_max: usize,
+    pub(super) wait: Duration,
+    pub(super) failures_max: u32,
+    pub(super) rest: Duration,
+}
+
+impl Settled {
+    pub(super) fn new(own: &BackendLimits, all: &ConnectionPointLimits) -> Self {
+        Self {
+            connect: own.connect.unwrap_or(all.backend_connect),
+            answer: own.answer.unwrap_or(all.backend_answer),
+            connections_max: own.connections_max.unwrap_or(all.backend_connections_max).max(1),
+            idle_max: own.idle_max.unwrap_or(all.backend_idle_max),
+            idle: own.idle.unwrap_or(all.backend_idle),
+            wait_max: own.wait_max.unwrap_or(all.backend_wait_max),
+            wait: own.wait.unwrap_or(all.backend_wait),
+            failures_max: own.failures_max.unwrap_or(all.backend_failures_max).max(1),
+            rest: own.rest.unwrap_or(all.backend_rest),
+        }
+    }
+}
