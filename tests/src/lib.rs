@@ -10,11 +10,13 @@ pub struct Readme;
 
 pub mod carriers;
 pub mod client;
+pub mod llhttp;
 pub mod logs;
 pub mod origin;
 pub mod pki;
 pub mod quic;
 pub mod raw;
+pub mod reading;
 pub mod renewal;
 pub mod roles;
 pub mod running;

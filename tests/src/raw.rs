@@ -33,29 +33,61 @@ impl RawClient {
         }
     }
 
+    /// Says that nothing more is sent. Answers can still be read.
+    pub async fn finish(&mut self) {
+        // What fails with it, fails a read as well.
+        let _ = self.stream.shutdown().await;
+    }
+
     /// Reads an answer with a declared length. Returns its status; `None` at the connection's end.
     pub async fn status(&mut self) -> Option<u16> {
+        self.answer("GET").await.map(|answer| answer.status)
+    }
+
+    /// Reads an answer to a request with this method, whose length is declared, or which has no
+    /// body. `None` at the connection's end.
+    pub async fn answer(&mut self, method: &str) -> Option<Said> {
         let head = loop {
-            let end = self.kept.windows(4).position(|window| window == b"\r\n\r\n");
-            match end {
-                Some(end) => break self.kept.drain(..end + 4).collect::<Vec<u8>>(),
-                None => self.more().await?,
+            let head = self.head().await?;
+            // What is meant for the sender of a body.
+            if !head.starts_with("http/1.1 100 ") {
+                break head;
             }
         };
-        let head = String::from_utf8(head).unwrap().to_lowercase();
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        let value = |name: &str| head.lines().find_map(|line| line.strip_prefix(name));
+        let length = value("content-length: ").filter(|_| method != "HEAD");
         let length = length.map_or(0, |length| length.parse().unwrap());
         while self.kept.len() < length {
             self.more().await?;
         }
         self.kept.drain(..length);
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        // What is meant for the sender of a body.
-        if status == 100 { Box::pin(self.status()).await } else { Some(status) }
+        Some(Said { status, reason: value("relay-reason: ").map(str::to_owned) })
+    }
+
+    /// A head in lower case.
+    async fn head(&mut self) -> Option<String> {
+        loop {
+            let end = self.kept.windows(4).position(|window| window == b"\r\n\r\n");
+            if let Some(end) = end {
+                let head = self.kept.drain(..end + 4).collect();
+                return Some(String::from_utf8(head).unwrap().to_lowercase());
+            }
+            self.more().await?;
+        }
     }
 
     async fn more(&mut self) -> Option<()> {
         let count = self.stream.read_buf(&mut self.kept).await.ok()?;
         (count > 0).then_some(())
     }
+}
+
+/// What a client is told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Said {
+    /// The status.
+    pub status: u16,
+    /// Which hop of the relay says so and why, in lower case; `None` if the site does.
+    pub reason: Option<String>,
 }

@@ -1,6 +1,7 @@
 //! Both roles over real sockets on loopback, each as a task that runs until it is told to stop.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use relay_core::connection_point::ConnectionPoint;
 use relay_core::gateway::{Gateway, Listeners};
@@ -113,4 +114,20 @@ pub fn dialling_from(
     let role = house.connection_point(addresses);
     let serving = role.clone();
     (role, Running::start(|stop| async move { serving.run(told(stop)).await }))
+}
+
+/// An address of loopback at which nobody listens, and nobody will: for programs that do not take
+/// port 0. A port of 127.0.0.1 that was free a moment ago may be another test's by now; the other
+/// addresses of 127.0.0.0/8 are nobody's, and this one is told from others by process and call.
+///
+/// # Panics
+///
+/// If loopback has no free port.
+pub fn unused_address() -> SocketAddr {
+    static CALLS: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    let call = CALLS.fetch_add(1, Ordering::Relaxed);
+    let ip = IpAddr::V4(Ipv4Addr::new(127, high, low, call));
+    let free = TcpListener::bind((ip, 0)).expect("a free port");
+    free.local_addr().expect("a socket that is bound")
 }

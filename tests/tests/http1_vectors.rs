@@ -6,103 +6,12 @@
 #![allow(clippy::unwrap_used, reason = "a file that cannot be read is a failed test")]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 
 use relay_core::http1::{AnswerGuard, Fault, Limits, RequestGuard};
-
-/// llhttp's codes for what it stops at and does not refuse: pauses before what is not HTTP any
-/// more, and octets behind a message that closes the connection, which nobody reads here.
-const NOT_REFUSED: [u8; 5] = [5, 21, 22, 23, 24];
+use relay_tests::llhttp::{Case, cases, with_host};
 
 /// What ends a head.
 const END: &[u8] = b"\r\n\r\n";
-
-/// One case.
-struct Case {
-    name: String,
-    is_answer: bool,
-    /// What llhttp would forgive if it is told to, or what comes behind the last message.
-    is_lenient: bool,
-    skips_body: bool,
-    octets: Vec<u8>,
-    /// Why llhttp refuses it, if it does.
-    refusal: Option<String>,
-}
-
-/// Where the cases are, unless this machine has none.
-fn vectors() -> Option<PathBuf> {
-    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors");
-    let folder = std::env::var_os("RELAY_VECTORS").map_or(beside, PathBuf::from).join("llhttp");
-    if !folder.is_dir() {
-        println!("skipped: there are no public vectors; RELAY_VECTORS may name their folder");
-        return None;
-    }
-    Some(folder)
-}
-
-/// Reads the cases of one file: headings, then a line that says of which type the case is, the
-/// octets, and what llhttp says about them.
-fn read(path: &Path) -> Vec<Case> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let mut cases = Vec::new();
-    let (mut heading, mut meta) = (String::new(), String::new());
-    let mut octets = None;
-    let mut fences = text.split("```");
-    while let Some(between) = fences.next() {
-        for line in between.lines() {
-            if line.starts_with('#') {
-                line.trim_start_matches('#').trim().clone_into(&mut heading);
-            } else if line.contains("meta=") {
-                meta = line.replace(' ', "");
-            }
-        }
-        let Some(block) = fences.next() else { break };
-        if let Some(http) = block.strip_prefix("http\n") {
-            octets = Some(unescape(http));
-        } else if let (Some(log), Some(octets)) = (block.strip_prefix("log\n"), octets.take()) {
-            let file = path.file_stem().unwrap().to_string_lossy();
-            cases.push(Case {
-                name: format!("{file}: {heading}"),
-                is_answer: meta.contains("\"type\":\"response"),
-                is_lenient: meta.contains("lenient") || log.contains("error code=5 "),
-                skips_body: meta.contains("skipBody"),
-                octets,
-                refusal: error_of(log),
-            });
-        }
-    }
-    cases
-}
-
-fn error_of(log: &str) -> Option<String> {
-    let (code, why) = log.split("error code=").nth(1)?.split_once(' ')?;
-    let is_refused = !NOT_REFUSED.contains(&code.parse().unwrap());
-    is_refused.then(|| why.to_owned())
-}
-
-/// The octets that a block of text stands for: its line ends are CR LF, unless they are escaped.
-fn unescape(block: &str) -> Vec<u8> {
-    let block = block.strip_suffix('\n').unwrap_or(block);
-    let block = block.replace("\\\n", "").replace('\n', "\r\n");
-    let mut octets = Vec::new();
-    let mut rest = block.chars();
-    while let Some(character) = rest.next() {
-        let escaped = if character == '\\' { rest.next() } else { None };
-        match escaped {
-            None => octets.extend(character.to_string().bytes()),
-            Some('r') => octets.push(b'\r'),
-            Some('n') => octets.push(b'\n'),
-            Some('t') => octets.push(b'\t'),
-            Some('f') => octets.push(0x0c),
-            Some('x') => {
-                let digits: String = rest.by_ref().take(2).collect();
-                octets.push(u8::from_str_radix(&digits, 16).unwrap());
-            }
-            Some(other) => octets.extend(format!("\\{other}").bytes()),
-        }
-    }
-    octets
-}
 
 /// The first fault of a case's octets.
 fn judge(case: &Case, octets: &[u8]) -> Option<Fault> {
@@ -150,18 +59,6 @@ fn answers(case: &Case, mut octets: &[u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A request that llhttp is content with may lack a host.
-fn with_host(octets: &[u8]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(octets).to_ascii_lowercase();
-    let end = octets.windows(2).position(|pair| pair == b"\r\n");
-    match end {
-        Some(end) if !text.contains("\nhost:") => {
-            [&octets[..end], b"\r\nHost: a", &octets[end..]].concat()
-        }
-        _ => octets.to_vec(),
-    }
-}
-
 /// Whether this fault is stricter than llhttp on purpose.
 fn is_on_purpose(fault: Fault, is_answer: bool) -> bool {
     let of_both = matches!(
@@ -186,14 +83,11 @@ fn is_on_purpose(fault: Fault, is_answer: bool) -> bool {
 
 #[test]
 fn what_llhttp_refuses_is_refused_and_what_it_accepts_only_for_a_reason() {
-    let Some(folder) = vectors() else { return };
+    let Some(sides) = cases() else { return };
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
-    for side in ["request", "response"] {
-        let files = std::fs::read_dir(folder.join(side)).unwrap();
-        let mut files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
-        files.sort();
-        for case in files.iter().flat_map(|file| read(file)) {
+    for (side, cases) in sides {
+        for case in cases {
             let octets = if case.is_answer { case.octets.clone() } else { with_host(&case.octets) };
             let fault = judge(&case, &octets);
             // Methods are policy's to judge, for each endpoint.

@@ -154,3 +154,24 @@ async fn a_body_of_undeclared_length_reaches_the_site_whatever_the_verb() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_post_without_a_body_says_so_to_the_site_and_a_get_does_not() {
+    within(async {
+        let origin = Origin::start().await;
+        let house = House::before(origin.address);
+        let (gateway, _link) = house.joined().await;
+        let verbs = [("CCM_POST", Some("0")), ("BITS_POST", Some("0")), ("GET", None)];
+        for (http, (verb, told)) in
+            Http::BOTH.into_iter().flat_map(|http| verbs.map(|verb| (http, verb)))
+        {
+            let mut client = Client::join(&gateway, &house.ca, http).await;
+            let answer = client.ask(bare(verb, &target("/SMS_MP/x"))).await;
+            assert_eq!(answer.status(), 200, "{verb} over {http:?}");
+            let seen = origin.take();
+            let told: Vec<_> = told.into_iter().map(str::as_bytes).collect();
+            assert_eq!(seen[0].values("content-length"), told, "{verb} over {http:?}");
+        }
+    })
+    .await;
+}

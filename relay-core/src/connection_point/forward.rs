@@ -256,9 +256,17 @@ impl Forwarder {
         let limit = route.endpoint.request_body_bytes_max;
         let listed = route.endpoint.request_headers.clone();
         let body = BodyReceiver::new(recv, declared).limited(limit).listing(listed);
-        if declared.is_none() && !body.is_end_stream() {
+        match declared {
             // Of verbs that rarely have a body, such as GET, the client would leave it out.
-            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            None if !body.is_end_stream() => {
+                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            // RFC 9110, section 8.6: servers want to be told so of verbs that mostly have one, and
+            // some answer 411 otherwise. The client may have told so by other means.
+            None if method.as_str().ends_with("POST") => {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+            _ => {}
         }
         let (target, body, last_move) = (route.site_target, Unsent::of(body), LastMove::now());
         let order = Order { method, target, headers, body, last_move };

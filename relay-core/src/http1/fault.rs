@@ -61,8 +61,9 @@ pub enum Fault {
     /// A transfer coding where the version has none.
     #[error("HTTP/1.0 has no Transfer-Encoding (RFC 9112, section 6.1)")]
     CodingInHttp10,
-    /// Something other than `100-continue` is expected.
-    #[error("Expect is not `100-continue` (RFC 9110, section 10.1.1)")]
+    /// Something other than `100-continue` is expected, or it is said twice, which some servers
+    /// refuse and others do not.
+    #[error("Expect is repeated, or is not `100-continue` (RFC 9110, section 10.1.1)")]
     Expectation,
     /// The first line is too long.
     #[error("the first line is longer than {0} octets")]

@@ -127,8 +127,8 @@ fn judge(head: &[u8], lines: &[Range<usize>]) -> Result<Judged, Fault> {
         return Err(Fault::Connect);
     }
     check_host(head, &fields, target, is_http10)?;
-    let expectation = fields.iter().find(|field| field.is(head, "expect"));
-    if expectation.is_some_and(|it| !it.value(head).eq_ignore_ascii_case(b"100-continue")) {
+    let expectation = only(head, &fields, "expect").map_err(|()| Fault::Expectation)?;
+    if expectation.is_some_and(|it| !it.eq_ignore_ascii_case(b"100-continue")) {
         return Err(Fault::Expectation);
     }
     let body = declared(head, &fields, is_http10)?;

@@ -49,6 +49,10 @@ fn requests() -> Vec<Seed> {
                 "written-two-lengths",
                 "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
             ),
+            (
+                "written-two-expectations",
+                "GET / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nexpect: 100-continue\r\n\r\n",
+            ),
             ("written-absolute", "GET http://a:1/b HTTP/1.1\r\nHost: a:1\r\n\r\n"),
             ("written-absolute-elsewhere", "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n"),
             (

@@ -1,13 +1,13 @@
 //! Debian's squid and tinyproxy, each with a configuration in a temporary folder.
 
 use std::fs::{self, File, Permissions};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use relay_tests::roles::within;
+use relay_tests::running::unused_address;
 use tempfile::TempDir;
 
 /// Who may use the proxies.
@@ -155,15 +155,4 @@ impl Drop for Proxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// An address of loopback at which nobody listens, and nobody will: neither program takes port 0,
-/// and a port of 127.0.0.1 that was free a moment ago may be another test's by now. The other
-/// addresses of 127.0.0.0/8 are nobody's; this one is told from others by process and call.
-fn unused_address() -> SocketAddr {
-    static CALLS: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
-    let call = CALLS.fetch_add(1, Ordering::Relaxed);
-    let ip = IpAddr::V4(Ipv4Addr::new(127, high, low, call));
-    TcpListener::bind((ip, 0)).unwrap().local_addr().unwrap()
 }

@@ -152,6 +152,8 @@ fn what_two_parsers_could_read_differently_is_refused_with_a_reason() {
         (with("Transfer-Encoding:\r\n"), Fault::Coding),
         ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), Fault::CodingInHttp10),
         (with("Expect: 200-ok\r\n"), Fault::Expectation),
+        (with("Expect: 100-continue\r\nExpect: 200-ok\r\n"), Fault::Expectation),
+        (with("Expect: 100-continue\r\nexpect: 100-continue\r\n"), Fault::Expectation),
     ] {
         assert_eq!(fault(&octets), Some(expected), "{octets:?}");
         let one_by_one = follow(octets.as_bytes(), Limits::default(), 0..octets.len());
