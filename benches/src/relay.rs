@@ -192,7 +192,7 @@ impl Client {
             .body(Octets { left: 0 })
             .expect("the parts are constants that are valid");
         let answer = self.send.send_request(request).await.expect("the request is answered");
-        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.headers());
         count(answer.into_body()).await;
     }
 
@@ -332,6 +332,8 @@ pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>) -> Gateway {
     let mut limits = GatewayLimits::default();
     // All clients of a benchmark are on loopback.
     limits.connections_per_address_max = limits.client_connections_max;
+    // The first of thousands waits until the last has connected.
+    limits.request_head = limits.idle;
     Gateway::new(GatewayConfig {
         service: HOST.to_owned(),
         instance: Instance::FIRST,
