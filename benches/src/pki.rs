@@ -4,13 +4,46 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 use relay_core::transport::{Identity, TrustAnchors};
-use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use serde::{Deserialize, Serialize};
 
 /// The name in every server certificate.
 pub const HOST: &str = "localhost";
 
 /// The name in every certificate of a connection point.
 pub const CONNECTION_POINT: &str = "bench-cp";
+
+/// What a part of the relay shows and trusts, for one that runs in a process of its own.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Papers {
+    certificate: Vec<u8>,
+    key: Vec<u8>,
+    authority: Vec<u8>,
+}
+
+impl std::fmt::Debug for Papers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Papers").finish_non_exhaustive()
+    }
+}
+
+impl Papers {
+    /// What it shows.
+    pub fn identity(&self) -> Identity {
+        let key = PrivatePkcs8KeyDer::from(self.key.clone());
+        Identity::new(vec![CertificateDer::from(self.certificate.clone())], key.into())
+    }
+
+    /// The only authority that it trusts.
+    ///
+    /// # Panics
+    ///
+    /// Never: the certificate was made here.
+    pub fn anchors(&self) -> TrustAnchors {
+        let authority = CertificateDer::from(self.authority.clone());
+        TrustAnchors::new([authority]).expect("the authority is a certificate")
+    }
+}
 
 /// A certification authority with an ECDSA P-256 key.
 #[derive(Debug)]
@@ -34,11 +67,21 @@ impl SiteCa {
 
     /// The identity of a server named [`HOST`].
     pub fn server(&self) -> Identity {
+        self.server_papers().identity()
+    }
+
+    /// As [`SiteCa::server`], with what it trusts.
+    pub fn server_papers(&self) -> Papers {
         self.issue(HOST, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
     /// The identity with which a connection point proves itself on a link.
     pub fn link_client(&self) -> Identity {
+        self.link_client_papers().identity()
+    }
+
+    /// As [`SiteCa::link_client`], with what it trusts.
+    pub fn link_client_papers(&self) -> Papers {
         self.issue(CONNECTION_POINT, ExtendedKeyUsagePurpose::ClientAuth)
     }
 
@@ -51,15 +94,18 @@ impl SiteCa {
         TrustAnchors::new([self.issuer.der().clone()]).expect("the authority is a certificate")
     }
 
-    fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Identity {
+    fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Papers {
         let params = CertificateParams::new([name.to_owned()]);
         let mut params = params.expect("the name is a constant that a certificate can carry");
         params.extended_key_usages = vec![purpose];
         let key = KeyPair::generate().expect("the platform gives randomness");
         let certificate = params.signed_by(&key, &self.issuer);
         let certificate = certificate.expect("the parameters are constants that fit the key");
-        let key = PrivatePkcs8KeyDer::from(key.serialize_der());
-        Identity::new(vec![certificate.der().clone()], key.into())
+        Papers {
+            certificate: certificate.der().to_vec(),
+            key: key.serialize_der(),
+            authority: self.issuer.der().to_vec(),
+        }
     }
 }
 

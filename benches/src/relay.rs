@@ -24,8 +24,8 @@ use relay_core::connection_point::{
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use relay_core::transport::{
-    Instance, Listener, Network, QuicListener, Rung, backend_client_config, client_edge_config,
-    link_client_config, link_server_config,
+    Identity, Instance, Listener, Network, QuicListener, Rung, backend_client_config,
+    client_edge_config, link_client_config, link_server_config,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
 use crate::load::take_turn;
-use crate::pki::{CONNECTION_POINT, HOST, SiteCa};
+use crate::pki::{CONNECTION_POINT, HOST, Papers, SiteCa};
 use crate::{CHUNK_OCTETS, payload};
 
 /// Role id of the management point; the size of number that real sites have.
@@ -101,12 +101,14 @@ impl Relay {
             Rung::Quic => quic.local_addr(),
             Rung::Https | Rung::HttpsUpgrade | Rung::HttpsHttp2 => clients_at,
         };
-        let gateway = gateway(&ca, link_tls);
+        let gateway = gateway(&ca.server(), link_tls);
         let quic = Some(quic);
         let listeners = Listeners { clients, links: Some(links), https_links: None, quic };
         let serving = gateway.clone().serve(listeners, std::future::pending());
         tasks.spawn(async move { _ = serving.await });
-        let connection_point = connection_point(&ca, (rung, links_at), backend);
+        let limits = ConnectionPointLimits::default();
+        let papers = ca.link_client_papers();
+        let connection_point = connection_point(&papers, (rung, links_at), backend, limits);
         let running = connection_point.run(std::future::pending());
         tasks.spawn(async move { _ = running.await });
         while gateway.settings().sites.is_empty() {
@@ -131,24 +133,20 @@ impl Relay {
     }
 
     async fn client(&self, way: Way) -> Client {
-        let to = if way == Way::Relayed { self.clients } else { self.backend };
-        let tcp = TcpStream::connect(to).await.expect("the listener takes the connection");
-        tcp.set_nodelay(true).expect("the socket is connected");
-        let root = match way {
-            Way::Relayed => format!("/CCM_Proxy_MutualAuth/{ROLE}"),
-            Way::Direct => String::new(),
-        };
-        let send = match way {
-            Way::Direct => connect(TokioIo::new(tcp)).await,
-            Way::Relayed => {
-                let name = ServerName::try_from(HOST).expect("the host is a DNS name");
-                let tls = TlsConnector::from(Arc::clone(&self.client_tls));
-                let tls = tls.connect(name, tcp).await.expect("the client trusts the site");
-                connect(TokioIo::new(tls)).await
+        match way {
+            Way::Relayed => Client::dial(self.clients, Arc::clone(&self.client_tls)).await,
+            Way::Direct => {
+                let send = connect(TokioIo::new(reach(self.backend).await)).await;
+                Client { send, root: String::new() }
             }
-        };
-        Client { send, root }
+        }
     }
+}
+
+async fn reach(to: SocketAddr) -> TcpStream {
+    let tcp = TcpStream::connect(to).await.expect("the listener takes the connection");
+    tcp.set_nodelay(true).expect("the socket is connected");
+    tcp
 }
 
 async fn connect<P>(io: TokioIo<P>) -> SendRequest<Octets>
@@ -169,6 +167,35 @@ pub struct Client {
 }
 
 impl Client {
+    /// Connects to a gateway's client port.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot.
+    pub async fn dial(to: SocketAddr, tls: Arc<ClientConfig>) -> Self {
+        let name = ServerName::try_from(HOST).expect("the host is a DNS name");
+        let tls = TlsConnector::from(tls).connect(name, reach(to).await);
+        let send = connect(TokioIo::new(tls.await.expect("the client trusts the site"))).await;
+        Self { send, root: format!("/CCM_Proxy_MutualAuth/{ROLE}") }
+    }
+
+    /// Waits for a notification: an exchange that the backend answers when it likes.
+    ///
+    /// # Panics
+    ///
+    /// If the answer is not 200.
+    pub async fn await_notification(&mut self) {
+        self.send.ready().await.expect("the connection is kept alive");
+        let request = Request::builder()
+            .uri(format!("{}/BGB/held", self.root))
+            .header("host", HOST)
+            .body(Octets { left: 0 })
+            .expect("the parts are constants that are valid");
+        let answer = self.send.send_request(request).await.expect("the request is answered");
+        assert_eq!(answer.status(), StatusCode::OK, "{:?}", answer.headers());
+        count(answer.into_body()).await;
+    }
+
     /// Makes one request and reads the whole answer.
     ///
     /// # Panics
@@ -296,11 +323,18 @@ fn endpoint() -> Endpoint {
     }
 }
 
-fn gateway(ca: &SiteCa, link_tls: Arc<ServerConfig>) -> Gateway {
-    let client_tls = client_edge_config(&ca.server()).expect("the identity was made for this");
+/// A gateway instance that bears all clients of a benchmark.
+///
+/// # Panics
+///
+/// If the identity was not made for a server.
+pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>) -> Gateway {
+    let client_tls = client_edge_config(identity).expect("the identity was made for this");
     let mut limits = GatewayLimits::default();
     // All clients of a benchmark are on loopback.
     limits.connections_per_address_max = limits.client_connections_max;
+    // The first of thousands waits until the last has connected.
+    limits.request_head = limits.idle;
     Gateway::new(GatewayConfig {
         service: HOST.to_owned(),
         instance: Instance::FIRST,
@@ -313,13 +347,19 @@ fn gateway(ca: &SiteCa, link_tls: Arc<ServerConfig>) -> Gateway {
     })
 }
 
-fn connection_point(
-    ca: &SiteCa,
+/// A connection point that dials one address and forwards to one.
+///
+/// # Panics
+///
+/// If the papers were not made for a connection point.
+pub fn connection_point(
+    papers: &Papers,
     (rung, links): (Rung, SocketAddr),
     backend: SocketAddr,
+    limits: ConnectionPointLimits,
 ) -> ConnectionPoint {
     let port = Some(links.port());
-    let link_tls = link_client_config(&ca.link_client(), &ca.anchors());
+    let link_tls = link_client_config(&papers.identity(), &papers.anchors());
     let url = format!("http://{backend}").parse().expect("an address makes a URL");
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
         name: CONNECTION_POINT.to_owned(),
@@ -336,14 +376,14 @@ fn connection_point(
             https_name: HOST.to_owned(),
         }],
         link_tls: link_tls.expect("the identity was made for this"),
-        https_tls: backend_client_config(&ca.anchors()).expect("the versions are supported"),
+        https_tls: backend_client_config(&papers.anchors()).expect("the versions are supported"),
         certificate_issuer: None,
         endpoints: vec![SiteEndpoint {
             endpoint: endpoint(),
             backend: BackendConfig::new(url, None),
         }],
         tenants: Vec::new(),
-        limits: ConnectionPointLimits::default(),
+        limits,
         web_proxy: None,
         network: Network::default(),
     });

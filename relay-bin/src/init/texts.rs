@@ -286,6 +286,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # Of them, connections of one address (of IPv6, one /64). Raise it behind a balancer that shows
 # its own address.
 # connections_per_address_max = {}
+# Of them, those in their TLS handshake; more wait.
+# client_handshakes_max = {}
 # Links open at once.
 # links_max = {}
 # Receive memory that all links share.
@@ -306,7 +308,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # body_octets_per_second_min = {}
 # Time it may be behind that.
 # body_grace_seconds = {}
-# Time a client may take nothing of an answer before its connection is cut.
+# Time in which a client must take 16 KiB of an answer before its connection is cut.
 # answer_stall_seconds = {}
 # Time a request waits for room on a link before it is answered 503.
 # link_credit_seconds = {}
@@ -317,6 +319,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 ",
         limits.client_connections_max,
         limits.connections_per_address_max,
+        limits.client_handshakes_max,
         limits.links_max,
         limits.link_memory >> 20,
         limits.link_handshakes_max,

@@ -21,6 +21,7 @@ pub(super) type Number = Option<Spanned<i64>>;
 pub(super) struct RawGatewayLimits {
     client_connections_max: Number,
     connections_per_address_max: Number,
+    client_handshakes_max: Number,
     links_max: Number,
     link_memory_mebibytes: Number,
     link_handshakes_max: Number,
@@ -75,6 +76,8 @@ impl RawGatewayLimits {
                 &self.connections_per_address_max,
             )
             .count(1..=1_000_000, or.connections_per_address_max)?,
+            client_handshakes_max: key("client_handshakes_max", &self.client_handshakes_max)
+                .count(1..=65_536, or.client_handshakes_max)?,
             links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
                 .mebibytes(64..=65_536, or.link_memory)?,

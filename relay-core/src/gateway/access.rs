@@ -78,7 +78,9 @@ impl Ended {
         match failure {
             Failure::LinkLost => Self::LinkLost,
             Failure::Aborted(_) | Failure::BadAnswer(_) | Failure::Timeout(_) => Self::SiteBrokeOff,
-            Failure::HeadTooSlow(_) | Failure::ClientStalled(_) => Self::ClientTooSlow,
+            Failure::HeadTooSlow(_) | Failure::ClientStalled(_) | Failure::ClientSlow(_) => {
+                Self::ClientTooSlow
+            }
             Failure::ClientBody(SendBodyError::Source(_)) if !failure.is_malformed() => {
                 Self::ClientGone
             }

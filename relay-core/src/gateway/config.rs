@@ -76,6 +76,9 @@ pub struct GatewayLimits {
     /// shows its own address gives as many as `client_connections_max`. A connection that has
     /// become a link counts no more. Default 100.
     pub connections_per_address_max: usize,
+    /// Clients in their TLS handshake at once, from the end of their `ClientHello`; one more waits
+    /// for a place, in its time for the handshake. Default 512.
+    pub client_handshakes_max: usize,
     /// Links open at once. Default 256: 16 connection points with several links each.
     pub links_max: usize,
     /// Octets of receive memory that all links share: what they let their peers send before it is
@@ -106,8 +109,9 @@ pub struct GatewayLimits {
     /// How far a client may be behind that pace before it is answered 408. What it sends ahead of
     /// it counts for at most `body_stall`. Default 5 s.
     pub body_grace: Duration,
-    /// Time that a client may take nothing of what is sent to it, before its connection is cut, or
-    /// over HTTP/2 the one stream of which it takes nothing. Default 30 s.
+    /// Time in which a client that is waited for must take 16 KiB of what is sent to it, before its
+    /// connection is cut; over HTTP/2 also the time in which it may take nothing of one stream,
+    /// before that is reset. Default 30 s.
     pub answer_stall: Duration,
     /// Time a request waits for a stream on a link before it is answered 503. Default 5 s.
     pub link_credit: Duration,
@@ -124,6 +128,7 @@ impl Default for GatewayLimits {
         Self {
             client_connections_max: 20_000,
             connections_per_address_max: 100,
+            client_handshakes_max: 512,
             links_max: 256,
             link_memory: 512 << 20,
             link_handshakes_max: 512,

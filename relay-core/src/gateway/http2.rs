@@ -109,7 +109,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             .max_concurrent_streams(STREAMS_MAX)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEAD_OCTETS_MAX)
+            // `h2` refuses a list that reaches its limit.
+            .max_header_list_size(HEAD_OCTETS_MAX + 1)
             .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
             .max_send_buffer_size(UNSENT_MAX)
             .enable_connect_protocol()

@@ -19,7 +19,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::body::BoxError;
@@ -128,6 +128,8 @@ pub(super) struct Inner {
     pub(super) links: AtomicU64,
     connections: Arc<Semaphore>,
     pub(super) addresses: Arc<Addresses>,
+    /// Bounds what a flood of clients has under way that costs the most.
+    client_handshakes: Semaphore,
     pub(super) link_places: Semaphore,
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
@@ -214,6 +216,7 @@ impl Gateway {
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
             addresses: Addresses::new(config.limits.connections_per_address_max),
+            client_handshakes: Semaphore::new(config.limits.client_handshakes_max),
             link_places: Semaphore::new(config.limits.links_max),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
@@ -440,7 +443,7 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = &self.inner.config.limits;
+        let (limits, begun) = (&self.inner.config.limits, Instant::now());
         let greeted = tokio::select! {
             biased;
             greeted = greet(pipe, limits.client_hello.min(limits.tls_handshake)) => greeted,
@@ -455,8 +458,13 @@ impl Gateway {
             }
             other => other,
         };
-        let tls = self.inner.client_tls.get();
-        let accepted = async { greeted?.accept(tls, limits.tls_handshake).await };
+        let accepted = async {
+            let greeted = greeted?;
+            let place = self.inner.client_handshakes.acquire();
+            // Never closed; in vain, there is no time left for a handshake either.
+            let _place = timeout_at(begun + limits.tls_handshake, place).await;
+            greeted.accept(self.inner.client_tls.get(), limits.tls_handshake).await
+        };
         let stream = match accepted.await {
             Ok(stream) => stream,
             Err(why) => {
@@ -521,6 +529,8 @@ impl Gateway {
         let mut builder = http1::Builder::new();
         // Heads have their time in front of it.
         builder.header_read_timeout(None).max_headers(FIELDS_MAX).max_buf_size(HTTP1_BUFFER);
+        // Trailers were judged in front of it. It refuses those that reach its limit.
+        builder.max_header_size(HTTP1_BUFFER + 1);
         let connection = builder.serve_connection(io, service).with_upgrades();
         let end = http1::UpgradeableConnection::graceful_shutdown;
         self.until_stopped(connection, self.inner.config.limits.linger, end).await?;
@@ -619,7 +629,7 @@ impl Gateway {
             // Those on a connection that carries a link as well.
             self.inner.relay.in_flight.none().await;
         };
-        let in_time = tokio::time::timeout_at(deadline, all_ended).await.is_ok();
+        let in_time = timeout_at(deadline, all_ended).await.is_ok();
         let reset = if in_time { 0 } else { self.in_flight() };
         clients.shutdown().await;
         // All at once: peers that are dead or deaf must not add up.

@@ -121,7 +121,10 @@ impl Chunked {
             State::Trailer | State::TrailerName | State::TrailerValue | State::TrailerEnd => {
                 self.trailer_step(octet, limits)
             }
-            State::LastLf => after_cr(octet, State::Ended),
+            State::LastLf => {
+                self.count_trailer(limits)?;
+                after_cr(octet, State::Ended)
+            }
             // `follow` does not ask in the last two.
             State::DataCr | State::DataLf | State::Data { .. } | State::Ended => {
                 Err(Fault::ChunkEnd)
@@ -129,12 +132,17 @@ impl Chunked {
         }
     }
 
-    fn trailer_step(&mut self, octet: u8, limits: &Limits) -> Result<State, Fault> {
+    /// Counts an octet of the trailers, of which the empty line is one.
+    fn count_trailer(&mut self, limits: &Limits) -> Result<(), Fault> {
         self.trailers += 1;
-        if self.trailers > limits.head {
-            return Err(Fault::HeadTooLong(limits.head));
-        }
-        self.field += 1;
+        if self.trailers > limits.head { Err(Fault::HeadTooLong(limits.head)) } else { Ok(()) }
+    }
+
+    fn trailer_step(&mut self, octet: u8, limits: &Limits) -> Result<State, Fault> {
+        self.count_trailer(limits)?;
+        // Without its end, as in a head.
+        let is_end = octet == b'\r' || self.state == State::TrailerEnd;
+        self.field += usize::from(!is_end);
         if self.field > limits.field {
             return Err(Fault::FieldTooLong(limits.field));
         }

@@ -248,6 +248,15 @@ fn every_limit_holds_at_its_octet() {
     assert_eq!(chunked("1;a\r\nx\r\n1;bc\r\nx\r\n0\r\n\r\n"), Some(Fault::ExtensionsTooLong(4)));
     assert_eq!(chunked(&format!("0\r\n{}\r\n", "X:\r\n".repeat(4))), None);
     assert_eq!(chunked(&format!("0\r\n{}\r\n", "X:\r\n".repeat(5))), Some(Fault::TooManyFields(4)));
+    let trailer = |octets: usize| chunked(&format!("0\r\nX:{}\r\n\r\n", "x".repeat(octets - 2)));
+    assert_eq!((trailer(25), trailer(26)), (None, Some(Fault::FieldTooLong(25))));
+    // With the empty line, as a head.
+    let trailers = |octets: usize| {
+        let but_one = format!("X:{}\r\n", "x".repeat(23)).repeat(3);
+        let rest = octets - but_one.len() - "Y:\r\n\r\n".len();
+        chunked(&format!("0\r\n{but_one}Y:{}\r\n\r\n", "y".repeat(rest)))
+    };
+    assert_eq!((trailers(90), trailers(91)), (None, Some(Fault::HeadTooLong(90))));
 }
 
 #[test]

@@ -1,0 +1,219 @@
+//! What clients cost that wait for a notification, all the way: each has a TLS connection to a
+//! gateway instance and one request on it, which the backend answers when it is told to.
+//!
+//! `cargo run --release -p relay-benches --bin held -- --clients 10000`
+//!
+//! Clients, gateway, connection point and backend are processes of their own: memory is the
+//! gateway's alone, and each needs no more descriptors than there are clients. For more than
+//! `ulimit -n` has, less a hundred, raise that.
+
+mod parts;
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::{Parser, value_parser};
+use relay_benches::pki::SiteCa;
+use relay_benches::relay::Client;
+use relay_core::transport::backend_client_config;
+use rustix::time::{ClockId, clock_gettime};
+use rustls::ClientConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use parts::{GatewayPorts, GatewayTask, Part, SiteTask};
+
+/// Octets of the pages that Linux counts a process's memory in.
+const PAGE: u64 = 4096;
+
+/// Requests of the gateway on one link.
+const STREAMS: usize = 1024;
+
+/// Handshakes at once: the gateway's processors are the limit.
+const DIALS: usize = 64;
+
+/// Time for what is done once to be over, before memory is read.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// Holds exchanges of clients open, wakes them all, and says what it cost.
+#[derive(Parser)]
+struct Args {
+    /// Clients, each with a connection and an exchange, 1 to 16,000.
+    #[arg(long, default_value_t = 10_000, value_parser = value_parser!(u32).range(1..=16_000))]
+    clients: u32,
+    /// How often all of them wait and are woken.
+    #[arg(long, default_value_t = 3, value_parser = value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Runs one part in this process; its task comes on standard input.
+    #[arg(long, hide = true)]
+    part: Option<Part>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match args.part {
+        Some(part) => runtime.block_on(parts::run(part)),
+        None => runtime.block_on(run(args.clients as usize, args.rounds)),
+    }
+}
+
+async fn run(count: usize, rounds: u32) -> anyhow::Result<()> {
+    let ca = SiteCa::new();
+    let mut backend = Process::start(Part::Backend)?;
+    let backend_port: u16 = backend.hear().await?;
+    let mut gateway = Process::start(Part::Gateway)?;
+    let links = (count + count / 8).div_ceil(STREAMS).min(16);
+    gateway.tell(&GatewayTask { papers: ca.server_papers(), links }).await?;
+    let ports: GatewayPorts = gateway.hear().await?;
+    let mut site = Process::start(Part::Site)?;
+    let papers = ca.link_client_papers();
+    site.tell(&SiteTask { papers, links_port: ports.links, backend_port, links }).await?;
+    let up: usize = gateway.hear().await?;
+    ensure!(up == links, "{up} links instead of {links}");
+
+    let tls = backend_client_config(&ca.anchors())?;
+    // What the first requests leave behind is no client's.
+    drop(hold(connect(ports.clients, &tls, 32).await, &mut backend).await?);
+    tokio::time::sleep(SETTLE).await;
+    let empty = gateway.resident()?;
+    println!("{links} links, no client: {} KiB", empty / 1024);
+    let begun = now();
+    let mut clients = connect(ports.clients, &tls, count).await;
+    println!("{count} clients connected in {:?}", now().saturating_sub(begun));
+    tokio::time::sleep(SETTLE).await;
+    gateway.report("connected", empty, count)?;
+    for _ in 0..rounds {
+        let begun = now();
+        clients = hold_reporting(clients, &mut backend, &gateway, (empty, begun)).await?;
+        tokio::time::sleep(SETTLE).await;
+        gateway.report("answered", empty, count)?;
+    }
+    Ok(())
+}
+
+/// Connects clients.
+async fn connect(port: u16, tls: &Arc<ClientConfig>, count: usize) -> Vec<Client> {
+    let places = Arc::new(Semaphore::new(DIALS));
+    let mut dials = JoinSet::new();
+    for _ in 0..count {
+        let (places, tls) = (Arc::clone(&places), Arc::clone(tls));
+        dials.spawn(async move {
+            let _place = places.acquire_owned().await;
+            Client::dial(parts::at(port), tls).await
+        });
+    }
+    dials.join_all().await
+}
+
+/// Has all of `clients` wait and be woken.
+async fn hold(clients: Vec<Client>, backend: &mut Process) -> anyhow::Result<Vec<Client>> {
+    let (waiting, _) = wait(clients, backend).await?;
+    backend.tell(&()).await?;
+    let _: Duration = backend.hear().await?;
+    Ok(waiting.join_all().await.into_iter().map(|(client, _)| client).collect())
+}
+
+/// As [`hold`], and says what it cost since the gateway had `empty` octets and since `begun`.
+async fn hold_reporting(
+    clients: Vec<Client>,
+    backend: &mut Process,
+    gateway: &Process,
+    (empty, begun): (u64, Duration),
+) -> anyhow::Result<Vec<Client>> {
+    let (waiting, count) = wait(clients, backend).await?;
+    println!("{count} exchanges held at the backend after {:?}", now().saturating_sub(begun));
+    tokio::time::sleep(SETTLE).await;
+    gateway.report("held", empty, count)?;
+    backend.tell(&()).await?;
+    let released: Duration = backend.hear().await?;
+    let (clients, mut woken): (Vec<_>, Vec<_>) = waiting.join_all().await.into_iter().unzip();
+    woken.sort_unstable();
+    let after = |share: usize| woken[(woken.len() - 1) * share / 100].saturating_sub(released);
+    println!("woken: first {:?}, half {:?}, last {:?}", after(0), after(50), after(100));
+    Ok(clients)
+}
+
+/// Clients that wait, and when each was woken.
+type Waiting = JoinSet<(Client, Duration)>;
+
+/// Has all of `clients` ask, until the backend has every request.
+async fn wait(clients: Vec<Client>, backend: &mut Process) -> anyhow::Result<(Waiting, usize)> {
+    let count = clients.len();
+    backend.tell(&count).await?;
+    let mut waiting = JoinSet::new();
+    for mut client in clients {
+        waiting.spawn(async move {
+            client.await_notification().await;
+            (client, now())
+        });
+    }
+    let held: usize = backend.hear().await?;
+    ensure!(held == count, "{held} are held");
+    Ok((waiting, count))
+}
+
+/// Time by a clock that all processes share.
+pub(crate) fn now() -> Duration {
+    clock_gettime(ClockId::Monotonic).try_into().unwrap_or_default()
+}
+
+/// A part of the relay in a process of its own. It ends with its standard input.
+struct Process {
+    child: Child,
+    stdin: ChildStdin,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Process {
+    fn start(part: Part) -> anyhow::Result<Self> {
+        let program: PathBuf = std::env::current_exe()?;
+        let mut child = Command::new(program)
+            .arg("--part")
+            .arg(part.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stdin = child.stdin.take().context("it was asked for")?;
+        let stdout = child.stdout.take().context("it was asked for")?;
+        Ok(Self { child, stdin, lines: BufReader::new(stdout).lines() })
+    }
+
+    /// Says a line.
+    async fn tell(&mut self, what: &impl Serialize) -> anyhow::Result<()> {
+        let line = serde_json::to_string(what)? + "\n";
+        Ok(self.stdin.write_all(line.as_bytes()).await?)
+    }
+
+    /// Reads a line.
+    async fn hear<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
+        let line = self.lines.next_line().await?.context("a part has ended")?;
+        Ok(serde_json::from_str(&line)?)
+    }
+
+    /// Octets of it that are in memory.
+    fn resident(&self) -> anyhow::Result<u64> {
+        let id = self.child.id().context("a part has ended")?;
+        // proc(5): the second number is pages in memory.
+        let told = std::fs::read_to_string(format!("/proc/{id}/statm"));
+        let told = told.context("only Linux tells")?;
+        let pages = told.split(' ').nth(1).context("no second number")?;
+        Ok(pages.parse::<u64>()? * PAGE)
+    }
+
+    /// Says what it has in memory beyond `empty`.
+    fn report(&self, what: &str, empty: u64, clients: usize) -> anyhow::Result<()> {
+        let more = self.resident()?.saturating_sub(empty);
+        let each = more / clients as u64;
+        println!("{clients} {what}: {} KiB more, {each} octets each", more / 1024);
+        Ok(())
+    }
+}

@@ -1,0 +1,384 @@
+//! Each limit that concerns clients at limit - 1, limit and limit + 1, over real sockets and TLS.
+//!
+//! The table names every limit of the design, the setting it has, and what is answered at its three
+//! points. A limit that one request can reach is asked for here, row by row; the others have a test
+//! of their own, here or elsewhere, which its row names.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+#[path = "limits/http1.rs"]
+mod http1;
+#[path = "limits/http2.rs"]
+mod http2;
+#[path = "limits/listener.rs"]
+mod listener;
+#[path = "limits/queue.rs"]
+mod queue;
+
+use std::path::Path;
+
+/// What is answered at limit - 1, limit and limit + 1.
+type Points = [&'static str; 3];
+
+/// A limit.
+struct Limit {
+    /// What it limits.
+    of: &'static str,
+    /// Where its value is set.
+    setting: &'static str,
+    /// The value that is tested: the default, unless the setting takes a smaller one.
+    value: usize,
+    points: Points,
+    proof: Proof,
+}
+
+enum Proof {
+    /// Makes the request over HTTP/1.1 that reaches a number.
+    Asked(fn(usize) -> String),
+    /// A test below `tests/` or `relay-core/`, by its file and name.
+    Test(&'static str, &'static str),
+}
+use Proof::{Asked, Test};
+
+const HERE_HTTP2: &str = "tests/tests/limits/http2.rs";
+const HERE_LISTENER: &str = "tests/tests/limits/listener.rs";
+const GUARDED: &str = "relay-core/src/gateway/guarded/tests.rs";
+const SERVE: &str = "relay-core/src/gateway/serve/tests.rs";
+const HTTP2: &str = "relay-core/src/gateway/http2/tests.rs";
+const RATES: &str = "relay-core/src/gateway/http2_rates.rs";
+const HANDSHAKE: &str = "tests/tests/roles_handshake.rs";
+const ROLES: &str = "tests/tests/roles.rs";
+const LINKS: &str = "tests/tests/roles_link.rs";
+
+/// What the body of a request may have at the endpoint of these tests.
+const BODY: usize = 1000;
+
+const fn limit(
+    of: &'static str,
+    setting: &'static str,
+    value: usize,
+    points: Points,
+    proof: Proof,
+) -> Limit {
+    Limit { of, setting, value, points, proof }
+}
+
+const LIMITS: [Limit; 39] = [
+    // Listener.
+    limit(
+        "connections",
+        "client_connections_max",
+        3,
+        ["served", "served", "waits"],
+        Test(HERE_LISTENER, "a_connection_beyond_the_limit_waits_until_one_ends"),
+    ),
+    limit(
+        "connections of an address",
+        "connections_per_address_max",
+        100,
+        ["served", "served", "closed"],
+        Test(
+            "tests/tests/system_addresses.rs",
+            "the_101st_connection_of_an_address_is_closed_and_the_100th_is_served",
+        ),
+    ),
+    limit(
+        "handshakes of clients",
+        "client_handshakes_max",
+        2,
+        ["served", "served", "waits"],
+        Test(HERE_LISTENER, "a_handshake_beyond_the_limit_waits_until_one_ends"),
+    ),
+    limit(
+        "handshakes of links",
+        "link_handshakes_max",
+        1,
+        ["served", "served", "closed"],
+        Test(LINKS, "handshakes_beyond_their_limit_are_refused_at_once"),
+    ),
+    limit(
+        "seconds for a ClientHello",
+        "GatewayLimits::client_hello",
+        3,
+        ["served", "served", "closed"],
+        Test(
+            HANDSHAKE,
+            "a_client_has_three_seconds_for_its_hello_and_ten_for_all_of_its_handshake",
+        ),
+    ),
+    limit(
+        "seconds for a handshake",
+        "tls_handshake_seconds",
+        10,
+        ["served", "served", "closed"],
+        Test(
+            HANDSHAKE,
+            "a_client_has_three_seconds_for_its_hello_and_ten_for_all_of_its_handshake",
+        ),
+    ),
+    // HTTP/1.1.
+    limit(
+        "request line",
+        "http1::Limits::first_line",
+        8 << 10,
+        ["200", "200", "414 CMGService_Target_Too_Long"],
+        Asked(http1::first_line),
+    ),
+    limit(
+        "one header",
+        "http1::Limits::field",
+        8 << 10,
+        ["200", "200", "431 CMGService_Field_Too_Large"],
+        Asked(http1::field),
+    ),
+    limit(
+        "a header's name",
+        "http1::Limits::field",
+        8 << 10,
+        ["200", "200", "431 CMGService_Field_Too_Large"],
+        Asked(http1::field_name),
+    ),
+    limit(
+        "head",
+        "http1::Limits::head",
+        32 << 10,
+        ["200", "200", "431 CMGService_Head_Too_Large"],
+        Asked(http1::head),
+    ),
+    limit(
+        "head as it is relayed",
+        "exchange::HeadLimits",
+        16_376,
+        ["200", "200", "431 CMGService_Head_Too_Large"],
+        Test("tests/tests/limits/http1.rs", "a_head_as_it_is_relayed_has_16376_octets_and_no_more"),
+    ),
+    limit(
+        "headers",
+        "http1::Limits::fields",
+        64,
+        ["200", "200", "431 CMGService_Too_Many_Fields"],
+        Asked(http1::fields),
+    ),
+    limit(
+        "seconds for a head",
+        "request_head_seconds",
+        10,
+        ["200", "200", "408 CMGService_Too_Slow"],
+        Test(GUARDED, "a_head_has_its_time_from_its_first_octet_and_is_then_answered_408"),
+    ),
+    limit(
+        "seconds without a request",
+        "idle_seconds",
+        60,
+        ["served", "served", "closed"],
+        Test(GUARDED, "while_an_answer_is_awaited_no_time_runs_and_after_it_all_of_it_does"),
+    ),
+    limit(
+        "digits of Content-Length",
+        "policy::declared_body_length",
+        19,
+        [
+            "413 CMGService_Body_Too_Large",
+            "413 CMGService_Body_Too_Large",
+            "400 CMGService_Bad_Content_Length",
+        ],
+        Asked(http1::length_digits),
+    ),
+    limit(
+        "digits of a chunk's size",
+        "http1",
+        16,
+        ["200", "200", "400 CMGService_Bad_Chunk"],
+        Asked(http1::chunk_digits),
+    ),
+    limit(
+        "extensions of chunks",
+        "http1::Limits::extensions",
+        4 << 10,
+        ["200", "200", "400 CMGService_Chunk_Extensions_Too_Long"],
+        Asked(http1::extensions),
+    ),
+    limit(
+        "trailers",
+        "http1::Limits::fields",
+        64,
+        ["200", "200", "431 CMGService_Too_Many_Fields"],
+        Asked(http1::trailers),
+    ),
+    limit(
+        "one trailer",
+        "http1::Limits::field",
+        8 << 10,
+        ["200", "200", "431 CMGService_Field_Too_Large"],
+        Asked(http1::trailer),
+    ),
+    limit(
+        "octets of trailers",
+        "http1::Limits::head",
+        32 << 10,
+        ["200", "200", "431 CMGService_Head_Too_Large"],
+        Asked(http1::trailer_octets),
+    ),
+    // HTTP/2.
+    limit(
+        "streams of a connection",
+        "gateway::http2",
+        100,
+        ["200", "200", "REFUSED_STREAM"],
+        Test(
+            HERE_HTTP2,
+            "the_101st_stream_of_a_connection_is_refused_and_has_a_place_when_one_ends",
+        ),
+    ),
+    limit(
+        "header list",
+        "gateway::http2",
+        32 << 10,
+        ["200", "200", "431"],
+        Test(HERE_HTTP2, "a_header_list_has_32_kib_and_no_more"),
+    ),
+    limit(
+        "window of a stream",
+        "gateway::http2",
+        64 << 10,
+        ["open", "open", "FLOW_CONTROL_ERROR"],
+        Test(HERE_HTTP2, "a_stream_has_a_window_of_64_kib_and_a_connection_one_of_1_mib"),
+    ),
+    limit(
+        "window of a connection",
+        "gateway::http2",
+        1 << 20,
+        ["open", "open", "FLOW_CONTROL_ERROR"],
+        Test(HERE_HTTP2, "a_stream_has_a_window_of_64_kib_and_a_connection_one_of_1_mib"),
+    ),
+    limit(
+        "resets before an answer",
+        "gateway::http2_rates",
+        50,
+        ["open", "open", "ENHANCE_YOUR_CALM"],
+        Test(HTTP2, "the_51st_request_that_is_reset_before_its_answer_ends_the_connection"),
+    ),
+    limit(
+        "resets in a second",
+        "gateway::http2_rates",
+        100,
+        ["open", "open", "ENHANCE_YOUR_CALM"],
+        Test(RATES, "each_rate_holds_at_its_limit_and_anew_in_the_next_second"),
+    ),
+    limit(
+        "PING in a second",
+        "gateway::http2_rates",
+        30,
+        ["open", "open", "ENHANCE_YOUR_CALM"],
+        Test(HTTP2, "a_client_that_pings_or_sets_too_often_is_told_to_calm_down"),
+    ),
+    limit(
+        "SETTINGS in a second",
+        "gateway::http2_rates",
+        20,
+        ["open", "open", "ENHANCE_YOUR_CALM"],
+        Test(HTTP2, "a_client_that_pings_or_sets_too_often_is_told_to_calm_down"),
+    ),
+    limit(
+        "seconds without a stream",
+        "idle_seconds",
+        60,
+        ["open", "open", "NO_ERROR"],
+        Test(HTTP2, "a_connection_without_a_stream_is_ended_well_at_the_limit_and_not_before"),
+    ),
+    // Bodies.
+    limit(
+        "body, declared",
+        "request_body_bytes_max",
+        BODY,
+        ["200", "200", "413 CMGService_Body_Too_Large"],
+        Asked(http1::declared_body),
+    ),
+    limit(
+        "body, in chunks",
+        "request_body_bytes_max",
+        BODY,
+        ["200", "200", "413 CMGService_Body_Too_Large"],
+        Asked(http1::chunked_body),
+    ),
+    limit(
+        "body over HTTP/2",
+        "request_body_bytes_max",
+        BODY,
+        ["200", "200", "413"],
+        Test(ROLES, "a_body_beyond_its_limit_is_413_declared_or_not"),
+    ),
+    limit(
+        "octets of a body in a second",
+        "body_octets_per_second_min",
+        240,
+        ["408", "200", "200"],
+        Test(
+            SERVE,
+            "a_body_at_240_octets_a_second_is_taken_and_one_below_is_answered_408_when_5_s_behind",
+        ),
+    ),
+    limit(
+        "seconds without any of a body",
+        "body_stall_seconds",
+        30,
+        ["200", "200", "408"],
+        Test(SERVE, "a_client_that_stops_sending_is_answered_408_and_its_stream_is_freed"),
+    ),
+    limit(
+        "KiB of an answer taken in 30 s",
+        "gateway::patient",
+        16,
+        ["cut", "open", "open"],
+        Test(
+            "relay-core/src/gateway/patient.rs",
+            "a_peer_has_to_take_16_kib_in_each_limit_of_waiting",
+        ),
+    ),
+    limit(
+        "seconds without any of an answer taken",
+        "answer_stall_seconds",
+        30,
+        ["open", "open", "cut"],
+        Test(
+            HTTP2,
+            "an_answer_of_which_nothing_is_taken_is_reset_at_the_limit_and_its_neighbours_go_on",
+        ),
+    ),
+    // Deadlines and queues.
+    limit(
+        "seconds to an answer",
+        "answer_head_seconds",
+        65,
+        ["200", "200", "504"],
+        Test(ROLES, "a_connection_point_that_never_answers_is_504_and_hears_of_it"),
+    ),
+    limit(
+        "seconds for a stream of a link",
+        "link_credit_seconds",
+        5,
+        ["200", "200", "503"],
+        Test(ROLES, "a_request_that_finds_every_stream_taken_waits_and_is_then_503"),
+    ),
+    limit(
+        "requests that wait for a stream",
+        "link::OPENERS_WAITING_MAX",
+        4096,
+        ["waits", "waits", "503 CMGService_Overloaded"],
+        Test(
+            "tests/tests/limits/queue.rs",
+            "with_every_place_of_the_queue_taken_a_request_is_answered_503_before_any_that_waits",
+        ),
+    ),
+];
+
+#[test]
+fn every_test_that_the_table_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for row in &LIMITS {
+        assert!(!row.setting.is_empty(), "{}", row.of);
+        let Test(file, name) = row.proof else { continue };
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        assert!(text.contains(&format!("fn {name}(")), "{}: no `{name}` in {file}", row.of);
+    }
+}

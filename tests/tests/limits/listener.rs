@@ -1,0 +1,100 @@
+//! Limits on connections, from the sockets of their clients.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use relay_tests::client::{Client, Http, bare};
+use relay_tests::roles::{House, within};
+use relay_tests::running::Instance;
+use relay_tests::site::nobody;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+/// Long enough that nobody is let go of for being slow.
+const PATIENCE: Duration = Duration::from_mins(5);
+
+/// Requests in which a connection that need not wait would have come up.
+const REQUESTS: usize = 50;
+
+fn house_of(nobody: std::net::SocketAddr) -> House {
+    let mut house = House::before(nobody);
+    house.gateway_limits.client_hello = PATIENCE;
+    house.gateway_limits.tls_handshake = PATIENCE;
+    house
+}
+
+/// Asks the instance about itself.
+async fn ask(client: &mut Client) -> u16 {
+    client.ask(bare("GET", "/CCM_Proxy_MutualAuth/ServiceMetadata")).await.status()
+}
+
+/// Asks again and again on `client`, for as long as `waiting` has to wait meanwhile.
+async fn still_waits<T>(
+    mut waiting: Pin<&mut impl Future<Output = T>>,
+    client: &mut Client,
+) -> bool {
+    for _ in 0..REQUESTS {
+        tokio::select! {
+            biased;
+            _ = waiting.as_mut() => return false,
+            status = ask(client) => assert_eq!(status, 200),
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn a_connection_beyond_the_limit_waits_until_one_ends() {
+    within(async {
+        let mut house = house_of(nobody().await);
+        house.gateway_limits.client_connections_max = 3;
+        let instance = Instance::start(&house, 1).await;
+        let mut served = Vec::new();
+        for _ in 0..3 {
+            let mut client = instance.client(&house, Http::One).await;
+            assert_eq!(ask(&mut client).await, 200);
+            served.push(client);
+        }
+        let mut fourth = Box::pin(instance.client(&house, Http::One));
+        assert!(still_waits(fourth.as_mut(), &mut served[2]).await);
+        served.pop();
+        assert_eq!(ask(&mut fourth.await).await, 200);
+    })
+    .await;
+}
+
+/// A connection that stands still within its handshake, behind its `ClientHello`.
+async fn in_handshake(house: &House, instance: &Instance) -> TcpStream {
+    let name = rustls::pki_types::ServerName::try_from(relay_tests::roles::SERVICE).unwrap();
+    let tls = house.ca.client_tls(b"http/1.1");
+    let mut hello = Vec::new();
+    let mut connection = rustls::ClientConnection::new(tls, name).unwrap();
+    connection.write_tls(&mut hello).unwrap();
+    let mut stream = TcpStream::connect(instance.clients).await.unwrap();
+    stream.write_all(&hello).await.unwrap();
+    // What the gateway says to it: it has its place.
+    stream.readable().await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_handshake_beyond_the_limit_waits_until_one_ends() {
+    within(async {
+        let mut house = house_of(nobody().await);
+        house.gateway_limits.client_handshakes_max = 2;
+        let instance = Instance::start(&house, 1).await;
+        let mut before = instance.client(&house, Http::One).await;
+        // Who has not said a hello has no place.
+        let _silent = TcpStream::connect(instance.clients).await.unwrap();
+        let first = in_handshake(&house, &instance).await;
+        let mut beside = instance.client(&house, Http::One).await;
+        assert_eq!(ask(&mut beside).await, 200, "one in its handshake of two");
+        let _second = in_handshake(&house, &instance).await;
+        let mut third = Box::pin(instance.client(&house, Http::One));
+        assert!(still_waits(third.as_mut(), &mut before).await);
+        drop(first);
+        assert_eq!(ask(&mut third.await).await, 200);
+    })
+    .await;
+}
