@@ -30,9 +30,14 @@ use super::serve::{Gateway, LinkRefused, PendingLink, Port};
 /// Streams of one connection at once.
 const STREAMS_MAX: u32 = 100;
 
-/// The window of each stream, and of a connection, before a link stands in one.
+/// The window of each stream, before a link stands in one. So much may wait of each request's body
+/// while the site does not take it.
 const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// The window of a connection, before a link stands in a stream: 6.25 MiB, which it holds only
+/// while all of its streams are uploads that stand still. A narrower one would have 16 of those
+/// hold up every other upload.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 
 /// Octets of a request's head, as RFC 9113, section 6.5.2 counts them.
 const HEAD_OCTETS_MAX: u32 = 32 << 10;
