@@ -11,9 +11,11 @@
 )]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use relay_core::gateway::Gateway;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
+use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use crate::client::{pipe_to, tls};
@@ -159,8 +161,8 @@ impl Frame {
 
 /// A connection of HTTP/2.
 #[derive(Debug)]
-pub struct Http2Client {
-    stream: TlsStream<DuplexStream>,
+pub struct Http2Client<P = DuplexStream> {
+    stream: TlsStream<P>,
     kept: Vec<u8>,
     heads: Heads,
 }
@@ -168,8 +170,7 @@ pub struct Http2Client {
 impl Http2Client {
     /// Connects to `gateway` in memory and says nothing yet.
     pub async fn connect(gateway: &Gateway, ca: &SiteCa) -> Self {
-        let stream = tls(pipe_to(gateway), ca, b"h2").await;
-        Self { stream, kept: Vec::new(), heads: Heads::default() }
+        Self::over(pipe_to(gateway), ca).await
     }
 
     /// Connects to `gateway` in memory and begins.
@@ -177,6 +178,22 @@ impl Http2Client {
         let mut client = Self::connect(gateway, ca).await;
         client.send(&hello()).await;
         client
+    }
+}
+
+impl Http2Client<TcpStream> {
+    /// Connects to a gateway's client port and begins.
+    pub async fn dial(address: SocketAddr, ca: &SiteCa) -> Self {
+        let mut client = Self::over(TcpStream::connect(address).await.unwrap(), ca).await;
+        client.send(&hello()).await;
+        client
+    }
+}
+
+impl<P: AsyncRead + AsyncWrite + Unpin> Http2Client<P> {
+    async fn over(pipe: P, ca: &SiteCa) -> Self {
+        let stream = tls(pipe, ca, b"h2").await;
+        Self { stream, kept: Vec::new(), heads: Heads::default() }
     }
 
     /// Sends octets. What the gateway no longer takes is lost.

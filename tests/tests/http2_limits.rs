@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use relay_tests::http2::{
-    END_HEADERS, END_STREAM, Http2Client, WHOLE, asks, block, code, field, frame, kind,
+    ACK, END_HEADERS, END_STREAM, Http2Client, WHOLE, asks, block, code, field, frame, kind,
 };
 use relay_tests::roles::{House, target, until, within};
+use relay_tests::running::{Instance, connection_point};
 use relay_tests::site::{Backend, Body, full};
 
 /// Streams of one connection at once.
@@ -188,6 +189,35 @@ async fn a_client_that_resets_and_asks_anew_never_has_more_than_its_streams_at_t
         assert_eq!(goodbye.number(4), code::ENHANCE_YOUR_CALM);
         until(|| gateway.in_flight() == 0).await;
         site.backend.until_in_flight(0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_that_stops_says_so_twice_and_serves_what_comes_in_between() {
+    within(async {
+        let site = Holding::start().await;
+        let house = House::before(site.backend.address);
+        let instance = Instance::start(&house, 1).await;
+        let point = connection_point(&house, &[instance.links]);
+        instance.until_links(1).await;
+        let mut client = Http2Client::dial(instance.clients, &house.ca).await;
+        client.get(1, &target("/SMS_MP/x")).await;
+        assert_eq!(client.status(1).await, Some(200));
+        let stopping = tokio::spawn(instance.running.stop());
+        // RFC 9113, section 6.8: first with the highest number there is.
+        let first = client.until(|frame| frame.kind == kind::GOAWAY).await.unwrap();
+        assert_eq!((first.number(0), first.number(4)), ((1 << 31) - 1, code::NO_ERROR));
+        let ping = client.until(|frame| frame.kind == kind::PING && frame.flags & ACK == 0);
+        let ping = ping.await.unwrap();
+        client.get(3, &target("/SMS_MP/x")).await;
+        assert_eq!(client.status(3).await, Some(200));
+        client.send(&frame(kind::PING, ACK, 0, &ping.payload)).await;
+        let last = client.until(|frame| frame.kind == kind::GOAWAY).await.unwrap();
+        assert_eq!((last.number(0), last.number(4)), (3, code::NO_ERROR));
+        assert_eq!(client.next().await, None);
+        assert_eq!(stopping.await.unwrap().reset, 0);
+        point.stop().await;
     })
     .await;
 }
