@@ -80,6 +80,8 @@ const ENDS_ALL: &str = "the crate h2 ends the connection when it cannot decode a
 const OTHER_CODE: &str = "the crate h2 has one code for whatever it cannot decode";
 /// Why more is taken.
 const DROPS_PSEUDO: &str = "the crate h2 drops pseudo-header fields of trailers without a word";
+/// Why white space is forgiven.
+const PADDED: &str = "clients of site roles write it, and HTTP/1.1 has none of it in a value";
 /// Why it is told less that a stream has ended.
 const FORGETS: &str = "the crate h2 does not keep in mind in which way a stream has ended";
 

@@ -31,17 +31,10 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
 ];
 
 /// Whether a request is malformed in a way that `h2` has no rule for: it is reset, as others are.
-// RFC 9113, sections 8.1.1, 8.2.1 and 8.3.1.
+/// White space around values is not: clients write it, and HTTP/1.1 does not show it.
+// RFC 9113, sections 8.1.1 and 8.3.1.
 pub(super) fn is_malformed<B>(request: &Request<B>) -> bool {
-    let authority = request.uri().authority();
-    authority.is_some_and(|it| it.as_str().contains('@')) || has_padded_value(request.headers())
-}
-
-/// Whether a value begins or ends with white space: HTTP/1.1 cannot show it.
-fn has_padded_value(fields: &HeaderMap) -> bool {
-    let is_white = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-    let mut values = fields.values().map(HeaderValue::as_bytes);
-    values.any(|value| is_white(value.first()) || is_white(value.last()))
+    request.uri().authority().is_some_and(|it| it.as_str().contains('@'))
 }
 
 /// Whether a client waits to be told that it may send its body: RFC 9110, section 10.1.1.
@@ -96,11 +89,8 @@ impl Body for Http2Body {
                 None => this.is_through = true,
             }
         }
-        let trailers = ready!(this.stream.poll_trailers(cx)).transpose();
-        Poll::Ready(trailers.map(|fields| match fields? {
-            fields if has_padded_value(&fields) => Err(Reason::PROTOCOL_ERROR.into()),
-            fields => Ok(Frame::trailers(fields)),
-        }))
+        let trailers = ready!(this.stream.poll_trailers(cx));
+        Poll::Ready(trailers.transpose().map(|fields| fields.map(Frame::trailers)))
     }
 
     fn is_end_stream(&self) -> bool {
