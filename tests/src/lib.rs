@@ -10,6 +10,7 @@ pub struct Readme;
 
 pub mod carriers;
 pub mod client;
+pub mod http2;
 pub mod llhttp;
 pub mod logs;
 pub mod origin;

@@ -242,14 +242,14 @@ const LIMITS: [Limit; 39] = [
         "gateway::http2",
         64 << 10,
         ["open", "open", "FLOW_CONTROL_ERROR"],
-        Test(HERE_HTTP2, "a_stream_has_a_window_of_64_kib_and_a_connection_one_of_1_mib"),
+        Test(HERE_HTTP2, "a_stream_has_a_window_of_64_kib_and_a_connection_one_of_100_such"),
     ),
     limit(
         "window of a connection",
         "gateway::http2",
-        1 << 20,
+        100 * (64 << 10),
         ["open", "open", "FLOW_CONTROL_ERROR"],
-        Test(HERE_HTTP2, "a_stream_has_a_window_of_64_kib_and_a_connection_one_of_1_mib"),
+        Test(HERE_HTTP2, "a_stream_has_a_window_of_64_kib_and_a_connection_one_of_100_such"),
     ),
     limit(
         "resets before an answer",

@@ -22,17 +22,22 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 
 use super::access::Client;
-use super::http2_rates::{Exceeded, Excess, Rated};
-use super::http2_stream::{Http2Body, serve_stream};
+use super::http2_rates::{Exceeded, Offence, Rated};
+use super::http2_stream::{Http2Body, is_malformed, serve_stream};
 use super::links::over_pipe;
 use super::serve::{Gateway, LinkRefused, PendingLink, Port};
 
 /// Streams of one connection at once.
 const STREAMS_MAX: u32 = 100;
 
-/// The window of each stream, and of a connection, before a link stands in one.
+/// The window of each stream, before a link stands in one. So much may wait of each request's body
+/// while the site does not take it.
 const STREAM_WINDOW: u32 = 64 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// The window of a connection, before a link stands in a stream: 6.25 MiB, which it holds only
+/// while all of its streams are uploads that stand still. A narrower one would have 16 of those
+/// hold up every other upload.
+const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 
 /// Octets of a request's head, as RFC 9113, section 6.5.2 counts them.
 const HEAD_OCTETS_MAX: u32 = 32 << 10;
@@ -64,7 +69,7 @@ pub(super) struct Http2<P: AsyncRead + AsyncWrite + Unpin> {
     port: Port,
     client: Client,
     connection: Connection<Rated<P>, Bytes>,
-    /// Tells what the client does too often.
+    /// Tells what the client does that it may not.
     exceeded: Exceeded,
     /// Ends when the client does not answer.
     watch: Pin<Box<dyn Future<Output = ()> + Send>>,
@@ -92,7 +97,7 @@ enum Arrival {
     Stopping,
     /// There was no stream for long enough.
     Idle,
-    Exceeded(Excess),
+    Exceeded(Offence),
 }
 
 impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
@@ -178,6 +183,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
     async fn until_link(&mut self) -> Result<Option<Http2Pipe>, Http2Failed> {
         while let Some(arrival) = self.next().await? {
             match arrival {
+                Arrival::Request(request, mut respond) if is_malformed(&request) => {
+                    respond.send_reset(Reason::PROTOCOL_ERROR);
+                }
                 Arrival::Request(request, mut respond) if connects_link(&request) => {
                     // It fails if the stream has been reset.
                     if let Ok(send) = respond.send_response(Response::new(()), false) {
@@ -199,7 +207,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 Arrival::Exceeded(why) => {
                     tracing::info!(from = %self.client.address, %why, "client connection ended");
                     (self.is_ending, self.is_cut) = (true, true);
-                    self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+                    self.connection.abrupt_shutdown(why.code());
                 }
             }
         }

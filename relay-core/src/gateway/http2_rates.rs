@@ -1,9 +1,12 @@
 //! What a client may do often on one connection of HTTP/2, and a pipe that counts it.
 //!
+//! The pipe also tells what frame heads alone show to be wrong, where `h2` has no such rule, or has
+//! another code for it than RFC 9113.
+//!
 //! Frames that cost their sender next to nothing and the receiver something: resets before there is
 //! an answer ("rapid reset", CVE-2023-44487), PING and SETTINGS, each of which has to be answered.
 //! The counter looks at frame heads alone, of what the client sends and, to know which requests are
-//! answered, of what it is sent; what is wrong with a frame is for `h2` to say.
+//! answered, of what it is sent; what else is wrong with a frame is for `h2` to say.
 
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
@@ -13,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use h2::Reason;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -43,10 +47,15 @@ const UNANSWERED_MAX: usize = 4096;
 
 // RFC 9113, section 6.
 const HEADERS: u8 = 0x1;
+const PRIORITY: u8 = 0x2;
 const RST_STREAM: u8 = 0x3;
 const SETTINGS: u8 = 0x4;
 const PING: u8 = 0x6;
+const WINDOW_UPDATE: u8 = 0x8;
 const ACK: u8 = 0x1;
+
+/// Octets of one setting.
+const SETTING_OCTETS: u32 = 6;
 
 /// What a client did more often than it may.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -65,12 +74,62 @@ pub(super) enum Excess {
     Settings,
 }
 
+/// Why a client is not served on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum Offence {
+    /// It does something too often.
+    #[error(transparent)]
+    Excess(#[from] Excess),
+    /// It begins with anything but its settings: RFC 9113, section 3.4.
+    #[error("the first frame is not SETTINGS")]
+    NoSettings,
+    /// A frame has another length than all of its type have: RFC 9113, section 6.
+    #[error("a frame of type {kind} has {octets} octets")]
+    FrameSize {
+        /// The type.
+        kind: u8,
+        /// Octets of the frame's payload.
+        octets: u32,
+    },
+}
+
+impl Offence {
+    /// What the client is told.
+    pub(super) fn code(self) -> Reason {
+        match self {
+            Self::Excess(_) => Reason::ENHANCE_YOUR_CALM,
+            Self::NoSettings => Reason::PROTOCOL_ERROR,
+            Self::FrameSize { .. } => Reason::FRAME_SIZE_ERROR,
+        }
+    }
+}
+
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct FrameHead {
+    octets: u32,
     kind: u8,
     flags: u8,
     stream: u32,
+}
+
+impl FrameHead {
+    /// Whether a frame of its type may have its length.
+    fn is_of_size(self) -> bool {
+        match self.kind {
+            PRIORITY => self.octets == 5,
+            RST_STREAM | WINDOW_UPDATE => self.octets == 4,
+            SETTINGS if self.flags & ACK != 0 => self.octets == 0,
+            SETTINGS => self.octets.is_multiple_of(SETTING_OCTETS),
+            PING => self.octets == 8,
+            _ => true,
+        }
+    }
+
+    /// Whether a connection may begin with it.
+    fn may_be_first(self) -> bool {
+        self.kind == SETTINGS && self.flags & ACK == 0
+    }
 }
 
 /// Finds the heads of frames in octets that come in pieces.
@@ -98,10 +157,11 @@ impl Scanner {
             octets = &octets[taken..];
             if self.have == HEAD_OCTETS {
                 let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = self.head;
-                self.skip = u32::from_be_bytes([0, l0, l1, l2]) as usize;
+                let octets = u32::from_be_bytes([0, l0, l1, l2]);
+                self.skip = octets as usize;
                 self.have = 0;
                 let stream = u32::from_be_bytes([s0, s1, s2, s3]) & (u32::MAX >> 1);
-                found(FrameHead { kind, flags, stream });
+                found(FrameHead { octets, kind, flags, stream });
             }
         }
     }
@@ -128,6 +188,7 @@ impl PerSecond {
 /// What a client has done on one connection.
 #[derive(Debug, Default)]
 struct Rates {
+    has_begun: bool,
     unanswered: HashSet<u32>,
     /// The last stream that the client has opened.
     last: u32,
@@ -140,6 +201,17 @@ struct Rates {
 }
 
 impl Rates {
+    /// Judges a frame of the client.
+    fn judge(&mut self, frame: FrameHead, now: Instant) -> Result<(), Offence> {
+        if !std::mem::replace(&mut self.has_begun, true) && !frame.may_be_first() {
+            return Err(Offence::NoSettings);
+        }
+        if !frame.is_of_size() {
+            return Err(Offence::FrameSize { kind: frame.kind, octets: frame.octets });
+        }
+        Ok(self.sent(frame, now)?)
+    }
+
     /// Counts a frame of the client.
     fn sent(&mut self, frame: FrameHead, now: Instant) -> Result<(), Excess> {
         let asks = frame.flags & ACK == 0;
@@ -174,13 +246,13 @@ impl Rates {
     }
 }
 
-/// Tells what a client did too often.
+/// Tells what a client did that it may not.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exceeded(Arc<Told>);
 
 #[derive(Debug, Default)]
 struct Told {
-    what: Mutex<Option<Excess>>,
+    what: Mutex<Option<Offence>>,
     news: Notify,
     is_shared: AtomicBool,
 }
@@ -192,27 +264,27 @@ impl Exceeded {
         self.0.is_shared.store(true, Ordering::Relaxed);
     }
 
-    fn tell(&self, excess: Excess) {
-        *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) = Some(excess);
+    fn tell(&self, offence: Offence) {
+        *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) = Some(offence);
         self.0.news.notify_one();
     }
 
-    /// Waits until a client does something too often. For one waiter.
+    /// Waits until a client does what it may not. For one waiter.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
-    pub(super) async fn wait(&self) -> Excess {
+    pub(super) async fn wait(&self) -> Offence {
         loop {
-            if let Some(excess) = *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) {
-                return excess;
+            if let Some(offence) = *self.0.what.lock().unwrap_or_else(PoisonError::into_inner) {
+                return offence;
             }
             self.0.news.notified().await;
         }
     }
 }
 
-/// A pipe that counts what its client does, and reads no more once that is too much.
+/// A pipe that counts what its client does, and reads no more once that is too much, or wrong.
 #[derive(Debug)]
 pub(super) struct Rated<P> {
     pipe: P,
@@ -238,15 +310,15 @@ impl<P> Rated<P> {
     fn count_sent(&mut self, octets: &[u8]) {
         let (rates, now) = (&mut self.rates, Instant::now());
         rates.is_shared = self.exceeded.0.is_shared.load(Ordering::Relaxed);
-        let mut excess = None;
+        let mut offence = None;
         self.from_client.scan(octets, |frame| {
-            if let Err(why) = rates.sent(frame, now) {
-                excess.get_or_insert(why);
+            if let Err(why) = rates.judge(frame, now) {
+                offence.get_or_insert(why);
             }
         });
-        if let Some(excess) = excess {
+        if let Some(offence) = offence {
             self.is_over = true;
-            self.exceeded.tell(excess);
+            self.exceeded.tell(offence);
         }
     }
 
@@ -270,6 +342,11 @@ impl<P: AsyncRead + Unpin> AsyncRead for Rated<P> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.pipe).poll_read(cx, buffer))?;
         this.count_sent(buffer.filled().get(before..).unwrap_or_default());
+        if this.is_over {
+            // Of what came with it nothing is served: the GOAWAY says so.
+            buffer.set_filled(before);
+            return Poll::Pending;
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -320,7 +397,7 @@ mod tests {
     use super::*;
 
     fn frame(kind: u8, flags: u8, stream: u32) -> FrameHead {
-        FrameHead { kind, flags, stream }
+        FrameHead { octets: 0, kind, flags, stream }
     }
 
     fn octets(length: usize, kind: u8, stream: u32) -> Vec<u8> {
@@ -346,6 +423,43 @@ mod tests {
                 scanner.scan(piece, |head| found.push((head.kind, head.stream)));
             }
             assert_eq!(found, expected, "pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn frames_of_one_length_have_no_other() {
+        let all = [
+            (PRIORITY, 0, 5),
+            (RST_STREAM, 0, 4),
+            (SETTINGS, ACK, 0),
+            (PING, 0, 8),
+            (PING, ACK, 8),
+            (WINDOW_UPDATE, 0, 4),
+        ];
+        for (kind, flags, right) in all {
+            for octets in 0..=12 {
+                let frame = FrameHead { octets, kind, flags, stream: 0 };
+                assert_eq!(frame.is_of_size(), octets == right, "{frame:?}");
+            }
+        }
+        for octets in 0..=13 {
+            let settings = FrameHead { octets, kind: SETTINGS, flags: 0, stream: 0 };
+            assert_eq!(settings.is_of_size(), octets % 6 == 0, "{octets}");
+            let data = FrameHead { octets, kind: 0, flags: ACK, stream: 1 };
+            assert!(data.is_of_size());
+        }
+    }
+
+    #[test]
+    fn settings_of_its_own_are_what_a_client_begins_with() {
+        let now = Instant::now();
+        for (kind, flags, expected) in [
+            (SETTINGS, 0, Ok(())),
+            (SETTINGS, ACK, Err(Offence::NoSettings)),
+            (PING, 0, Err(Offence::NoSettings)),
+            (HEADERS, 0, Err(Offence::NoSettings)),
+        ] {
+            assert_eq!(Rates::default().judge(frame(kind, flags, 0), now), expected);
         }
     }
 

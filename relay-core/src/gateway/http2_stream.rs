@@ -1,6 +1,7 @@
 //! One request over HTTP/2, from its head to the last octet of its answer.
 
 use std::future::poll_fn;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
@@ -8,8 +9,10 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, Request, Response};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::timeout;
 
@@ -26,6 +29,25 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// Whether a request is malformed in a way that `h2` has no rule for: it is reset, as others are.
+/// White space around values is not: clients write it, and HTTP/1.1 does not show it.
+// RFC 9113, sections 8.1.1 and 8.3.1.
+pub(super) fn is_malformed<B>(request: &Request<B>) -> bool {
+    request.uri().authority().is_some_and(|it| it.as_str().contains('@'))
+}
+
+/// Whether a client waits to be told that it may send its body: RFC 9110, section 10.1.1.
+fn expects_continue(fields: &HeaderMap) -> bool {
+    fields.get(EXPECT).is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// What it is told.
+fn go_on() -> Response<()> {
+    let mut answer = Response::new(());
+    *answer.status_mut() = StatusCode::CONTINUE;
+    answer
+}
 
 /// The body of a request.
 #[derive(Debug)]
@@ -102,18 +124,26 @@ pub(super) async fn serve_stream(
     request: Request<Http2Body>,
     mut respond: SendResponse<Bytes>,
 ) {
-    let answer = async {
+    let mut waits = expects_continue(request.headers());
+    let mut answer = pin!(async {
         match port {
             Port::Shared => gateway.handle_of(client, request).await,
             Port::Links => not_a_link(),
         }
-    };
-    let answer = tokio::select! {
-        biased;
-        // The client is gone: to be dropped cancels the request at the site.
-        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
-        answer = answer => answer,
-    };
+    });
+    let answer = poll_fn(|cx| {
+        if respond.poll_reset(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        let answer = answer.as_mut().poll(cx);
+        if answer.is_pending() && mem::take(&mut waits) {
+            // Nothing speaks against the body. It fails if the stream has been reset.
+            let _ = respond.send_informational(go_on());
+        }
+        answer.map(Some)
+    });
+    // Else the client is gone: to be dropped cancels the request at the site.
+    let Some(answer) = answer.await else { return };
     let (head, body) = without_connection(answer, gateway.is_dated()).into_parts();
     let is_whole = body.is_end_stream();
     // It fails if the stream has been reset.

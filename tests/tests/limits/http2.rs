@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_hours(1);
 const STREAMS: usize = 100;
 const HEADER_LIST: usize = 32 << 10;
 const STREAM_WINDOW: usize = 64 << 10;
-const CONNECTION_WINDOW: usize = 1 << 20;
+const CONNECTION_WINDOW: usize = 100 * STREAM_WINDOW;
 
 /// Both roles and a backend that answers once it is told to.
 struct Relay {
@@ -253,7 +253,7 @@ async fn a_header_list_has_32_kib_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_stream_has_a_window_of_64_kib_and_a_connection_one_of_1_mib() {
+async fn a_stream_has_a_window_of_64_kib_and_a_connection_one_of_100_such() {
     within(async {
         let mut house = House::before(nobody().await);
         house.gateway_limits.link_credit = PATIENCE;
@@ -281,7 +281,12 @@ async fn a_stream_has_a_window_of_64_kib_and_a_connection_one_of_1_mib() {
                 frames.ask(stream(number), "CCM_POST", "/SMS_MP/x", 0).await;
                 frames.data(stream(number), STREAM_WINDOW.min(octets - begin)).await;
             }
-            assert_eq!(frames.ping().await, end, "{octets} on a connection");
+            // What is beyond every stream's window there can be needs one stream more.
+            let mut came = frames.ping().await;
+            if came == End::Reset(stream(100), REFUSED_STREAM) {
+                came = frames.next().await;
+            }
+            assert_eq!(came, end, "{octets} on a connection");
         }
     })
     .await;

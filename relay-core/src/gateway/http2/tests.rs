@@ -12,7 +12,7 @@ use tokio::time::{Instant, advance};
 use super::*;
 use crate::gateway::GatewayLimits;
 use crate::gateway::access::Slowness;
-use crate::gateway::serve::tests::{TARGET, add_link, gateway, head};
+use crate::gateway::serve::tests::{TARGET, add_link, add_link_of, gateway, head};
 use crate::link::{Incoming, Link};
 use crate::mux::HeadKind;
 use crate::transport::UPGRADE_PATH;
@@ -46,6 +46,12 @@ async fn client(gateway: &Gateway, at: Port, window: u32) -> SendRequest<Bytes> 
 
 fn get() -> Request<()> {
     Request::get(format!("https://relay.example{TARGET}")).body(()).unwrap()
+}
+
+fn post() -> Request<()> {
+    let mut request = get();
+    *request.method_mut() = Method::from_bytes(b"CCM_POST").unwrap();
+    request
 }
 
 fn connect(path: &str, protocol: &'static str) -> Request<()> {
@@ -93,6 +99,48 @@ async fn an_answer_of_which_nothing_is_taken_is_reset_at_the_limit_and_its_neigh
     assert_eq!(before.elapsed().as_secs(), STALL.as_secs());
     assert_eq!(gateway.in_flight(), 0);
     works(&mut sender, &site).await;
+}
+
+/// Sends as much as it may, for ever.
+async fn pour(mut send: SendStream<Bytes>) {
+    loop {
+        send.reserve_capacity(STREAM_WINDOW as usize);
+        let granted = poll_fn(|cx| send.poll_capacity(cx)).await;
+        let Some(Ok(octets)) = granted else { return };
+        if octets > 0 {
+            send.send_data(vec![0; octets].into(), false).unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn as_many_uploads_as_may_be_that_the_site_does_not_take_hold_up_no_other_request() {
+    let gateway = gateway(GatewayLimits::default());
+    let site = add_link_of(&gateway, 1, STREAMS_MAX).await;
+    let mut sender = client(&gateway, Port::Shared, 65_535).await;
+    let mut stalled = Vec::new();
+    let mut pouring = JoinSet::new();
+    for _ in 1..STREAMS_MAX {
+        let (answer, send) = ask(&mut sender, post(), false).await;
+        pouring.spawn(pour(send));
+        stalled.push((answer, site.accept().await.unwrap()));
+    }
+    // Passes when nothing moves any more.
+    sleep(Duration::from_secs(1)).await;
+    works(&mut sender, &site).await;
+    // One that has a body too: there is a window for it.
+    let (answer, mut send) = ask(&mut sender, post(), false).await;
+    send.send_data(Bytes::from_static(b"body"), true).unwrap();
+    let mut incoming = site.accept().await.unwrap();
+    let chunk = timeout(Duration::from_secs(1), incoming.recv.read_chunk()).await;
+    assert_eq!(chunk.expect("a window").unwrap().unwrap(), "body");
+    incoming.send.send_head(head(200), HeadKind::FinalAndEnd).unwrap();
+    assert_eq!(answer.await.unwrap().status(), StatusCode::OK);
+    assert_eq!(gateway.in_flight(), u64::from(STREAMS_MAX) - 1);
+    drop((pouring, stalled, sender));
+    while gateway.in_flight() > 0 {
+        sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// Takes an answer octet by octet, with a pause before each.

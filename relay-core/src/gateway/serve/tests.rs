@@ -82,7 +82,13 @@ fn register(gateway: &Gateway, number: u64, link: &Link) -> Registration {
 
 /// Registers a link and returns its far end.
 pub(in crate::gateway) async fn add_link(gateway: &Gateway, number: u64) -> Link {
-    let config = Config { accept_streams_max: 16, open_streams_max: 64, ..Config::default() };
+    add_link_of(gateway, number, 16).await
+}
+
+/// As [`add_link`], whose far end takes `streams`.
+pub(in crate::gateway) async fn add_link_of(gateway: &Gateway, number: u64, streams: u32) -> Link {
+    let open_streams_max = streams.max(64);
+    let config = Config { accept_streams_max: streams, open_streams_max, ..Config::default() };
     let (near, far) = tokio::io::duplex(64 << 10);
     let (link, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
     let (peer, peer_driver) = link::new(far, Side::Dialer, config).unwrap();
