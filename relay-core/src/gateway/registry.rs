@@ -14,6 +14,8 @@ use crate::balance::{LinkView, LoadBalancer, Notice, Outcome};
 use crate::link::Link;
 use crate::transport::{Certificate, Rung};
 
+use super::line;
+
 /// Links up to which an offer allocates nothing: 16 connection points with two links each.
 const VIEWS_INLINE: usize = 32;
 
@@ -140,8 +142,8 @@ impl Entry {
 pub(super) enum Offer<T> {
     /// A link was taken, with this.
     Taken(T, Entry),
-    /// None was; this is the one to wait for.
-    Full(Entry),
+    /// None was; these are the ones to wait for, in order.
+    Full(Vec<Entry>),
     /// There is none that takes requests.
     Nothing,
 }
@@ -379,7 +381,7 @@ impl Registry {
         let views = &mut views[..count];
         let now = Instant::now().into_std();
         let count = self.balancer.order(views, now, fastrand::u64(..)).min(count);
-        let mut first = None;
+        let mut full = Vec::new();
         for view in &views[..count] {
             let key = (view.connection_point, view.id);
             // A balancer of the product's own may have made one up.
@@ -388,9 +390,14 @@ impl Registry {
                 return Offer::Taken(taken, all[at].clone());
             }
             // One that has ended meanwhile is no place to wait at.
-            first = first.or_else(|| all[at].link.is_open().then_some(at));
+            if full.len() < line::LINKS_MAX && all[at].link.is_open() {
+                full.push(at);
+            }
         }
-        first.map_or(Offer::Nothing, |at| Offer::Full(all[at].clone()))
+        if full.is_empty() {
+            return Offer::Nothing;
+        }
+        Offer::Full(full.into_iter().map(|at| all[at].clone()).collect())
     }
 }
 
@@ -442,7 +449,10 @@ mod tests {
         });
         match offer {
             Offer::Taken(..) => panic!("none was taken"),
-            Offer::Full(entry) => assert_eq!(Some(&entry.number), numbers.first()),
+            Offer::Full(full) => {
+                let few = &numbers[..numbers.len().min(line::LINKS_MAX)];
+                assert_eq!(full.iter().map(|it| it.number).collect::<Vec<_>>(), few);
+            }
             Offer::Nothing => assert!(numbers.is_empty()),
         }
         numbers
@@ -483,8 +493,8 @@ mod tests {
         let foreign = Arrival { site: "other".into(), ..started(2, "cp-2", 1, &link) };
         let _foreign = registry.register(foreign).unwrap();
         assert_eq!(in_turn(&registry), [1]);
-        let Offer::Full(entry) = registry.offer("other", |_| None::<()>) else { panic!("one is") };
-        assert_eq!(entry.number, 2);
+        let Offer::Full(full) = registry.offer("other", |_| None::<()>) else { panic!("one is") };
+        assert_eq!(full.iter().map(|it| it.number).collect::<Vec<_>>(), [2]);
         assert!(matches!(registry.offer("third", |_| None::<()>), Offer::Nothing));
     }
 

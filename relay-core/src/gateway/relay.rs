@@ -26,6 +26,7 @@ use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::line::{Opened, first_free};
 use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
@@ -274,34 +275,50 @@ impl Relay {
         Ok(Sent { request, spent: None, answer, answered: false, moved_at, pace, via, attempt })
     }
 
-    async fn open(
-        &self,
-        judged: &Judged<'_>,
-        tries: &Tries,
-    ) -> Result<(SendStream, RecvStream, Entry), Failure> {
+    async fn open(&self, judged: &Judged<'_>, tries: &Tries) -> Result<Opened, Failure> {
         let credit = self.limits.link_credit;
         let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
         let deadline = Instant::now() + wait;
         loop {
-            let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
-            let via = match self.registry.offer(judged.site, take) {
+            match self.offer(judged) {
                 Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
                 Offer::Nothing => {
                     let until = deadline.min(self.registry.is_awaited_until(credit));
                     self.await_link(judged.site, until).await?;
                     continue;
                 }
-                // All are full: wait in line at the one whose turn it is. If it goes away
-                // meanwhile, nothing was sent, and another is asked.
-                Offer::Full(via) => via,
-            };
-            let opening = via.link.open(judged.head.clone(), judged.end);
-            match timeout_at(deadline, opening).await {
-                Ok(Ok((send, recv))) => return Ok((send, recv, via)),
+                Offer::Full(_) => {}
+            }
+            match timeout_at(deadline, self.open_in_line(judged)).await {
+                Ok(Ok(opened)) => return Ok(opened),
+                // Nothing was sent: others are asked.
                 Ok(Err(OpenFailed::GoingAway | OpenFailed::Closed(_)))
                     if Instant::now() < deadline => {}
                 Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(credit)),
             }
+        }
+    }
+
+    /// Asks each link into the site whether it has a stream free.
+    fn offer(&self, judged: &Judged<'_>) -> Offer<(SendStream, RecvStream)> {
+        let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
+        self.registry.offer(judged.site, take)
+    }
+
+    /// Waits in line at the links into the site, which are all full.
+    async fn open_in_line(&self, judged: &Judged<'_>) -> Result<Opened, OpenFailed> {
+        let mut arrival = pin!(self.registry.arrival());
+        arrival.as_mut().enable();
+        // One may have come before that, or have a stream free by now.
+        let links = match self.offer(judged) {
+            Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
+            Offer::Nothing => return Err(OpenFailed::GoingAway),
+            Offer::Full(links) => links,
+        };
+        tokio::select! {
+            biased;
+            opened = first_free(&links, &judged.head, judged.end) => opened,
+            () = arrival => Err(OpenFailed::GoingAway),
         }
     }
 
