@@ -238,6 +238,25 @@ async fn where_no_backend_takes_a_connection_one_is_tried_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_backend_that_is_back_is_asked_whatever_is_known_of_it_once_all_others_fail() {
+    for back in ["a", "b"] {
+        within(async {
+            let network = network();
+            let bed = Bed::new(&network, &["a", "b"], |_| ()).await;
+            for _ in 0..8 {
+                assert_eq!(bed.ask("GET").await.0.status(), 502);
+            }
+            let role = Role::start(&network, back, Duration::ZERO);
+            for _ in 0..8 {
+                assert_eq!(bed.ask("GET").await.0.status(), 200, "{back}");
+            }
+            assert_eq!(role.requests(), 8);
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_request_of_which_something_was_sent_goes_to_no_other_backend() {
     within(async {
         let network = network();

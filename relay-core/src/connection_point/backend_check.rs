@@ -94,6 +94,12 @@ async fn check(backends: Arc<Backends>, at: usize) {
     let pool = &backends.pools()[at];
     while let Some(interval) = pool.check_interval() {
         let notice = pool.check().await;
+        if let Some(certificates) = &backends.config().certificates
+            && pool.health().passes_checks()
+        {
+            // It answers as it is asked: what it wanted to see in vain was no condition.
+            certificates.answered();
+        }
         let why = pool.health().why().unwrap_or_default().to_owned();
         backends.tell(pool, notice, &why);
         sleep(interval).await;

@@ -138,6 +138,11 @@ impl Health {
         }
     }
 
+    /// Whether the last check passed, if there was one.
+    pub(super) fn passes_checks(&self) -> bool {
+        self.checks_failed == 0
+    }
+
     fn is_resting(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
@@ -154,8 +159,8 @@ impl Health {
 
     /// By which those that are left alone are asked if no other is there: those whose checks pass
     /// first, then the one whose rest is over first.
-    pub(super) fn rank(&self) -> (u32, Option<Instant>) {
-        (self.checks_failed / CHECKS_FAILED_MAX, self.until)
+    pub(super) fn rank(&self) -> (bool, Option<Instant>) {
+        (self.checks_failed >= CHECKS_FAILED_MAX, self.until)
     }
 
     pub(super) fn since(&self) -> Instant {
@@ -266,5 +271,11 @@ mod tests {
         let mut out = Health::new(now);
         assert_eq!((0..2).filter_map(|_| out.checked(Err("no"), now)).count(), 1);
         assert!(early.rank() < late.rank() && late.rank() < out.rank());
+        // How often a check failed says how fast it failed, and nothing else.
+        let mut longer_out = rested(now);
+        assert_eq!((0..9).filter_map(|_| longer_out.checked(Err("no"), now)).count(), 1);
+        let mut rests_too = rested(now + REST);
+        assert_eq!((0..3).filter_map(|_| rests_too.checked(Err("no"), now)).count(), 1);
+        assert!(longer_out.rank() < rests_too.rank());
     }
 }

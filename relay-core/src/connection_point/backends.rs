@@ -140,7 +140,10 @@ impl Backends {
             let body = Upload::new(&order.body, order.last_move.clone(), Arc::clone(&place));
             let (Some(head), Some(body)) = (head, body) else { return Err(failure) };
             asked.set(Some(at));
-            pool.health().take(pool.limits().connect, Instant::now());
+            // Neither the time in line nor that of one before is held against it.
+            order.last_move.set();
+            let limits = pool.limits();
+            pool.health().take(limits.connect + limits.answer, Instant::now());
             let outcome = pool.send(head.map(|()| body)).await;
             asked.set(None);
             match outcome {
@@ -158,15 +161,19 @@ impl Backends {
         Err(failure)
     }
 
-    /// The backend that had the request did not answer in time.
-    pub(super) fn timed_out(&self, asked: &Asked) {
-        if let Some(pool) = asked.get().and_then(|at| self.pools.get(at)) {
+    /// There was no answer in time. Returns whether a backend had the request; it is not blamed if
+    /// the client was waited for.
+    pub(super) fn timed_out(&self, asked: &Asked, last_move: &LastMove) -> bool {
+        let Some(pool) = asked.get().and_then(|at| self.pools.get(at)) else { return false };
+        if !last_move.waits_for_client() {
             self.failed(pool, "no answer in time");
         }
+        true
     }
 
-    /// The backend to ask next: of those that are up the one with the fewest requests, in turns. If
-    /// none is up the first request goes to the one that may be so again first.
+    /// The backend to ask next: of those that are up the one with the fewest requests, in turns.
+    /// If none is up, or takes a connection, those that are left alone are asked as well, by rank:
+    /// what is known of them may be old. That a line is full is no reason to.
     fn next(&self, tried: &[bool], failure: &Unanswered) -> Option<(usize, &Pool)> {
         let count = self.pools.len();
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
@@ -179,9 +186,9 @@ impl Backends {
             let (in_flight, waiting) = pool.load();
             in_flight + waiting
         });
-        let is_first = matches!(failure, Unanswered::Nowhere);
+        let is_busy = matches!(failure, Unanswered::Busy(_));
         best.or_else(|| {
-            let down = down.into_iter().filter(|_| is_first);
+            let down = down.into_iter().filter(|_| !is_busy);
             down.min_by_key(|(_, pool)| pool.health().rank())
         })
     }

@@ -215,8 +215,10 @@ impl Forwarder {
         let answered = async {
             let outcome = match answer_within {
                 Some(limit) => last_move.in_time(limit, exchange).await.ok_or_else(|| {
-                    backends.timed_out(&asked);
-                    Failure::Timeout(limit)
+                    if backends.timed_out(&asked, &last_move) {
+                        return Failure::Timeout(limit);
+                    }
+                    unanswered(Unanswered::Busy(Busy::TooLong(limit)), backends)
                 })?,
                 None => exchange.await,
             };

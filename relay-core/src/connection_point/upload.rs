@@ -15,19 +15,39 @@ use super::backend::Place;
 
 /// When the body last moved on. Shared, because the body itself is handed to the HTTP client.
 #[derive(Clone, Debug)]
-pub(super) struct LastMove(Arc<Mutex<Instant>>);
+pub(super) struct LastMove(Arc<Mutex<Move>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Move {
+    at: Instant,
+    waits_for_client: bool,
+}
 
 impl LastMove {
     pub(super) fn now() -> Self {
-        Self(Arc::new(Mutex::new(Instant::now())))
+        Self(Arc::new(Mutex::new(Move { at: Instant::now(), waits_for_client: false })))
     }
 
-    fn set(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    fn lock(&self) -> MutexGuard<'_, Move> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It moves now; or its time begins.
+    pub(super) fn set(&self) {
+        *self.lock() = Move { at: Instant::now(), waits_for_client: false };
     }
 
     fn get(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lock().at
+    }
+
+    fn note_wait(&self) {
+        self.lock().waits_for_client = true;
+    }
+
+    /// Whether the backend has taken all that there is, and the client owes the rest.
+    pub(super) fn waits_for_client(&self) -> bool {
+        self.lock().waits_for_client
     }
 
     /// Waits for `work` until the body has not moved for `limit`: a long upload is not a slow
@@ -102,8 +122,9 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, ReceiveError>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let outcome = Pin::new(body).poll_frame(cx);
-        if outcome.is_ready() {
-            self.last_move.set();
+        match outcome {
+            Poll::Ready(_) => self.last_move.set(),
+            Poll::Pending => self.last_move.note_wait(),
         }
         outcome
     }
