@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use clap::ValueEnum;
 use tokio::time::Instant;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
@@ -45,6 +46,16 @@ pub(crate) fn directives(text: &str) -> Result<String, String> {
 }
 
 fn filter(text: &str) -> Result<EnvFilter, String> {
+    // A word alone that is no level would be taken for a target, of which everything is logged and
+    // of all others nothing: hardly ever what was meant, and a slip silences the whole log.
+    let is_word = |part: &&str| part.bytes().all(|octet| octet.is_ascii_alphanumeric());
+    let words = text.split(',').map(str::trim).filter(|part| !part.is_empty()).filter(is_word);
+    for word in words {
+        word.parse::<LevelFilter>().map_err(|_| {
+            let levels = "off, error, warn, info, debug or trace";
+            format!("`{word}` is no level: give {levels}, or TARGET=LEVEL")
+        })?;
+    }
     EnvFilter::builder().parse(text).map_err(|error| error.to_string())
 }
 
@@ -204,7 +215,12 @@ mod tests {
     #[test]
     fn what_are_no_directives_changes_nothing() {
         let (level, _layer) = level();
-        assert!(level.set(Some("a=b=c"), None).is_err());
-        assert_eq!(level.show().filter, "info");
+        for wrong in ["a=b=c", "inof", "info,relay", "warn, 9"] {
+            assert!(level.set(Some(wrong), None).is_err(), "{wrong}");
+            assert_eq!(level.show().filter, "info");
+        }
+        for right in ["off", "WARN", "info,relay_core::link=debug", "off,relay_core=debug", "3"] {
+            assert_eq!(filter(right).map(|_| ()), Ok(()), "{right}");
+        }
     }
 }

@@ -57,7 +57,9 @@ impl RunningRelay {
         let gateways = self.gateways.clone();
         let carried = |gateway: &Gateway| {
             let links = gateway.status().links.into_iter();
+            let instance = gateway.status().instance.number();
             let carried = links.map(|link| Carried {
+                instance,
                 connection_point: link.connection_point.to_string(),
                 requests: link.stats.mux.streams_opened,
             });

@@ -11,13 +11,16 @@ use crate::pki::SiteCa;
 /// Small, so that a build without optimisation is done in a moment.
 const EXTENT: Extent = Extent { download_bytes: 3 * 1024 * 1024 + 5, crowd: 40 };
 
-/// Links of as many connection points, which have carried so many requests each.
-fn links(requests: &[u64]) -> Links {
-    let carried = |(place, requests): (usize, &u64)| Carried {
-        connection_point: format!("demo-cp-{place}"),
-        requests: *requests,
+/// Links to as many instances, of as many connection points as there are requests of.
+fn links(instances: u8, requests: &[u64]) -> Links {
+    let carried = |instance| {
+        requests.iter().enumerate().map(move |(place, requests)| Carried {
+            instance,
+            connection_point: format!("demo-cp-{place}"),
+            requests: *requests,
+        })
     };
-    let links: Vec<_> = requests.iter().enumerate().map(carried).collect();
+    let links: Vec<_> = (0..instances).flat_map(carried).collect();
     Links::new(move || links.clone())
 }
 
@@ -36,7 +39,7 @@ async fn session_over(instances: usize, fault: Fault, requests_of_second: u64) -
         mp_role: MP_ROLE,
         sup_role: SUP_ROLE,
         seen: site.seen(),
-        links: links(&[3, requests_of_second]),
+        links: links(u8::try_from(instances).unwrap(), &[3, requests_of_second]),
         extent: EXTENT,
     };
     let mut shown = 0;
@@ -115,7 +118,7 @@ async fn an_instance_that_is_down_is_a_failed_row_and_not_an_error() {
         mp_role: MP_ROLE,
         sup_role: SUP_ROLE,
         seen: site.seen(),
-        links: links(&[]),
+        links: links(1, &[]),
         extent: Extent { download_bytes: 1_024, crowd: 2 },
     };
     let report = run(&target, &mut |_| ()).await.unwrap();

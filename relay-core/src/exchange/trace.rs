@@ -15,7 +15,7 @@ const TRACEPARENT: &str = "traceparent";
 pub struct TraceContext {
     trace: u128,
     span: u64,
-    flags: u8,
+    is_sampled: bool,
 }
 
 impl TraceContext {
@@ -37,7 +37,7 @@ impl TraceContext {
         let trace = number(trace, 32).filter(|trace| *trace != 0 && ends)?;
         let span = number(span, 16).filter(|span| *span != 0)?;
         let flags = number(flags, 2)?;
-        Some(Self { trace, span: span.try_into().ok()?, flags: flags.try_into().ok()? })
+        Some(Self { trace, span: span.try_into().ok()?, is_sampled: flags & 1 != 0 })
     }
 
     /// The place of the next hop, which calls itself `span`: any number but 0, by chance.
@@ -48,9 +48,11 @@ impl TraceContext {
 
     /// Tells the next hop whose request `headers` are.
     ///
-    /// Written as version 00, which is what a hop does that knows no later one (section 4.3).
+    /// Written as version 00, which is what a hop does that knows no later one (section 4.3), and
+    /// of the flags with that alone which this version knows (section 3.2.2.5).
     pub fn tell(self, headers: &mut HeaderMap) {
-        let text = format!("00-{}-{}-{:02x}", self.trace_id(), self.span_id(), self.flags);
+        let flags = u8::from(self.is_sampled);
+        let text = format!("00-{}-{}-{flags:02x}", self.trace_id(), self.span_id());
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.insert(TRACEPARENT, value);
         }
@@ -100,14 +102,19 @@ mod tests {
 
     #[test]
     fn a_trace_that_is_told_once_and_by_the_rules_is_continued() {
-        for (before, behind) in [("00-", "-01"), ("cc-", "-01-x"), ("00-", "-ff")] {
+        for (before, behind, flags) in [
+            ("00-", "-01", "01"),
+            ("cc-", "-01-x", "01"),
+            ("00-", "-00", "00"),
+            ("00-", "-ff", "01"),
+            ("cc-", "-fe", "00"),
+        ] {
             let value = format!("{before}{TRACE}-{SPAN}{behind}");
             let context = TraceContext::of(&headers(&[&value])).unwrap();
             assert_eq!(context.trace_id().to_string(), TRACE, "{value}");
             assert_eq!(context.span_id().to_string(), SPAN, "{value}");
             let mut next = headers(&[&value]);
             context.continued(0xab).tell(&mut next);
-            let flags = &behind[1..3];
             let expected = format!("00-{TRACE}-00000000000000ab-{flags}");
             assert_eq!(next, headers(&[&expected]), "one, in the place of the last");
             assert_eq!(TraceContext::of(&headers(&[&value, &value])), None, "twice");

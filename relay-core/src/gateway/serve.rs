@@ -462,7 +462,9 @@ impl Gateway {
             let greeted = greeted?;
             let place = self.inner.client_handshakes.acquire();
             // Never closed; in vain, there is no time left for a handshake either.
-            let _place = timeout_at(begun + limits.tls_handshake, place).await;
+            let limit = limits.tls_handshake;
+            let waited = timeout_at(begun + limit, place).await;
+            let _place = waited.map_err(|_| ConnectError::Timeout { limit })?;
             greeted.accept(self.inner.client_tls.get(), limits.tls_handshake).await
         };
         let stream = match accepted.await {

@@ -33,6 +33,9 @@ pub(crate) const MESSAGE_ID: &str = "relay-message-id";
 /// The header that carries the reason of a refusal. HTTP/2 has no reason phrase.
 pub(crate) const REASON: &str = "relay-reason";
 
+/// Between two looks whether something is up.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
 /// How long a step may take.
 const STEP_WITHIN: Duration = Duration::from_secs(20);
 

@@ -3,16 +3,13 @@
 use anyhow::ensure;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, StatusCode};
-use std::time::Duration;
 use tokio::time::sleep;
 
-use super::STEP_WITHIN;
 use super::client::{Ask, Client, Lane, Reply, Version};
+use super::links;
 use super::report::{Asked, Log, Proof};
+use super::{LOOK_AGAIN, STEP_WITHIN};
 use crate::demo::site;
-
-/// Between two looks whether a connection point has reached an instance.
-const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The five headers that must survive byte for byte, with the two spellings that real clients send
 /// besides. The values are legal and awkward: octets above 0x7f, tabs, runs of spaces, quotes.
@@ -43,6 +40,10 @@ pub(super) async fn wait_until_connected(client: &Client, log: &mut Log<'_>) {
         let lane = Lane { instance, version: Version::Http11 };
         let asked = Asked::on(lane, "connected", "GET SMS_MP/.sms_aut?MPLIST");
         log.step(asked, STEP_WITHIN, connected(client, lane)).await;
+    }
+    if !log.has_failed() {
+        let asked = Asked::everywhere(client, "connected", "links of every connection point");
+        log.step(asked, STEP_WITHIN, links::all_up(client)).await;
     }
 }
 
