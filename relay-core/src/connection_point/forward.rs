@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::backend_config::BackendConfig;
 use super::backend_pipe::{Misread, NAMES};
 use super::backend_tls::{TlsFault, fault_in};
 use super::backends::{Asked, Backends, Order, Unanswered};
+use super::interim::Interims;
 use super::upload::{LastMove, Unsent};
 
 /// What every request needs.
@@ -211,8 +213,9 @@ impl Forwarder {
         let judged = self.judge(head, recv)?;
         let Judged { backends, endpoint, order, answer_within } = judged;
         let (asked, last_move) = (Asked::default(), order.last_move.clone());
+        let interims = order.interims.clone();
         let exchange = backends.send(order, &asked);
-        let answered = async {
+        let mut answered = pin!(async {
             let outcome = match answer_within {
                 Some(limit) => last_move.in_time(limit, exchange).await.ok_or_else(|| {
                     backends.timed_out(&asked);
@@ -221,13 +224,19 @@ impl Forwarder {
                 None => exchange.await,
             };
             outcome.map_err(|why| unanswered(why, backends))
+        });
+        let answer = loop {
+            tokio::select! {
+                biased;
+                // Dropping the request cancels it at the backend.
+                _ = send.stopped() => return Err(Failure::Abandoned),
+                () = interims.came() => interims.relay(send, &self.head_limits),
+                answer = &mut answered => break answer,
+            }
         };
-        let answer = tokio::select! {
-            biased;
-            // Dropping the request cancels it at the backend.
-            _ = send.stopped() => return Err(Failure::Abandoned),
-            answer = answered => answer?,
-        };
+        // What came a moment before the answer goes before it.
+        interims.relay(send, &self.head_limits);
+        let answer = answer?;
         let (response, backend) = (answer.response, answer.backend);
         if response.status().is_informational() {
             // Nobody asked to switch protocols, and no other interim status ends an exchange.
@@ -269,7 +278,8 @@ impl Forwarder {
             _ => {}
         }
         let (target, body, last_move) = (route.site_target, Unsent::of(body), LastMove::now());
-        let order = Order { method, target, headers, body, last_move };
+        let interims = Interims::default();
+        let order = Order { method, target, headers, body, last_move, interims };
         Ok(Judged { backends, endpoint: &route.endpoint.name, order, answer_within })
     }
 

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 
 use super::access::Client;
 use super::answer::AnswerBody;
+use super::interim::Interims;
 use super::serve::{Gateway, Port, not_a_link};
 
 /// Fields that concern one connection of HTTP/1.1: RFC 9113, section 8.2.2.
@@ -121,10 +122,12 @@ pub(super) async fn serve_stream(
     gateway: Gateway,
     port: Port,
     client: Client,
-    request: Request<Http2Body>,
+    mut request: Request<Http2Body>,
     mut respond: SendResponse<Bytes>,
 ) {
     let mut waits = expects_continue(request.headers());
+    let interims = Interims::default();
+    request.extensions_mut().insert(interims.clone());
     let mut answer = pin!(async {
         match port {
             Port::Shared => gateway.handle_of(client, request).await,
@@ -139,6 +142,10 @@ pub(super) async fn serve_stream(
         if answer.is_pending() && mem::take(&mut waits) {
             // Nothing speaks against the body. It fails if the stream has been reset.
             let _ = respond.send_informational(go_on());
+        }
+        for interim in interims.take() {
+            // As above. What HTTP/2 has no place for was removed.
+            let _ = respond.send_informational(interim);
         }
         answer.map(Some)
     });
