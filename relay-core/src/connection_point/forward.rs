@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -215,7 +214,7 @@ impl Forwarder {
         let (asked, last_move) = (Asked::default(), order.last_move.clone());
         let interims = order.interims.clone();
         let exchange = backends.send(order, &asked);
-        let mut answered = pin!(async {
+        let answered = async {
             let outcome = match answer_within {
                 Some(limit) => last_move.in_time(limit, exchange).await.ok_or_else(|| {
                     backends.timed_out(&asked);
@@ -224,19 +223,10 @@ impl Forwarder {
                 None => exchange.await,
             };
             outcome.map_err(|why| unanswered(why, backends))
-        });
-        let answer = loop {
-            tokio::select! {
-                biased;
-                // Dropping the request cancels it at the backend.
-                _ = send.stopped() => return Err(Failure::Abandoned),
-                () = interims.came() => interims.relay(send, &self.head_limits),
-                answer = &mut answered => break answer,
-            }
         };
-        // What came a moment before the answer goes before it.
-        interims.relay(send, &self.head_limits);
-        let answer = answer?;
+        // Dropping the request cancels it at the backend.
+        let answer = interims.relay_until(answered, send, &self.head_limits).await;
+        let answer = answer.ok_or(Failure::Abandoned)??;
         let (response, backend) = (answer.response, answer.backend);
         if response.status().is_informational() {
             // Nobody asked to switch protocols, and no other interim status ends an exchange.

@@ -4,6 +4,7 @@
 //! the answer takes them from here and sends them in front of its head. What cannot be sent is left
 //! out, with a line in the log: it is never a reason to fail the answer.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, Request, StatusCode};
@@ -42,24 +43,38 @@ impl Interims {
     pub(super) fn hear<B>(&self, request: &mut Request<B>) {
         let shared = Arc::clone(&self.0);
         hyper::ext::on_informational(request, move |head| {
-            let mut queue = shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            queue.heads.push((head.status(), head.headers().clone()));
-            drop(queue);
-            shared.came.notify_one();
+            shared.note(head.status(), head.headers().clone());
         });
     }
 
-    /// Waits until one has come since the last time.
+    /// Sends those that come until `answered` is ready, and returns what that is; `None` if nobody
+    /// waits for the answer any more.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future loses nothing.
-    pub(super) async fn came(&self) {
-        self.0.came.notified().await;
+    /// Dropping the future drops `answered`. What was sent stays sent.
+    pub(super) async fn relay_until<F: Future>(
+        &self,
+        answered: F,
+        send: &mut SendStream,
+        limits: &HeadLimits,
+    ) -> Option<F::Output> {
+        let mut answered = pin!(answered);
+        let answer = loop {
+            tokio::select! {
+                biased;
+                _ = send.stopped() => return None,
+                () = self.0.came.notified() => self.relay(send, limits),
+                answer = answered.as_mut() => break answer,
+            }
+        };
+        // What came a moment before the answer goes before it.
+        self.relay(send, limits);
+        Some(answer)
     }
 
     /// Sends those that have come, in order.
-    pub(super) fn relay(&self, send: &mut SendStream, limits: &HeadLimits) {
+    fn relay(&self, send: &mut SendStream, limits: &HeadLimits) {
         let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
         let Queue { heads, sent } = &mut *queue;
         for (status, mut headers) in heads.drain(..) {
@@ -81,5 +96,46 @@ impl Interims {
                 Err(why) => tracing::debug!(%status, %why, "interim answer dropped"),
             }
         }
+    }
+}
+
+impl Shared {
+    fn note(&self, status: StatusCode, headers: HeaderMap) {
+        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.heads.push((status, headers));
+        drop(queue);
+        self.came.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::link::{self, End};
+    use crate::mux::{Config, Side};
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_comes_together_with_the_answer_goes_before_it() {
+        let config = Config { open_streams_max: 8, ..Config::default() };
+        let (near, far) = tokio::io::duplex(1024);
+        let (gateway, driver) = link::new(near, Side::Listener, config.clone()).unwrap();
+        let (site, site_driver) = link::new(far, Side::Dialer, config).unwrap();
+        tokio::spawn(driver);
+        tokio::spawn(site_driver);
+        let head = Bytes::from_static(b"head");
+        let (_send, mut answer) = gateway.open(head.clone(), End::NoPayload).await.unwrap();
+        let mut send = site.accept().await.unwrap().send;
+        let interims = Interims::default();
+        // The connection's task has both before this one looks again.
+        let answered = async { interims.0.note(StatusCode::EARLY_HINTS, HeaderMap::new()) };
+        let limits = HeadLimits::default();
+        assert_eq!(interims.relay_until(answered, &mut send, &limits).await, Some(()));
+        send.send_head(head, HeadKind::FinalAndEnd).unwrap();
+        let first = answer.head().await.unwrap();
+        assert!(first.interim, "{first:?}");
+        assert_eq!(AnswerHead::decode(first.block, &limits).unwrap().status, 103);
+        assert!(answer.head().await.unwrap().end);
     }
 }
