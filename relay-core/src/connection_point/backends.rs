@@ -17,6 +17,7 @@ use super::backend::{Busy, Place, Pool, with_causes};
 use super::backend_config::{BACKENDS_MAX, BackendConfig, Settled};
 use super::backend_health::{BackendState, Notice};
 use super::config::ConnectionPointLimits;
+use super::interim::Interims;
 use super::upload::{LastMove, Unsent, Upload};
 
 /// Every backend of one endpoint.
@@ -36,6 +37,7 @@ pub(super) struct Order {
     pub(super) headers: HeaderMap,
     pub(super) body: Unsent,
     pub(super) last_move: LastMove,
+    pub(super) interims: Interims,
 }
 
 /// An answer, and whose it is.
@@ -139,12 +141,14 @@ impl Backends {
             let head = pool.head(order.method.clone(), order.target.clone(), headers);
             let body = Upload::new(&order.body, order.last_move.clone(), Arc::clone(&place));
             let (Some(head), Some(body)) = (head, body) else { return Err(failure) };
+            let mut request = head.map(|()| body);
+            order.interims.hear(&mut request);
             asked.set(Some(at));
             // Neither the time in line nor that of one before is held against it.
             order.last_move.set();
             let limits = pool.limits();
             pool.health().take(limits.connect + limits.answer, Instant::now());
-            let outcome = pool.send(head.map(|()| body)).await;
+            let outcome = pool.send(request).await;
             asked.set(None);
             match outcome {
                 Ok(response) => {

@@ -27,6 +27,7 @@ use super::backend_config::BackendConfig;
 use super::backend_pipe::{Misread, NAMES};
 use super::backend_tls::{TlsFault, fault_in};
 use super::backends::{Asked, Backends, Order, Unanswered};
+use super::interim::Interims;
 use super::upload::{LastMove, Unsent};
 
 /// What every request needs.
@@ -211,6 +212,7 @@ impl Forwarder {
         let judged = self.judge(head, recv)?;
         let Judged { backends, endpoint, order, answer_within } = judged;
         let (asked, last_move) = (Asked::default(), order.last_move.clone());
+        let interims = order.interims.clone();
         let exchange = backends.send(order, &asked);
         let answered = async {
             let outcome = match answer_within {
@@ -224,12 +226,9 @@ impl Forwarder {
             };
             outcome.map_err(|why| unanswered(why, backends))
         };
-        let answer = tokio::select! {
-            biased;
-            // Dropping the request cancels it at the backend.
-            _ = send.stopped() => return Err(Failure::Abandoned),
-            answer = answered => answer?,
-        };
+        // Dropping the request cancels it at the backend.
+        let answer = interims.relay_until(answered, send, &self.head_limits).await;
+        let answer = answer.ok_or(Failure::Abandoned)??;
         let (response, backend) = (answer.response, answer.backend);
         if response.status().is_informational() {
             // Nobody asked to switch protocols, and no other interim status ends an exchange.
@@ -271,7 +270,8 @@ impl Forwarder {
             _ => {}
         }
         let (target, body, last_move) = (route.site_target, Unsent::of(body), LastMove::now());
-        let order = Order { method, target, headers, body, last_move };
+        let interims = Interims::default();
+        let order = Order { method, target, headers, body, last_move, interims };
         Ok(Judged { backends, endpoint: &route.endpoint.name, order, answer_within })
     }
 

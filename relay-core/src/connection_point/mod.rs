@@ -20,6 +20,7 @@ mod current;
 mod dial;
 mod drained;
 mod forward;
+mod interim;
 mod publish;
 mod renew;
 mod serve;

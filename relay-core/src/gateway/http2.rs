@@ -23,7 +23,7 @@ use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 
 use super::access::Client;
 use super::http2_rates::{Exceeded, Offence, Rated};
-use super::http2_stream::{Http2Body, is_malformed, serve_stream};
+use super::http2_stream::{Heads, Http2Body, is_malformed, serve_stream};
 use super::links::over_pipe;
 use super::serve::{Gateway, LinkRefused, PendingLink, Port};
 
@@ -195,7 +195,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 Arrival::Request(request, respond) => {
                     let (gateway, port) = (self.gateway.clone(), self.port);
                     let (client, request) = (self.client.clone(), Http2Body::of(request));
-                    self.streams.spawn(serve_stream(gateway, port, client, request, respond));
+                    let heads = Heads::of(respond, self.exceeded.clone());
+                    self.streams.spawn(serve_stream(gateway, port, client, request, heads));
                 }
                 Arrival::Room => {}
                 Arrival::Authenticated => self.open_wide(),

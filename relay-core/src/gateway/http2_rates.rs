@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -239,8 +239,12 @@ impl Rates {
     }
 
     /// Takes note of a frame to the client.
-    fn received(&mut self, frame: FrameHead) {
-        if matches!(frame.kind, HEADERS | RST_STREAM) {
+    fn received(&mut self, frame: FrameHead, exceeded: &Exceeded) {
+        let is_answer = match frame.kind {
+            HEADERS => !exceeded.was_interim(frame.stream),
+            kind => kind == RST_STREAM,
+        };
+        if is_answer {
             self.unanswered.remove(&frame.stream);
         }
     }
@@ -255,6 +259,8 @@ struct Told {
     what: Mutex<Option<Offence>>,
     news: Notify,
     is_shared: AtomicBool,
+    /// The stream of each interim head that is to be written.
+    interim: Mutex<Vec<u32>>,
 }
 
 impl Exceeded {
@@ -262,6 +268,28 @@ impl Exceeded {
     /// up in its life. What it may do in a second holds as before.
     pub(super) fn share(&self) {
         self.0.is_shared.store(true, Ordering::Relaxed);
+    }
+
+    /// The next head on `stream` is an interim one, and answers nothing. To be called before it is
+    /// handed over.
+    pub(super) fn expect_interim(&self, stream: u32) {
+        self.interim().push(stream);
+    }
+
+    /// The head that is written on `stream` is an interim one.
+    fn was_interim(&self, stream: u32) -> bool {
+        let mut interim = self.interim();
+        let place = interim.iter().position(|expected| *expected == stream);
+        place.map(|place| interim.swap_remove(place)).is_some()
+    }
+
+    /// What was to be written on `stream` never will be.
+    fn forget_interim(&self, stream: u32) {
+        self.interim().retain(|expected| *expected != stream);
+    }
+
+    fn interim(&self) -> MutexGuard<'_, Vec<u32>> {
+        self.0.interim.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, offence: Offence) {
@@ -311,7 +339,11 @@ impl<P> Rated<P> {
         let (rates, now) = (&mut self.rates, Instant::now());
         rates.is_shared = self.exceeded.0.is_shared.load(Ordering::Relaxed);
         let mut offence = None;
+        let exceeded = &self.exceeded;
         self.from_client.scan(octets, |frame| {
+            if frame.kind == RST_STREAM {
+                exceeded.forget_interim(frame.stream);
+            }
             if let Err(why) = rates.judge(frame, now) {
                 offence.get_or_insert(why);
             }
@@ -324,7 +356,8 @@ impl<P> Rated<P> {
 
     fn note_received(&mut self, octets: &[u8]) {
         let rates = &mut self.rates;
-        self.to_client.scan(octets, |frame| rates.received(frame));
+        let exceeded = &self.exceeded;
+        self.to_client.scan(octets, |frame| rates.received(frame, exceeded));
     }
 }
 
@@ -498,7 +531,7 @@ mod tests {
             let now = Instant::now();
             rates.sent(frame(HEADERS, 0, stream), now).unwrap();
             if is_answered {
-                rates.received(frame(HEADERS, 0, stream));
+                rates.received(frame(HEADERS, 0, stream), &Exceeded::default());
             }
             let outcome = rates.sent(frame(RST_STREAM, 0, stream), now);
             tokio::time::advance(SECOND).await;
@@ -511,6 +544,28 @@ mod tests {
             assert_eq!(reset(number, false).await, (Ok(()), 0));
         }
         assert_eq!(reset(250, false).await.0, Err(Excess::EarlyResets));
+    }
+
+    #[test]
+    fn an_interim_head_answers_nothing() {
+        let (mut rates, exceeded, mut now) =
+            (Rates::default(), Exceeded::default(), Instant::now());
+        for number in 0..=EARLY_RESETS_MAX {
+            let stream = 2 * number + 1;
+            now += SECOND;
+            rates.sent(frame(HEADERS, 0, stream), now).unwrap();
+            for _ in 0..2 {
+                exceeded.expect_interim(stream);
+            }
+            rates.received(frame(HEADERS, 0, stream), &exceeded);
+            assert_eq!(rates.unanswered.len(), 1);
+            // The other was never written.
+            exceeded.forget_interim(stream);
+            let outcome = rates.sent(frame(RST_STREAM, 0, stream), now);
+            let is_within = number < EARLY_RESETS_MAX;
+            assert_eq!(outcome, if is_within { Ok(()) } else { Err(Excess::EarlyResets) });
+        }
+        assert!(exceeded.interim().is_empty());
     }
 
     #[test]
@@ -534,7 +589,7 @@ mod tests {
     fn trailers_open_no_request_anew() {
         let (mut rates, now) = (Rates::default(), Instant::now());
         rates.sent(frame(HEADERS, 0, 1), now).unwrap();
-        rates.received(frame(HEADERS, 0, 1));
+        rates.received(frame(HEADERS, 0, 1), &Exceeded::default());
         rates.sent(frame(HEADERS, 0, 1), now).unwrap();
         assert!(rates.unanswered.is_empty());
     }

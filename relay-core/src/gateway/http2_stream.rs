@@ -3,6 +3,8 @@
 use std::future::poll_fn;
 use std::mem;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +20,8 @@ use tokio::time::timeout;
 
 use super::access::Client;
 use super::answer::AnswerBody;
+use super::http2_rates::Exceeded;
+use super::interim::Interims;
 use super::serve::{Gateway, Port, not_a_link};
 
 /// Fields that concern one connection of HTTP/1.1: RFC 9113, section 8.2.2.
@@ -49,10 +53,31 @@ fn go_on() -> Response<()> {
     answer
 }
 
+/// What is sent on a stream before the body of the answer.
+pub(super) struct Heads {
+    respond: SendResponse<Bytes>,
+    exceeded: Exceeded,
+}
+
+impl Heads {
+    pub(super) fn of(respond: SendResponse<Bytes>, exceeded: Exceeded) -> Self {
+        Self { respond, exceeded }
+    }
+
+    /// Sends an interim head. It fails if the stream has been reset; what HTTP/2 has no place for
+    /// was removed.
+    fn inform(&mut self, head: Response<()>) {
+        self.exceeded.expect_interim(self.respond.stream_id().into());
+        let _ = self.respond.send_informational(head);
+    }
+}
+
 /// The body of a request.
 #[derive(Debug)]
 pub(super) struct Http2Body {
     stream: RecvStream,
+    /// Whether somebody waits for some of it: nothing speaks against it any more.
+    is_wanted: Arc<AtomicBool>,
     /// Whether nothing but trailers can follow.
     is_through: bool,
     /// As `content-length` says; `h2` holds the client to it.
@@ -65,7 +90,7 @@ impl Http2Body {
         let length = request.headers().get(CONTENT_LENGTH);
         let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
         let length = length.map_or_else(SizeHint::new, SizeHint::with_exact);
-        request.map(|stream| Self { stream, is_through: false, length })
+        request.map(|stream| Self { stream, is_wanted: Arc::default(), is_through: false, length })
     }
 }
 
@@ -79,7 +104,11 @@ impl Body for Http2Body {
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         let this = self.get_mut();
         if !this.is_through {
-            match ready!(this.stream.poll_data(cx)) {
+            let arrived = this.stream.poll_data(cx);
+            if arrived.is_pending() {
+                this.is_wanted.store(true, Ordering::Relaxed);
+            }
+            match ready!(arrived) {
                 Some(Ok(octets)) => {
                     // Fails only for more than was received.
                     let _ = this.stream.flow_control().release_capacity(octets.len());
@@ -121,10 +150,13 @@ pub(super) async fn serve_stream(
     gateway: Gateway,
     port: Port,
     client: Client,
-    request: Request<Http2Body>,
-    mut respond: SendResponse<Bytes>,
+    mut request: Request<Http2Body>,
+    mut heads: Heads,
 ) {
     let mut waits = expects_continue(request.headers());
+    let is_wanted = Arc::clone(&request.body().is_wanted);
+    let interims = Interims::default();
+    request.extensions_mut().insert(interims.clone());
     let mut answer = pin!(async {
         match port {
             Port::Shared => gateway.handle_of(client, request).await,
@@ -132,14 +164,14 @@ pub(super) async fn serve_stream(
         }
     });
     let answer = poll_fn(|cx| {
-        if respond.poll_reset(cx).is_ready() {
+        if heads.respond.poll_reset(cx).is_ready() {
             return Poll::Ready(None);
         }
         let answer = answer.as_mut().poll(cx);
-        if answer.is_pending() && mem::take(&mut waits) {
-            // Nothing speaks against the body. It fails if the stream has been reset.
-            let _ = respond.send_informational(go_on());
+        if answer.is_pending() && is_wanted.load(Ordering::Relaxed) && mem::take(&mut waits) {
+            heads.inform(go_on());
         }
+        interims.take().into_iter().for_each(|interim| heads.inform(interim));
         answer.map(Some)
     });
     // Else the client is gone: to be dropped cancels the request at the site.
@@ -147,7 +179,7 @@ pub(super) async fn serve_stream(
     let (head, body) = without_connection(answer, gateway.is_dated()).into_parts();
     let is_whole = body.is_end_stream();
     // It fails if the stream has been reset.
-    let Ok(mut send) = respond.send_response(Response::from_parts(head, ()), is_whole) else {
+    let Ok(mut send) = heads.respond.send_response(Response::from_parts(head, ()), is_whole) else {
         return;
     };
     if is_whole {

@@ -20,6 +20,7 @@ mod history;
 mod http2;
 mod http2_rates;
 mod http2_stream;
+mod interim;
 mod line;
 mod links;
 mod names;

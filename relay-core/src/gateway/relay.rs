@@ -26,6 +26,7 @@ use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::interim::Interims;
 use super::line::{Opened, first_free};
 use super::names;
 use super::own::{self, Answerer};
@@ -65,6 +66,8 @@ struct Judged<'a> {
     is_head: bool,
     /// Whether a backend may see it twice.
     is_repeatable: bool,
+    /// Where interim answers go, if its client can be sent them.
+    interims: Option<Interims>,
 }
 
 /// A stream that carries a request.
@@ -220,6 +223,7 @@ impl Relay {
     ) -> Result<Judged<'a>, Failure> {
         let mut headers = parts.headers;
         let names = parts.extensions.get::<FieldNames>().cloned();
+        let interims = parts.extensions.get::<Interims>().cloned();
         check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
         self.check_told(settings)?;
@@ -237,7 +241,7 @@ impl Relay {
         let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = names::encode(request, &self.head_limits)?;
-        Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable })
+        Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable, interims })
     }
 
     /// Judges whether anybody has told what is published.
@@ -381,8 +385,12 @@ impl Relay {
             };
             match step? {
                 Step::Head(head) if !head.interim => return Ok(head.block),
-                // Interim heads are hyper's to send; none is relayed yet.
-                Step::Head(_) => sent.answered = true,
+                Step::Head(head) => {
+                    sent.answered = true;
+                    if let Some(interims) = &judged.interims {
+                        interims.put(head.block, &self.head_limits);
+                    }
+                }
                 Step::Moved => {
                     moved_at = Instant::now();
                     sent.moved_at = moved_at;

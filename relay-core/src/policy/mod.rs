@@ -42,6 +42,7 @@
 
 mod endpoint;
 mod headers;
+mod interim;
 mod listed;
 mod own;
 mod path;
@@ -56,6 +57,7 @@ pub use headers::{
     NAMED_HEADERS, check_body_length, declared_body_length, strip_answer_headers,
     strip_request_headers, strip_trailers,
 };
+pub use interim::{passes_interim, strip_interim_headers};
 pub use listed::RequestHeaders;
 pub use own::OwnAnswer;
 pub use path::UnsafePath;
