@@ -16,12 +16,13 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::access::Client;
 use super::answer::AnswerBody;
 use super::http2_rates::Exceeded;
 use super::interim::Interims;
+use super::patient::Ledger;
 use super::serve::{Gateway, Port, not_a_link};
 
 /// Fields that concern one connection of HTTP/1.1: RFC 9113, section 8.2.2.
@@ -211,13 +212,15 @@ fn without_connection<B: Body>(mut answer: Response<B>, is_dated: bool) -> Respo
     answer
 }
 
-/// Sends a body to its end. The client has `stall` to grant a window for some of what is there.
+/// Sends a body to its end. The client is waited for as one of HTTP/1.1 is, see [`Ledger`]: `stall`
+/// for 16 KiB, or for all there is.
 async fn send_body(
     send: &mut SendStream<Bytes>,
     body: AnswerBody<Http2Body>,
     stall: Duration,
 ) -> Result<(), Unsent> {
     let mut body = pin!(body);
+    let mut ledger = Ledger::new(stall);
     loop {
         let frame = poll_fn(|cx| {
             if send.poll_reset(cx).is_ready() {
@@ -233,7 +236,7 @@ async fn send_body(
         match frame.into_data() {
             Ok(octets) => {
                 let is_last = body.is_end_stream();
-                if let Err(unsent) = send_octets(send, octets, is_last, stall).await {
+                if let Err(unsent) = send_octets(send, octets, is_last, &mut ledger).await {
                     if matches!(unsent, Unsent::Reset(_)) {
                         body.give_up_client();
                     }
@@ -256,21 +259,25 @@ async fn send_octets(
     send: &mut SendStream<Bytes>,
     mut octets: Bytes,
     is_last: bool,
-    stall: Duration,
+    ledger: &mut Ledger,
 ) -> Result<(), Unsent> {
     while !octets.is_empty() {
         send.reserve_capacity(octets.len());
         let granted = match send.capacity() {
             0 => {
-                let granted = timeout(stall, poll_fn(|cx| send.poll_capacity(cx))).await;
-                // The client takes nothing of this answer, though the connection may move.
+                let since = Instant::now();
+                let granted = timeout(ledger.left(), poll_fn(|cx| send.poll_capacity(cx))).await;
+                ledger.waited(since.elapsed());
+                // The client takes next to nothing of this answer, though the connection may move.
                 let granted = granted.map_err(|_| Unsent::Reset(Reason::CANCEL))?;
                 granted.ok_or(Unsent::Gone)??
             }
             granted => granted,
         };
         let piece = octets.split_to(granted.min(octets.len()));
+        ledger.took(piece.len());
         send.send_data(piece, is_last && octets.is_empty())?;
     }
+    ledger.forgive();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A byte pipe that gives up on a peer that takes next to nothing.
+//! How long a peer is waited for that takes next to nothing, and a byte pipe that gives it up.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,6 +14,44 @@ use super::access::Slowness;
 /// link of 4.5 kbit/s carries in 30 s, and far above what holding a place is worth.
 const TAKEN_MIN: usize = 16 << 10;
 
+/// How long a peer was waited for since it has taken enough. Pure: times are handed in.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    limit: Duration,
+    waited: Duration,
+    taken: usize,
+}
+
+impl Ledger {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, waited: Duration::ZERO, taken: 0 }
+    }
+
+    /// How much longer the peer may be waited for.
+    pub(super) fn left(&self) -> Duration {
+        self.limit.saturating_sub(self.waited)
+    }
+
+    pub(super) fn waited(&mut self, time: Duration) {
+        self.waited = self.waited.saturating_add(time);
+    }
+
+    /// The peer has taken some. Returns whether that is enough, and all begins anew.
+    pub(super) fn took(&mut self, octets: usize) -> bool {
+        self.taken = self.taken.saturating_add(octets);
+        let is_enough = self.taken >= TAKEN_MIN;
+        if is_enough {
+            self.forgive();
+        }
+        is_enough
+    }
+
+    /// Begins anew: the peer has taken all there is, or enough of it.
+    pub(super) fn forgive(&mut self) {
+        (self.waited, self.taken) = (Duration::ZERO, 0);
+    }
+}
+
 /// Fails a write once its peer was waited for as long as the limit, and has taken less than 16 KiB
 /// meanwhile. Only waiting counts: an answer that is itself slow is no fault of the peer.
 ///
@@ -23,10 +61,7 @@ const TAKEN_MIN: usize = 16 << 10;
 #[derive(Debug)]
 pub(super) struct Patient<P> {
     pipe: P,
-    limit: Duration,
-    /// How long the peer was waited for, and what it has taken since.
-    waited: Duration,
-    taken: usize,
+    ledger: Ledger,
     /// Since when a write is pending, and when that is too long.
     pending: Option<(Instant, Pin<Box<Sleep>>)>,
     slowness: Slowness,
@@ -34,8 +69,8 @@ pub(super) struct Patient<P> {
 
 impl<P> Patient<P> {
     pub(super) fn new(pipe: P, limit: Duration) -> Self {
-        let (waited, taken, pending) = (Duration::ZERO, 0, None);
-        Self { pipe, limit, waited, taken, pending, slowness: Slowness::default() }
+        let ledger = Ledger::new(limit);
+        Self { pipe, ledger, pending: None, slowness: Slowness::default() }
     }
 
     /// Told when the peer is given up.
@@ -49,7 +84,8 @@ impl<P> Patient<P> {
 
     /// Begins anew: nothing waits for the peer, or it has taken enough.
     fn forgive(&mut self) {
-        (self.waited, self.taken, self.pending) = (Duration::ZERO, 0, None);
+        self.ledger.forgive();
+        self.pending = None;
     }
 
     fn judge<T>(
@@ -59,11 +95,11 @@ impl<P> Patient<P> {
     ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
             if let Some((since, _)) = self.pending.take() {
-                self.waited += since.elapsed();
+                self.ledger.waited(since.elapsed());
             }
             return outcome;
         }
-        let left = self.limit.saturating_sub(self.waited);
+        let left = self.ledger.left();
         let begin = || (Instant::now(), Box::pin(sleep(left)));
         let (_, due) = self.pending.get_or_insert_with(begin);
         if due.as_mut().poll(cx).is_pending() {
@@ -78,11 +114,10 @@ impl<P> Patient<P> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(octets)) = &outcome {
-            self.taken = self.taken.saturating_add(*octets);
-            if self.taken >= TAKEN_MIN {
-                self.forgive();
-            }
+        if let Poll::Ready(Ok(octets)) = &outcome
+            && self.ledger.took(*octets)
+        {
+            self.pending = None;
         }
         self.judge(cx, outcome)
     }

@@ -143,29 +143,42 @@ async fn as_many_uploads_as_may_be_that_the_site_does_not_take_hold_up_no_other_
     }
 }
 
-/// Takes an answer octet by octet, with a pause before each.
-async fn sip(mut body: RecvStream, pause: Duration) -> usize {
+/// Takes an answer window by window, with a pause before each. `None`: it was cut.
+async fn sip(mut body: RecvStream, pause: Duration) -> Option<usize> {
     let mut taken = 0;
     while let Some(octets) = body.data().await {
-        taken += octets.unwrap().len();
+        taken += octets.ok()?.len();
         advance(pause).await;
         let flow: &mut FlowControl = body.flow_control();
         let used = flow.used_capacity();
         flow.release_capacity(used).unwrap();
     }
-    taken
+    Some(taken)
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_which_a_little_is_taken_again_and_again_goes_on() {
-    let limits = GatewayLimits { answer_stall: STALL, ..GatewayLimits::default() };
-    let gateway = gateway(limits);
-    let site = add_link(&gateway, 1).await;
-    let mut sender = client(&gateway, Port::Shared, 2).await;
-    let (asked, _) = ask(&mut sender, get(), true).await;
-    answer(site.accept().await.unwrap(), b"two at a time").await;
-    let body = asked.await.unwrap().into_body();
-    assert_eq!(sip(body, STALL / 2).await, 13);
+async fn an_answer_is_cut_unless_16_kib_are_taken_or_all_there_is_while_the_client_is_waited_for() {
+    const SHORT: &[u8] = b"two at a time";
+    const LONG: &[u8] = &[7; 100 << 10];
+    for (window, octets, pause, taken) in [
+        (2, SHORT, STALL / 2, None),
+        (13, SHORT, STALL / 2, Some(SHORT.len())),
+        (16 << 10, LONG, STALL * 3 / 4, Some(LONG.len())),
+        ((8 << 10) - 1, LONG, STALL * 3 / 4, None),
+    ] {
+        let limits = GatewayLimits { answer_stall: STALL, ..GatewayLimits::default() };
+        let gateway = gateway(limits);
+        let site = add_link(&gateway, 1).await;
+        let mut sender = client(&gateway, Port::Shared, window).await;
+        let (asked, _) = ask(&mut sender, get(), true).await;
+        let peer = site.clone();
+        let serving =
+            tokio::spawn(async move { answer(peer.accept().await.unwrap(), octets).await });
+        let asked = asked.await.unwrap();
+        assert_eq!(asked.status(), 200, "{:?}", asked.headers());
+        assert_eq!(sip(asked.into_body(), pause).await, taken, "by {window}");
+        serving.abort();
+    }
 }
 
 #[tokio::test(start_paused = true)]
