@@ -132,10 +132,18 @@ fn all_cases() -> Vec<(Case, Reading)> {
     cases::all().into_iter().map(read).collect()
 }
 
+/// Prints a line that is shown of a test that passes, too.
+fn tell(line: &str) {
+    // A closed standard error is no reason to fail.
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("{line}\n").as_bytes());
+}
+
 fn report(site: &str, cases: usize, tally: &Tally) {
     let refused: usize = tally.refused.values().sum();
     let (forwarded, cut) = (tally.forwarded.len(), tally.cut.len());
-    println!("{site}: {cases} cases: {forwarded} requests forwarded, {refused} refused, {cut} cut");
+    tell(&format!(
+        "{site}: {cases} cases: {forwarded} requests forwarded, {refused} refused, {cut} cut"
+    ));
     for (reason, count) in &tally.refused {
         println!("{count:>6} {reason}");
     }
@@ -180,7 +188,12 @@ async fn through(program: Program) {
     let seen: Vec<_> = behind.take().iter().map(Expected::seen).collect();
     report(program.name(), cases.len(), &tally);
     let compared = compare_log(program, &logged, &tally, &seen);
-    println!("{}: {} requests logged, {} handed on", program.name(), logged.len(), seen.len());
+    tell(&format!(
+        "{}: {} requests logged, {} handed on",
+        program.name(),
+        logged.len(),
+        seen.len()
+    ));
     for (status, count) in &compared.statuses {
         println!("{count:>6} {status}");
     }
