@@ -21,12 +21,12 @@ pub(super) const LINKS_MAX: usize = 16;
 pub(super) type Opened = (SendStream, RecvStream, Entry);
 
 /// Waits at all of `links` for a stream to open with `head`, and takes the first that is free. One
-/// that goes away is waited at no more.
+/// that goes away is waited at no more. It counts among those that wait at the first, whose turn it
+/// is: so as many may wait in all as at all links together.
 ///
 /// # Errors
 ///
-/// Why none of them gives one: [`OpenFailed::Busy`] if too many wait at any, else what the last one
-/// said.
+/// [`OpenFailed::Busy`] if too many wait at the first, else what the last one said.
 ///
 /// # Cancel safety
 ///
@@ -36,11 +36,16 @@ pub(super) async fn first_free(
     head: &Bytes,
     end: End,
 ) -> Result<Opened, OpenFailed> {
-    let wait = |via: &Entry| {
+    let wait = |(place, via): (usize, &Entry)| {
         let (link, head) = (via.link.clone(), head.clone());
-        Some(Box::pin(async move { link.open(head, end).await }))
+        Some(Box::pin(async move {
+            match place {
+                0 => link.open(head, end).await,
+                _ => link.open_uncounted(head, end).await,
+            }
+        }))
     };
-    let mut waits: Vec<_> = links.iter().map(wait).collect();
+    let mut waits: Vec<_> = links.iter().enumerate().map(wait).collect();
     let mut why = OpenFailed::GoingAway;
     poll_fn(|cx| {
         let mut is_any_left = false;
@@ -49,11 +54,10 @@ pub(super) async fn first_free(
             match Pin::new(opening).poll(cx) {
                 // The others are dropped unasked: a stream is opened by a poll and by nothing else.
                 Poll::Ready(Ok((send, recv))) => return Poll::Ready(Ok((send, recv, via.clone()))),
+                Poll::Ready(Err(OpenFailed::Busy)) => return Poll::Ready(Err(OpenFailed::Busy)),
                 Poll::Ready(Err(failed)) => {
                     *wait = None;
-                    if why != OpenFailed::Busy {
-                        why = failed;
-                    }
+                    why = failed;
                 }
                 Poll::Pending => is_any_left = true,
             }

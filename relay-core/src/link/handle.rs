@@ -248,6 +248,17 @@ impl Link {
         Ok(self.open_with_permit(head, end))
     }
 
+    /// As [`Link::open`], for one who waits at another link too and is counted there.
+    pub(crate) async fn open_uncounted(
+        &self,
+        head: Bytes,
+        end: End,
+    ) -> Result<(SendStream, RecvStream), OpenFailed> {
+        let permit = self.shared().openable.acquire().await.map_err(|_| self.refusal())?;
+        permit.forget();
+        Ok(self.open_with_permit(head, end))
+    }
+
     /// As [`Link::open`], without waiting: `Ok(None)` while no stream is free.
     ///
     /// # Errors
