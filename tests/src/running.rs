@@ -131,3 +131,19 @@ pub fn unused_address() -> SocketAddr {
     let free = TcpListener::bind((ip, 0)).expect("a free port");
     free.local_addr().expect("a socket that is bound")
 }
+
+/// Whether `program`, of Debian's `package`, is installed. Says so if it is not.
+///
+/// # Panics
+///
+/// If it is not, where everything has to be: with `RELAY_REQUIRE_TOOLS=1`.
+pub fn is_installed(program: &str, package: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let is_required = std::env::var_os("RELAY_REQUIRE_TOOLS").is_some_and(|value| value == "1");
+    assert!(found || !is_required, "no {program}: apt-get install {package}");
+    if !found {
+        eprintln!("skipped: no {program} (apt-get install {package})");
+    }
+    found
+}

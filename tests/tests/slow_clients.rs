@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use relay_tests::client::{Http, bare};
 use relay_tests::logs::Logs;
 use relay_tests::roles::{House, target, until, within};
-use relay_tests::running::{Instance, Running, connection_point};
+use relay_tests::running::{Instance, Running, connection_point, is_installed};
 use relay_tests::site::{Backend, full, octets};
 use tokio::process::Command;
 
@@ -59,18 +59,6 @@ const ATTACKS: [Attack; 4] = [
         logged: &["\"status\":431", "CMGService_Field_Too_Large", "refused here"],
     },
 ];
-
-/// Whether slowhttptest is installed. Where everything has to be, it is a failure if it is not.
-fn is_installed() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join("slowhttptest").is_file());
-    let is_required = std::env::var_os("RELAY_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-    assert!(found || !is_required, "no slowhttptest: apt-get install slowhttptest");
-    if !found {
-        eprintln!("skipped: no slowhttptest (apt-get install slowhttptest)");
-    }
-    found
-}
 
 /// Both roles on loopback, before a backend.
 struct Relay {
@@ -147,7 +135,7 @@ impl Relay {
 
 #[tokio::test]
 async fn slow_clients_are_let_go_of_for_their_slowness_and_no_other_request_fails() {
-    if !is_installed() {
+    if !is_installed("slowhttptest", "slowhttptest") {
         return;
     }
     let logs = Logs::capture();

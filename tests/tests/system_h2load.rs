@@ -10,24 +10,15 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use relay_tests::roles::{House, target, until, within};
-use relay_tests::running::{Instance, Running, connection_point};
+use relay_tests::running::{Instance, Running, connection_point, is_installed};
 use relay_tests::site::{Backend, full, octets};
 use tokio::process::Command;
 
+/// Debian's package of both programs.
+const PACKAGE: &str = "nghttp2-client";
+
 /// Octets of an upload.
 const UPLOAD: usize = 100_000;
-
-/// Whether the program is installed. Where everything has to be, it is a failure if it is not.
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    let is_required = std::env::var_os("RELAY_REQUIRE_TOOLS").is_some_and(|value| value == "1");
-    assert!(found || !is_required, "no {program}: apt-get install nghttp2-client");
-    if !found {
-        eprintln!("skipped: no {program} (apt-get install nghttp2-client)");
-    }
-    found
-}
 
 /// Both roles on loopback, before a backend that answers with how many octets it got.
 struct Relay {
@@ -81,7 +72,7 @@ fn figures(printed: &str, name: &str) -> BTreeMap<String, u64> {
 #[tokio::test]
 async fn every_request_of_h2load_is_answered_once() {
     const REQUESTS: u64 = 3000;
-    if !is_installed("h2load") {
+    if !is_installed("h2load", PACKAGE) {
         return;
     }
     within(async {
@@ -104,7 +95,7 @@ async fn every_request_of_h2load_is_answered_once() {
 #[tokio::test]
 async fn every_upload_of_h2load_arrives_whole() {
     const UPLOADS: u64 = 200;
-    if !is_installed("h2load") {
+    if !is_installed("h2load", PACKAGE) {
         return;
     }
     within(async {
@@ -127,7 +118,7 @@ async fn every_upload_of_h2load_arrives_whole() {
 
 #[tokio::test]
 async fn nghttp_sees_what_a_client_of_http_2_may_do() {
-    if !is_installed("nghttp") {
+    if !is_installed("nghttp", PACKAGE) {
         return;
     }
     within(async {

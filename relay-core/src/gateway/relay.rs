@@ -659,8 +659,6 @@ where
     }
 }
 
-/// It names a request and guards nothing, so that a generator
-/// of the thread's own serves, without a system call.
 /// What lines about one request have in common, for whoever looks so closely.
 fn span(message_id: MessageId, trace: Option<TraceContext>) -> Span {
     let trace_id = trace.map(|hop| tracing::field::display(hop.trace_id()));
@@ -668,6 +666,8 @@ fn span(message_id: MessageId, trace: Option<TraceContext>) -> Span {
     tracing::debug_span!("relay", %message_id, trace_id, span_id)
 }
 
+/// It names a request and guards nothing, so that a generator of the thread's own serves, without a
+/// system call.
 fn new_message_id() -> MessageId {
     MessageId::from_random(fastrand::u128(..))
 }
