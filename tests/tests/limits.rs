@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
+#[path = "limits/flood.rs"]
+mod flood;
 #[path = "limits/http1.rs"]
 mod http1;
 #[path = "limits/http2.rs"]
@@ -63,7 +65,7 @@ const fn limit(
     Limit { of, setting, value, points, proof }
 }
 
-const LIMITS: [Limit; 39] = [
+const LIMITS: [Limit; 40] = [
     // Listener.
     limit(
         "connections",
@@ -88,6 +90,13 @@ const LIMITS: [Limit; 39] = [
         2,
         ["served", "served", "waits"],
         Test(HERE_LISTENER, "a_handshake_beyond_the_limit_waits_until_one_ends"),
+    ),
+    limit(
+        "handshakes of an address",
+        "connections_per_address_max",
+        16,
+        ["served", "served", "waits"],
+        Test(HERE_LISTENER, "of_one_address_a_handshake_beyond_its_share_waits_and_no_others_does"),
     ),
     limit(
         "handshakes of links",

@@ -6,6 +6,7 @@
 //! one that takes nothing at all.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +25,7 @@ use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 use super::access::Client;
 use super::http2_rates::{Exceeded, Offence, Rated};
 use super::http2_stream::{Heads, Http2Body, is_malformed, serve_stream};
-use super::links::over_pipe;
+use super::links::{Newcomer, over_pipe};
 use super::serve::{Gateway, LinkRefused, PendingLink, Port};
 
 /// Streams of one connection at once.
@@ -141,27 +142,22 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
 
     /// Serves clients until the connection has ended, or a link is asked for: then this is to be
     /// served on, with it.
-    pub(super) async fn serve(mut self) -> Result<Option<PendingLink>, Http2Failed> {
-        let Some(first) = self.until_link().await? else { return Ok(None) };
-        let from = self.client.address;
-        let serve = async move {
-            self.serve_with(first).await;
-            Ok(())
-        };
-        Ok(Some(PendingLink::beside_others(from, serve)))
+    pub(super) async fn serve(mut self) -> Result<Option<(Self, Http2Pipe)>, Http2Failed> {
+        Ok(self.until_link().await?.map(|first| (self, first)))
     }
 
     /// Serves links and clients until the connection has ended.
-    async fn serve_with(mut self, first: Http2Pipe) {
+    pub(super) async fn serve_with(mut self, first: Http2Pipe) {
         let mut links = JoinSet::new();
         let mut next = Some(first);
         while let Some(pipe) = next {
             let (gateway, authenticated) = (self.gateway.clone(), Arc::clone(&self.authenticated));
+            let from = self.client.address;
             let serve = {
                 let gateway = gateway.clone();
-                async move { gateway.serve_http2_link(pipe, &authenticated).await }
+                async move { gateway.serve_http2_link(pipe, from, &authenticated).await }
             };
-            let link = PendingLink::new(self.client.address, serve);
+            let link = PendingLink::new(from, serve);
             let (standing, left) = (Arc::clone(&self.standing), Arc::clone(&self.left));
             links.spawn(async move {
                 gateway.serve_pending(link).await;
@@ -270,13 +266,15 @@ impl Gateway {
     async fn serve_http2_link(
         &self,
         pipe: Http2Pipe,
+        from: SocketAddr,
         authenticated: &Notify,
     ) -> Result<(), LinkRefused> {
         let begin = |stream, config| {
             authenticated.notify_one();
             over_pipe(stream, config)
         };
-        self.serve_link_begun(Rung::HttpsHttp2, pipe, begin).await
+        let newcomer = self.inner.addresses.share(from.ip()).map(Newcomer::from);
+        self.serve_link_begun(Rung::HttpsHttp2, pipe, newcomer, begin).await
     }
 }
 
