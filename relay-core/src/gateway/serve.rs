@@ -53,7 +53,7 @@ use super::renewal::Renewal;
 const HTTP1_BUFFER: usize = 32 << 10;
 
 /// Fields in a request head.
-const FIELDS_MAX: usize = 64;
+pub(super) const FIELDS_MAX: usize = 64;
 
 /// Links that HTTPS ports have handed over and that nobody serves yet.
 const HANDED_OVER_MAX: usize = 16;
