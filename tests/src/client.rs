@@ -7,6 +7,7 @@
 )]
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use relay_core::gateway::{Gateway, header};
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -67,6 +69,14 @@ where
 {
     let name = ServerName::try_from(SERVICE).unwrap();
     TlsConnector::from(ca.client_tls(alpn)).connect(name, pipe).await.unwrap()
+}
+
+/// What a client with `config` says first.
+pub fn client_hello(config: Arc<ClientConfig>) -> Vec<u8> {
+    let name = ServerName::try_from(SERVICE).unwrap();
+    let mut hello = Vec::new();
+    rustls::ClientConnection::new(config, name).unwrap().write_tls(&mut hello).unwrap();
+    hello
 }
 
 /// The far end of a new connection that `gateway` serves in memory.

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
+#[path = "limits/flood.rs"]
+mod flood;
 #[path = "limits/http1.rs"]
 mod http1;
 #[path = "limits/http2.rs"]
@@ -14,8 +16,14 @@ mod http2;
 mod listener;
 #[path = "limits/queue.rs"]
 mod queue;
+#[path = "limits/time.rs"]
+mod time;
 
 use std::path::Path;
+use std::time::Duration;
+
+use relay_core::gateway::GatewayLimits;
+use relay_core::link::OPENERS_WAITING_MAX;
 
 /// What is answered at limit - 1, limit and limit + 1.
 type Points = [&'static str; 3];
@@ -41,11 +49,10 @@ enum Proof {
 use Proof::{Asked, Test};
 
 const HERE_HTTP2: &str = "tests/tests/limits/http2.rs";
+const HERE_TIME: &str = "tests/tests/limits/time.rs";
 const HERE_LISTENER: &str = "tests/tests/limits/listener.rs";
 const GUARDED: &str = "relay-core/src/gateway/guarded/tests.rs";
-const SERVE: &str = "relay-core/src/gateway/serve/tests.rs";
 const HTTP2: &str = "relay-core/src/gateway/http2/tests.rs";
-const RATES: &str = "relay-core/src/gateway/http2_rates.rs";
 const HANDSHAKE: &str = "tests/tests/roles_handshake.rs";
 const ROLES: &str = "tests/tests/roles.rs";
 const LINKS: &str = "tests/tests/roles_link.rs";
@@ -63,7 +70,7 @@ const fn limit(
     Limit { of, setting, value, points, proof }
 }
 
-const LIMITS: [Limit; 39] = [
+const LIMITS: [Limit; 41] = [
     // Listener.
     limit(
         "connections",
@@ -88,6 +95,13 @@ const LIMITS: [Limit; 39] = [
         2,
         ["served", "served", "waits"],
         Test(HERE_LISTENER, "a_handshake_beyond_the_limit_waits_until_one_ends"),
+    ),
+    limit(
+        "handshakes of an address",
+        "connections_per_address_max",
+        16,
+        ["served", "served", "waits"],
+        Test(HERE_LISTENER, "of_one_address_a_handshake_beyond_its_share_waits_and_no_others_does"),
     ),
     limit(
         "handshakes of links",
@@ -171,7 +185,7 @@ const LIMITS: [Limit; 39] = [
         "idle_seconds",
         60,
         ["served", "served", "closed"],
-        Test(GUARDED, "while_an_answer_is_awaited_no_time_runs_and_after_it_all_of_it_does"),
+        Test(HERE_TIME, "a_connection_may_be_idle_until_60_s_and_is_closed_then"),
     ),
     limit(
         "digits of Content-Length",
@@ -234,8 +248,15 @@ const LIMITS: [Limit; 39] = [
         "header list",
         "gateway::http2",
         32 << 10,
-        ["200", "200", "431"],
+        ["200", "200", "431 CMGService_Head_Too_Large"],
         Test(HERE_HTTP2, "a_header_list_has_32_kib_and_no_more"),
+    ),
+    limit(
+        "headers over HTTP/2",
+        "gateway::http2_stream",
+        64,
+        ["200", "200", "431 CMGService_Too_Many_Fields"],
+        Test(HERE_HTTP2, "a_head_over_http2_has_64_fields_and_no_more"),
     ),
     limit(
         "window of a stream",
@@ -263,7 +284,7 @@ const LIMITS: [Limit; 39] = [
         "gateway::http2_rates",
         100,
         ["open", "open", "ENHANCE_YOUR_CALM"],
-        Test(RATES, "each_rate_holds_at_its_limit_and_anew_in_the_next_second"),
+        Test(HERE_TIME, "a_connection_may_reset_100_requests_in_a_second_and_not_101"),
     ),
     limit(
         "PING in a second",
@@ -284,7 +305,10 @@ const LIMITS: [Limit; 39] = [
         "idle_seconds",
         60,
         ["open", "open", "NO_ERROR"],
-        Test(HTTP2, "a_connection_without_a_stream_is_ended_well_at_the_limit_and_not_before"),
+        Test(
+            HERE_TIME,
+            "a_connection_of_http2_may_be_without_a_stream_until_60_s_and_is_ended_well_then",
+        ),
     ),
     // Bodies.
     limit(
@@ -313,17 +337,14 @@ const LIMITS: [Limit; 39] = [
         "body_octets_per_second_min",
         240,
         ["408", "200", "200"],
-        Test(
-            SERVE,
-            "a_body_at_240_octets_a_second_is_taken_and_one_below_is_answered_408_when_5_s_behind",
-        ),
+        Test(HERE_TIME, "a_body_of_240_octets_a_second_is_taken_for_ever_and_one_of_239_is_not"),
     ),
     limit(
         "seconds without any of a body",
         "body_stall_seconds",
         30,
         ["200", "200", "408"],
-        Test(SERVE, "a_client_that_stops_sending_is_answered_408_and_its_stream_is_freed"),
+        Test(HERE_TIME, "a_body_may_stand_still_until_30_s_and_is_408_then"),
     ),
     limit(
         "KiB of an answer taken in 30 s",
@@ -331,8 +352,8 @@ const LIMITS: [Limit; 39] = [
         16,
         ["cut", "open", "open"],
         Test(
-            "relay-core/src/gateway/patient.rs",
-            "a_peer_has_to_take_16_kib_in_each_limit_of_waiting",
+            HERE_TIME,
+            "of_an_answer_16_kib_must_be_taken_in_30_s_and_one_octet_less_is_not_enough",
         ),
     ),
     limit(
@@ -340,10 +361,7 @@ const LIMITS: [Limit; 39] = [
         "answer_stall_seconds",
         30,
         ["open", "open", "cut"],
-        Test(
-            HTTP2,
-            "an_answer_of_which_nothing_is_taken_is_reset_at_the_limit_and_its_neighbours_go_on",
-        ),
+        Test(HERE_TIME, "an_answer_may_be_left_lying_until_30_s_and_is_cut_then"),
     ),
     // Deadlines and queues.
     limit(
@@ -351,14 +369,14 @@ const LIMITS: [Limit; 39] = [
         "answer_head_seconds",
         65,
         ["200", "200", "504"],
-        Test(ROLES, "a_connection_point_that_never_answers_is_504_and_hears_of_it"),
+        Test(HERE_TIME, "an_answer_may_come_until_65_s_after_its_request_and_is_504_then"),
     ),
     limit(
         "seconds for a stream of a link",
         "link_credit_seconds",
         5,
         ["200", "200", "503"],
-        Test(ROLES, "a_request_that_finds_every_stream_taken_waits_and_is_then_503"),
+        Test(HERE_TIME, "a_request_waits_for_a_stream_until_5_s_and_is_503_then"),
     ),
     limit(
         "requests that wait for a stream",
@@ -372,6 +390,11 @@ const LIMITS: [Limit; 39] = [
     ),
 ];
 
+/// What the table has of one limit.
+fn points_of(of: &str) -> Points {
+    LIMITS.iter().find(|row| row.of == of).unwrap().points
+}
+
 #[test]
 fn every_test_that_the_table_names_is_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -381,4 +404,61 @@ fn every_test_that_the_table_names_is_there() {
         let text = std::fs::read_to_string(root.join(file)).unwrap();
         assert!(text.contains(&format!("fn {name}(")), "{}: no `{name}` in {file}", row.of);
     }
+}
+
+/// The values of the design where a test has a smaller one.
+const DESIGN: [(&str, usize); 3] =
+    [("connections", 20_000), ("handshakes of clients", 512), ("handshakes of links", 512)];
+
+/// What a setting of [`GatewayLimits`], or a limit that other rooms tell, has by default, in the
+/// unit of its row.
+fn default_of(row: &Limit) -> Option<usize> {
+    let (gateway, http1) = (GatewayLimits::default(), relay_core::http1::Limits::default());
+    let seconds = |time: Duration| {
+        assert_eq!(time.subsec_nanos(), 0, "{}", row.of);
+        usize::try_from(time.as_secs()).unwrap()
+    };
+    Some(match row.setting {
+        "client_connections_max" => gateway.client_connections_max,
+        "connections_per_address_max" if row.of == "handshakes of an address" => {
+            gateway.connections_per_address_max / 6
+        }
+        "connections_per_address_max" => gateway.connections_per_address_max,
+        "client_handshakes_max" => gateway.client_handshakes_max,
+        "link_handshakes_max" => gateway.link_handshakes_max,
+        "GatewayLimits::client_hello" => seconds(gateway.client_hello),
+        "tls_handshake_seconds" => seconds(gateway.tls_handshake),
+        "request_head_seconds" => seconds(gateway.request_head),
+        "idle_seconds" => seconds(gateway.idle),
+        "answer_head_seconds" => seconds(gateway.answer_head),
+        "body_stall_seconds" => seconds(gateway.body_stall),
+        "body_octets_per_second_min" => gateway.body_rate_min as usize,
+        "body_grace_seconds" => seconds(gateway.body_grace),
+        "answer_stall_seconds" => seconds(gateway.answer_stall),
+        "link_credit_seconds" => seconds(gateway.link_credit),
+        "http1::Limits::first_line" => http1.first_line,
+        "http1::Limits::field" => http1.field,
+        "http1::Limits::head" => http1.head,
+        "http1::Limits::fields" => http1.fields,
+        "http1::Limits::extensions" => http1.extensions,
+        "link::OPENERS_WAITING_MAX" => OPENERS_WAITING_MAX,
+        _ => return None,
+    })
+}
+
+#[test]
+fn each_value_of_the_table_is_the_one_that_is_in_force_by_default() {
+    let mut compared = 0;
+    for row in &LIMITS {
+        let Some(default) = default_of(row) else {
+            let is_told = row.setting.ends_with("_max") || row.setting.ends_with("_seconds");
+            let is_endpoints = row.setting == "request_body_bytes_max";
+            assert!(!is_told || is_endpoints, "{}: compared with nothing", row.of);
+            continue;
+        };
+        let design = DESIGN.iter().find(|(of, _)| *of == row.of).map_or(row.value, |it| it.1);
+        assert_eq!(default, design, "{}", row.of);
+        compared += 1;
+    }
+    assert!(compared > LIMITS.len() / 2, "{compared}");
 }

@@ -13,8 +13,9 @@ use relay_core::gateway::{AnswerBody, Gateway};
 use relay_core::link;
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_tests::client::{Client, Http, bare, with_body};
+use relay_tests::http2::{Frame, Http2Client, WHOLE, asks, block, code, frame, kind};
 use relay_tests::logs::Logs;
-use relay_tests::roles::{House, Rogue, target, until, within};
+use relay_tests::roles::{House, Rogue, SERVICE, target, until, within};
 use relay_tests::site::{Backend, fed, full};
 use serde_json::Value;
 
@@ -339,6 +340,31 @@ async fn no_secret_of_a_request_is_in_the_log_at_any_level() {
         until(|| gateway.links() == 0).await;
         assert!(logs.with(&[r#""level":"DEBUG""#]).len() + logs.with(&["relay::access"]).len() > 6);
         assert_eq!(logs.with(&["hush"]), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_that_is_reset_for_the_user_in_its_authority_has_a_line_and_no_user_in_it() {
+    within(async {
+        let logs = Logs::capture();
+        let (_backend, house) = echo().await;
+        let (gateway, _link) = house.joined().await;
+        let mut client = Http2Client::join(&gateway, &house.ca).await;
+        let authority = format!("me:secret@{SERVICE}");
+        let path = target("/SMS_MP/x");
+        let mut asked = asks("GET", &path);
+        asked[2] = (":authority", &authority);
+        client.send(&frame(kind::HEADERS, WHOLE, 1, &block(&asked))).await;
+        let reset = client.until(Frame::ends_stream).await.unwrap();
+        assert_eq!((reset.kind, reset.number(0)), (kind::RST_STREAM, code::PROTOCOL_ERROR));
+        let line = line(&logs);
+        assert_eq!(line["path"], path);
+        assert_eq!(line["client"], "192.0.2.1:50000");
+        assert_eq!(line["why"], "the request's authority has a user");
+        assert_eq!(line["ended"], "refused here");
+        assert!(line.get("status").is_none(), "it has no answer: {line}");
+        assert!(logs.with(&["secret"]).is_empty());
     })
     .await;
 }

@@ -283,8 +283,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 [limits]
 # Client connections open at once.
 # client_connections_max = {}
-# Of them, connections of one address (of IPv6, one /64). Raise it behind a balancer that shows
-# its own address.
+# Of them, connections of one address (of IPv6, one /64); a sixth of those may be in their TLS
+# handshake. Raise it behind a balancer that shows its own address.
 # connections_per_address_max = {}
 # Of them, those in their TLS handshake; more wait.
 # client_handshakes_max = {}

@@ -127,6 +127,19 @@ struct Asked {
 impl Access {
     /// A request has come.
     pub(super) fn begin<B>(request: &Request<B>, message_id: MessageId) -> Self {
+        Self::of(request.extensions().get().cloned(), request, message_id)
+    }
+
+    /// A request of a client that it does not carry itself.
+    pub(super) fn of_client<B>(
+        client: Client,
+        request: &Request<B>,
+        message_id: MessageId,
+    ) -> Self {
+        Self::of(Some(client), request, message_id)
+    }
+
+    fn of<B>(client: Option<Client>, request: &Request<B>, message_id: MessageId) -> Self {
         let asked = Asked {
             version: request.version(),
             method: request.method().clone(),
@@ -134,7 +147,6 @@ impl Access {
             trace: TraceContext::of(request.headers())
                 .map(|client| client.continued(fastrand::u64(1..))),
         };
-        let client = request.extensions().get().cloned();
         let mut access = Self::of_nothing(client, message_id);
         access.request = Some(asked);
         access
@@ -213,6 +225,12 @@ impl Access {
         self.reason = Some(reason.into_owned());
         self.why = Some(failure.to_string());
         self.ended = Some(Ended::by(failure));
+    }
+
+    /// It is reset and has no answer.
+    pub(super) fn note_reset(&mut self, why: &str) {
+        self.why = Some(why.to_owned());
+        self.ended = Some(Ended::RefusedHere);
     }
 
     /// The answer broke off before its end.

@@ -1,11 +1,13 @@
-//! How many connections each client address has open, so that one cannot have them all.
+//! How many connections each client address has open, and how many of them are in a handshake, so
+//! that one cannot have them all.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 /// How often refusals are logged, however many there are.
 const LOG_EVERY: Duration = Duration::from_secs(1);
@@ -14,6 +16,17 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 /// and may take any address of it for each connection.
 const IPV6_PREFIX_BITS: u32 = 64;
 
+/// Of how many connections of an address one may be in its handshake: 16 of the 100 by default.
+///
+/// Our choice. Whoever says hello and then nothing has a place among handshakes for 10 s, and six
+/// addresses would have all 512. One beyond its share waits and is not refused: behind one address
+/// there may be a whole site that comes back at once, and at 16 a time, each for a round trip or
+/// two, it is through soon. Nobody's place is taken away either: the oldest handshake of an address
+/// is as likely to be that of an honest client far away. With it an attacker needs 32 addresses to
+/// have others wait. It follows from the connections that an address may have, so that a balancer
+/// that shows its own address for all clients has one number to be told of.
+const CONNECTIONS_PER_HANDSHAKE: usize = 6;
+
 /// The addresses that have connections open. As large as there are connections at most.
 #[derive(Debug)]
 pub(super) struct Addresses {
@@ -21,9 +34,20 @@ pub(super) struct Addresses {
     state: Mutex<State>,
 }
 
+/// What an address has open.
+#[derive(Debug)]
+struct Open {
+    connections: usize,
+    share: Share,
+}
+
+/// The places of one address among handshakes.
+#[derive(Clone, Debug)]
+pub(super) struct Share(Arc<Semaphore>);
+
 #[derive(Debug, Default)]
 struct State {
-    open: HashMap<IpAddr, usize>,
+    open: HashMap<IpAddr, Open>,
     refused: u64,
     /// Refusals that no line of the log tells of yet.
     untold: u64,
@@ -35,6 +59,27 @@ struct State {
 pub(super) struct Placed {
     addresses: Arc<Addresses>,
     key: IpAddr,
+    share: Share,
+}
+
+impl Placed {
+    /// Its address's places among handshakes.
+    pub(super) fn share(&self) -> Share {
+        self.share.clone()
+    }
+}
+
+impl Share {
+    /// A place for one handshake, first come first served; `None` if there is none until
+    /// `deadline`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the place in line is lost.
+    pub(super) async fn take(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        // Never closed.
+        timeout_at(deadline, Arc::clone(&self.0).acquire_owned()).await.ok()?.ok()
+    }
 }
 
 /// A connection more than its address may have.
@@ -57,10 +102,14 @@ impl Addresses {
     pub(super) fn place(self: &Arc<Self>, from: IpAddr) -> Result<Placed, TooMany> {
         let key = key(from);
         let mut state = self.lock();
-        let open = state.open.entry(key).or_default();
-        if *open < self.connections_max {
-            *open += 1;
-            return Ok(Placed { addresses: Arc::clone(self), key });
+        let open = state.open.entry(key).or_insert_with(|| Open {
+            connections: 0,
+            share: Share(Arc::new(Semaphore::new(self.handshakes_max()))),
+        });
+        if open.connections < self.connections_max {
+            open.connections += 1;
+            let share = open.share.clone();
+            return Ok(Placed { addresses: Arc::clone(self), key, share });
         }
         state.refused += 1;
         state.untold += 1;
@@ -73,6 +122,16 @@ impl Addresses {
         Err(TooMany { to_tell })
     }
 
+    /// Handshakes of one address at once.
+    pub(super) fn handshakes_max(&self) -> usize {
+        (self.connections_max / CONNECTIONS_PER_HANDSHAKE).clamp(1, Semaphore::MAX_PERMITS)
+    }
+
+    /// The places among handshakes of an address that has a connection; `None` if it has none.
+    pub(super) fn share(&self, of: IpAddr) -> Option<Share> {
+        self.lock().open.get(&key(of)).map(|open| open.share.clone())
+    }
+
     /// Connections that were refused since the start.
     pub(super) fn refused(&self) -> u64 {
         self.lock().refused
@@ -83,8 +142,8 @@ impl Drop for Placed {
     fn drop(&mut self) {
         let mut state = self.addresses.lock();
         let Some(open) = state.open.get_mut(&self.key) else { return };
-        *open -= 1;
-        if *open == 0 {
+        open.connections -= 1;
+        if open.connections == 0 {
             state.open.remove(&self.key);
         }
     }
@@ -121,6 +180,37 @@ mod tests {
         placed.pop();
         placed.push(addresses.place(ip("192.0.2.1")).unwrap());
         assert!(addresses.place(ip("192.0.2.1")).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_has_a_sixth_of_its_connections_in_handshakes_and_the_next_one_waits() {
+        for (connections, handshakes) in
+            [(1, 1), (11, 1), (12, 2), (95, 15), (96, 16), (100, 16), (20_000, 3333)]
+        {
+            let addresses = Addresses::new(connections);
+            let share = addresses.place(ip("192.0.2.1")).unwrap().share();
+            let mut held = Vec::new();
+            for _ in 0..handshakes {
+                held.push(share.take(Instant::now()).await.expect("a place"));
+            }
+            assert!(share.take(Instant::now() + LOG_EVERY).await.is_none(), "{connections}");
+            held.pop();
+            assert!(share.take(Instant::now()).await.is_some(), "{connections}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_an_address_have_one_share_and_its_neighbour_has_another() {
+        let addresses = Addresses::new(2);
+        let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        let placed: Vec<_> = (0..2).map(|_| addresses.place(one).unwrap()).collect();
+        let _neighbour = addresses.place(other).unwrap();
+        let _held = placed[0].share().take(Instant::now()).await.expect("a place");
+        assert!(placed[1].share().take(Instant::now()).await.is_none());
+        assert!(addresses.share(one).unwrap().take(Instant::now()).await.is_none());
+        assert!(addresses.share(other).unwrap().take(Instant::now()).await.is_some());
+        drop(placed);
+        assert!(addresses.share(one).is_none());
     }
 
     #[test]

@@ -77,7 +77,9 @@ pub struct GatewayLimits {
     /// become a link counts no more. Default 100.
     pub connections_per_address_max: usize,
     /// Clients in their TLS handshake at once, from the end of their `ClientHello`; one more waits
-    /// for a place, in its time for the handshake. Default 512.
+    /// for a place, in its time for the handshake. So does a client, or a peer that is to become a
+    /// link, of whose address a sixth of `connections_per_address_max` are in theirs: 16 by
+    /// default. Default 512.
     pub client_handshakes_max: usize,
     /// Links open at once. Default 256: 16 connection points with several links each.
     pub links_max: usize,

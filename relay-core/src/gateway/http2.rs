@@ -6,6 +6,7 @@
 //! one that takes nothing at all.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,8 +24,10 @@ use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 
 use super::access::Client;
 use super::http2_rates::{Exceeded, Offence, Rated};
-use super::http2_stream::{Heads, Http2Body, is_malformed, serve_stream};
-use super::links::over_pipe;
+use super::http2_stream::{
+    HEAD_OCTETS_MAX, Heads, Http2Body, is_malformed, note_reset, serve_stream,
+};
+use super::links::{Newcomer, over_pipe};
 use super::serve::{Gateway, LinkRefused, PendingLink, Port};
 
 /// Streams of one connection at once.
@@ -39,8 +42,10 @@ const STREAM_WINDOW: u32 = 64 << 10;
 /// hold up every other upload.
 const CONNECTION_WINDOW: u32 = STREAMS_MAX * STREAM_WINDOW;
 
-/// Octets of a request's head, as RFC 9113, section 6.5.2 counts them.
-const HEAD_OCTETS_MAX: u32 = 32 << 10;
+/// Octets of a request's head, as RFC 9113, section 6.5.2 counts them, beyond which `h2` answers it
+/// 431 by itself and without a word. Twice of what is taken, so that whoever errs hears why. A head
+/// may come in no more frames than before: `h2` takes five CONTINUATION below 96 KiB.
+const HEAD_OCTETS_READ: u32 = 2 * HEAD_OCTETS_MAX;
 
 /// Streams that a client may reset before anybody has looked at them.
 const UNSEEN_RESETS_MAX: usize = 50;
@@ -114,8 +119,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             .max_concurrent_streams(STREAMS_MAX)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            // `h2` refuses a list that reaches its limit.
-            .max_header_list_size(HEAD_OCTETS_MAX + 1)
+            .max_header_list_size(HEAD_OCTETS_READ)
             .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
             .max_send_buffer_size(UNSENT_MAX)
             .enable_connect_protocol()
@@ -141,27 +145,22 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
 
     /// Serves clients until the connection has ended, or a link is asked for: then this is to be
     /// served on, with it.
-    pub(super) async fn serve(mut self) -> Result<Option<PendingLink>, Http2Failed> {
-        let Some(first) = self.until_link().await? else { return Ok(None) };
-        let from = self.client.address;
-        let serve = async move {
-            self.serve_with(first).await;
-            Ok(())
-        };
-        Ok(Some(PendingLink::beside_others(from, serve)))
+    pub(super) async fn serve(mut self) -> Result<Option<(Self, Http2Pipe)>, Http2Failed> {
+        Ok(self.until_link().await?.map(|first| (self, first)))
     }
 
     /// Serves links and clients until the connection has ended.
-    async fn serve_with(mut self, first: Http2Pipe) {
+    pub(super) async fn serve_with(mut self, first: Http2Pipe) {
         let mut links = JoinSet::new();
         let mut next = Some(first);
         while let Some(pipe) = next {
             let (gateway, authenticated) = (self.gateway.clone(), Arc::clone(&self.authenticated));
+            let from = self.client.address;
             let serve = {
                 let gateway = gateway.clone();
-                async move { gateway.serve_http2_link(pipe, &authenticated).await }
+                async move { gateway.serve_http2_link(pipe, from, &authenticated).await }
             };
-            let link = PendingLink::new(self.client.address, serve);
+            let link = PendingLink::new(from, serve);
             let (standing, left) = (Arc::clone(&self.standing), Arc::clone(&self.left));
             links.spawn(async move {
                 gateway.serve_pending(link).await;
@@ -184,6 +183,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
         while let Some(arrival) = self.next().await? {
             match arrival {
                 Arrival::Request(request, mut respond) if is_malformed(&request) => {
+                    note_reset(&self.client, &request);
                     respond.send_reset(Reason::PROTOCOL_ERROR);
                 }
                 Arrival::Request(request, mut respond) if connects_link(&request) => {
@@ -270,13 +270,15 @@ impl Gateway {
     async fn serve_http2_link(
         &self,
         pipe: Http2Pipe,
+        from: SocketAddr,
         authenticated: &Notify,
     ) -> Result<(), LinkRefused> {
         let begin = |stream, config| {
             authenticated.notify_one();
             over_pipe(stream, config)
         };
-        self.serve_link_begun(Rung::HttpsHttp2, pipe, begin).await
+        let newcomer = self.inner.addresses.share(from.ip()).map(Newcomer::from);
+        self.serve_link_begun(Rung::HttpsHttp2, pipe, newcomer, begin).await
     }
 }
 

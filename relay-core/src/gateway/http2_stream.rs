@@ -9,21 +9,30 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE,
 };
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, timeout};
 
-use super::access::Client;
+use crate::http1::Fault;
+
+use super::access::{Access, Client};
 use super::answer::AnswerBody;
+use super::failure::Failure;
 use super::http2_rates::Exceeded;
 use super::interim::Interims;
 use super::patient::Ledger;
-use super::serve::{Gateway, Port, not_a_link};
+use super::relay::{new_message_id, refuse_request};
+use super::serve::{FIELDS_MAX, Gateway, Port, not_a_link};
+
+/// Octets of a request's head, as RFC 9113, section 6.5.2 counts them.
+pub(super) const HEAD_OCTETS_MAX: u32 = 32 << 10;
 
 /// Fields that concern one connection of HTTP/1.1: RFC 9113, section 8.2.2.
 const CONNECTION_FIELDS: [HeaderName; 6] = [
@@ -40,6 +49,41 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
 // RFC 9113, sections 8.1.1 and 8.3.1.
 pub(super) fn is_malformed<B>(request: &Request<B>) -> bool {
     request.uri().authority().is_some_and(|it| it.as_str().contains('@'))
+}
+
+/// Writes the line of a request that is reset, as it is malformed, into the access log.
+pub(super) fn note_reset<B>(client: &Client, request: &Request<B>) {
+    let mut access = Access::of_client(client.clone(), request, new_message_id());
+    access.note_reset("the request's authority has a user");
+}
+
+/// What is wrong with the size of a request's head, as that of one over HTTP/1.1 is.
+fn oversize<B>(request: &Request<B>) -> Option<Fault> {
+    let fields = request.headers();
+    if list_octets(request) > HEAD_OCTETS_MAX as usize {
+        return Some(Fault::HeadTooLong(HEAD_OCTETS_MAX as usize));
+    }
+    (fields.len() > FIELDS_MAX).then_some(Fault::TooManyFields(FIELDS_MAX))
+}
+
+/// Octets of a list of fields: of each its name, its value and 32.
+// RFC 9113, section 6.5.2.
+fn list_octets<B>(request: &Request<B>) -> usize {
+    let uri = request.uri();
+    // Of a request without an authority `h2` forgets the scheme, which it must have.
+    let scheme = uri.scheme_str().unwrap_or("https");
+    let protocol = request.extensions().get::<Protocol>();
+    let pseudo = [
+        (":method", Some(request.method().as_str())),
+        (":scheme", Some(scheme)),
+        (":authority", uri.authority().map(Authority::as_str)),
+        (":path", uri.path_and_query().map(PathAndQuery::as_str)),
+        (":protocol", protocol.map(Protocol::as_str)),
+    ];
+    let pseudo = pseudo.iter().filter_map(|(name, value)| Some(name.len() + (*value)?.len() + 32));
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + 32);
+    pseudo.sum::<usize>() + fields.sum::<usize>()
 }
 
 /// Whether a client waits to be told that it may send its body: RFC 9110, section 10.1.1.
@@ -159,9 +203,10 @@ pub(super) async fn serve_stream(
     let interims = Interims::default();
     request.extensions_mut().insert(interims.clone());
     let mut answer = pin!(async {
-        match port {
-            Port::Shared => gateway.handle_of(client, request).await,
-            Port::Links => not_a_link(),
+        match (oversize(&request), port) {
+            (Some(fault), _) => refuse_request(&Failure::Malformed(fault), client, &request),
+            (None, Port::Shared) => gateway.handle_of(client, request).await,
+            (None, Port::Links) => not_a_link(),
         }
     });
     let answer = poll_fn(|cx| {
@@ -226,7 +271,13 @@ async fn send_body(
             if send.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Unsent::Gone));
             }
-            body.as_mut().poll_frame(cx).map(Ok)
+            let frame = body.as_mut().poll_frame(cx);
+            if frame.is_pending() {
+                // Not at the end of each piece: of an answer in small ones a client would take one
+                // now and then.
+                ledger.forgive();
+            }
+            frame.map(Ok)
         });
         let Some(frame) = frame.await? else {
             return Ok(send.send_data(Bytes::new(), true)?);
@@ -278,6 +329,5 @@ async fn send_octets(
         ledger.took(piece.len());
         send.send_data(piece, is_last && octets.is_empty())?;
     }
-    ledger.forgive();
     Ok(())
 }

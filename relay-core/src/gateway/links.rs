@@ -8,6 +8,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Notify, SemaphorePermit};
+use tokio::time::Instant;
 
 use crate::link::{self, Link};
 use crate::mux::{Config, ConfigError, LinkError, Side};
@@ -15,11 +16,33 @@ use crate::transport::{
     AcceptedLink, Certificate, ConnectError, Greeted, PeerIdentity, Rung, accept_link,
 };
 
+use super::addresses::Share;
 use super::drained::drain;
 use super::history::LinkEnd;
 use super::published::Peer;
 use super::registry::{Arrival, Start};
-use super::serve::{Gateway, LinkRefused};
+use super::serve::{Counted, Gateway, LinkRefused};
+
+/// A peer of an HTTPS port, before it has shown who it is.
+#[derive(Debug)]
+pub(super) struct Newcomer {
+    /// Its address's places among handshakes.
+    share: Share,
+    /// Its place among connections, unless somebody else keeps that.
+    _counted: Option<Counted>,
+}
+
+impl From<Counted> for Newcomer {
+    fn from(counted: Counted) -> Self {
+        Self { share: counted.placed.share(), _counted: Some(counted) }
+    }
+}
+
+impl From<Share> for Newcomer {
+    fn from(share: Share) -> Self {
+        Self { share, _counted: None }
+    }
+}
 
 impl Gateway {
     /// Serves one link of a connection point: mutual TLS, then the mux, until it ends. It shows as
@@ -36,15 +59,20 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.serve_link_over(Rung::TcpTls, pipe).await
+        self.serve_link_over(Rung::TcpTls, pipe, None).await
     }
 
     /// As [`Gateway::serve_link`], over a pipe that `rung` names.
-    pub(super) async fn serve_link_over<P>(&self, rung: Rung, pipe: P) -> Result<(), LinkRefused>
+    pub(super) async fn serve_link_over<P>(
+        &self,
+        rung: Rung,
+        pipe: P,
+        newcomer: Option<Newcomer>,
+    ) -> Result<(), LinkRefused>
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
-        self.serve_link_begun(rung, pipe, over_pipe).await
+        self.serve_link_begun(rung, pipe, newcomer, over_pipe).await
     }
 
     /// As [`Gateway::serve_link_over`]; `begin` makes a link of what the handshake comes to.
@@ -52,6 +80,7 @@ impl Gateway {
         &self,
         rung: Rung,
         pipe: P,
+        newcomer: Option<Newcomer>,
         begin: impl FnOnce(AcceptedLink<P>, Config) -> Result<(Link, D), ConfigError>,
     ) -> Result<(), LinkRefused>
     where
@@ -59,23 +88,30 @@ impl Gateway {
         D: Future<Output = LinkError>,
     {
         let handshake = |tls, limit| accept_link(pipe, tls, limit);
-        self.admit(rung, handshake, PeerIdentity::of_accepted, begin).await
+        self.admit(rung, newcomer, handshake, PeerIdentity::of_accepted, begin).await
     }
 
     /// As [`Gateway::serve_link`], for a peer whose `ClientHello` has been read.
-    pub(super) async fn serve_greeted_link<P>(&self, peer: Greeted<P>) -> Result<(), LinkRefused>
+    pub(super) async fn serve_greeted_link<P>(
+        &self,
+        peer: Greeted<P>,
+        counted: Counted,
+    ) -> Result<(), LinkRefused>
     where
         P: AsyncRead + AsyncWrite + Unpin,
     {
+        let newcomer = Some(Newcomer::from(counted));
         let handshake = |tls, limit| peer.accept_link(tls, limit);
-        self.admit(Rung::Https, handshake, PeerIdentity::of_accepted, over_pipe).await
+        self.admit(Rung::Https, newcomer, handshake, PeerIdentity::of_accepted, over_pipe).await
     }
 
     /// Has `handshake` authenticate a peer, if there is a place for it, and serves the link that
-    /// `begin` makes of it, of a peer who has shown what `identify` reads.
+    /// `begin` makes of it, of a peer who has shown what `identify` reads. A `newcomer` has its
+    /// places until then.
     pub(super) async fn admit<S, F, D>(
         &self,
         rung: Rung,
+        newcomer: Option<Newcomer>,
         handshake: impl FnOnce(Arc<ServerConfig>, Duration) -> F,
         identify: impl FnOnce(&S) -> PeerIdentity,
         begin: impl FnOnce(S, Config) -> Result<(Link, D), ConfigError>,
@@ -90,6 +126,15 @@ impl Gateway {
             // others need it more.
             return Err(LinkRefused::TooMany(limits.links_max));
         }
+        let deadline = Instant::now() + limits.tls_handshake;
+        let share = match &newcomer {
+            None => None,
+            Some(newcomer) => {
+                let share = newcomer.share.take(deadline).await;
+                let limit = self.inner.addresses.handshakes_max();
+                Some(share.ok_or(LinkRefused::TooManyHandshakes(limit))?)
+            }
+        };
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
             return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));
         };
@@ -101,7 +146,7 @@ impl Gateway {
         // Only now: a stranger must not take the place of a connection point.
         let place = self.inner.link_places.try_acquire();
         let place = place.map_err(|_| LinkRefused::TooMany(limits.links_max));
-        drop(in_handshake);
+        drop((in_handshake, share, newcomer));
         let (certificate, place) = match certified.and_then(|it| Ok((it, place?))) {
             Ok(admitted) => admitted,
             Err(why) => return Err(self.turn_away(&link, driver, why).await),

@@ -55,6 +55,10 @@ impl Ledger {
 /// Fails a write once its peer was waited for as long as the limit, and has taken less than 16 KiB
 /// meanwhile. Only waiting counts: an answer that is itself slow is no fault of the peer.
 ///
+/// What the kernels hold counts as taken: here 64 KiB that are not on their way (on Linux; see
+/// `transport/tcp.rs`), at the client what its own has granted. Who reads nothing is noticed once
+/// those are full.
+///
 /// Without it a client that stops reading its answer, or reads an octet now and then, would hold
 /// the answer's stream, and with it a place at the connection point and a connection to the
 /// backend, for as long as it likes.

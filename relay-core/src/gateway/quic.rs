@@ -44,6 +44,6 @@ impl Gateway {
             link::new_quic(connection, Side::Listener, config)
         };
         let identify = |it: &QuicConnection| PeerIdentity::of_dialler(&quic_chain(it));
-        self.admit(Rung::Quic, handshake, identify, begin).await
+        self.admit(Rung::Quic, None, handshake, identify, begin).await
     }
 }

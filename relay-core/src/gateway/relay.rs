@@ -125,15 +125,7 @@ impl Relay {
         };
         let mut response = match answered {
             Ok(response) => response,
-            Err(failure) => {
-                access.note_failure(&failure);
-                let response = failure.response(message_id);
-                if has_no_body(response.status(), access.is_head()) {
-                    response.map(|_| AnswerBody::none())
-                } else {
-                    response
-                }
-            }
+            Err(failure) => return refuse_of(&failure, access, message_id),
         };
         response.body_mut().log_to(access);
         response
@@ -440,9 +432,29 @@ impl Relay {
 /// Answers what is no request.
 pub(super) fn refuse<B>(failure: &Failure, client: Client) -> Response<AnswerBody<B>> {
     let message_id = new_message_id();
-    let mut access = Access::of_nothing(Some(client), message_id);
+    refuse_of(failure, Access::of_nothing(Some(client), message_id), message_id)
+}
+
+/// Answers a request that is not looked at.
+pub(super) fn refuse_request<A, B>(
+    failure: &Failure,
+    client: Client,
+    request: &Request<A>,
+) -> Response<AnswerBody<B>> {
+    let message_id = new_message_id();
+    refuse_of(failure, Access::of_client(client, request, message_id), message_id)
+}
+
+fn refuse_of<B>(
+    failure: &Failure,
+    mut access: Access,
+    message_id: MessageId,
+) -> Response<AnswerBody<B>> {
     access.note_failure(failure);
     let mut response = failure.response(message_id);
+    if has_no_body(response.status(), access.is_head()) {
+        response = response.map(|_| AnswerBody::none());
+    }
     response.body_mut().log_to(access);
     response
 }
@@ -668,6 +680,6 @@ fn span(message_id: MessageId, trace: Option<TraceContext>) -> Span {
 
 /// It names a request and guards nothing, so that a generator of the thread's own serves, without a
 /// system call.
-fn new_message_id() -> MessageId {
+pub(super) fn new_message_id() -> MessageId {
     MessageId::from_random(fastrand::u128(..))
 }

@@ -27,8 +27,8 @@ use crate::exchange::HeadLimits;
 use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::transport::{
-    Certificate, CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung,
-    TrustInForce, asks_for_link, grant_link, greet,
+    Certificate, CertificateError, ConnectError, Http2Pipe, InForce, Listener, Purpose,
+    QuicListener, Rung, TrustInForce, asks_for_link, grant_link, greet,
 };
 
 use super::access::Client;
@@ -39,6 +39,7 @@ use super::control;
 use super::guarded::{Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
+use super::links::Newcomer;
 use super::own::Answerer;
 use super::patient::Patient;
 use super::published::{Published, SettingsSnapshot};
@@ -52,7 +53,7 @@ use super::renewal::Renewal;
 const HTTP1_BUFFER: usize = 32 << 10;
 
 /// Fields in a request head.
-const FIELDS_MAX: usize = 64;
+pub(super) const FIELDS_MAX: usize = 64;
 
 /// Links that HTTPS ports have handed over and that nobody serves yet.
 const HANDED_OVER_MAX: usize = 16;
@@ -93,10 +94,13 @@ pub(super) enum Port {
 pub(super) struct PendingLink {
     from: SocketAddr,
     serve: Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>,
-    /// Whether clients are served beside it, on the same connection.
-    is_beside_others: bool,
-    /// The place among connections that it keeps then.
-    place: Option<(OwnedSemaphorePermit, Placed)>,
+}
+
+/// The places of a connection to an HTTPS port: among all, and among those of its address.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) placed: Placed,
+    _place: OwnedSemaphorePermit,
 }
 
 impl PendingLink {
@@ -104,15 +108,7 @@ impl PendingLink {
         from: SocketAddr,
         serve: impl Future<Output = Result<(), LinkRefused>> + Send + 'static,
     ) -> Self {
-        Self { from, serve: Box::pin(serve), is_beside_others: false, place: None }
-    }
-
-    /// A link on a connection that goes on to serve clients, as `serve` does.
-    pub(super) fn beside_others(
-        from: SocketAddr,
-        serve: impl Future<Output = Result<(), LinkRefused>> + Send + 'static,
-    ) -> Self {
-        Self { is_beside_others: true, ..Self::new(from, serve) }
+        Self { from, serve: Box::pin(serve) }
     }
 }
 
@@ -161,7 +157,7 @@ pub enum LinkRefused {
     /// As many links as the limits allow are up.
     #[error("the limit of {0} links is reached")]
     TooMany(usize),
-    /// As many peers as the limits allow are in their TLS handshake.
+    /// As many peers as the limits allow, in all or of one address, are in their TLS handshake.
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
     /// The peer's certificate cannot be read, so that it names nobody.
@@ -356,14 +352,13 @@ impl Gateway {
                 accepted = listener.accept(Purpose::Clients) => accepted,
             };
             // Before TLS: who has too many gets nothing that costs more.
-            let Some(counted) = self.count_in(from) else {
+            let Some(counted) = self.count_in(from, place) else {
                 tokio::task::yield_now().await;
                 continue;
             };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
-                if let Some(mut link) = gateway.serve_https(stream, from, port).await {
-                    link.place = Some((place, counted)).filter(|_| link.is_beside_others);
+                if let Some(link) = gateway.serve_https(stream, from, port, counted).await {
                     // Nobody takes it when the instance stops.
                     let _ = hand_over.send(link).await;
                 }
@@ -373,14 +368,15 @@ impl Gateway {
         }
     }
 
-    /// A place among the connections of an address; `None` if it has too many.
-    fn count_in(&self, from: SocketAddr) -> Option<Placed> {
+    /// Has a connection with a `place` among all take one among those of its address; `None` if
+    /// that has too many.
+    fn count_in(&self, from: SocketAddr, place: OwnedSemaphorePermit) -> Option<Counted> {
         let placed = self.inner.addresses.place(from.ip());
         if let Err(TooMany { to_tell: Some(refused) }) = placed {
             let limit = self.inner.config.limits.connections_per_address_max;
             tracing::info!(%from, limit, refused, "more connections than one address may have");
         }
-        placed.ok()
+        Some(Counted { placed: placed.ok()?, _place: place })
     }
 
     /// Takes what connects to the link port, and the links that HTTPS ports hand over.
@@ -414,7 +410,7 @@ impl Gateway {
     }
 
     pub(super) async fn serve_pending(&self, link: PendingLink) {
-        let PendingLink { from, serve, place: _place, .. } = link;
+        let PendingLink { from, serve } = link;
         if let Err(why) = serve.await {
             tracing::warn!(%from, %why, "link refused");
             self.inner.history.note(LinkEnd::Refused { from }, &why);
@@ -424,7 +420,14 @@ impl Gateway {
     /// Serves one connection to the clients' port: TLS, then HTTP/2 or HTTP/1.1 as the client
     /// chose, or a link.
     ///
-    /// `from` is for the log. Returns when the connection has ended.
+    /// `from` is for the log, and for the limits that an address has. Returns when the connection
+    /// has ended. One more than [`GatewayLimits::client_connections_max`] or
+    /// [`GatewayLimits::connections_per_address_max`] is closed at once: it is not known here where
+    /// it could wait.
+    ///
+    /// [`GatewayLimits::client_connections_max`]: super::GatewayLimits::client_connections_max
+    /// [`GatewayLimits::connections_per_address_max`]:
+    ///     super::GatewayLimits::connections_per_address_max
     ///
     /// # Cancel safety
     ///
@@ -433,13 +436,24 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        if let Some(link) = self.serve_https(pipe, from, Port::Shared).await {
+        let Ok(place) = Arc::clone(&self.inner.connections).try_acquire_owned() else {
+            let limit = self.inner.config.limits.client_connections_max;
+            return tracing::debug!(%from, limit, "more connections than there may be");
+        };
+        let Some(counted) = self.count_in(from, place) else { return };
+        if let Some(link) = self.serve_https(pipe, from, Port::Shared, counted).await {
             self.serve_pending(link).await;
         }
     }
 
     /// Serves one connection to an HTTPS port until it has ended, or is to be a link.
-    async fn serve_https<P>(&self, pipe: P, from: SocketAddr, port: Port) -> Option<PendingLink>
+    async fn serve_https<P>(
+        &self,
+        pipe: P,
+        from: SocketAddr,
+        port: Port,
+        counted: Counted,
+    ) -> Option<PendingLink>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -453,19 +467,23 @@ impl Gateway {
         let greeted = match greeted {
             Ok(greeted) if greeted.offers_link() => {
                 let gateway = self.clone();
-                let serve = async move { gateway.serve_greeted_link(greeted).await };
+                let serve = async move { gateway.serve_greeted_link(greeted, counted).await };
                 return Some(PendingLink::new(from, serve));
             }
             other => other,
         };
         let accepted = async {
             let greeted = greeted?;
-            let place = self.inner.client_handshakes.acquire();
-            // Never closed; in vain, there is no time left for a handshake either.
+            // In vain, there is no time left for a handshake either.
             let limit = limits.tls_handshake;
-            let waited = timeout_at(begun + limit, place).await;
-            let _place = waited.map_err(|_| ConnectError::Timeout { limit })?;
-            greeted.accept(self.inner.client_tls.get(), limits.tls_handshake).await
+            let in_vain = || ConnectError::Timeout { limit };
+            // First its own address's: who waits for that is in nobody's way.
+            let share = counted.placed.share();
+            let _share = share.take(begun + limit).await.ok_or_else(in_vain)?;
+            // Never closed.
+            let place = self.inner.client_handshakes.acquire();
+            let _place = timeout_at(begun + limit, place).await.map_err(|_| in_vain())?;
+            greeted.accept(self.inner.client_tls.get(), limit).await
         };
         let stream = match accepted.await {
             Ok(stream) => stream,
@@ -477,24 +495,41 @@ impl Gateway {
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = Patient::new(stream, limits.answer_stall);
         let client = Client { address: from, slowness: io.slowness() };
-        let outcome = if is_h2 {
-            self.serve_http2(io, client, port).await
+        let link = if is_h2 {
+            let http2 = self.serve_http2(io, client, port).await;
+            http2.map(|first| {
+                let (http2, first) = first?;
+                Some(PendingLink::new(from, async move {
+                    // Clients are served beside the link: it keeps its place among connections.
+                    let _counted = counted;
+                    http2.serve_with(first).await;
+                    Ok(())
+                }))
+            })
         } else {
-            self.serve_http1(io, from, port).await
+            let upgraded = self.serve_http1(io, from, port).await;
+            upgraded.map(|pipe| {
+                let (pipe, gateway) = (pipe?, self.clone());
+                let newcomer = Some(Newcomer::from(counted));
+                let over = Rung::HttpsUpgrade;
+                Some(PendingLink::new(from, async move {
+                    gateway.serve_link_over(over, pipe, newcomer).await
+                }))
+            })
         };
-        outcome.unwrap_or_else(|error| {
+        link.unwrap_or_else(|error| {
             tracing::debug!(%from, error, "client connection failed");
             None
         })
     }
 
-    /// Serves HTTP/1.1 until the connection has ended, or is to be a link.
+    /// Serves HTTP/1.1 until the connection has ended, or is to be a link: then returns its pipe.
     pub(super) async fn serve_http1<P>(
         &self,
         pipe: Patient<P>,
         from: SocketAddr,
         port: Port,
-    ) -> Result<Option<PendingLink>, BoxError>
+    ) -> Result<Option<P>, BoxError>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -543,19 +578,16 @@ impl Gateway {
         };
         // RFC 9110, section 7.8: the new protocol begins behind the answer. It was not heard.
         let heard = parts.io.into_inner().into_inner().filter(|_| parts.read_buf.is_empty());
-        let Some(pipe) = heard.map(Patient::into_inner) else { return Ok(None) };
-        let gateway = self.clone();
-        let serve = async move { gateway.serve_link_over(Rung::HttpsUpgrade, pipe).await };
-        Ok(Some(PendingLink::new(from, serve)))
+        Ok(heard.map(Patient::into_inner))
     }
 
-    /// As [`Gateway::serve_http1`], for HTTP/2.
+    /// As [`Gateway::serve_http1`], for HTTP/2. Returns the first link with what is to serve it.
     async fn serve_http2<P>(
         &self,
         pipe: P,
         client: Client,
         port: Port,
-    ) -> Result<Option<PendingLink>, BoxError>
+    ) -> Result<Option<(Http2<P>, Http2Pipe)>, BoxError>
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

@@ -23,7 +23,7 @@ pub enum Fault {
     /// The first line of an answer is not a version and a status.
     #[error("the status line is not `HTTP/1.1 200 reason` (RFC 9112, section 4)")]
     StatusLine,
-    /// Neither HTTP/1.1 nor HTTP/1.0, or none at all as in HTTP/0.9.
+    /// Neither HTTP/1.1 nor HTTP/1.0. None at all, as in HTTP/0.9, is no request line.
     #[error("the version is neither HTTP/1.1 nor HTTP/1.0 (RFC 9112, section 2.3)")]
     Version,
     /// CONNECT, which asks for a tunnel.

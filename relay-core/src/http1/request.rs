@@ -153,7 +153,8 @@ fn read_request_line(line: &[u8]) -> Result<Line<'_>, Fault> {
     let is_http10 = match version {
         Some(b"HTTP/1.1") => false,
         Some(b"HTTP/1.0") => true,
-        Some(b"") => return Err(Fault::RequestLine),
+        // HTTP/0.9 has no version: RFC 9112, section 3, knows no such line.
+        None | Some(b"") => return Err(Fault::RequestLine),
         _ => return Err(Fault::Version),
     };
     if parts.next().is_some() {

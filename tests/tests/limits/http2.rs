@@ -9,6 +9,7 @@ use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use relay_core::mux::Config;
 use relay_tests::client::tls;
+use relay_tests::logs::Logs;
 use relay_tests::roles::{House, SERVICE, target, within};
 use relay_tests::running::{Instance, Running, connection_point};
 use relay_tests::site::{Backend, full, nobody};
@@ -16,6 +17,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::client::TlsStream;
+
+use super::points_of;
 
 // RFC 9113, sections 6 and 7.
 const DATA: u8 = 0x0;
@@ -210,9 +213,8 @@ async fn the_101st_stream_of_a_connection_is_refused_and_has_a_place_when_one_en
     .await;
 }
 
-/// Asks with a header list of `octets`, most of which is not relayed. Returns the status, and
-/// whether it was the relay that answered.
-async fn ask_with(sender: SendRequest<Bytes>, octets: usize) -> (u16, bool) {
+/// Asks with a header list of `octets`, most of which is not relayed.
+async fn ask_with(sender: SendRequest<Bytes>, octets: usize) -> String {
     let uri = format!("https://{SERVICE}{}", target("/SMS_MP/0"));
     let path = target("/SMS_MP/0");
     // RFC 9113, section 6.5.2: 32 for each field beside its name and value.
@@ -227,10 +229,66 @@ async fn ask_with(sender: SendRequest<Bytes>, octets: usize) -> (u16, bool) {
         request = request.header(name, "a".repeat(this - name.len() - 32));
         left -= this;
     }
+    told(sender, request.body(()).unwrap()).await
+}
+
+/// The status and the reason of an answer, and that it has a message id if it has a reason.
+async fn told(sender: SendRequest<Bytes>, request: Request<()>) -> String {
     let mut sender = sender.ready().await.unwrap();
-    let (answer, _) = sender.send_request(request.body(()).unwrap(), true).unwrap();
+    let (answer, _) = sender.send_request(request, true).unwrap();
     let answer = answer.await.unwrap();
-    (answer.status().as_u16(), answer.headers().contains_key("relay-reason"))
+    let Some(reason) = answer.headers().get("relay-reason") else {
+        return answer.status().as_str().to_owned();
+    };
+    assert!(answer.headers().contains_key("relay-message-id"), "{answer:?}");
+    format!("{} {}", answer.status().as_str(), reason.to_str().unwrap())
+}
+
+/// What has so many fields beside those that begin with a colon. None of them is relayed.
+fn of_fields(fields: usize) -> Request<()> {
+    let request = Request::get(format!("https://{SERVICE}{}", target("/SMS_MP/0")));
+    let request = (0..fields).fold(request, |request, _| request.header("x-relay-pad", "a"));
+    request.body(()).unwrap()
+}
+
+async fn connected(relay: &Relay) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(relay.instance.clients).await.unwrap();
+    let stream = tls(stream, &relay.house.ca, b"h2").await;
+    let (sender, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+#[tokio::test]
+async fn a_head_over_http2_has_64_fields_and_no_more() {
+    within(async {
+        let relay = Relay::start().await;
+        relay.allowed.send_replace(1);
+        let sender = connected(&relay).await;
+        let logs = Logs::capture();
+        let [.., beyond] = points_of("headers over HTTP/2");
+        for (fields, expected) in [(63, "200"), (64, "200"), (65, beyond), (1, "200")] {
+            assert_eq!(told(sender.clone(), of_fields(fields)).await, expected, "{fields}");
+        }
+        let access = &["relay::access", "CMGService_Too_Many_Fields", "\"status\":431", "SMS_MP"];
+        assert_eq!(logs.with(access).len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_to_head_of_a_head_that_is_too_large_has_no_body() {
+    within(async {
+        let relay = Relay::start().await;
+        let mut request = of_fields(65);
+        *request.method_mut() = http::Method::HEAD;
+        let mut sender = connected(&relay).await.ready().await.unwrap();
+        let (answer, _) = sender.send_request(request, true).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status().as_u16(), 431);
+        assert!(answer.body().is_end_stream());
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -238,16 +296,22 @@ async fn a_header_list_has_32_kib_and_no_more() {
     within(async {
         let relay = Relay::start().await;
         relay.allowed.send_replace(1);
-        let stream = TcpStream::connect(relay.instance.clients).await.unwrap();
-        let stream = tls(stream, &relay.house.ca, b"h2").await;
-        let (sender, connection) = h2::client::handshake(stream).await.unwrap();
-        tokio::spawn(connection);
-        for (octets, status) in
-            [(HEADER_LIST - 1, 200), (HEADER_LIST, 200), (HEADER_LIST + 1, 431), (9000, 200)]
+        let sender = connected(&relay).await;
+        let logs = Logs::capture();
+        let points = points_of("header list");
+        for (octets, expected) in
+            [(HEADER_LIST - 1, points[0]), (HEADER_LIST, points[1]), (HEADER_LIST + 1, points[2])]
         {
-            // Who answers 431 is the parser, before anything of the relay.
-            assert_eq!(ask_with(sender.clone(), octets).await, (status, false), "{octets}");
+            assert_eq!(ask_with(sender.clone(), octets).await, expected, "{octets}");
         }
+        let access = &["relay::access", "CMGService_Head_Too_Large", "\"status\":431", "SMS_MP"];
+        assert_eq!(logs.with(access).len(), 1);
+        // Where the parser answers by itself, and the last before that.
+        let read = 2 * HEADER_LIST;
+        for (octets, expected) in [(read - 1, points[2]), (read, "431"), (9000, "200")] {
+            assert_eq!(ask_with(sender.clone(), octets).await, expected, "{octets}");
+        }
+        assert_eq!(logs.with(access).len(), 2);
     })
     .await;
 }

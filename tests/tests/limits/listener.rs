@@ -4,12 +4,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
-use relay_tests::client::{Client, Http, bare};
+use relay_tests::client::{Client, Http, bare, client_hello, tls};
 use relay_tests::roles::{House, within};
 use relay_tests::running::Instance;
 use relay_tests::site::nobody;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Long enough that nobody is let go of for being slow.
 const PATIENCE: Duration = Duration::from_mins(5);
@@ -17,7 +17,8 @@ const PATIENCE: Duration = Duration::from_mins(5);
 /// Requests in which a connection that need not wait would have come up.
 const REQUESTS: usize = 50;
 
-fn house_of(nobody: std::net::SocketAddr) -> House {
+/// Where nobody is let go of for being slow to shake hands.
+pub(super) fn house_of(nobody: std::net::SocketAddr) -> House {
     let mut house = House::before(nobody);
     house.gateway_limits.client_hello = PATIENCE;
     house.gateway_limits.tls_handshake = PATIENCE;
@@ -25,7 +26,7 @@ fn house_of(nobody: std::net::SocketAddr) -> House {
 }
 
 /// Asks the instance about itself.
-async fn ask(client: &mut Client) -> u16 {
+pub(super) async fn ask(client: &mut Client) -> u16 {
     client.ask(bare("GET", "/CCM_Proxy_MutualAuth/ServiceMetadata")).await.status()
 }
 
@@ -66,11 +67,7 @@ async fn a_connection_beyond_the_limit_waits_until_one_ends() {
 
 /// A connection that stands still within its handshake, behind its `ClientHello`.
 async fn in_handshake(house: &House, instance: &Instance) -> TcpStream {
-    let name = rustls::pki_types::ServerName::try_from(relay_tests::roles::SERVICE).unwrap();
-    let tls = house.ca.client_tls(b"http/1.1");
-    let mut hello = Vec::new();
-    let mut connection = rustls::ClientConnection::new(tls, name).unwrap();
-    connection.write_tls(&mut hello).unwrap();
+    let hello = client_hello(house.ca.client_tls(b"http/1.1"));
     let mut stream = TcpStream::connect(instance.clients).await.unwrap();
     stream.write_all(&hello).await.unwrap();
     // What the gateway says to it: it has its place.
@@ -95,6 +92,32 @@ async fn a_handshake_beyond_the_limit_waits_until_one_ends() {
         assert!(still_waits(third.as_mut(), &mut before).await);
         drop(first);
         assert_eq!(ask(&mut third.await).await, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_one_address_a_handshake_beyond_its_share_waits_and_no_others_does() {
+    within(async {
+        let house = house_of(nobody().await);
+        let instance = Instance::start(&house, 1).await;
+        let mut before = instance.client(&house, Http::One).await;
+        let mut held = Vec::new();
+        for _ in 0..15 {
+            held.push(in_handshake(&house, &instance).await);
+        }
+        let mut sixteenth = instance.client(&house, Http::One).await;
+        assert_eq!(ask(&mut sixteenth).await, 200);
+        held.push(in_handshake(&house, &instance).await);
+        let mut beyond = Box::pin(instance.client(&house, Http::One));
+        assert!(still_waits(beyond.as_mut(), &mut before).await);
+        let other = TcpSocket::new_v4().unwrap();
+        other.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        let other = other.connect(instance.clients).await.unwrap();
+        tls(other, &house.ca, b"http/1.1").await;
+        assert!(still_waits(beyond.as_mut(), &mut before).await);
+        held.pop();
+        assert_eq!(ask(&mut beyond.await).await, 200);
     })
     .await;
 }

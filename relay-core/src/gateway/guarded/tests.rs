@@ -83,7 +83,10 @@ async fn what_has_no_single_reading_is_answered_in_its_turn_and_ends_the_connect
             "CMGService_Ambiguous_Body_Length",
         ),
         (request("GET", "Expect: x\r\n"), "417", "CMGService_Expectation_Failed"),
-        (format!("GET {TARGET}\r\n\r\n"), "505", "CMGService_Version_Not_Supported"),
+        (format!("GET {TARGET}\r\n\r\n"), "400", "CMGService_Bad_Request_Line"),
+        (format!("GET {TARGET} HTTP/0.9\r\n\r\n"), "505", "CMGService_Version_Not_Supported"),
+        (format!("GET {TARGET} HTTP/2.0\r\n\r\n"), "505", "CMGService_Version_Not_Supported"),
+        (format!("GET {TARGET} HTTP/3.0\r\n\r\n"), "505", "CMGService_Version_Not_Supported"),
         (format!("GET /{}", "x".repeat(8 << 10)), "414", "CMGService_Target_Too_Long"),
         (request("GET", &"X: y\r\n".repeat(64)), "431", "CMGService_Too_Many_Fields"),
     ] {

@@ -26,9 +26,9 @@ fn port(gateway: &Gateway, port: Port) -> DuplexStream {
     let gateway = gateway.clone();
     tokio::spawn(async move {
         let client = Client { address: FROM, slowness: Slowness::default() };
-        let http2 = Http2::begin(gateway.clone(), server, client, port).await.unwrap();
-        if let Ok(Some(link)) = http2.serve().await {
-            gateway.serve_pending(link).await;
+        let http2 = Http2::begin(gateway, server, client, port).await.unwrap();
+        if let Ok(Some((http2, first))) = http2.serve().await {
+            http2.serve_with(first).await;
         }
     });
     client

@@ -110,7 +110,7 @@ fn what_two_parsers_could_read_differently_is_refused_with_a_reason() {
         ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Fault::Version),
         ("G@T / HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Fault::RequestLine),
         ("GET\t/\tHTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), Fault::RequestLine),
-        ("GET /\r\n\r\n".to_owned(), Fault::Version),
+        ("GET /\r\n\r\n".to_owned(), Fault::RequestLine),
         ("GET / HTTP/2.0\r\nHost: a\r\n\r\n".to_owned(), Fault::Version),
         ("GET / http/1.1\r\nHost: a\r\n\r\n".to_owned(), Fault::Version),
         ("GET / HTTP/1.10\r\nHost: a\r\n\r\n".to_owned(), Fault::Version),
