@@ -19,6 +19,20 @@ pub struct Logs {
     _second: Dispatch,
 }
 
+/// How lines are written.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+impl Format {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Json, Self::Text];
+}
+
 #[derive(Clone, Debug, Default)]
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -50,16 +64,30 @@ impl Logs {
         Self::of("relay=trace")
     }
 
+    /// Begins, with all that anybody has to say, in this format.
+    pub fn capture_everything(format: Format) -> Self {
+        Self::of_format("trace", format)
+    }
+
+    /// Begins, with what is logged by default, in this format.
+    pub fn capture_as(format: Format) -> Self {
+        Self::of_format("info", format)
+    }
+
     fn of(filter: &str) -> Self {
+        Self::of_format(filter, Format::Json)
+    }
+
+    fn of_format(filter: &str, format: Format) -> Self {
         let second = Dispatch::new(NoSubscriber::new());
         let text = Shared::default();
         let writer = text.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .json()
-            .with_env_filter(filter)
-            .with_writer(move || writer.clone())
-            .finish();
-        let guard = tracing::subscriber::set_default(subscriber);
+        let writer = move || writer.clone();
+        let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+        let guard = match format {
+            Format::Json => tracing::subscriber::set_default(lines.json().finish()),
+            Format::Text => tracing::subscriber::set_default(lines.with_ansi(false).finish()),
+        };
         Self { text, _guard: guard, _second: second }
     }
 

@@ -67,11 +67,15 @@ impl RawClient {
 
     /// A head in lower case.
     async fn head(&mut self) -> Option<String> {
+        let head = self.until(b"\r\n\r\n").await?;
+        Some(String::from_utf8(head).unwrap().to_lowercase())
+    }
+
+    /// Reads up to and with `end`, octet for octet. `None` at the connection's end.
+    pub async fn until(&mut self, end: &[u8]) -> Option<Vec<u8>> {
         loop {
-            let end = self.kept.windows(4).position(|window| window == b"\r\n\r\n");
-            if let Some(end) = end {
-                let head = self.kept.drain(..end + 4).collect();
-                return Some(String::from_utf8(head).unwrap().to_lowercase());
+            if let Some(place) = self.kept.windows(end.len()).position(|window| window == end) {
+                return Some(self.kept.drain(..place + end.len()).collect());
             }
             self.more().await?;
         }

@@ -15,6 +15,8 @@ pub struct Recorded {
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
+    /// The fields behind a chunked body, as those before it.
+    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
 }
 
 /// How a request says where its body ends.
@@ -138,15 +140,9 @@ fn one(octets: &[u8]) -> ControlFlow<Rest, (Recorded, &[u8])> {
         Ok(read) => read,
         Err(why) => return stopped(why, None),
     };
-    match body(&request, rest) {
-        (octets, Ok(rest)) => {
-            request.body = octets;
-            ControlFlow::Continue((request, rest))
-        }
-        (octets, Err(why)) => {
-            request.body = octets;
-            stopped(why, Some(request))
-        }
+    match body(&mut request, rest) {
+        Ok(rest) => ControlFlow::Continue((request, rest)),
+        Err(why) => stopped(why, Some(request)),
     }
 }
 
@@ -156,7 +152,7 @@ fn head(octets: &[u8]) -> Result<(Recorded, &[u8]), Stopped> {
     let (first, fields) = lines.split_first().ok_or(Some("no request line"))?;
     check_request_line(first).map_err(Some)?;
     let fields = fields.iter().map(|line| field(line)).collect::<Result<_, _>>().map_err(Some)?;
-    let request = Recorded { line: first.to_vec(), fields, body: Vec::new() };
+    let request = Recorded { line: first.to_vec(), fields, ..Recorded::default() };
     check_fields(&request).map_err(Some)?;
     Ok((request, rest))
 }
@@ -252,40 +248,36 @@ pub fn authority(target: &[u8]) -> Option<&[u8]> {
     is_scheme.then(|| &rest.as_bytes()[..end])
 }
 
-/// What there is of a body, and what is behind it.
-fn body<'a>(request: &Recorded, octets: &'a [u8]) -> (Vec<u8>, Result<&'a [u8], Stopped>) {
+/// Gives a request what there is of its body, and returns what is behind that.
+fn body<'a>(request: &mut Recorded, octets: &'a [u8]) -> Result<&'a [u8], Stopped> {
     match request.framing() {
         Ok(Framing::Length(length)) => {
             let split = usize::try_from(length).ok().and_then(|it| octets.split_at_checked(it));
-            match split {
-                Some((body, rest)) => (body.to_vec(), Ok(rest)),
-                None => (octets.to_vec(), Err(None)),
-            }
+            let (body, rest) = split.map_or((octets, Err(None)), |(body, rest)| (body, Ok(rest)));
+            request.body = body.to_vec();
+            rest
         }
-        Ok(Framing::Chunked) => {
-            let mut body = Vec::new();
-            let rest = chunks(octets, &mut body);
-            (body, rest)
-        }
-        _ => (Vec::new(), Ok(octets)),
+        Ok(Framing::Chunked) => chunks(octets, request),
+        _ => Ok(octets),
     }
 }
 
-fn chunks<'a>(mut octets: &'a [u8], body: &mut Vec<u8>) -> Result<&'a [u8], Stopped> {
+fn chunks<'a>(mut octets: &'a [u8], request: &mut Recorded) -> Result<&'a [u8], Stopped> {
     loop {
         let (line, rest) = line(octets)?;
         let size = chunk_size(line).ok_or(Some("a chunk without a size"))?;
         if size == 0 {
             let (trailers, rest) = lines(rest)?;
-            trailers.iter().try_for_each(|line| field(line).map(drop)).map_err(Some)?;
+            let trailers = trailers.into_iter().map(field).collect::<Result<_, _>>();
+            request.trailers = trailers.map_err(Some)?;
             return Ok(rest);
         }
         let size = usize::try_from(size).map_err(|_| None)?;
         let Some((data, rest)) = rest.split_at_checked(size) else {
-            body.extend(rest);
+            request.body.extend(rest);
             return Err(None);
         };
-        body.extend(data);
+        request.body.extend(data);
         octets = match rest {
             [b'\r', b'\n', rest @ ..] => rest,
             [] | [b'\r'] => return Err(None),

@@ -24,6 +24,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::running::ANY;
+
 /// A body of any kind.
 pub type Body = http_body_util::combinators::BoxBody<Bytes, std::io::Error>;
 
@@ -158,7 +160,7 @@ impl Backend {
                 let _ = server.serve_connection(TokioIo::new(stream), service).await;
             }
         };
-        let (address, tasks) = listen(serve).await;
+        let (address, tasks) = listen(ANY, serve).await;
         Self { address, seen, in_flight, _tasks: tasks }
     }
 
@@ -196,7 +198,16 @@ impl RawBackend {
         S: Fn(TcpStream) -> F + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let (address, tasks) = listen(script).await;
+        Self::start_at(ANY, script).await
+    }
+
+    /// Starts it at an address.
+    pub async fn start_at<S, F>(at: SocketAddr, script: S) -> Self
+    where
+        S: Fn(TcpStream) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (address, tasks) = listen(at, script).await;
         Self { address, _tasks: tasks }
     }
 }
@@ -213,12 +224,12 @@ impl RawBackend {
     }
 }
 
-async fn listen<S, F>(serve: S) -> (SocketAddr, JoinSet<()>)
+async fn listen<S, F>(at: SocketAddr, serve: S) -> (SocketAddr, JoinSet<()>)
 where
     S: Fn(TcpStream) -> F + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
 {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind(at).await.unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {

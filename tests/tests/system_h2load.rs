@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use http::{Request, Response};
@@ -42,21 +43,25 @@ impl Relay {
         Self { instance, backend, _point: point }
     }
 
-    /// Runs a program of nghttp2 against a path, and returns what it printed.
     async fn run(&self, program: &str, arguments: &[&str]) -> String {
-        let url = format!("https://{}{}", self.instance.clients, target("/SMS_MP/x"));
-        let ran = Command::new(program)
-            .args(arguments)
-            .arg(url)
-            .stdin(Stdio::null())
-            .kill_on_drop(true)
-            .output()
-            .await
-            .unwrap();
-        let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
-        assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
-        printed
+        run(self.instance.clients, program, arguments).await
     }
+}
+
+/// Runs a program of nghttp2 against a path, and returns what it printed.
+async fn run(clients: SocketAddr, program: &str, arguments: &[&str]) -> String {
+    let url = format!("https://{clients}{}", target("/SMS_MP/x"));
+    let ran = Command::new(program)
+        .args(arguments)
+        .arg(url)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+        .unwrap();
+    let printed = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{printed}{}", String::from_utf8_lossy(&ran.stderr));
+    printed
 }
 
 /// The figures of the line that begins with `name`: each stands before its word.
@@ -88,6 +93,36 @@ async fn every_request_of_h2load_is_answered_once() {
             assert_eq!(relay.backend.seen().len() - before, 3000, "each once");
         }
         until(|| relay.instance.gateway.in_flight() == 0).await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_that_stops_under_h2load_fails_no_request() {
+    /// Requests after which the instance is told to stop.
+    const BEFORE: usize = 300;
+    if !is_installed("h2load", PACKAGE) {
+        return;
+    }
+    within(async {
+        let Relay { instance, backend, _point } = Relay::start().await;
+        // By time: of a count, h2load takes what its connections are refused for failed. It does
+        // not come back once it was told to go away.
+        let arguments = ["-D", "5", "-c", "4", "-m", "20"];
+        let stopping = async {
+            until(|| backend.seen().len() >= BEFORE).await;
+            instance.running.stop().await
+        };
+        let asking = run(instance.clients, "h2load", &arguments);
+        let (printed, report) = tokio::join!(asking, stopping);
+        assert_eq!(report.reset, 0, "{report}");
+        let requests = figures(&printed, "requests: ");
+        let count = |word: &str| requests.get(word).copied();
+        assert_eq!((count("failed"), count("errored")), (Some(0), Some(0)), "{printed}");
+        let served = backend.seen().len() as u64;
+        assert_eq!(count("succeeded"), Some(served), "each once: {printed}");
+        assert_eq!(figures(&printed, "status codes: ").get("2xx"), Some(&served), "{printed}");
+        assert_eq!(instance.gateway.in_flight(), 0);
     })
     .await;
 }

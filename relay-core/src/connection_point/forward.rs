@@ -172,7 +172,7 @@ impl Forwarder {
     ) {
         let message_id = head.assertions.message_id;
         let method = head.method.clone();
-        let path = head.target.path().to_owned();
+        let path = policy::visible_path(head.target.path()).into_owned();
         let trace_id = hop.map(|hop| tracing::field::display(hop.trace_id()));
         let span_id = hop.map(|hop| tracing::field::display(hop.span_id()));
         let outcome = self.forward(head, &mut send, recv).await;

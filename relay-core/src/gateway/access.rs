@@ -16,10 +16,14 @@ use tokio::time::Instant;
 use crate::body::{ReceiveError, SendBodyError};
 use crate::exchange::{MessageId, TraceContext};
 use crate::link::RecvError;
-use crate::policy::Endpoint;
+use crate::policy::{Endpoint, visible_path};
 
 use super::failure::Failure;
 use super::registry::Entry;
+
+/// How the client has proved who it is.
+// Nobody is asked for a proof yet: `Access::Anonymous` is all that an endpoint can have.
+const AUTH: &str = "none";
 
 /// Who sends the requests of a connection; each request carries it as an extension.
 #[derive(Clone, Debug)]
@@ -118,7 +122,7 @@ pub(super) struct Access {
 struct Asked {
     version: Version,
     method: Method,
-    /// Without the query.
+    /// Without the query, and as a log may show it.
     path: String,
     /// This gateway's place in the trace that the client says its request is part of.
     trace: Option<TraceContext>,
@@ -143,7 +147,7 @@ impl Access {
         let asked = Asked {
             version: request.version(),
             method: request.method().clone(),
-            path: request.uri().path().to_owned(),
+            path: visible_path(request.uri().path()).into_owned(),
             trace: TraceContext::of(request.headers())
                 .map(|client| client.continued(fastrand::u64(1..))),
         };
@@ -269,6 +273,7 @@ impl Drop for Access {
             span_id = trace.map(|hop| tracing::field::display(hop.span_id())),
             endpoint = self.endpoint.as_ref().map(|(endpoint, _)| endpoint.as_str()),
             site = self.endpoint.as_ref().map(|(_, site)| site.as_str()),
+            auth = AUTH,
             status = self.status.map(|status| status.as_u16()),
             reason = self.reason.as_deref(),
             why = self.why.as_deref(),

@@ -60,6 +60,6 @@ pub use headers::{
 pub use interim::{passes_interim, strip_interim_headers};
 pub use listed::RequestHeaders;
 pub use own::OwnAnswer;
-pub use path::UnsafePath;
+pub use path::{UnsafePath, visible_path};
 pub use refusal::{HeaderFault, Refusal};
 pub use route::{Route, VirtualRoot};

@@ -4,6 +4,9 @@
 //! percent decoding once or twice, slash merging, path parameters, Windows file names) could change
 //! which resource it names. So what the relay judged is what the backend serves.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 /// Why a path is not relayed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -118,6 +121,25 @@ fn octets(segment: &str) -> impl Iterator<Item = Result<Octet, UnsafePath>> {
     })
 }
 
+/// Returns a path as a log may show it, judged or not: octets that are no visible ASCII are
+/// percent-encoded. Controls beyond ASCII pass a URL's parser, terminals obey them, and JSON does
+/// not escape them.
+pub fn visible_path(path: &str) -> Cow<'_, str> {
+    if path.bytes().all(|octet| octet.is_ascii_graphic()) {
+        return Cow::Borrowed(path);
+    }
+    let mut visible = String::with_capacity(path.len() * 3);
+    for octet in path.bytes() {
+        if octet.is_ascii_graphic() {
+            visible.push(char::from(octet));
+        } else {
+            // A text takes all that is written to it.
+            let _ = write!(visible, "%{octet:02X}");
+        }
+    }
+    Cow::Owned(visible)
+}
+
 fn hex(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -131,6 +153,13 @@ fn hex(digit: u8) -> Option<u8> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_path_in_a_log_is_visible_ascii_and_has_all_its_octets() {
+        assert_eq!(visible_path("/a%0d\"\\~!"), "/a%0d\"\\~!");
+        assert_eq!(visible_path("/ \u{1b}[31m\u{9b}\r\n\u{7f}\0"), "/%20%1B[31m%C2%9B%0D%0A%7F%00");
+        assert_eq!(visible_path(""), "");
+    }
 
     #[test]
     fn paths_of_real_clients_are_safe() {
