@@ -302,6 +302,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # idle_seconds = {}
 # Time from a request head to the head of its answer.
 # answer_head_seconds = {}
+# A site whose backends may take longer publishes so; this bounds it.
+# backend_answer_max_seconds = {}
 # Time a client may send nothing of a body it has begun before it is answered 408.
 # body_stall_seconds = {}
 # Octets a second it must send, or it is answered 408; 0: any.
@@ -327,6 +329,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.request_head.as_secs(),
         limits.idle.as_secs(),
         limits.answer_head.as_secs(),
+        limits.backend_answer_max.as_secs(),
         limits.body_stall.as_secs(),
         limits.body_rate_min,
         limits.body_grace.as_secs(),
@@ -360,8 +363,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # links_per_instance = {}
 # Time to connect to a backend.
 # backend_connect_seconds = {}
-# Time from a forwarded request to the head of the backend's answer; below the gateways'
-# answer_head_seconds, so that the side that knows why is the side that answers.
+# Time from a forwarded request to the head of the backend's answer. It is published, and gateways
+# wait 3 s longer, up to their backend_answer_max_seconds: who knows why is who answers.
 # backend_answer_seconds = {}
 # Idle connections kept to each backend.
 # backend_idle_max = {}

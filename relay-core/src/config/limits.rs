@@ -29,6 +29,7 @@ pub(super) struct RawGatewayLimits {
     request_head_seconds: Number,
     idle_seconds: Number,
     answer_head_seconds: Number,
+    backend_answer_max_seconds: Number,
     body_stall_seconds: Number,
     body_octets_per_second_min: Number,
     body_grace_seconds: Number,
@@ -91,6 +92,8 @@ impl RawGatewayLimits {
             idle: key("idle_seconds", &self.idle_seconds).seconds(1..=3600, or.idle)?,
             answer_head: key("answer_head_seconds", &self.answer_head_seconds)
                 .seconds(1..=3600, or.answer_head)?,
+            backend_answer_max: key("backend_answer_max_seconds", &self.backend_answer_max_seconds)
+                .seconds(1..=3600, or.backend_answer_max)?,
             body_stall: key("body_stall_seconds", &self.body_stall_seconds)
                 .seconds(1..=3600, or.body_stall)?,
             body_rate_min: key("body_octets_per_second_min", &self.body_octets_per_second_min)
@@ -258,6 +261,7 @@ mod tests {
             ("request_head_seconds", 1, 300),
             ("idle_seconds", 1, 3600),
             ("answer_head_seconds", 1, 3600),
+            ("backend_answer_max_seconds", 1, 3600),
             ("body_stall_seconds", 1, 3600),
             ("body_octets_per_second_min", 0, 1_000_000),
             ("body_grace_seconds", 1, 3600),
@@ -310,7 +314,7 @@ mod tests {
     fn what_is_written_reaches_the_field_of_its_name_and_the_rest_keeps_its_default() {
         let written = "\n[limits]\nclient_connections_max = 1\nlinks_max = 2\n\
              tls_handshake_seconds = 3\nrequest_head_seconds = 4\nidle_seconds = 9\n\
-             answer_head_seconds = 5\n\
+             answer_head_seconds = 5\nbackend_answer_max_seconds = 8\n\
              link_credit_seconds = 6\nlinger_seconds = 7\n";
         let limits =
             Site::new().gateway_with(|text| text.to_owned() + written).unwrap().config.limits;
@@ -320,11 +324,12 @@ mod tests {
             limits.request_head,
             limits.idle,
             limits.answer_head,
+            limits.backend_answer_max,
             limits.link_credit,
             limits.drain,
             limits.linger,
         ];
-        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 9, 5, 6, 30, 7]);
+        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 9, 5, 8, 6, 30, 7]);
     }
 
     #[test]

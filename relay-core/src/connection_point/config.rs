@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::settings::Tenant;
+use crate::settings::{BACKEND_ANSWER_USUAL, Tenant};
 use crate::transport::{Instance, Network, Rung, WebProxy};
 
 use super::backend_config::BackendConfig;
@@ -124,7 +124,7 @@ pub struct ConnectionPointLimits {
     pub backend_connect: Duration,
     /// Time from a forwarded request to the head of the backend's answer. Default 62 s: above the
     /// original's 60 s message timeout and below the gateway's 65 s, so that the hop that knows
-    /// why is the hop that answers.
+    /// why is the hop that answers. Another time is published, and instances wait 3 s longer.
     pub backend_answer: Duration,
     /// Idle connections kept per backend. Default 64.
     pub backend_idle_max: usize,
@@ -165,7 +165,7 @@ impl Default for ConnectionPointLimits {
             better_rung: Duration::from_mins(5),
             links_per_instance: 2,
             backend_connect: Duration::from_secs(5),
-            backend_answer: Duration::from_secs(62),
+            backend_answer: BACKEND_ANSWER_USUAL,
             backend_idle_max: 64,
             backend_idle: Duration::from_mins(1),
             backend_connections_max: 16_384,
