@@ -292,6 +292,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # links_max = {}
 # Receive memory that all links share.
 # link_memory_mebibytes = {}
+# Requests at once on one link, 16384 at most; the lower number of its two ends holds.
+# streams_per_link_max = {}
 # Peers on the link port that have not proved who they are, at once.
 # link_handshakes_max = {}
 # Time for a TLS handshake.
@@ -324,6 +326,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.client_handshakes_max,
         limits.links_max,
         limits.link_memory >> 20,
+        limits.streams_per_link_max,
         limits.link_handshakes_max,
         limits.tls_handshake.as_secs(),
         limits.request_head.as_secs(),
@@ -383,6 +386,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # backend_rest_seconds = {}
 # Receive memory that all links share.
 # link_memory_mebibytes = {}
+# Requests at once on one link, 16384 at most; the lower number of its two ends holds.
+# streams_per_link_max = {}
 # Time for requests in flight to end when the connection point stops.
 # drain_seconds = {}
 ",
@@ -404,6 +409,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
         limits.backend_failures_max,
         limits.backend_rest.as_secs(),
         limits.link_memory >> 20,
+        limits.streams_per_link_max,
         limits.drain.as_secs(),
     )
 }

@@ -24,6 +24,7 @@ pub(super) struct RawGatewayLimits {
     client_handshakes_max: Number,
     links_max: Number,
     link_memory_mebibytes: Number,
+    streams_per_link_max: Number,
     link_handshakes_max: Number,
     tls_handshake_seconds: Number,
     request_head_seconds: Number,
@@ -61,6 +62,7 @@ pub(super) struct RawConnectionPointLimits {
     backend_failures_max: Number,
     backend_rest_seconds: Number,
     link_memory_mebibytes: Number,
+    streams_per_link_max: Number,
     drain_seconds: Number,
 }
 
@@ -82,6 +84,9 @@ impl RawGatewayLimits {
             links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
                 .mebibytes(64..=65_536, or.link_memory)?,
+            streams_per_link_max: key("streams_per_link_max", &self.streams_per_link_max)
+                .within(&(1..=16_384))?
+                .unwrap_or(or.streams_per_link_max),
             link_handshakes_max: key("link_handshakes_max", &self.link_handshakes_max)
                 .count(1..=65_536, or.link_handshakes_max)?,
             client_hello: or.client_hello,
@@ -134,6 +139,9 @@ impl RawConnectionPointLimits {
                 .count(1..=16, or.links_per_instance)?,
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
                 .mebibytes(64..=65_536, or.link_memory)?,
+            streams_per_link_max: key("streams_per_link_max", &self.streams_per_link_max)
+                .within(&(1..=16_384))?
+                .unwrap_or(or.streams_per_link_max),
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
             ..or
         };
@@ -257,6 +265,7 @@ mod tests {
             ("links_max", 1, 4096),
             ("link_handshakes_max", 1, 65_536),
             ("link_memory_mebibytes", 64, 65_536),
+            ("streams_per_link_max", 1, 16_384),
             ("tls_handshake_seconds", 1, 60),
             ("request_head_seconds", 1, 300),
             ("idle_seconds", 1, 3600),
@@ -298,6 +307,7 @@ mod tests {
             ("backend_failures_max", 1, 1000, ""),
             ("backend_rest_seconds", 1, 300, ""),
             ("link_memory_mebibytes", 64, 65_536, ""),
+            ("streams_per_link_max", 1, 16_384, ""),
             ("drain_seconds", 0, 3600, ""),
         ] {
             let site = Site::new();

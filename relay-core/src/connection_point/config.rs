@@ -149,6 +149,11 @@ pub struct ConnectionPointLimits {
     /// Octets of receive memory that all links share: what they let their peers send before it is
     /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
     pub link_memory: u64,
+    /// Requests that an instance may have at once on one link; the lower number of its two ends
+    /// holds. Default 8,192, so that two links hold 16,384 exchanges; 1 to 16,384. Over QUIC 1,024
+    /// at most. An exchange that is held open keeps 32 KiB of `link_memory` reserved, which bounds
+    /// all of them, and takes no memory by that.
+    pub streams_per_link_max: u32,
     /// Time that requests in flight have to end when the connection point stops. Default 30 s.
     pub drain: Duration,
 }
@@ -174,6 +179,7 @@ impl Default for ConnectionPointLimits {
             backend_failures_max: 3,
             backend_rest: Duration::from_secs(5),
             link_memory: 512 << 20,
+            streams_per_link_max: 8192,
             drain: Duration::from_secs(30),
         }
     }

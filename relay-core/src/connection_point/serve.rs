@@ -77,7 +77,7 @@ impl ConnectionPoint {
             memory: Some(self.inner.link_memory.clone()),
             // A backend that takes nothing of an upload is given up by its own limit.
             consumer_timeout: self.consumer_timeout(),
-            ..Config::default()
+            ..Config::for_streams(self.inner.config.limits.streams_per_link_max, 16)
         };
         let (link, mut driver, peer) = carrier.begin(config)?;
         let hello = tokio::select! {

@@ -84,6 +84,11 @@ pub struct GatewayLimits {
     /// Octets of receive memory that all links share: what they let their peers send before it is
     /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
     pub link_memory: u64,
+    /// Requests at once on one link; the lower number of its two ends
+    /// holds. Default 8,192, so that two links hold 16,384 exchanges; 1 to 16,384. Over QUIC 1,024
+    /// at most. An exchange that is held open keeps 32 KiB of `link_memory` reserved, which bounds
+    /// all of them, and takes no memory by that.
+    pub streams_per_link_max: u32,
     /// Peers on the link port that are not authenticated yet, at once. Default 512.
     pub link_handshakes_max: usize,
     /// Time a peer on an HTTPS port has until its whole `ClientHello` is there; never more than
@@ -135,6 +140,7 @@ impl Default for GatewayLimits {
             client_handshakes_max: 512,
             links_max: 256,
             link_memory: 512 << 20,
+            streams_per_link_max: 8192,
             link_handshakes_max: 512,
             client_hello: Duration::from_secs(3),
             tls_handshake: Duration::from_secs(10),
