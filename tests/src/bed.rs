@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use relay_core::connection_point::{BackendConfig, BackendStatus, ConnectionPoint};
 use relay_core::gateway::Gateway;
+use relay_core::policy::EndpointKind;
 use relay_core::transport::Network;
 use relay_core::transport::memory::{MemoryNetwork, MemoryStream};
 use tokio::io::AsyncReadExt as _;
@@ -146,6 +147,16 @@ impl Bed {
         let mut house = House::before(([127, 0, 0, 1], 0).into());
         house.backend = Some(backend);
         house.network = Network::Memory(network.host("site"));
+        Self::of(house).await
+    }
+
+    /// The same with a site role of this kind.
+    pub async fn of_kind(mut self, kind: EndpointKind) -> Self {
+        self.house.endpoint.0.kind = kind;
+        Self::of(self.house).await
+    }
+
+    async fn of(house: House) -> Self {
         let gateway = house.gateway(1);
         let point = house.connection_point(Vec::new());
         let link = join(&gateway, &point).await;

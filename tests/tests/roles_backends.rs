@@ -9,10 +9,9 @@ use std::time::Duration;
 use relay_core::connection_point::{BackendCheck, BackendState};
 use relay_core::transport::memory::{Dials, MemoryNetwork};
 use relay_tests::bed::{Bed, Role};
-use relay_tests::client::{bare, with_body};
+use relay_tests::client::bare;
 use relay_tests::logs::Logs;
 use relay_tests::roles::{target, within};
-use relay_tests::site::full;
 use tokio::time::sleep;
 
 const MS: Duration = Duration::from_millis(1);
@@ -101,7 +100,7 @@ async fn a_request_of_which_something_was_sent_goes_to_no_other_backend() {
         let a = Role::breaking_off(&network, "a");
         let b = Role::start(&network, "b", Duration::ZERO);
         let bed = Bed::new(&network, &["a", "b"], |_| ()).await;
-        for (verb, each) in [("CCM_POST", 5), ("GET", 10)] {
+        for (verb, each) in [("CCM_POST", 5), ("BITS_POST", 10)] {
             let mut statuses = Vec::new();
             for _ in 0..10 {
                 statuses.push(bed.ask(verb).await.0.status());

@@ -43,7 +43,8 @@ impl Current {
             .map(|site| {
                 let (role_id, name) = (site.endpoint.role_id, &site.endpoint.name);
                 let kept = before.and_then(|it| it.forwarder.kept(role_id, name, &site.backend));
-                let new = || Backends::new(name, &site.backend, limits, &config.network);
+                let like = before.and_then(|it| it.forwarder.backends_of(role_id));
+                let new = || Backends::new(name, &site.backend, limits, &config.network, like);
                 (role_id, kept.unwrap_or_else(|| Arc::new(new())))
             })
             .collect();

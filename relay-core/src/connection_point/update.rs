@@ -55,9 +55,10 @@ impl ConnectionPoint {
     ///
     /// Requests under way end as they began. Instances that are no longer named are drained; those
     /// whose address has changed too, and are dialled anew. Backends that stay keep their
-    /// connections if they are plain HTTP, or have the very same TLS configuration. What is
-    /// published goes to all instances at once; [`ConnectionPoint::published`] tells how far that
-    /// is. Where neither endpoints nor tenants nor deadlines change, the version never goes back.
+    /// connections, and what is known of them, if their TLS has the same trust and certificates and
+    /// all else is equal. What is published goes to all instances at once;
+    /// [`ConnectionPoint::published`] tells how far that is. Where neither endpoints nor tenants
+    /// nor deadlines change, the version never goes back.
     ///
     /// # Errors
     ///
