@@ -8,6 +8,7 @@ pub mod paths;
 #[doc = include_str!("../../README.md")]
 pub struct Readme;
 
+pub mod bed;
 pub mod carriers;
 pub mod client;
 pub mod http2;

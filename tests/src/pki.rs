@@ -158,7 +158,8 @@ impl SiteCa {
         Arc::new(roots)
     }
 
-    fn certificate(&self) -> CertificateDer<'static> {
+    /// Its certificate.
+    pub fn certificate(&self) -> CertificateDer<'static> {
         self.0.der().clone()
     }
 }

@@ -194,7 +194,8 @@ impl House {
     pub fn document(&self) -> SettingsDocument {
         let (site, version) = self.settings.clone();
         let endpoints = vec![self.endpoint.0.clone()];
-        SettingsDocument { site, version, endpoints, tenants: self.tenants.clone() }
+        let (tenants, deadlines) = (self.tenants.clone(), Vec::new());
+        SettingsDocument { site, version, endpoints, tenants, deadlines }
     }
 
     /// Both roles and a link between them.

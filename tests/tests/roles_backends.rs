@@ -3,182 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
-use std::convert::Infallible;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::{Request, Response};
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use relay_core::connection_point::{
-    BackendCheck, BackendConfig, BackendState, BackendStatus, ConnectionPoint,
-};
-use relay_core::gateway::Gateway;
-use relay_core::transport::Network;
-use relay_core::transport::memory::{Dials, MemoryNetwork, MemoryStream};
-use relay_tests::client::{Answer, Client, Http, bare, with_body};
+use relay_core::connection_point::{BackendCheck, BackendState};
+use relay_core::transport::memory::{Dials, MemoryNetwork};
+use relay_tests::bed::{Bed, Role};
+use relay_tests::client::bare;
 use relay_tests::logs::Logs;
-use relay_tests::roles::{House, Joined, join, target, within};
-use relay_tests::site::full;
-use tokio::io::AsyncReadExt as _;
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{Instant, sleep};
+use relay_tests::roles::{target, within};
+use tokio::time::sleep;
 
-const PORT: u16 = 80;
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
-
-/// A site role in memory; it is gone when dropped.
-struct Role {
-    /// Requests that came whole.
-    requests: Arc<AtomicUsize>,
-    /// Connections that came.
-    connections: Arc<AtomicUsize>,
-    /// The status of answers.
-    status: Arc<AtomicU16>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Role {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Role {
-    /// One that reads requests whole and answers with its name, each after `think`.
-    fn start(network: &MemoryNetwork, name: &'static str, think: Duration) -> Self {
-        let (requests, status) = (Arc::<AtomicUsize>::default(), Arc::new(AtomicU16::new(200)));
-        let (count, answer) = (Arc::clone(&requests), Arc::clone(&status));
-        let serve = move |stream: MemoryStream| {
-            let (count, answer) = (Arc::clone(&count), Arc::clone(&answer));
-            let service = service_fn(move |request: Request<Incoming>| {
-                let (count, answer) = (Arc::clone(&count), Arc::clone(&answer));
-                async move {
-                    // An error is a client that has gone.
-                    let is_whole = request.into_body().collect().await.is_ok();
-                    count.fetch_add(is_whole.into(), Ordering::Relaxed);
-                    sleep(think).await;
-                    let status = answer.load(Ordering::Relaxed);
-                    let answer = Response::builder().status(status).body(full(name));
-                    Ok::<_, Infallible>(answer.unwrap())
-                }
-            });
-            async move {
-                let server = hyper::server::conn::http1::Builder::new();
-                let _ = server.serve_connection(TokioIo::new(stream), service).await;
-            }
-        };
-        Self::serving(network, name, (requests, status), serve)
-    }
-
-    /// One that reads what there is of a request, and breaks off.
-    fn breaking_off(network: &MemoryNetwork, name: &'static str) -> Self {
-        let counters = (Arc::<AtomicUsize>::default(), Arc::default());
-        Self::serving(network, name, counters, |mut stream: MemoryStream| async move {
-            let _ = stream.read(&mut [0; 4096]).await;
-        })
-    }
-
-    fn serving<S, F>(
-        network: &MemoryNetwork,
-        name: &str,
-        (requests, status): (Arc<AtomicUsize>, Arc<AtomicU16>),
-        serve: S,
-    ) -> Self
-    where
-        S: Fn(MemoryStream) -> F + Send + 'static,
-        F: Future<Output = ()> + Send + 'static,
-    {
-        let listener = network.host(name).bind(PORT).unwrap();
-        let connections = Arc::<AtomicUsize>::default();
-        let count = Arc::clone(&connections);
-        let task = tokio::spawn(async move {
-            let mut tasks = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await;
-                count.fetch_add(1, Ordering::Relaxed);
-                tasks.spawn(serve(stream));
-            }
-        });
-        Self { requests, connections, status, task }
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
-    }
-}
-
-/// A relay before backends in memory.
-struct Bed {
-    house: House,
-    gateway: Gateway,
-    point: ConnectionPoint,
-    _link: Joined,
-}
-
-impl Bed {
-    /// With backends called `names`, after `change`.
-    async fn new(
-        network: &MemoryNetwork,
-        names: &[&str],
-        change: impl FnOnce(&mut BackendConfig),
-    ) -> Self {
-        let mut urls = names.iter().map(|name| format!("http://{name}").parse().unwrap());
-        let mut backend = BackendConfig::new(urls.next().unwrap(), None);
-        backend.urls.extend(urls);
-        change(&mut backend);
-        let mut house = House::before(([127, 0, 0, 1], 0).into());
-        house.backend = Some(backend);
-        house.network = Network::Memory(network.host("site"));
-        let gateway = house.gateway(1);
-        let point = house.connection_point(Vec::new());
-        let link = join(&gateway, &point).await;
-        Self { house, gateway, point, _link: link }
-    }
-
-    async fn client(&self) -> Client {
-        Client::join(&self.gateway, &self.house.ca, Http::One).await
-    }
-
-    /// Asks once, and tells how long that took.
-    async fn ask(&self, verb: &str) -> (Answer, Duration) {
-        let request = match verb {
-            "GET" => bare(verb, &target("/SMS_MP/x")),
-            _ => with_body(verb, &target("/SMS_MP/x"), full("what is to be sent once")),
-        };
-        let mut client = self.client().await;
-        let before = Instant::now();
-        (client.ask(request).await, before.elapsed())
-    }
-
-    /// Asks `count` times at once; statuses and reasons, in order of status.
-    async fn ask_at_once(&self, count: usize) -> Vec<(u16, Option<String>)> {
-        let mut asking = JoinSet::new();
-        for _ in 0..count {
-            let mut client = self.client().await;
-            asking.spawn(async move { client.ask(bare("GET", &target("/SMS_MP/x"))).await });
-        }
-        let answers = asking.join_all().await;
-        let told = |answer: Answer| (answer.status(), answer.reason().map(str::to_owned));
-        let mut all: Vec<_> = answers.into_iter().map(told).collect();
-        all.sort();
-        all
-    }
-
-    /// What is known of the backend at `name`.
-    fn status(&self, name: &str) -> BackendStatus {
-        let all = self.point.status().backends;
-        all.into_iter().find(|it| it.url.host() == Some(name)).unwrap()
-    }
-}
 
 fn network() -> MemoryNetwork {
     MemoryNetwork::new(1)
@@ -263,7 +100,7 @@ async fn a_request_of_which_something_was_sent_goes_to_no_other_backend() {
         let a = Role::breaking_off(&network, "a");
         let b = Role::start(&network, "b", Duration::ZERO);
         let bed = Bed::new(&network, &["a", "b"], |_| ()).await;
-        for (verb, each) in [("CCM_POST", 5), ("GET", 10)] {
+        for (verb, each) in [("CCM_POST", 5), ("BITS_POST", 10)] {
             let mut statuses = Vec::new();
             for _ in 0..10 {
                 statuses.push(bed.ask(verb).await.0.status());

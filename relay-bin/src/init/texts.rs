@@ -292,6 +292,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # links_max = {}
 # Receive memory that all links share.
 # link_memory_mebibytes = {}
+# Requests at once on one link, 16384 at most; the lower number of its two ends holds.
+# streams_per_link_max = {}
 # Peers on the link port that have not proved who they are, at once.
 # link_handshakes_max = {}
 # Time for a TLS handshake.
@@ -302,6 +304,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # idle_seconds = {}
 # Time from a request head to the head of its answer.
 # answer_head_seconds = {}
+# A site whose backends may take longer publishes so; this bounds it.
+# backend_answer_max_seconds = {}
 # Time a client may send nothing of a body it has begun before it is answered 408.
 # body_stall_seconds = {}
 # Octets a second it must send, or it is answered 408; 0: any.
@@ -322,11 +326,13 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.client_handshakes_max,
         limits.links_max,
         limits.link_memory >> 20,
+        limits.streams_per_link_max,
         limits.link_handshakes_max,
         limits.tls_handshake.as_secs(),
         limits.request_head.as_secs(),
         limits.idle.as_secs(),
         limits.answer_head.as_secs(),
+        limits.backend_answer_max.as_secs(),
         limits.body_stall.as_secs(),
         limits.body_rate_min,
         limits.body_grace.as_secs(),
@@ -360,8 +366,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # links_per_instance = {}
 # Time to connect to a backend.
 # backend_connect_seconds = {}
-# Time from a forwarded request to the head of the backend's answer; below the gateways'
-# answer_head_seconds, so that the side that knows why is the side that answers.
+# Time from a forwarded request to the head of the backend's answer. It is published, and gateways
+# wait 3 s longer, up to their backend_answer_max_seconds: who knows why is who answers.
 # backend_answer_seconds = {}
 # Idle connections kept to each backend.
 # backend_idle_max = {}
@@ -380,6 +386,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # backend_rest_seconds = {}
 # Receive memory that all links share.
 # link_memory_mebibytes = {}
+# Requests at once on one link, 16384 at most; the lower number of its two ends holds.
+# streams_per_link_max = {}
 # Time for requests in flight to end when the connection point stops.
 # drain_seconds = {}
 ",
@@ -401,6 +409,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
         limits.backend_failures_max,
         limits.backend_rest.as_secs(),
         limits.link_memory >> 20,
+        limits.streams_per_link_max,
         limits.drain.as_secs(),
     )
 }

@@ -1,6 +1,7 @@
 //! The backends of an `[[endpoint]]`: where they are, who they are, and what they are shown.
 
 use std::fmt;
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -291,6 +292,7 @@ fn secured(
     let tls = backend_client_config_showing(&anchors, Arc::clone(&certificates))
         .map_err(|error| certificate_error(source, authority, &error))?;
     let mut config = BackendConfig::new(url, Some(tls));
+    config.trust = Some(anchors);
     config.certificates = Some(certificates);
     Ok(config)
 }
@@ -350,18 +352,13 @@ fn from_folder(
     set: ClientCertificates,
 ) -> Result<ClientCertificates, ConfigError> {
     let at = source.resolve(Path::new(folder.get_ref()));
-    let listed = std::fs::read_dir(&at).and_then(|entries| {
-        entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
-    });
-    let listed = listed.map_err(|error| {
+    let pairs = pairs(&at).map_err(|error| {
         source.invalid(
             folder.span(),
             format!("cannot read the folder `{}`: {error}", at.display()),
             "check the path and its permissions; a relative path starts at the folder of this file",
         )
     })?;
-    let mut pairs: Vec<(PathBuf, PathBuf)> = listed.into_iter().filter_map(pair).collect();
-    pairs.sort();
     if pairs.is_empty() || CLIENT_CERTIFICATES_MAX < pairs.len() {
         return Err(source.invalid(
             folder.span(),
@@ -379,6 +376,16 @@ fn from_folder(
     }))
 }
 
+/// Each certificate of a folder and where its key is expected, by name.
+fn pairs(folder: &Path) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+    let files: Vec<PathBuf> = std::fs::read_dir(folder)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()?;
+    let mut pairs: Vec<_> = files.into_iter().filter_map(pair).collect();
+    pairs.sort();
+    Ok(pairs)
+}
+
 /// A certificate and where its key is expected; `None` for what is not called like a certificate.
 fn pair(file: PathBuf) -> Option<(PathBuf, PathBuf)> {
     let name = file.file_name()?.to_str()?;
@@ -389,9 +396,18 @@ fn pair(file: PathBuf) -> Option<(PathBuf, PathBuf)> {
 
 /// What deserves attention about the client certificates of an endpoint.
 pub(super) fn warnings(source: &Source, raw: &RawEndpoint) -> Vec<Warning> {
-    let keys = raw.client_key.as_ref().map(texts).unwrap_or_default();
-    let keys = keys.iter().map(|key| source.resolve(Path::new(key.get_ref())));
-    keys.filter_map(|key| Warning::of_key(&key)).collect()
+    let resolve = |text: &Spanned<String>| source.resolve(Path::new(text.get_ref()));
+    let keys: Vec<PathBuf> = match (&raw.client_certificate, &raw.client_key) {
+        (_, Some(keys)) => texts(keys).iter().map(resolve).collect(),
+        // What is no folder that can be read was refused.
+        (Some(folder), None) => {
+            let folders = texts(folder);
+            let all = folders.iter().filter_map(|folder| pairs(&resolve(folder)).ok()).flatten();
+            all.map(|(_, key)| key).collect()
+        }
+        (None, None) => Vec::new(),
+    };
+    keys.iter().filter_map(|key| Warning::of_key(key)).collect()
 }
 
 #[cfg(test)]

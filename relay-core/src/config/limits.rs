@@ -24,11 +24,13 @@ pub(super) struct RawGatewayLimits {
     client_handshakes_max: Number,
     links_max: Number,
     link_memory_mebibytes: Number,
+    streams_per_link_max: Number,
     link_handshakes_max: Number,
     tls_handshake_seconds: Number,
     request_head_seconds: Number,
     idle_seconds: Number,
     answer_head_seconds: Number,
+    backend_answer_max_seconds: Number,
     body_stall_seconds: Number,
     body_octets_per_second_min: Number,
     body_grace_seconds: Number,
@@ -60,6 +62,7 @@ pub(super) struct RawConnectionPointLimits {
     backend_failures_max: Number,
     backend_rest_seconds: Number,
     link_memory_mebibytes: Number,
+    streams_per_link_max: Number,
     drain_seconds: Number,
 }
 
@@ -81,6 +84,9 @@ impl RawGatewayLimits {
             links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
                 .mebibytes(64..=65_536, or.link_memory)?,
+            streams_per_link_max: key("streams_per_link_max", &self.streams_per_link_max)
+                .within(&(1..=16_384))?
+                .unwrap_or(or.streams_per_link_max),
             link_handshakes_max: key("link_handshakes_max", &self.link_handshakes_max)
                 .count(1..=65_536, or.link_handshakes_max)?,
             client_hello: or.client_hello,
@@ -91,6 +97,8 @@ impl RawGatewayLimits {
             idle: key("idle_seconds", &self.idle_seconds).seconds(1..=3600, or.idle)?,
             answer_head: key("answer_head_seconds", &self.answer_head_seconds)
                 .seconds(1..=3600, or.answer_head)?,
+            backend_answer_max: key("backend_answer_max_seconds", &self.backend_answer_max_seconds)
+                .seconds(1..=3600, or.backend_answer_max)?,
             body_stall: key("body_stall_seconds", &self.body_stall_seconds)
                 .seconds(1..=3600, or.body_stall)?,
             body_rate_min: key("body_octets_per_second_min", &self.body_octets_per_second_min)
@@ -131,6 +139,9 @@ impl RawConnectionPointLimits {
                 .count(1..=16, or.links_per_instance)?,
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
                 .mebibytes(64..=65_536, or.link_memory)?,
+            streams_per_link_max: key("streams_per_link_max", &self.streams_per_link_max)
+                .within(&(1..=16_384))?
+                .unwrap_or(or.streams_per_link_max),
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
             ..or
         };
@@ -254,10 +265,12 @@ mod tests {
             ("links_max", 1, 4096),
             ("link_handshakes_max", 1, 65_536),
             ("link_memory_mebibytes", 64, 65_536),
+            ("streams_per_link_max", 1, 16_384),
             ("tls_handshake_seconds", 1, 60),
             ("request_head_seconds", 1, 300),
             ("idle_seconds", 1, 3600),
             ("answer_head_seconds", 1, 3600),
+            ("backend_answer_max_seconds", 1, 3600),
             ("body_stall_seconds", 1, 3600),
             ("body_octets_per_second_min", 0, 1_000_000),
             ("body_grace_seconds", 1, 3600),
@@ -294,6 +307,7 @@ mod tests {
             ("backend_failures_max", 1, 1000, ""),
             ("backend_rest_seconds", 1, 300, ""),
             ("link_memory_mebibytes", 64, 65_536, ""),
+            ("streams_per_link_max", 1, 16_384, ""),
             ("drain_seconds", 0, 3600, ""),
         ] {
             let site = Site::new();
@@ -310,7 +324,7 @@ mod tests {
     fn what_is_written_reaches_the_field_of_its_name_and_the_rest_keeps_its_default() {
         let written = "\n[limits]\nclient_connections_max = 1\nlinks_max = 2\n\
              tls_handshake_seconds = 3\nrequest_head_seconds = 4\nidle_seconds = 9\n\
-             answer_head_seconds = 5\n\
+             answer_head_seconds = 5\nbackend_answer_max_seconds = 8\n\
              link_credit_seconds = 6\nlinger_seconds = 7\n";
         let limits =
             Site::new().gateway_with(|text| text.to_owned() + written).unwrap().config.limits;
@@ -320,11 +334,12 @@ mod tests {
             limits.request_head,
             limits.idle,
             limits.answer_head,
+            limits.backend_answer_max,
             limits.link_credit,
             limits.drain,
             limits.linger,
         ];
-        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 9, 5, 6, 30, 7]);
+        assert_eq!(seconds.map(|time| time.as_secs()), [3, 4, 9, 5, 8, 6, 30, 7]);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One backend: the connections kept to it, and how many requests it has at once.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::pki_types::ServerName;
@@ -25,7 +26,9 @@ use crate::transport::Network;
 
 use super::backend_config::{BackendCheck, BackendConfig, Settled};
 use super::backend_health::{Health, Notice};
-use super::backend_pipe::Judging;
+use super::backend_pipe::{Judging, Misread};
+use super::backend_tls::Noting;
+use super::backend_use::Use;
 use super::site_dialer::SiteDialer;
 use super::upload::Upload;
 
@@ -55,6 +58,8 @@ pub(super) enum Busy {
 #[derive(Debug)]
 pub(super) struct Pool {
     client: Client<Connector, Upload>,
+    /// Takes a new connection for each request, of those that may be open.
+    afresh: Client<Connector, Upload>,
     url: Uri,
     /// Host, if it is not that of the URL.
     host: Option<HeaderValue>,
@@ -66,6 +71,8 @@ pub(super) struct Pool {
     connections: Arc<Semaphore>,
     waiting: AtomicUsize,
     health: Mutex<Health>,
+    /// Whether it asked for a certificate and was shown none since it has answered last.
+    in_vain: Arc<AtomicBool>,
     check: Option<(BackendCheck, Client<Connector, Empty<Bytes>>)>,
 }
 
@@ -77,11 +84,17 @@ impl Pool {
         network: &Network,
     ) -> Self {
         let connections = Arc::new(Semaphore::new(limits.connections_max));
-        let to = |places| connector(config, &limits, network, places);
+        let in_vain = Arc::<AtomicBool>::default();
+        let to = |places| connector(config, &limits, (network, &in_vain), places);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(limits.idle)
             .pool_max_idle_per_host(limits.idle_max)
+            .http1_max_buf_size(BUFFER)
+            .http1_title_case_headers(true)
+            .build(to(Arc::clone(&connections)));
+        let afresh = Client::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(0)
             .http1_max_buf_size(BUFFER)
             .http1_title_case_headers(true)
             .build(to(Arc::clone(&connections)));
@@ -95,12 +108,14 @@ impl Pool {
         });
         Self {
             client,
+            afresh,
             url: url.clone(),
             host: config.name.as_ref().and_then(|name| host(name.as_ref(), url)),
             places: Arc::new(Semaphore::new(limits.connections_max)),
             connections,
             waiting: AtomicUsize::new(0),
             health: Mutex::new(Health::new(Instant::now())),
+            in_vain,
             check,
             limits,
         }
@@ -169,8 +184,28 @@ impl Pool {
     ///
     /// A request that never reached a connection, because the pooled one had just been closed, is
     /// sent on a fresh one; a request of which an octet was written is never sent twice.
-    pub(super) async fn send(&self, request: Request<Upload>) -> Result<Response<Incoming>, Error> {
-        self.client.request(request).await
+    pub(super) async fn send(
+        &self,
+        mut request: Request<Upload>,
+        over: Over,
+    ) -> Result<Response<Incoming>, SendFailed> {
+        let captured = capture_connection(&mut request);
+        let client = match over {
+            Over::Any => &self.client,
+            Over::New => &self.afresh,
+        };
+        client.request(request).await.map_err(|error| {
+            let used = Use::of(&captured);
+            // Whoever insists on a certificate breaks off at the first request already.
+            let is_new = used.as_ref().is_none_or(|used| !used.is_used());
+            let asked_in_vain = is_new && self.in_vain.load(Ordering::Relaxed);
+            SendFailed { error, used, asked_in_vain }
+        })
+    }
+
+    /// It has answered, so it does not insist on a certificate that it asked for in vain.
+    pub(super) fn note_answer(&self) {
+        self.in_vain.store(false, Ordering::Relaxed);
     }
 
     /// Asks what it is to be asked every now and then, once. `None` if there is nothing.
@@ -198,6 +233,40 @@ impl Pool {
     }
 }
 
+/// Which connection a request takes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Over {
+    /// One that is kept, or a new one.
+    Any,
+    /// A new one.
+    New,
+}
+
+/// Why a request was not answered.
+#[derive(Debug)]
+pub(super) struct SendFailed {
+    pub(super) error: Error,
+    /// The connection that it had, if it had one.
+    pub(super) used: Option<Use>,
+    /// Whether the backend may have broken off because it was shown no certificate.
+    pub(super) asked_in_vain: bool,
+}
+
+impl SendFailed {
+    /// Whether the connection broke before an octet of an answer came. The request may have been
+    /// acted on.
+    pub(super) fn is_unheard(&self) -> bool {
+        !self.error.is_connect()
+            && self.used.as_ref().is_some_and(Use::is_unheard)
+            && !causes(&self.error).any(|cause| Misread::of(cause).is_some())
+    }
+
+    /// Whether its connection had carried a request before.
+    pub(super) fn was_kept(&self) -> bool {
+        self.used.as_ref().is_some_and(Use::is_used)
+    }
+}
+
 /// A place in a line of limited length.
 struct InLine<'a>(&'a AtomicUsize);
 
@@ -219,13 +288,14 @@ impl Drop for InLine<'_> {
 fn connector(
     config: &BackendConfig,
     limits: &Settled,
-    network: &Network,
+    (network, in_vain): (&Network, &Arc<AtomicBool>),
     places: Arc<Semaphore>,
 ) -> Connector {
     // An `http://` backend has no TLS configuration, and needs one only by the type.
     let mut tls = config.tls.as_deref().cloned().unwrap_or_else(no_tls);
     // The connector sets ALPN itself, and refuses a configuration that has it set.
     tls.alpn_protocols.clear();
+    tls.client_auth_cert_resolver = Noting::over(tls.client_auth_cert_resolver, in_vain);
     let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
     let builder = match &config.name {
         Some(name) => {
@@ -262,14 +332,15 @@ fn host(name: &str, url: &Uri) -> Option<HeaderValue> {
 }
 
 /// `error` and what caused it, in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    causes(error).fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// What caused `error`, the nearest first.
+pub(super) fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| cause.source())
 }
 
 /// Bounds all of connecting: waiting for a place, resolving the name and the TLS handshake too,

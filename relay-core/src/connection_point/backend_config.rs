@@ -8,7 +8,7 @@ use http::uri::PathAndQuery;
 use rustls::ClientConfig;
 use rustls::pki_types::DnsName;
 
-use crate::transport::ClientCertificates;
+use crate::transport::{ClientCertificates, TrustAnchors};
 
 use super::config::ConnectionPointLimits;
 
@@ -27,6 +27,10 @@ pub struct BackendConfig {
     /// [`backend_client_config_showing`](crate::transport::backend_client_config_showing); unused
     /// for `http://`.
     pub tls: Option<Arc<ClientConfig>>,
+    /// What `tls` trusts, if it is made of that and `certificates` alone: connections to backends
+    /// then outlive an update that makes it anew of the same. `None`: only the very same `tls` is
+    /// the same.
+    pub trust: Option<TrustAnchors>,
     /// What `tls` shows to a backend that asks for a certificate, so that it can be told of. `None`
     /// if it shows none, or is the product's own.
     pub certificates: Option<Arc<ClientCertificates>>,
@@ -45,6 +49,7 @@ impl BackendConfig {
         Self {
             urls: vec![url],
             tls,
+            trust: None,
             certificates: None,
             name: None,
             limits: BackendLimits::default(),
@@ -54,12 +59,34 @@ impl BackendConfig {
 
     /// Whether pools made for `other` would be the same.
     pub(super) fn is(&self, other: &Self) -> bool {
-        let same_tls = match (&self.tls, &other.tls) {
-            (Some(own), Some(other)) => Arc::ptr_eq(own, other),
-            (own, other) => own.is_none() && other.is_none(),
-        };
+        self.urls == other.urls && self.is_but_for_urls(other)
+    }
+
+    /// Whether the pool of a URL that both have would be the same.
+    pub(super) fn is_but_for_urls(&self, other: &Self) -> bool {
         let rest = |it: &Self| (it.name.clone(), it.limits, it.check.clone());
-        same_tls && self.urls == other.urls && rest(self) == rest(other)
+        rest(self) == rest(other) && self.has_tls_of(other)
+    }
+
+    fn has_tls_of(&self, other: &Self) -> bool {
+        match (&self.tls, &other.tls) {
+            (None, None) => true,
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others) || self.is_made_as(other),
+            _ => false,
+        }
+    }
+
+    /// Whether both say what their TLS is made of, and it is the same.
+    fn is_made_as(&self, other: &Self) -> bool {
+        let same_trust = match (&self.trust, &other.trust) {
+            (Some(own), Some(others)) => own.are_those_of(others),
+            _ => false,
+        };
+        let same_shown = match (&self.certificates, &other.certificates) {
+            (Some(own), Some(others)) => own.are_those_of(others),
+            (own, others) => own.is_none() && others.is_none(),
+        };
+        same_trust && same_shown
     }
 }
 

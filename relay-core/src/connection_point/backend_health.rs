@@ -7,6 +7,7 @@
 //! | resting | on trial | its rest is over and a request is to be sent |
 //! | on trial | asked | it answers |
 //! | on trial | resting, twice as long | it fails |
+//! | on trial | asked, and the next request is its trial | the client goes, or is waited for |
 //! | any | out, by checks | two checks in a row fail |
 //! | out, by checks | what it was before | one check passes |
 //!
@@ -129,12 +130,23 @@ impl Health {
     }
 
     /// A request is about to be sent to it. After a rest that is a trial: for `patience` others go
-    /// elsewhere.
-    pub(super) fn take(&mut self, patience: Duration, now: Instant) {
-        if self.rests > 0 && !self.is_resting(now) {
+    /// elsewhere. Returns whether it is one.
+    pub(super) fn take(&mut self, patience: Duration, now: Instant) -> bool {
+        let is_trial = self.rests > 0 && !self.is_resting(now);
+        if is_trial {
             self.until = Some(now + patience);
             // So that its failure counts although it seems to rest.
             self.failures = 1;
+        }
+        is_trial
+    }
+
+    /// A trial has ended without telling anything about it: its client has gone, or was waited for.
+    /// The next request is another.
+    pub(super) fn give_back_trial(&mut self, now: Instant) {
+        if self.rests > 0 && self.failures > 0 {
+            self.failures = 0;
+            self.until = Some(now);
         }
     }
 
@@ -230,6 +242,25 @@ mod tests {
         assert_eq!(health.answered(now), Some(Notice::Answers));
         assert_eq!(health.state(now), BackendState::Up);
         assert_eq!(fail(&mut health, now), None, "the record is clean");
+    }
+
+    #[test]
+    fn a_trial_that_tells_nothing_makes_way_for_another_and_counts_for_nothing() {
+        let now = Instant::now();
+        let mut health = Health::new(now);
+        assert!(!health.take(PATIENCE, now), "it has not rested");
+        health.give_back_trial(now);
+        assert_eq!((0..3).filter_map(|_| fail(&mut health, now)).count(), 1);
+        let rested = now + REST;
+        assert!(health.take(PATIENCE, rested));
+        assert!(!health.take(PATIENCE, rested), "one at a time");
+        health.give_back_trial(rested);
+        assert_eq!((health.state(rested), health.failures()), (BackendState::Up, 0));
+        assert!(health.take(PATIENCE, rested));
+        assert_eq!(fail(&mut health, rested), Some(Notice::Rests(2 * REST)));
+        // One that ends after that changes nothing.
+        health.give_back_trial(rested);
+        assert_eq!(health.until(rested), Some(rested + 2 * REST));
     }
 
     #[test]

@@ -28,6 +28,8 @@ use crate::body::BoxError;
 use crate::http1::{AnswerGuard, Fault, Limits, RequestGuard, write_names};
 use crate::transport::Patience;
 
+use super::backend_use::Use;
+
 /// A field that goes no further than the pipe: the names of others in the case in which they are to
 /// be written. What clients call so is dropped by policy.
 pub(super) const NAMES: HeaderName = HeaderName::from_static("relay-names");
@@ -94,6 +96,8 @@ pub(super) struct BackendPipe<P> {
     /// Gives up a site role that takes nothing of a request. The client in front of the pipe would
     /// wait for ever: it looks for a request that was taken back only once its octets have gone.
     patience: Patience,
+    /// What it is used for.
+    used: Use,
     /// The connection's place among those that may be open at once.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -109,6 +113,7 @@ impl<P> BackendPipe<P> {
             head: BytesMut::new(),
             unsent: BytesMut::new(),
             patience: Patience::new(patience),
+            used: Use::default(),
             _place: None,
         }
     }
@@ -138,6 +143,7 @@ impl<P> BackendPipe<P> {
         self.head.advance(head.skip);
         self.unsent = with_names(std::mem::take(&mut self.head), &head.names);
         self.answers.note_asked(self.unsent.starts_with(b"HEAD "));
+        self.used.asked();
         Ok(end - before)
     }
 
@@ -188,6 +194,7 @@ impl<P: AsyncRead + Unpin> BackendPipe<P> {
         if new.is_empty() {
             return Poll::Ready(Ok(true));
         }
+        self.used.heard();
         let passes = judge_head(&mut self.answers, new)?.unwrap_or_default();
         self.kept.extend_from_slice(&new[passes..]);
         buffer.set_filled(before + passes);
@@ -376,7 +383,7 @@ impl<P: AsyncWrite + Unpin> AsyncWrite for BackendPipe<P> {
 
 impl<P: Connection> Connection for BackendPipe<P> {
     fn connected(&self) -> Connected {
-        self.pipe.connected()
+        self.used.on(self.pipe.connected())
     }
 }
 

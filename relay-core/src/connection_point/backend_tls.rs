@@ -3,11 +3,13 @@
 
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
-use rustls::{AlertDescription, CertificateError};
-
-use crate::transport::ClientCertificates;
+use rustls::client::ResolvesClientCert;
+use rustls::sign::CertifiedKey;
+use rustls::{AlertDescription, CertificateError, SignatureScheme};
 
 use super::backend::with_causes;
 
@@ -52,13 +54,47 @@ impl TlsFault {
     }
 }
 
-/// The fault that `error` comes from, if it is one. `certificates` are those that could be shown.
-pub(super) fn fault_in(
-    error: &(dyn Error + 'static),
-    certificates: Option<&ClientCertificates>,
-) -> Option<TlsFault> {
+/// Shows what another one chooses, and notes whether the backend has asked and was shown nothing:
+/// each backend for itself, since another one may not have asked.
+#[derive(Debug)]
+pub(super) struct Noting {
+    chooses: Arc<dyn ResolvesClientCert>,
+    in_vain: Arc<AtomicBool>,
+}
+
+impl Noting {
+    pub(super) fn over(
+        chooses: Arc<dyn ResolvesClientCert>,
+        in_vain: &Arc<AtomicBool>,
+    ) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(Self { chooses, in_vain: Arc::clone(in_vain) })
+    }
+}
+
+impl ResolvesClientCert for Noting {
+    fn resolve(
+        &self,
+        root_hint_subjects: &[&[u8]],
+        sigschemes: &[SignatureScheme],
+    ) -> Option<Arc<CertifiedKey>> {
+        let chosen = self.chooses.resolve(root_hint_subjects, sigschemes);
+        self.in_vain.store(chosen.is_none(), Ordering::Relaxed);
+        chosen
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        self.chooses.only_raw_public_keys()
+    }
+
+    fn has_certs(&self) -> bool {
+        self.chooses.has_certs()
+    }
+}
+
+/// The fault that `error` comes from, if it is one. `asked_in_vain`: on the way to that connection
+/// the backend asked for a certificate and was shown none.
+pub(super) fn fault_in(error: &(dyn Error + 'static), asked_in_vain: bool) -> Option<TlsFault> {
     let text = || with_causes(error);
-    let asked_in_vain = certificates.is_some_and(ClientCertificates::was_asked_in_vain);
     let mut cause = Some(error);
     while let Some(this) = cause {
         match tls_error(this) {
@@ -135,6 +171,7 @@ fn is_about_client(alert: AlertDescription) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::ClientCertificates;
 
     /// As the connector of HTTPS wraps it.
     fn wrapped(error: rustls::Error) -> io::Error {
@@ -144,7 +181,7 @@ mod tests {
     #[test]
     fn faults_are_told_apart_however_deep_they_are_wrapped() {
         use rustls::Error::{AlertReceived, InvalidCertificate};
-        let kind = |error| fault_in(&wrapped(error), None).map(|it| it.answer().1);
+        let kind = |error| fault_in(&wrapped(error), false).map(|it| it.answer().1);
         for (error, expected) in [
             (InvalidCertificate(CertificateError::NotValidForName), Some("Backend_Wrong_Name")),
             (InvalidCertificate(CertificateError::UnknownIssuer), Some("Backend_Untrusted")),
@@ -163,16 +200,20 @@ mod tests {
 
     #[test]
     fn a_connection_that_breaks_after_it_was_asked_in_vain_wants_a_certificate() {
-        use rustls::client::ResolvesClientCert as _;
-        let certificates = ClientCertificates::new("mp");
         let broken = io::Error::from(io::ErrorKind::ConnectionReset);
-        assert_eq!(fault_in(&broken, Some(&certificates)), None);
-        assert!(certificates.resolve(&[], &[]).is_none());
+        assert_eq!(fault_in(&broken, false), None);
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        assert_eq!(fault_in(&refused, Some(&certificates)), None);
-        let fault = fault_in(&broken, Some(&certificates));
+        assert_eq!(fault_in(&refused, true), None);
+        let fault = fault_in(&broken, true);
         assert!(matches!(fault, Some(TlsFault::CertificateWanted(_))), "{fault:?}");
-        certificates.answered();
-        assert_eq!(fault_in(&broken, Some(&certificates)), None);
+    }
+
+    #[test]
+    fn each_backend_that_asks_and_is_shown_nothing_is_noted_for_itself() {
+        let certificates: Arc<dyn ResolvesClientCert> = Arc::new(ClientCertificates::new("mp"));
+        let notes = [Arc::<AtomicBool>::default(), Arc::default()];
+        let [one, _other] = notes.each_ref().map(|to| Noting::over(Arc::clone(&certificates), to));
+        assert!(one.resolve(&[], &[]).is_none());
+        assert_eq!(notes.map(|note| note.load(Ordering::Relaxed)), [true, false]);
     }
 }

@@ -8,7 +8,7 @@ use crate::transport::{
 };
 #[cfg(feature = "quic")]
 use crate::transport::{
-    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicConnection, dial_quic, quic_chain,
+    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QUIC_STREAMS_MAX, QuicConnection, dial_quic, quic_chain,
 };
 
 use super::ConnectionPoint;
@@ -44,6 +44,8 @@ impl Carrier {
                 let config = Config {
                     stream_window: QUIC_STREAM_WINDOW,
                     receive_memory_max: QUIC_LINK_MEMORY,
+                    accept_streams_max: config.accept_streams_max.min(QUIC_STREAMS_MAX),
+                    send_queue_max: Config::default().send_queue_max,
                     ..config
                 };
                 let (link, driver) = link::new_quic(connection, Side::Dialer, config)?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::settings::Tenant;
+use crate::settings::{BACKEND_ANSWER_USUAL, Tenant};
 use crate::transport::{Instance, Network, Rung, WebProxy};
 
 use super::backend_config::BackendConfig;
@@ -124,7 +124,7 @@ pub struct ConnectionPointLimits {
     pub backend_connect: Duration,
     /// Time from a forwarded request to the head of the backend's answer. Default 62 s: above the
     /// original's 60 s message timeout and below the gateway's 65 s, so that the hop that knows
-    /// why is the hop that answers.
+    /// why is the hop that answers. Another time is published, and instances wait 3 s longer.
     pub backend_answer: Duration,
     /// Idle connections kept per backend. Default 64.
     pub backend_idle_max: usize,
@@ -149,6 +149,11 @@ pub struct ConnectionPointLimits {
     /// Octets of receive memory that all links share: what they let their peers send before it is
     /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
     pub link_memory: u64,
+    /// Requests that an instance may have at once on one link; the lower number of its two ends
+    /// holds. Default 8,192, so that two links hold 16,384 exchanges; 1 to 16,384. Over QUIC 1,024
+    /// at most. An exchange that is held open keeps 32 KiB of `link_memory` reserved, which bounds
+    /// all of them, and takes no memory by that.
+    pub streams_per_link_max: u32,
     /// Time that requests in flight have to end when the connection point stops. Default 30 s.
     pub drain: Duration,
 }
@@ -165,7 +170,7 @@ impl Default for ConnectionPointLimits {
             better_rung: Duration::from_mins(5),
             links_per_instance: 2,
             backend_connect: Duration::from_secs(5),
-            backend_answer: Duration::from_secs(62),
+            backend_answer: BACKEND_ANSWER_USUAL,
             backend_idle_max: 64,
             backend_idle: Duration::from_mins(1),
             backend_connections_max: 16_384,
@@ -174,6 +179,7 @@ impl Default for ConnectionPointLimits {
             backend_failures_max: 3,
             backend_rest: Duration::from_secs(5),
             link_memory: 512 << 20,
+            streams_per_link_max: 8192,
             drain: Duration::from_secs(30),
         }
     }

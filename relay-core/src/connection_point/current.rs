@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::policy::EndpointMap;
-use crate::settings::{DocumentError, SettingsDocument, Tenant};
+use crate::settings::{Deadline, DocumentError, SettingsDocument, Tenant};
 
+use super::backend_config::Settled;
 use super::backends::Backends;
-use super::config::{ConnectionPointConfig, SiteEndpoint};
+use super::config::{ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint};
 use super::forward::Forwarder;
 
 /// What is published, as it travels, and what forwards to it.
@@ -33,18 +34,30 @@ impl Current {
         let (site, limits) = (config.site.as_str(), &config.limits);
         let published: Vec<_> = endpoints.iter().map(|site| site.endpoint.clone()).collect();
         let (site, endpoints_told) = (site.to_owned(), published.clone());
-        let document = SettingsDocument { site, version, endpoints: endpoints_told, tenants };
+        let deadlines = deadlines(endpoints, limits);
+        let document =
+            SettingsDocument { site, version, endpoints: endpoints_told, tenants, deadlines };
         let octets = document.encode()?.into();
         let backends: BTreeMap<u64, Arc<Backends>> = endpoints
             .iter()
             .map(|site| {
                 let (role_id, name) = (site.endpoint.role_id, &site.endpoint.name);
                 let kept = before.and_then(|it| it.forwarder.kept(role_id, name, &site.backend));
-                let new = || Backends::new(name, &site.backend, limits, &config.network);
+                let like = before.and_then(|it| it.forwarder.backends_of(role_id));
+                let new = || Backends::new(name, &site.backend, limits, &config.network, like);
                 (role_id, kept.unwrap_or_else(|| Arc::new(new())))
             })
             .collect();
         let forwarder = Arc::new(Forwarder::new(EndpointMap::new(published)?, backends));
         Ok(Self { document, octets, forwarder })
     }
+}
+
+/// What is published about the time that backends may take.
+pub(super) fn deadlines(endpoints: &[SiteEndpoint], all: &ConnectionPointLimits) -> Vec<Deadline> {
+    let each = endpoints.iter().filter_map(|site| {
+        let answer = Settled::new(&site.backend.limits, all).answer;
+        Deadline::of(site.endpoint.role_id, answer)
+    });
+    each.collect()
 }

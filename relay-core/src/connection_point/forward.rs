@@ -1,7 +1,6 @@
 //! The life of one request at the connection point: decode, judge again, forward, answer.
 
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
 use crate::policy::{self, EndpointMap, Refusal};
 
-use super::backend::{Busy, Place, with_causes};
+use super::backend::{Busy, Place, causes, with_causes};
 use super::backend_config::BackendConfig;
 use super::backend_pipe::{Misread, NAMES};
 use super::backend_tls::{TlsFault, fault_in};
@@ -142,6 +141,11 @@ impl Forwarder {
         self.backends.get(&role_id).filter(|backends| backends.is_to(name, config)).cloned()
     }
 
+    /// The backends of the endpoint with this role id.
+    pub(super) fn backends_of(&self, role_id: u64) -> Option<&Backends> {
+        self.backends.get(&role_id).map(Arc::as_ref)
+    }
+
     /// The backends of each endpoint.
     pub(super) fn backends(&self) -> impl Iterator<Item = &Arc<Backends>> {
         self.backends.values()
@@ -220,11 +224,11 @@ impl Forwarder {
                     if backends.timed_out(&asked, &last_move) {
                         return Failure::Timeout(limit);
                     }
-                    unanswered(Unanswered::Busy(Busy::TooLong(limit)), backends)
+                    unanswered(Unanswered::Busy(Busy::TooLong(limit)))
                 })?,
                 None => exchange.await,
             };
-            outcome.map_err(|why| unanswered(why, backends))
+            outcome.map_err(unanswered)
         };
         // Dropping the request cancels it at the backend.
         let answer = interims.relay_until(answered, send, &self.head_limits).await;
@@ -257,9 +261,10 @@ impl Forwarder {
         let limit = route.endpoint.request_body_bytes_max;
         let listed = route.endpoint.request_headers.clone();
         let body = BodyReceiver::new(recv, declared).limited(limit).listing(listed);
+        let is_empty = body.is_end_stream();
         match declared {
             // Of verbs that rarely have a body, such as GET, the client would leave it out.
-            None if !body.is_end_stream() => {
+            None if !is_empty => {
                 headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             // RFC 9110, section 8.6: servers want to be told so of verbs that mostly have one, and
@@ -271,7 +276,8 @@ impl Forwarder {
         }
         let (target, body, last_move) = (route.site_target, Unsent::of(body), LastMove::now());
         let interims = Interims::default();
-        let order = Order { method, target, headers, body, last_move, interims };
+        let is_repeatable = is_empty && matches!(method.as_str(), "GET" | "HEAD" | "PROPFIND");
+        let order = Order { method, target, headers, body, last_move, interims, is_repeatable };
         Ok(Judged { backends, endpoint: &route.endpoint.name, order, answer_within })
     }
 
@@ -421,14 +427,14 @@ fn as_value(names: &FieldNames) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(names.as_bytes().clone()).ok()
 }
 
-fn unanswered(why: Unanswered, backends: &Backends) -> Failure {
-    let error = match why {
+fn unanswered(why: Unanswered) -> Failure {
+    let failed = match why {
         Unanswered::Nowhere => return Failure::NoBackend,
         Unanswered::Busy(busy) => return Failure::Busy(busy),
-        Unanswered::Failed(error) => error,
+        Unanswered::Failed(failed) => failed,
     };
-    let mut source = error.source();
-    while let Some(cause) = source {
+    let error = &failed.error;
+    for cause in causes(error) {
         if let Some(ReceiveError::TooLarge { limit }) = cause.downcast_ref() {
             return Refusal::BodyTooLarge { limit: *limit }.into();
         }
@@ -437,10 +443,9 @@ fn unanswered(why: Unanswered, backends: &Backends) -> Failure {
             Some(misread) => return Failure::BadAnswer(misread),
             None => {}
         }
-        source = cause.source();
     }
-    let text = with_causes(&error);
-    match fault_in(&error, backends.config().certificates.as_deref()) {
+    let text = with_causes(error);
+    match fault_in(error, failed.asked_in_vain) {
         Some(fault) => Failure::Tls(fault),
         None if error.is_connect() => Failure::Unreachable(text),
         None => Failure::Broken(text),

@@ -12,6 +12,7 @@ mod backend_config;
 mod backend_health;
 mod backend_pipe;
 mod backend_tls;
+mod backend_use;
 mod backends;
 mod backoff;
 mod carrier;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
@@ -68,7 +69,6 @@ impl ConnectionPoint {
         instance: Instance,
         number: u64,
     ) -> Result<Standing, LinkEnded> {
-        let limits = &self.inner.config.limits;
         let config = Config {
             name: self.inner.config.name.chars().take(64).collect(),
             epoch: self.inner.epoch,
@@ -76,8 +76,8 @@ impl ConnectionPoint {
             site: self.inner.config.site.clone(),
             memory: Some(self.inner.link_memory.clone()),
             // A backend that takes nothing of an upload is given up by its own limit.
-            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.backend_answer),
-            ..Config::default()
+            consumer_timeout: self.consumer_timeout(),
+            ..Config::for_streams(self.inner.config.limits.streams_per_link_max, 16)
         };
         let (link, mut driver, peer) = carrier.begin(config)?;
         let hello = tokio::select! {
@@ -93,6 +93,15 @@ impl ConnectionPoint {
             return Err(LinkEnded::OtherInstance { wanted: instance, found: hello.instance });
         }
         Ok(Standing { link, instance, peer, driver })
+    }
+
+    /// Twice what the most patient backend may take now; a link that stands keeps its own.
+    fn consumer_timeout(&self) -> Duration {
+        let forwarder = Arc::clone(&self.inner.current.borrow().forwarder);
+        let pools = forwarder.backends().flat_map(|backends| backends.pools());
+        let longest = pools.map(|pool| pool.limits().answer).max().unwrap_or_default();
+        let twice = longest.saturating_mul(2).min(Duration::from_hours(24));
+        Config::default().consumer_timeout.max(twice)
     }
 
     /// As [`ConnectionPoint::establish`]; dropping the future, or what it yields, lets go of the

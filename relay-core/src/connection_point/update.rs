@@ -9,7 +9,7 @@ use crate::settings::{DocumentError, Tenant};
 
 use super::ConnectionPoint;
 use super::config::{ConnectionPointConfig, GatewayAddress, SiteEndpoint};
-use super::current::Current;
+use super::current::{Current, deadlines};
 use super::supervise::{Route, Way};
 
 /// What can change while a connection point runs: all of it at once.
@@ -39,8 +39,8 @@ pub enum UpdateError {
     /// What is to be published cannot be.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// Other endpoints or tenants need a higher version, or instances would keep those that they
-    /// have.
+    /// Other endpoints, tenants or deadlines need a higher version, or instances would keep those
+    /// that they have.
     #[error("version {version} publishes other endpoints, so it must be higher than {have}")]
     Version {
         /// The version of the update.
@@ -55,9 +55,10 @@ impl ConnectionPoint {
     ///
     /// Requests under way end as they began. Instances that are no longer named are drained; those
     /// whose address has changed too, and are dialled anew. Backends that stay keep their
-    /// connections if they are plain HTTP, or have the very same TLS configuration. What is
-    /// published goes to all instances at once; [`ConnectionPoint::published`] tells how far that
-    /// is. Where neither endpoints nor tenants change, the version never goes back.
+    /// connections, and what is known of them, if their TLS has the same trust and certificates and
+    /// all else is equal. What is published goes to all instances at once;
+    /// [`ConnectionPoint::published`] tells how far that is. Where neither endpoints nor tenants
+    /// nor deadlines change, the version never goes back.
     ///
     /// # Errors
     ///
@@ -67,7 +68,10 @@ impl ConnectionPoint {
         let before = Arc::clone(&self.inner.current.borrow());
         let (have, is_same) = (&before.document, {
             let after = update.endpoints.iter().map(|site| &site.endpoint);
-            after.eq(&before.document.endpoints) && update.tenants == before.document.tenants
+            let deadlines = deadlines(&update.endpoints, &self.inner.config.limits);
+            after.eq(&before.document.endpoints)
+                && update.tenants == before.document.tenants
+                && deadlines == before.document.deadlines
         });
         let mut version = update.settings_version;
         if is_same {

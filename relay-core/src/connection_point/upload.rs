@@ -102,6 +102,11 @@ impl Upload {
         let body = Some(unsent.take()?);
         Some(Self { body, unsent: unsent.clone(), last_move, _place: place })
     }
+
+    /// No body.
+    pub(super) fn nothing(last_move: LastMove, place: Place) -> Self {
+        Self { body: None, unsent: Unsent::default(), last_move, _place: place }
+    }
 }
 
 impl Drop for Upload {

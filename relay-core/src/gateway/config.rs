@@ -86,6 +86,11 @@ pub struct GatewayLimits {
     /// Octets of receive memory that all links share: what they let their peers send before it is
     /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
     pub link_memory: u64,
+    /// Requests at once on one link; the lower number of its two ends
+    /// holds. Default 8,192, so that two links hold 16,384 exchanges; 1 to 16,384. Over QUIC 1,024
+    /// at most. An exchange that is held open keeps 32 KiB of `link_memory` reserved, which bounds
+    /// all of them, and takes no memory by that.
+    pub streams_per_link_max: u32,
     /// Peers on the link port that are not authenticated yet, at once. Default 512.
     pub link_handshakes_max: usize,
     /// Time a peer on an HTTPS port has until its whole `ClientHello` is there; never more than
@@ -100,8 +105,12 @@ pub struct GatewayLimits {
     pub idle: Duration,
     /// Time from a request's head, or from the last move of its body, to its answer's head, and
     /// how long an answer may then stand still. Default 65 s, above the 60 s that the original's
-    /// message timeout allows.
+    /// message timeout allows. Where a site publishes that an endpoint's backends may take longer,
+    /// it is that time and 3 s.
     pub answer_head: Duration,
+    /// What a site's backends may take at most: a longer time that it publishes counts as this one,
+    /// so that no site has an instance wait for ever. Default 1 h.
+    pub backend_answer_max: Duration,
     /// Time that a client may send nothing of a body that it has begun, before it is answered 408.
     /// Default 30 s.
     pub body_stall: Duration,
@@ -133,12 +142,14 @@ impl Default for GatewayLimits {
             client_handshakes_max: 512,
             links_max: 256,
             link_memory: 512 << 20,
+            streams_per_link_max: 8192,
             link_handshakes_max: 512,
             client_hello: Duration::from_secs(3),
             tls_handshake: Duration::from_secs(10),
             request_head: Duration::from_secs(10),
             idle: Duration::from_mins(1),
             answer_head: Duration::from_secs(65),
+            backend_answer_max: Duration::from_hours(1),
             body_stall: Duration::from_secs(30),
             body_rate_min: 240,
             body_grace: Duration::from_secs(5),
@@ -147,5 +158,35 @@ impl Default for GatewayLimits {
             drain: Duration::from_secs(30),
             linger: Duration::from_secs(2),
         }
+    }
+}
+
+/// How much longer than a backend may take a gateway waits, so that the connection point, which
+/// knows why there is no answer, is the one to say so.
+const ANSWER_MARGIN: Duration = Duration::from_secs(3);
+
+impl GatewayLimits {
+    /// Time to an answer's head, where a site has published that its backends may take `published`.
+    /// A shorter time than usual is for the connection point to keep: a request may have waited
+    /// there for a place before its time began.
+    pub(super) fn answer_within(&self, published: Option<Duration>) -> Duration {
+        let published = published.map(|time| time.min(self.backend_answer_max) + ANSWER_MARGIN);
+        published.map_or(self.answer_head, |time| time.max(self.answer_head))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_waits_as_long_as_a_backend_may_take_and_3_s_but_no_longer_than_its_bound() {
+        let limits = GatewayLimits::default();
+        let within = |seconds| limits.answer_within(Some(Duration::from_secs(seconds))).as_secs();
+        assert_eq!(limits.answer_within(None), limits.answer_head);
+        assert_eq!([1, 61, 62, 63, 120].map(within), [65, 65, 65, 66, 123]);
+        assert_eq!([3599, 3600, 3601, u64::MAX].map(within), [3602, 3603, 3603, 3603]);
+        let patient = GatewayLimits { answer_head: Duration::from_hours(2), ..limits };
+        assert_eq!(patient.answer_within(Some(Duration::MAX)), Duration::from_hours(2));
     }
 }

@@ -164,16 +164,15 @@ impl Gateway {
     /// What this instance's side of every link has.
     fn link_config(&self) -> Config {
         let limits = &self.inner.config.limits;
+        let sized = Config::for_streams(16, limits.streams_per_link_max);
         Config {
-            accept_streams_max: 16,
-            open_streams_max: 1024,
             instance: self.inner.config.instance.number().into(),
             name: self.inner.config.service.chars().take(64).collect(),
             link: fastrand::u64(..),
             memory: Some(self.inner.link_memory.clone()),
             // A client that takes nothing is cut by its own limit, which says why.
-            consumer_timeout: Config::default().consumer_timeout.max(2 * limits.answer_stall),
-            ..Config::default()
+            consumer_timeout: sized.consumer_timeout.max(2 * limits.answer_stall),
+            ..sized
         }
     }
 

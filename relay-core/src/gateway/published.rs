@@ -186,7 +186,8 @@ mod tests {
 
     fn document(site: &str, version: u64) -> SettingsDocument {
         let site = site.to_owned();
-        SettingsDocument { site, version, endpoints: Vec::new(), tenants: Vec::new() }
+        let (endpoints, tenants, deadlines) = (Vec::new(), Vec::new(), Vec::new());
+        SettingsDocument { site, version, endpoints, tenants, deadlines }
     }
 
     #[test]

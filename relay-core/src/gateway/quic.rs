@@ -5,8 +5,8 @@ use tokio::sync::mpsc;
 use crate::link;
 use crate::mux::{Config, Side};
 use crate::transport::{
-    PeerIdentity, QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener,
-    Rung, quic_chain,
+    PeerIdentity, QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QUIC_STREAMS_MAX, QuicArrival,
+    QuicConnection, QuicListener, Rung, quic_chain,
 };
 
 use super::serve::{Gateway, LinkRefused, PendingLink};
@@ -35,10 +35,12 @@ impl Gateway {
 
     async fn serve_quic(&self, arrival: QuicArrival) -> Result<(), LinkRefused> {
         let handshake = |tls, limit| arrival.accept(tls, limit);
-        let begin = |connection, config| {
+        let begin = |connection, config: Config| {
             let config = Config {
                 stream_window: QUIC_STREAM_WINDOW,
                 receive_memory_max: QUIC_LINK_MEMORY,
+                open_streams_max: config.open_streams_max.min(QUIC_STREAMS_MAX),
+                send_queue_max: Config::default().send_queue_max,
                 ..config
             };
             link::new_quic(connection, Side::Listener, config)

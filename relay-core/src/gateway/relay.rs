@@ -225,7 +225,8 @@ impl Relay {
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;
         endpoint.request_headers.strip(&mut headers);
-        let answer_within = (!waits).then_some(self.limits.answer_head);
+        let backend_answer = settings.backend_answer(endpoint.role_id);
+        let answer_within = (!waits).then(|| self.limits.answer_within(backend_answer));
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
         assertions.names = names;

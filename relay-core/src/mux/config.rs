@@ -131,7 +131,26 @@ pub enum ConfigError {
     },
 }
 
+/// Octets that may wait in the send queues of all streams of a link, beyond one chunk for each.
+const SEND_QUEUES_MAX: u32 = 64 << 20;
+
 impl Config {
+    /// The defaults for a link of `accept_streams_max` and `open_streams_max`. Its floors have room
+    /// in `receive_memory_max`, beside a pool as large as that of the default link; its send queues
+    /// hold 64 MiB together, whatever the number, and so at most 64 KiB each.
+    ///
+    /// A stream that carries nothing costs neither: floors are promises, and are leased of
+    /// [`Config::memory`] when streams are opened.
+    #[must_use]
+    pub fn for_streams(accept_streams_max: u32, open_streams_max: u32) -> Self {
+        let or = Self::default();
+        let pool = or.receive_memory_max - or.floors();
+        let most = accept_streams_max.max(open_streams_max).max(1);
+        let send_queue_max = (SEND_QUEUES_MAX / most).clamp(1, or.send_queue_max);
+        let sized = Self { accept_streams_max, open_streams_max, send_queue_max, ..or };
+        Self { receive_memory_max: sized.floors() + pool, ..sized }
+    }
+
     /// Checks every range, and that all floors fit the memory: this is what makes sure that the
     /// reader never has to wait for a consumer.
     ///
@@ -215,6 +234,22 @@ mod tests {
         assert_eq!(exact.validate(), Ok(()));
         let short = Config { receive_memory_max: floors - 1, ..Config::default() };
         assert!(matches!(short.validate(), Err(ConfigError::FloorsExceedMemory { .. })));
+    }
+
+    // [MUX-37] +
+    #[test]
+    fn a_link_for_so_many_streams_has_room_for_their_floors_and_bounded_queues() {
+        let usual = Config::for_streams(1024, 16);
+        assert_eq!(usual, Config::default());
+        let pool = usual.receive_memory_max - usual.floors();
+        for (streams, queue) in [(0, 64 << 10), (1023, 64 << 10), (1025, 65_472), (8192, 8 << 10)] {
+            let config = Config::for_streams(16, streams);
+            assert_eq!(config.validate(), Ok(()));
+            assert_eq!(config.receive_memory_max - config.floors(), pool);
+            assert_eq!(config.send_queue_max, queue, "{streams}");
+        }
+        assert_eq!(Config::for_streams(16_384, 16).validate(), Ok(()));
+        assert!(Config::for_streams(16_385, 16).validate().is_err());
     }
 
     #[test]

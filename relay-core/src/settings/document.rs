@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::policy::{Endpoint, EndpointMap, EndpointMapError};
 
+use super::deadline::{self, Deadline};
 use super::tenant::{Guid, RESOURCE_OCTETS_MAX, TENANTS_MAX, Tenant};
 use super::wire;
 
@@ -31,6 +32,8 @@ pub struct SettingsDocument {
     pub endpoints: Vec<Endpoint>,
     /// The tenants that clients may ask about; at most [`TENANTS_MAX`], each once.
     pub tenants: Vec<Tenant>,
+    /// Backends that may take another time than usual to answer; each endpoint at most once.
+    pub deadlines: Vec<Deadline>,
 }
 
 /// Why something is no settings document. All but the first three can be the fault of whoever made
@@ -107,6 +110,12 @@ pub enum DocumentError {
     /// It names a tenant twice.
     #[error("tenant {0} stands there twice")]
     DuplicateTenant(Guid),
+    /// A deadline is of no endpoint, or the second one of an endpoint.
+    #[error("the deadline of role id {role_id} stands there twice, or its endpoint does not")]
+    BadDeadline {
+        /// Whose it is said to be.
+        role_id: u64,
+    },
     /// The resource of a tenant is empty, too long or no text.
     #[error("the resource of tenant {0} must have 1 to 1024 octets of text")]
     BadResource(Guid),
@@ -183,6 +192,7 @@ impl SettingsDocument {
             }
         }
         EndpointMap::new(self.endpoints.clone())?;
+        deadline::check(&self.deadlines, &self.endpoints)?;
         check_tenants(&self.tenants)
     }
 }
@@ -215,6 +225,8 @@ fn is_name(text: &str, octets_max: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -234,7 +246,8 @@ mod tests {
 
     fn document(endpoints: Vec<Endpoint>) -> SettingsDocument {
         let site = "default".to_owned();
-        SettingsDocument { site, version: 7, endpoints, tenants: Vec::new() }
+        let (tenants, deadlines) = (Vec::new(), Vec::new());
+        SettingsDocument { site, version: 7, endpoints, tenants, deadlines }
     }
 
     fn sample() -> SettingsDocument {
@@ -280,6 +293,56 @@ mod tests {
         }
         let verdict = decode(&expected.replace("x-site", "connection"));
         assert!(matches!(verdict, Err(DocumentError::Endpoints(_))), "{verdict:?}");
+    }
+
+    #[test]
+    fn deadlines_stand_apart_from_endpoints_so_that_older_readers_pass_over_them() {
+        let deadlines = vec![Deadline { role_id: 1, backend_answer_milliseconds: 120_000 }];
+        let timed = SettingsDocument { deadlines, ..document(vec![endpoint(1)]) };
+        let expected = concat!(
+            r#"{"format":1,"site":"default","version":"7","endpoints":["#,
+            r#"{"name":"mp-1","kind":"management-point","role_id":"1","access":"anonymous"}],"#,
+            r#""deadlines":[{"role_id":"1","backend_answer_milliseconds":"120000"}]}"#,
+        );
+        assert_eq!(String::from_utf8(timed.encode().unwrap()).unwrap(), expected);
+        assert_eq!(decode(expected), Ok(timed.clone()));
+        let usual = document(vec![endpoint(1)]);
+        assert_ne!(timed.digest(), usual.digest());
+        let absent = expected.replace(
+            r#","deadlines":[{"role_id":"1","backend_answer_milliseconds":"120000"}]"#,
+            "",
+        );
+        assert_eq!(decode(&absent), Ok(usual));
+        let bad = decode(&expected.replace("\"120000\"", "\"120000\",\"only_at_night\":true"));
+        assert!(matches!(bad, Err(DocumentError::Malformed { .. })), "{bad:?}");
+    }
+
+    #[test]
+    fn a_deadline_is_of_an_endpoint_of_the_document_and_its_only_one() {
+        let of = |role_id| Deadline { role_id, backend_answer_milliseconds: 1 };
+        let with =
+            |deadlines| SettingsDocument { deadlines, ..document(vec![endpoint(1), endpoint(2)]) };
+        assert!(with(vec![of(2), of(1)]).encode().is_ok());
+        for (deadlines, role_id) in [(vec![of(3)], 3), (vec![of(1), of(2), of(1)], 1)] {
+            let bad = with(deadlines);
+            let refused = DocumentError::BadDeadline { role_id };
+            assert_eq!(SettingsDocument::decode(&wire::write(&bad)), Err(refused.clone()));
+            assert_eq!(bad.encode(), Err(refused));
+        }
+    }
+
+    #[test]
+    fn the_usual_deadline_is_not_told_and_a_part_of_a_millisecond_is_a_whole_one() {
+        let of = |time| Deadline::of(1, time).map(Deadline::backend_answer);
+        let (usual, ns) = (Duration::from_secs(62), Duration::from_nanos(1));
+        assert_eq!(of(usual), None);
+        let next = usual + Duration::from_millis(1);
+        assert_eq!(
+            [of(usual.saturating_sub(ns)), of(usual + ns), of(next)],
+            [Some(usual), Some(next), Some(next)]
+        );
+        assert_eq!(of(Duration::ZERO), Some(Duration::ZERO));
+        assert_eq!(of(Duration::MAX), Some(Duration::from_millis(u64::MAX)));
     }
 
     #[test]
@@ -477,8 +540,14 @@ mod tests {
             site in "[^\\p{Cc}]{1,16}",
             version in any::<u64>(),
             endpoints in prop::collection::vec(any_endpoint(), 0..8),
+            times in prop::collection::vec(any::<u64>(), 0..8),
         ) {
-            let document = SettingsDocument { site, version, endpoints, ..sample() };
+            let deadlines = endpoints.iter().zip(times).map(|(endpoint, time)| Deadline {
+                role_id: endpoint.role_id,
+                backend_answer_milliseconds: time,
+            });
+            let deadlines = deadlines.collect();
+            let document = SettingsDocument { site, version, endpoints, deadlines, ..sample() };
             // Two may have drawn one role id.
             let Ok(octets) = document.encode() else { return Ok(()) };
             prop_assert_eq!(SettingsDocument::decode(&octets), Ok(document));

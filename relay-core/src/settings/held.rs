@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::policy::{EndpointMap, EndpointMapError};
 
@@ -17,8 +18,17 @@ pub struct Settings {
     /// In the order in which the sites came.
     documents: Vec<Arc<SettingsDocument>>,
     endpoints: EndpointMap,
-    /// Places in `documents`, by the role ids of their endpoints.
-    owners: HashMap<u64, usize>,
+    /// By role id.
+    owners: HashMap<u64, Owned>,
+}
+
+/// What is known of an endpoint besides what policy judges by.
+#[derive(Clone, Copy, Debug)]
+struct Owned {
+    /// The place in `documents` of the one that publishes it.
+    by: usize,
+    /// What its backends may take, if not the usual time.
+    backend_answer: Option<Duration>,
 }
 
 /// What became of a document that was not refused.
@@ -103,7 +113,11 @@ impl Settings {
         let mut owners = HashMap::new();
         let mut endpoints = Vec::new();
         for (place, document) in documents.iter().enumerate() {
-            owners.extend(document.endpoints.iter().map(|endpoint| (endpoint.role_id, place)));
+            let owned = Owned { by: place, backend_answer: None };
+            owners.extend(document.endpoints.iter().map(|endpoint| (endpoint.role_id, owned)));
+            owners.extend(document.deadlines.iter().map(|it| {
+                (it.role_id, Owned { backend_answer: Some(it.backend_answer()), ..owned })
+            }));
             endpoints.extend(document.endpoints.iter().cloned());
         }
         let endpoints = EndpointMap::new(endpoints).map_err(|why| {
@@ -121,8 +135,13 @@ impl Settings {
 
     /// The site that publishes the endpoint with this role id.
     pub fn site_of(&self, role_id: u64) -> Option<&str> {
-        let document = self.documents.get(*self.owners.get(&role_id)?)?;
+        let document = self.documents.get(self.owners.get(&role_id)?.by)?;
         Some(&document.site)
+    }
+
+    /// What the backends of the endpoint with this role id may take to answer; `None`: the usual.
+    pub fn backend_answer(&self, role_id: u64) -> Option<Duration> {
+        self.owners.get(&role_id)?.backend_answer
     }
 
     /// What is published about a tenant. Several sites may know one: the site that came first is
@@ -166,6 +185,7 @@ mod tests {
 
     use super::*;
     use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
+    use crate::settings::Deadline;
 
     fn document(site: &str, version: u64, role_ids: &[u64]) -> SettingsDocument {
         let endpoint = |role_id: &u64| Endpoint {
@@ -178,7 +198,8 @@ mod tests {
             access: Access::Anonymous,
         };
         let endpoints = role_ids.iter().map(endpoint).collect();
-        SettingsDocument { site: site.to_owned(), version, endpoints, tenants: Vec::new() }
+        let (site, tenants, deadlines) = (site.to_owned(), Vec::new(), Vec::new());
+        SettingsDocument { site, version, endpoints, tenants, deadlines }
     }
 
     fn accepted(held: &Settings, document: SettingsDocument) -> Settings {
@@ -244,6 +265,23 @@ mod tests {
         assert_eq!([1, 2, 3].map(|id| known(&both, id)), [Some(10), Some(20), None]);
         let freed = accepted(&both, of("a", 2, 10, &[]));
         assert_eq!(known(&freed, 1), Some(20));
+    }
+
+    #[test]
+    fn each_sites_deadlines_are_held_until_it_publishes_others() {
+        let timed = |site, version, role_id, milliseconds: &[u64]| {
+            let deadline = |time: &u64| Deadline { role_id, backend_answer_milliseconds: *time };
+            let deadlines = milliseconds.iter().map(deadline).collect();
+            SettingsDocument { deadlines, ..document(site, version, &[role_id]) }
+        };
+        let one = accepted(&Settings::default(), timed("a", 1, 1, &[90_000]));
+        let both = accepted(&one, timed("b", 1, 2, &[5]));
+        let held_for =
+            |held: &Settings| [1, 2, 3].map(|id| held.backend_answer(id).map(|it| it.as_millis()));
+        assert_eq!(held_for(&both), [Some(90_000), Some(5), None]);
+        assert_eq!(held_for(&accepted(&both, timed("a", 2, 1, &[]))), [None, Some(5), None]);
+        let conflict = both.offer(timed("a", 1, 1, &[90_001])).unwrap_err();
+        assert!(matches!(conflict, OfferRefused::Conflict { .. }), "{conflict:?}");
     }
 
     #[test]

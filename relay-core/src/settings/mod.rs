@@ -38,11 +38,14 @@
 //!       "application_id": "5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4",
 //!       "resource": "https://ConfigMgrService"
 //!     }
-//!   ]
+//!   ],
+//!   "deadlines": [{ "role_id": "72057594037927937", "backend_answer_milliseconds": "120000" }]
 //! }
 //! ```
 //!
-//! `critical`, `paths`, `request_body_bytes_max`, `request_headers` and `tenants` may be left out.
+//! `critical`, `paths`, `request_body_bytes_max`, `request_headers`, `tenants` and `deadlines` may
+//! be left out. `deadlines` has the endpoints whose backends may take another time to answer than
+//! 62 s. It stands at the top, so that an instance that does not know it waits as for any other.
 //! Numbers of 64 bits travel as decimal text: RFC 8259, section 6, leaves what lies beyond 53 bits
 //! to each reader. `request_headers` closes the list of headers: what it names passes besides the
 //! usual.
@@ -61,6 +64,7 @@
 //!     version: 1,
 //!     endpoints: Vec::new(),
 //!     tenants: Vec::new(),
+//!     deadlines: Vec::new(),
 //! };
 //! let sent = first.encode()?;
 //! let received = SettingsDocument::decode(&sent)?;
@@ -72,6 +76,7 @@
 //! ```
 #![warn(clippy::indexing_slicing)]
 
+mod deadline;
 mod document;
 mod held;
 #[cfg(feature = "fuzzing")]
@@ -80,6 +85,7 @@ pub mod reference;
 mod tenant;
 mod wire;
 
+pub use deadline::{BACKEND_ANSWER_USUAL, Deadline};
 pub use document::{
     DOCUMENT_OCTETS_MAX, Digest, DocumentError, ENDPOINTS_MAX, SITE_OCTETS_MAX, SettingsDocument,
 };

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 
+use super::deadline::Deadline;
 use super::document::{DocumentError, SettingsDocument};
 use super::tenant::{Guid, ParseGuidError, Tenant};
 
@@ -12,7 +13,8 @@ use super::tenant::{Guid, ParseGuidError, Tenant};
 const FORMAT: u64 = 1;
 
 /// Members that may be listed as critical, because they are understood.
-const MEMBERS: [&str; 6] = ["format", "critical", "site", "version", "endpoints", "tenants"];
+const MEMBERS: [&str; 7] =
+    ["format", "critical", "site", "version", "endpoints", "tenants", "deadlines"];
 
 /// What every format begins with; anything else may differ.
 #[derive(Deserialize)]
@@ -30,6 +32,8 @@ struct Document {
     endpoints: Vec<WireEndpoint>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tenants: Vec<WireTenant>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    deadlines: Vec<WireDeadline>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -53,6 +57,13 @@ struct WireTenant {
     id: WireGuid,
     application_id: WireGuid,
     resource: String,
+}
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct WireDeadline {
+    role_id: Decimal,
+    backend_answer_milliseconds: Decimal,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -141,6 +152,7 @@ pub(super) fn write(document: &SettingsDocument) -> Vec<u8> {
         version: Decimal(document.version),
         endpoints: document.endpoints.iter().map(wire_endpoint).collect(),
         tenants: document.tenants.iter().map(wire_tenant).collect(),
+        deadlines: document.deadlines.iter().map(wire_deadline).collect(),
     };
     serde_json::to_vec(&written).expect("texts, lists and numbers always have a JSON form")
 }
@@ -157,7 +169,9 @@ pub(super) fn read(octets: &[u8]) -> Result<SettingsDocument, DocumentError> {
     }
     let endpoints = read.endpoints.into_iter().map(endpoint).collect();
     let tenants = read.tenants.into_iter().map(tenant).collect();
-    Ok(SettingsDocument { site: read.site, version: read.version.0, endpoints, tenants })
+    let deadlines = read.deadlines.into_iter().map(deadline).collect();
+    let (site, version) = (read.site, read.version.0);
+    Ok(SettingsDocument { site, version, endpoints, tenants, deadlines })
 }
 
 fn told(error: &serde_json::Error) -> DocumentError {
@@ -204,6 +218,18 @@ fn wire_tenant(tenant: &Tenant) -> WireTenant {
         application_id: WireGuid(tenant.application_id),
         resource: tenant.resource.clone(),
     }
+}
+
+fn wire_deadline(deadline: &Deadline) -> WireDeadline {
+    WireDeadline {
+        role_id: Decimal(deadline.role_id),
+        backend_answer_milliseconds: Decimal(deadline.backend_answer_milliseconds),
+    }
+}
+
+fn deadline(written: WireDeadline) -> Deadline {
+    let WireDeadline { role_id, backend_answer_milliseconds } = written;
+    Deadline { role_id: role_id.0, backend_answer_milliseconds: backend_answer_milliseconds.0 }
 }
 
 fn tenant(written: WireTenant) -> Tenant {

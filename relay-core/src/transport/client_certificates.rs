@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
@@ -74,6 +74,17 @@ struct Candidate {
     usable: Result<Usable, String>,
 }
 
+impl Candidate {
+    fn is(&self, other: &Self) -> bool {
+        let same = match (&self.usable, &other.usable) {
+            (Ok(own), Ok(others)) => own.key.cert == others.key.cert,
+            (Err(own), Err(others)) => own == others,
+            _ => false,
+        };
+        same && self.name == other.name
+    }
+}
+
 struct Usable {
     key: Arc<CertifiedKey>,
     certificate: Certificate,
@@ -137,11 +148,36 @@ pub struct ClientCertificates {
     told: Mutex<Told>,
 }
 
-/// What was logged last, so that each news is told once.
+/// What was logged about backends that asked, so that each news is told once.
 #[derive(Default)]
 struct Told {
-    last: String,
-    in_vain: bool,
+    texts: Vec<String>,
+    /// When the first of them was.
+    since: Option<SystemTime>,
+}
+
+/// Different texts that are told within [`TOLD_AGAIN`]; what comes beyond is not.
+// Our choice: each candidate has a handful of reasons, and whoever asks chooses among them.
+const TOLD_MAX: usize = 16;
+
+/// How long it takes until what was told before is news again.
+const TOLD_AGAIN: Duration = Duration::from_hours(1);
+
+impl Told {
+    /// Whether `text` is to be told.
+    fn is_news(&mut self, text: &str, now: SystemTime) -> bool {
+        let is_full = self.texts.len() == TOLD_MAX;
+        let age = self.since.map(|since| now.duration_since(since).unwrap_or_default());
+        if is_full && age.is_some_and(|age| TOLD_AGAIN <= age) {
+            *self = Self::default();
+        }
+        if self.texts.len() == TOLD_MAX || self.texts.iter().any(|told| told == text) {
+            return false;
+        }
+        self.since.get_or_insert(now);
+        self.texts.push(text.to_owned());
+        true
+    }
 }
 
 /// Names of candidates alone: their keys are secrets.
@@ -207,15 +243,14 @@ impl ClientCertificates {
         }
     }
 
-    /// Whether a backend has asked for a certificate, and was shown none, since one was answered
-    /// by a backend last ([`ClientCertificates::answered`]).
-    pub fn was_asked_in_vain(&self) -> bool {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).in_vain
-    }
-
-    /// A backend has answered, so it does not insist.
-    pub fn answered(&self) {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).in_vain = false;
+    /// Whether `other` is the same set: candidates of the same names with the same chains, in the
+    /// same order, for the same endpoint. A candidate's key is its certificate's, so that it needs
+    /// no look.
+    pub fn are_those_of(&self, other: &Self) -> bool {
+        let candidates = self.candidates.iter().zip(&other.candidates);
+        self.owner == other.owner
+            && self.candidates.len() == other.candidates.len()
+            && candidates.into_iter().all(|(own, others)| own.is(others))
     }
 
     /// The one that is shown, and what was decided about each.
@@ -266,10 +301,7 @@ impl ClientCertificates {
         };
         let is_news = {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            told.in_vain = shown.is_none();
-            let is_news = told.last != text;
-            told.last.clone_from(&text);
-            is_news
+            told.is_news(&text, SystemTime::now())
         };
         let endpoint = &self.owner;
         match shown {
@@ -373,7 +405,36 @@ mod tests {
         assert_eq!(shown(&set, &[]).as_deref(), Some("long"));
         let short = Some(NotShown::Shorter);
         assert_eq!(why_not(&set), [short.clone(), None, short]);
-        assert!(!set.was_asked_in_vain());
+    }
+
+    #[test]
+    fn sets_are_the_same_if_each_candidate_is() {
+        let ca = authority("site");
+        let (one, other) = (client(&ca, 2020..3000), client(&ca, 2020..3000));
+        let of =
+            |identity: &Identity| ClientCertificates::new("mp").with("a", Ok(identity.clone()));
+        assert!(of(&one).are_those_of(&of(&one)));
+        assert!(!of(&one).are_those_of(&of(&other)));
+        assert!(!of(&one).are_those_of(&of(&one).with("b", Ok(other.clone()))));
+        let named = |owner| ClientCertificates::new(owner).with("b", Ok(one.clone()));
+        assert!(!of(&one).are_those_of(&named("mp")));
+        assert!(!named("mp").are_those_of(&named("sup")));
+        let broken = |why: &str| ClientCertificates::new("mp").with("a", Err(why.to_owned()));
+        assert!(broken("x").are_those_of(&broken("x")));
+        assert!(!broken("x").are_those_of(&broken("y")) && !of(&one).are_those_of(&broken("x")));
+    }
+
+    #[test]
+    fn what_alternates_is_told_once_and_of_more_than_16_texts_no_more_in_an_hour() {
+        let (mut told, now) = (Told::default(), SystemTime::UNIX_EPOCH);
+        let alternating: Vec<_> =
+            (0..6).map(|turn| told.is_news(["a", "b"][turn % 2], now)).collect();
+        assert_eq!(alternating, [true, true, false, false, false, false]);
+        let others = (2..20).filter(|text| told.is_news(&text.to_string(), now)).count();
+        assert_eq!(others, 14);
+        let hour = now + TOLD_AGAIN;
+        assert!(!told.is_news("c", hour.checked_sub(Duration::from_nanos(1)).unwrap()));
+        assert!(told.is_news("c", hour) && told.is_news("a", hour) && !told.is_news("c", hour));
     }
 
     #[test]
@@ -401,9 +462,6 @@ mod tests {
         let Some(NotShown::Unusable(why)) = &found[4] else { panic!("{found:?}") };
         assert!(why.starts_with("certificate and key do not make an identity"), "{why}");
         assert_eq!(shown(&set, &[]), None);
-        assert!(set.was_asked_in_vain());
-        set.answered();
-        assert!(!set.was_asked_in_vain());
     }
 
     #[test]
@@ -431,7 +489,7 @@ mod tests {
     fn the_validity_ends_with_its_last_second() {
         let set = ClientCertificates::new("mp").with("a", Ok(client(&authority("a"), 2020..2021)));
         let validity = set.verdicts(SystemTime::now())[0].validity.unwrap();
-        let second = std::time::Duration::from_secs(1);
+        let second = Duration::from_secs(1);
         for (now, why) in [
             (validity.not_before - second, Some(NotShown::NotYet)),
             (validity.not_before, None),

@@ -51,8 +51,8 @@ pub use proxy::{
 };
 #[cfg(feature = "quic")]
 pub use quic::{
-    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QuicArrival, QuicConnection, QuicListener, dial_quic,
-    quic_certificate, quic_chain,
+    QUIC_LINK_MEMORY, QUIC_STREAM_WINDOW, QUIC_STREAMS_MAX, QuicArrival, QuicConnection,
+    QuicListener, dial_quic, quic_certificate, quic_chain,
 };
 pub use revocation::{RevocationList, Revoked};
 pub use socket::{Network, Socket};

@@ -30,6 +30,9 @@ pub use quinn::Connection as QuicConnection;
 /// the path, and all windows of a link are reserved, so it is less than a link over TCP may reach.
 pub const QUIC_STREAM_WINDOW: u32 = 256 << 10;
 
+/// Streams of a link at most, each way: their windows are eight times those over TCP.
+pub const QUIC_STREAMS_MAX: u32 = 1024;
+
 /// Octets of receive memory with which 1,040 streams have their windows.
 pub const QUIC_LINK_MEMORY: u64 = 1040 * QUIC_STREAM_WINDOW as u64;
 

@@ -175,6 +175,11 @@ impl TrustAnchors {
         Ok(Self { roots: Arc::new(store), revoked: Arc::default() })
     }
 
+    /// Whether `other` has the same certificates and lists, in the same order.
+    pub fn are_those_of(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots && self.revoked == other.revoked
+    }
+
     /// Has certificates on `lists` refused on links. With any list, each authority of a peer's
     /// chain must have one that holds now: without it, or when it is over, the peer is refused.
     #[must_use]

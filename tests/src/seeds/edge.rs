@@ -212,7 +212,14 @@ fn documents() -> Vec<Seed> {
     let mut site = document("");
     let too_long = "s".repeat(65);
     site = site.replace("default", &too_long);
+    let timed = |role_id| {
+        let deadline =
+            format!(r#"{{"role_id":"{role_id}","backend_answer_milliseconds":"90000"}}"#);
+        document(one).replace("]}", &format!(r#"],"deadlines":[{deadline}]}}"#))
+    };
     let texts = [
+        ("written-deadline", timed(1)),
+        ("written-deadline-of-nobody", timed(2)),
         ("written-empty", document("")),
         ("written-one", document(one)),
         ("written-two", document(&[one, full].join(","))),

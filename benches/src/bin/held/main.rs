@@ -33,8 +33,8 @@ use parts::{GatewayPorts, GatewayTask, Part, SiteTask};
 /// Octets of the pages that Linux counts a process's memory in.
 const PAGE: u64 = 4096;
 
-/// Requests of the gateway on one link.
-const STREAMS: usize = 1024;
+/// Links: as many as a connection point has to an instance by default.
+const LINKS: usize = 2;
 
 /// Handshakes at once: the gateway's processors are the limit.
 const DIALS: usize = 64;
@@ -70,7 +70,7 @@ async fn run(count: usize, rounds: u32) -> anyhow::Result<()> {
     let mut backend = Process::start(Part::Backend)?;
     let backend_port: u16 = backend.hear().await?;
     let mut gateway = Process::start(Part::Gateway)?;
-    let links = (count + count / 8).div_ceil(STREAMS).min(16);
+    let links = LINKS;
     gateway.tell(&GatewayTask { papers: ca.server_papers(), links }).await?;
     let ports: GatewayPorts = gateway.hear().await?;
     let mut site = Process::start(Part::Site)?;

@@ -162,3 +162,37 @@ fn every_pair_of_a_folder_is_a_candidate_and_what_cannot_be_used_says_why() {
     let Some(NotShown::Unusable(why)) = &verdicts[2].why_not else { panic!("{verdicts:?}") };
     assert!(why.contains("cannot read private key from"), "{why}");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_key_in_a_folder_that_others_may_read_is_warned_of_as_one_that_is_named() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let site = Site::new();
+    let folder = site.path("candidates");
+    std::fs::create_dir(&folder).unwrap();
+    for (from, to) in [("link.pem", "a.pem"), ("link-key.pem", "a-key.pem")] {
+        std::fs::copy(site.path(from), folder.join(to)).unwrap();
+    }
+    let named = "client_certificate = \"candidates/a.pem\"\nclient_key = \"candidates/a-key.pem\"";
+    for lines in ["client_certificate = \"candidates\"", named] {
+        for (mode, is_warned) in [(0o600, false), (0o640, false), (0o641, true), (0o604, true)] {
+            let mode = std::fs::Permissions::from_mode(mode);
+            std::fs::set_permissions(folder.join("a-key.pem"), mode.clone()).unwrap();
+            let lines = format!("{HTTPS}{lines}");
+            let loaded = site.connection_point_with(|text| text.replace(BACKEND, &lines)).unwrap();
+            let warned = loaded.warnings.iter().map(ToString::to_string);
+            let warned = warned.filter(|it| it.contains("a-key.pem has mode")).count();
+            assert_eq!(warned, usize::from(is_warned), "{mode:?} {lines}");
+        }
+    }
+}
+
+#[test]
+fn a_file_that_is_read_again_makes_a_backend_that_is_the_same() {
+    let site = Site::new();
+    let lines = format!("{HTTPS}client_certificate = \"link.pem\"\nclient_key = \"link-key.pem\"");
+    let [one, other] = [0, 1].map(|_| loaded_at(&site, &lines).unwrap());
+    assert!(one.trust.unwrap().are_those_of(&other.trust.unwrap()));
+    assert!(one.certificates.unwrap().are_those_of(&other.certificates.unwrap()));
+}

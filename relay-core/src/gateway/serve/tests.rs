@@ -45,7 +45,8 @@ fn document(version: u64) -> SettingsDocument {
         access: Access::Anonymous,
     };
     let site = "site".to_owned();
-    SettingsDocument { site, version, endpoints: vec![endpoint], tenants: Vec::new() }
+    let (tenants, deadlines) = (Vec::new(), Vec::new());
+    SettingsDocument { site, version, endpoints: vec![endpoint], tenants, deadlines }
 }
 
 pub(in crate::gateway) fn gateway(limits: GatewayLimits) -> Gateway {
