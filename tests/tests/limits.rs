@@ -63,7 +63,7 @@ const fn limit(
     Limit { of, setting, value, points, proof }
 }
 
-const LIMITS: [Limit; 39] = [
+const LIMITS: [Limit; 40] = [
     // Listener.
     limit(
         "connections",
@@ -359,6 +359,16 @@ const LIMITS: [Limit; 39] = [
         5,
         ["200", "200", "503"],
         Test(ROLES, "a_request_that_finds_every_stream_taken_waits_and_is_then_503"),
+    ),
+    limit(
+        "milliseconds for one in a line that stands",
+        "overload_wait_milliseconds",
+        50,
+        ["200", "503", "503"],
+        Test(
+            "tests/tests/roles_overload.rs",
+            "under_overload_a_stream_that_is_free_before_the_bound_is_taken_and_none_after_it",
+        ),
     ),
     limit(
         "requests that wait for a stream",
