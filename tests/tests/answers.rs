@@ -209,6 +209,7 @@ async fn given_up(logs: &Logs, told: &mut BTreeSet<Told>) {
     let mut house = House::before(nobody().await);
     // Long enough for a stream's place to come back on a machine that is busy.
     house.gateway_limits.link_credit = Duration::from_secs(1);
+    house.gateway_limits.overload_wait = house.gateway_limits.link_credit;
     let instance = Instance::start(&house, 1).await;
     let asker = Asker { house: &house, instance: &instance, logs, site: Site::Ours };
     let silent = house.silent_connection_point(&instance.gateway, Config::default()).await;

@@ -70,7 +70,7 @@ const fn limit(
     Limit { of, setting, value, points, proof }
 }
 
-const LIMITS: [Limit; 41] = [
+const LIMITS: [Limit; 42] = [
     // Listener.
     limit(
         "connections",
@@ -377,6 +377,16 @@ const LIMITS: [Limit; 41] = [
         5,
         ["200", "200", "503"],
         Test(HERE_TIME, "a_request_waits_for_a_stream_until_5_s_and_is_503_then"),
+    ),
+    limit(
+        "milliseconds for one in a line that stands",
+        "overload_wait_milliseconds",
+        50,
+        ["200", "503", "503"],
+        Test(
+            "tests/tests/roles_overload.rs",
+            "under_overload_a_stream_that_is_free_before_the_bound_is_taken_and_none_after_it",
+        ),
     ),
     limit(
         "requests that wait for a stream",

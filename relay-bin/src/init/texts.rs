@@ -316,6 +316,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # answer_stall_seconds = {}
 # Time a request waits for room on a link before it is answered 503.
 # link_credit_seconds = {}
+# The same once requests have waited for that long without a break.
+# overload_wait_milliseconds = {}
 # Time for requests in flight to end when the instance stops.
 # drain_seconds = {}
 # Time that an idle connection is kept when the instance stops, for a request on its way.
@@ -338,6 +340,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         limits.body_grace.as_secs(),
         limits.answer_stall.as_secs(),
         limits.link_credit.as_secs(),
+        limits.overload_wait.as_millis(),
         limits.drain.as_secs(),
         limits.linger.as_secs(),
     )

@@ -36,6 +36,7 @@ pub(super) struct RawGatewayLimits {
     body_grace_seconds: Number,
     answer_stall_seconds: Number,
     link_credit_seconds: Number,
+    overload_wait_milliseconds: Number,
     drain_seconds: Number,
     linger_seconds: Number,
 }
@@ -110,6 +111,8 @@ impl RawGatewayLimits {
                 .seconds(1..=3600, or.answer_stall)?,
             link_credit: key("link_credit_seconds", &self.link_credit_seconds)
                 .seconds(1..=300, or.link_credit)?,
+            overload_wait: key("overload_wait_milliseconds", &self.overload_wait_milliseconds)
+                .milliseconds(1..=300_000, or.overload_wait)?,
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
             linger: key("linger_seconds", &self.linger_seconds).seconds(0..=60, or.linger)?,
         })
@@ -276,6 +279,7 @@ mod tests {
             ("body_grace_seconds", 1, 3600),
             ("answer_stall_seconds", 1, 3600),
             ("link_credit_seconds", 1, 300),
+            ("overload_wait_milliseconds", 1, 300_000),
             ("drain_seconds", 0, 3600),
             ("linger_seconds", 0, 60),
         ] {
@@ -325,10 +329,12 @@ mod tests {
         let written = "\n[limits]\nclient_connections_max = 1\nlinks_max = 2\n\
              tls_handshake_seconds = 3\nrequest_head_seconds = 4\nidle_seconds = 9\n\
              answer_head_seconds = 5\nbackend_answer_max_seconds = 8\n\
-             link_credit_seconds = 6\nlinger_seconds = 7\n";
+             link_credit_seconds = 6\nlinger_seconds = 7\n\
+             overload_wait_milliseconds = 8\n";
         let limits =
             Site::new().gateway_with(|text| text.to_owned() + written).unwrap().config.limits;
         assert_eq!((limits.client_connections_max, limits.links_max), (1, 2));
+        assert_eq!(limits.overload_wait.as_millis(), 8);
         let seconds = [
             limits.tls_handshake,
             limits.request_head,

@@ -124,8 +124,14 @@ pub struct GatewayLimits {
     /// connection is cut; over HTTP/2 also the time in which it may take nothing of one stream,
     /// before that is reset. Default 30 s.
     pub answer_stall: Duration,
-    /// Time a request waits for a stream on a link before it is answered 503. Default 5 s.
+    /// Time in which the requests that wait for a stream of a site's links must all have got one.
+    /// So a burst that is over by then loses nobody, and no request waits longer before it is
+    /// answered 503. Default 5 s.
     pub link_credit: Duration,
+    /// Time a request waits for a stream where `link_credit` was not enough: requests have waited
+    /// without a break for so long, or one was refused no longer ago. Not below `link_credit`: each
+    /// request waits for that. Default 50 ms.
+    pub overload_wait: Duration,
     /// Time that requests in flight have to end when the instance stops. Default 30 s.
     pub drain: Duration,
     /// Time that an HTTP/1.1 connection without a request is kept when the instance stops, for the
@@ -155,6 +161,7 @@ impl Default for GatewayLimits {
             body_grace: Duration::from_secs(5),
             answer_stall: Duration::from_secs(30),
             link_credit: Duration::from_secs(5),
+            overload_wait: Duration::from_millis(50),
             drain: Duration::from_secs(30),
             linger: Duration::from_secs(2),
         }

@@ -54,8 +54,8 @@ pub(super) enum Failure {
     /// No connection point is connected to this instance.
     #[error("no connection point is connected to this instance")]
     NoConnector,
-    /// Every link is full and stayed full.
-    #[error("every link is full; a request waits at most {} s", .0.as_secs_f32())]
+    /// Every link is full, and stayed so while the request waited for as long as it may.
+    #[error("every link is full; this request has waited for {} ms", .0.as_millis())]
     Overloaded(Duration),
     /// The link was lost after the request was sent.
     #[error("the link was lost; the site may have acted on the request")]

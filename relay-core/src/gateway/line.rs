@@ -1,7 +1,8 @@
-//! Waiting in line for a stream, at every link that may give one.
+//! Waiting for a stream at every link that may give one.
 //!
 //! A request that stood at one link alone could wait there behind exchanges that are held for
-//! hours, while others came and went on the links beside it.
+//! hours, while others came and went on the links beside it. Of the requests for one site only the
+//! one whose turn it is waits here; `places.rs` has the line of the others.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -21,12 +22,11 @@ pub(super) const LINKS_MAX: usize = 16;
 pub(super) type Opened = (SendStream, RecvStream, Entry);
 
 /// Waits at all of `links` for a stream to open with `head`, and takes the first that is free. One
-/// that goes away is waited at no more. It counts among those that wait at the first, whose turn it
-/// is: so as many may wait in all as at all links together.
+/// that goes away is waited at no more.
 ///
 /// # Errors
 ///
-/// [`OpenFailed::Busy`] if too many wait at the first, else what the last one said.
+/// What the last one said.
 ///
 /// # Cancel safety
 ///
@@ -36,16 +36,11 @@ pub(super) async fn first_free(
     head: &Bytes,
     end: End,
 ) -> Result<Opened, OpenFailed> {
-    let wait = |(place, via): (usize, &Entry)| {
+    let wait = |via: &Entry| {
         let (link, head) = (via.link.clone(), head.clone());
-        Some(Box::pin(async move {
-            match place {
-                0 => link.open(head, end).await,
-                _ => link.open_uncounted(head, end).await,
-            }
-        }))
+        Some(Box::pin(async move { link.open_uncounted(head, end).await }))
     };
-    let mut waits: Vec<_> = links.iter().enumerate().map(wait).collect();
+    let mut waits: Vec<_> = links.iter().map(wait).collect();
     let mut why = OpenFailed::GoingAway;
     poll_fn(|cx| {
         let mut is_any_left = false;
@@ -54,7 +49,6 @@ pub(super) async fn first_free(
             match Pin::new(opening).poll(cx) {
                 // The others are dropped unasked: a stream is opened by a poll and by nothing else.
                 Poll::Ready(Ok((send, recv))) => return Poll::Ready(Ok((send, recv, via.clone()))),
-                Poll::Ready(Err(OpenFailed::Busy)) => return Poll::Ready(Err(OpenFailed::Busy)),
                 Poll::Ready(Err(failed)) => {
                     *wait = None;
                     why = failed;
@@ -142,7 +136,8 @@ mod tests {
     async fn a_request_waits_on_while_a_link_that_it_waits_at_is_lost() {
         let (gateway, mut peers, mut held) = full(2).await;
         let waiting = ask(&gateway);
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        // What was on the lost link is sent again, and stands behind it only if it comes soon.
+        tokio::time::sleep(Duration::from_millis(10)).await;
         peers.remove(0).close();
         tokio::time::sleep(Duration::from_millis(100)).await;
         answer(held.remove(1));
@@ -158,5 +153,87 @@ mod tests {
         let refused = ask(&gateway).await.unwrap();
         assert_eq!(refused.status(), 503);
         assert_eq!(before.elapsed(), GatewayLimits::default().link_credit);
+    }
+
+    /// Asks at each step of 20 ms, so that the line is never empty, for so long.
+    async fn ask_on(gateway: &Gateway, time: Duration) -> Vec<tokio::task::JoinHandle<Answer>> {
+        let (mut asked, end) = (Vec::new(), Instant::now() + time);
+        while Instant::now() < end {
+            asked.push(ask(gateway));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        asked
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_a_line_that_stands_each_request_is_refused_when_it_has_waited_for_50_ms() {
+        let (gateway, peers, mut held) = full(1).await;
+        let limits = GatewayLimits::default();
+        let before = Instant::now();
+        // Nobody is told before the line stands, and then all who have waited for so long.
+        let burst = ask_on(&gateway, limits.link_credit).await;
+        assert!(burst.iter().all(|it| !it.is_finished()));
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(before.elapsed(), limits.link_credit + Duration::from_millis(1));
+        // The last two have waited for 20 ms and 40 ms.
+        let told = burst.iter().take_while(|it| it.is_finished()).count();
+        assert_eq!(told, burst.len() - 2);
+        for refused in burst {
+            let refused = refused.await.unwrap();
+            assert_eq!(refused.status(), 503);
+            assert_eq!(refused.headers()["retry-after"], "1");
+        }
+        // That goes on after the line was empty, for as long as requests are refused.
+        tokio::time::sleep(limits.link_credit.saturating_sub(Duration::from_secs(1))).await;
+        for _ in 0..3 {
+            let before = Instant::now();
+            assert_eq!(ask(&gateway).await.unwrap().status(), 503);
+            assert_eq!(before.elapsed(), limits.overload_wait);
+            tokio::time::sleep(limits.link_credit.saturating_sub(Duration::from_millis(1))).await;
+        }
+        answer(held.remove(0));
+        let served = ask(&gateway);
+        answer(peers[0].accept().await.unwrap());
+        assert_eq!(served.await.unwrap().status(), 204);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_overload_whoever_came_last_is_served_first() {
+        let (gateway, peers, mut held) = full(1).await;
+        let first = ask(&gateway);
+        tokio::time::sleep(GatewayLimits::default().overload_wait).await;
+        let [second, last] = [ask(&gateway), ask(&gateway)];
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        answer(held.remove(0));
+        for served in [last, second, first] {
+            answer(peers[0].accept().await.unwrap());
+            assert_eq!(served.await.unwrap().status(), 204);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_link_waits_for_that_however_long_a_line_has_stood() {
+        let (gateway, mut peers, _held) = full(1).await;
+        let asked = ask_on(&gateway, GatewayLimits::default().link_credit * 2).await;
+        let last = asked.into_iter().next_back().unwrap();
+        assert!(!last.is_finished());
+        peers.remove(0).close();
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        assert!(!last.is_finished(), "it is dialled again");
+        let peer = add_link_of(&gateway, 2, 1).await;
+        answer(peer.accept().await.unwrap());
+        assert_eq!(last.await.unwrap().status(), 204);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_away_leaves_its_turn_to_another() {
+        let (gateway, peers, mut held) = full(2).await;
+        let [first, second] = [ask(&gateway), ask(&gateway)];
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        first.abort();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        answer(held.remove(1));
+        answer(peers[1].accept().await.unwrap());
+        assert_eq!(second.await.unwrap().status(), 204);
     }
 }

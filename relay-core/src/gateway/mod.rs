@@ -24,9 +24,11 @@ mod interim;
 mod line;
 mod links;
 mod names;
+mod overload;
 mod own;
 mod pace;
 mod patient;
+mod places;
 mod published;
 #[cfg(feature = "quic")]
 mod quic;

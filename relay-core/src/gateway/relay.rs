@@ -18,7 +18,7 @@ use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
     AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead, TraceContext,
 };
-use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
+use crate::link::{End, Head, OPENERS_WAITING_MAX, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, OwnAnswer, Route};
 use crate::settings::Settings;
 
@@ -31,6 +31,7 @@ use super::line::{Opened, first_free};
 use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
+use super::places::{Place, Places};
 use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
 use super::replay::Replay;
@@ -48,6 +49,7 @@ const RESEND_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Relay {
     pub(super) settings: Published,
     pub(super) registry: Arc<Registry>,
+    pub(super) places: Places,
     pub(super) limits: GatewayLimits,
     pub(super) in_flight: InFlight,
     pub(super) head_limits: HeadLimits,
@@ -275,23 +277,39 @@ impl Relay {
     async fn open(&self, judged: &Judged<'_>, tries: &Tries) -> Result<Opened, Failure> {
         let credit = self.limits.link_credit;
         let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
-        let deadline = Instant::now() + wait;
+        let came = Instant::now();
+        let deadline = came + wait;
+        let overloaded = || Failure::Overloaded(came.elapsed());
+        let (mut kept, mut now): (Option<Place<'_>>, _) = (None, came);
         loop {
-            match self.offer(judged) {
+            let full = match self.offer(judged) {
                 Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
                 Offer::Nothing => {
+                    // Who waits for a link is in no line: that is no overload.
+                    kept = None;
                     let until = deadline.min(self.registry.is_awaited_until(credit));
                     self.await_link(judged.site, until).await?;
+                    now = Instant::now();
                     continue;
                 }
-                Offer::Full(_) => {}
-            }
-            match timeout_at(deadline, self.open_in_line(judged)).await {
+                Offer::Full(links) => links.len(),
+            };
+            let waiting_max = OPENERS_WAITING_MAX * full;
+            let place = kept.take().or_else(|| self.places.take(judged.site, waiting_max, now));
+            let place = place.ok_or_else(overloaded)?;
+            let until = deadline.min(place.until());
+            match timeout_at(until, self.open_in_line(judged, &place)).await {
                 Ok(Ok(opened)) => return Ok(opened),
                 // Nothing was sent: others are asked.
                 Ok(Err(OpenFailed::GoingAway | OpenFailed::Closed(_)))
-                    if Instant::now() < deadline => {}
-                Ok(Err(_)) | Err(_) => return Err(Failure::Overloaded(credit)),
+                    if Instant::now() < until =>
+                {
+                    kept = Some(place);
+                }
+                Ok(Err(_)) | Err(_) => {
+                    place.leave_unserved();
+                    return Err(overloaded());
+                }
             }
         }
     }
@@ -302,8 +320,24 @@ impl Relay {
         self.registry.offer(judged.site, take)
     }
 
-    /// Waits in line at the links into the site, which are all full.
-    async fn open_in_line(&self, judged: &Judged<'_>) -> Result<Opened, OpenFailed> {
+    /// Waits in line before the links into the site, which are all full.
+    async fn open_in_line(
+        &self,
+        judged: &Judged<'_>,
+        place: &Place<'_>,
+    ) -> Result<Opened, OpenFailed> {
+        loop {
+            place.turn().await;
+            tokio::select! {
+                biased;
+                opened = self.open_at_links(judged) => return opened,
+                () = place.turn_lost() => {}
+            }
+        }
+    }
+
+    /// Waits at the links into the site.
+    async fn open_at_links(&self, judged: &Judged<'_>) -> Result<Opened, OpenFailed> {
         let mut arrival = pin!(self.registry.arrival());
         arrival.as_mut().enable();
         // One may have come before that, or have a stream free by now.

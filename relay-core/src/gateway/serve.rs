@@ -42,6 +42,7 @@ use super::http2::Http2;
 use super::links::Newcomer;
 use super::own::Answerer;
 use super::patient::Patient;
+use super::places::Places;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::{Relay, refuse};
@@ -199,6 +200,7 @@ impl Gateway {
         let relay = Relay {
             settings: Published::with(&config.initial),
             registry: Arc::new(registry),
+            places: Places::new(config.limits.link_credit, config.limits.overload_wait),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),

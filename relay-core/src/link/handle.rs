@@ -248,7 +248,7 @@ impl Link {
         Ok(self.open_with_permit(head, end))
     }
 
-    /// As [`Link::open`], for one who waits at another link too and is counted there.
+    /// As [`Link::open`], for one who is counted elsewhere.
     pub(crate) async fn open_uncounted(
         &self,
         head: Bytes,

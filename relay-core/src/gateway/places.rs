@@ -1,0 +1,230 @@
+//! Places in the lines before the links of each site.
+//!
+//! Until when a request may wait, and whose turn it is, `overload.rs` decides; here is who is woken
+//! for it. Only the one whose turn it is waits at the links themselves (`line.rs`): links serve
+//! whoever came to them first, and under overload that is not whom the line serves first.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::overload::{Departure, Line, Patience, Ticket};
+
+/// The lines of an instance, one for each site whose links are all full.
+#[derive(Debug)]
+pub(super) struct Places {
+    patience: Patience,
+    /// By the site's name. Those that nothing is known of any more go when another place is taken.
+    sites: Mutex<BTreeMap<Box<str>, Site>>,
+}
+
+#[derive(Debug)]
+struct Site {
+    line: Line,
+    /// Of those that wait for the turn, and of the one that has it.
+    wakers: BTreeMap<Ticket, Waker>,
+}
+
+impl Site {
+    /// Changes the line. Returns whom the turn was taken from and who has it now, to be woken.
+    fn change<T>(&mut self, change: impl FnOnce(&mut Line) -> T) -> (T, [Option<Waker>; 2]) {
+        let before = self.line.turn();
+        let changed = change(&mut self.line);
+        let after = self.line.turn();
+        if before == after {
+            return (changed, [None, None]);
+        }
+        (changed, [before, after].map(|turn| self.wakers.remove(&turn?)))
+    }
+}
+
+fn wake(wakers: [Option<Waker>; 2]) {
+    wakers.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// A place in a line. It is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    places: &'a Places,
+    site: &'a str,
+    ticket: Ticket,
+    until: Instant,
+    /// Why it is going to be left.
+    why: Departure,
+}
+
+impl Places {
+    /// Lines that have `burst` to become empty; where they do not, a request has `overload`.
+    pub(super) fn new(burst: Duration, overload: Duration) -> Self {
+        Self { patience: Patience::new(burst, overload), sites: Mutex::default() }
+    }
+
+    /// Takes a place in the line before `site` for a request that came `now`; `None` if
+    /// `waiting_max` wait there already.
+    pub(super) fn take<'a>(
+        &'a self,
+        site: &'a str,
+        waiting_max: usize,
+        now: Instant,
+    ) -> Option<Place<'a>> {
+        let now = now.into_std();
+        let (ticket, until, wakers) = {
+            let mut sites = self.sites();
+            sites.retain(|_, it| !it.line.is_forgotten(now));
+            let fresh = || Site { line: Line::new(self.patience), wakers: BTreeMap::new() };
+            let entry = sites.entry(site.into()).or_insert_with(fresh);
+            if entry.line.waiting() >= waiting_max {
+                return None;
+            }
+            let ((ticket, until), wakers) = entry.change(|line| line.handle_arrival(now));
+            (ticket, until.into(), wakers)
+        };
+        wake(wakers);
+        Some(Place { places: self, site, ticket, until, why: Departure::Gone })
+    }
+
+    fn sites(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Site>> {
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place<'_> {
+    /// When the request is to be refused.
+    pub(super) fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Leaves the line if the request is to be refused by now, so that the line knows.
+    pub(super) fn leave_unserved(mut self) {
+        if self.until <= Instant::now() {
+            self.why = Departure::Refused;
+        }
+    }
+
+    /// Waits for the turn.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the place is kept.
+    pub(super) async fn turn(&self) {
+        poll_fn(|cx| self.poll(cx, |is_turn| is_turn)).await;
+    }
+
+    /// Waits until the turn is another's.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the place is kept.
+    pub(super) async fn turn_lost(&self) {
+        poll_fn(|cx| self.poll(cx, |is_turn| !is_turn)).await;
+    }
+
+    fn poll(&self, cx: &Context<'_>, is_awaited: impl Fn(bool) -> bool) -> Poll<()> {
+        let mut sites = self.places.sites();
+        // A line with somebody in it is kept.
+        let Some(site) = sites.get_mut(self.site) else { return Poll::Ready(()) };
+        if is_awaited(site.line.turn() == Some(self.ticket)) {
+            return Poll::Ready(());
+        }
+        site.wakers.insert(self.ticket, cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now().into_std();
+        let wakers = {
+            let mut sites = self.places.sites();
+            let Some(site) = sites.get_mut(self.site) else { return };
+            site.wakers.remove(&self.ticket);
+            site.change(|line| line.handle_departure(self.ticket, self.why, now)).1
+        };
+        wake(wakers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BURST: Duration = Duration::from_secs(5);
+    const OVERLOAD: Duration = Duration::from_millis(50);
+
+    async fn is_ready(future: impl Future<Output = ()>) -> bool {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_wait_before_a_site_as_may_and_none_of_them_counts_before_another() {
+        let places = Places::new(BURST, OVERLOAD);
+        let take = |site| places.take(site, 3, Instant::now());
+        let [first, second, third] = [(); 3].map(|()| take("a").unwrap());
+        assert!(take("a").is_none());
+        assert!(take("b").is_some());
+        drop(second);
+        let fourth = take("a").unwrap();
+        assert!(take("a").is_none());
+        drop((first, third, fourth));
+        assert!(take("a").is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_line_that_stands_is_no_concern_of_another_site() {
+        let places = Places::new(BURST, OVERLOAD);
+        let place = places.take("a", 3, Instant::now()).unwrap();
+        tokio::time::sleep_until(place.until()).await;
+        place.leave_unserved();
+        let now = Instant::now();
+        let until = |site| places.take(site, 3, now).unwrap().until() - now;
+        assert_eq!((until("a"), until("b")), (OVERLOAD, BURST));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_leaves_before_its_time_is_over_was_not_refused() {
+        for early in [Duration::from_millis(1), Duration::ZERO] {
+            let places = Places::new(BURST, OVERLOAD);
+            let place = places.take("a", 1, Instant::now()).unwrap();
+            tokio::time::sleep_until(place.until() - early).await;
+            place.leave_unserved();
+            let now = Instant::now();
+            let given = places.take("a", 1, now).unwrap().until() - now;
+            assert_eq!(given, if early.is_zero() { OVERLOAD } else { BURST });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_that_nobody_waits_in_are_forgotten_when_another_place_is_taken() {
+        let places = Places::new(BURST, OVERLOAD);
+        for site in ["a", "b", "c"] {
+            drop(places.take(site, 1, Instant::now()).unwrap());
+        }
+        let _kept = places.take("d", 1, Instant::now()).unwrap();
+        let _other = places.take("e", 1, Instant::now()).unwrap();
+        let left: Vec<String> = places.sites().keys().map(ToString::to_string).collect();
+        assert_eq!(left, ["d", "e"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_turn_is_one_places_and_whom_it_is_taken_from_hears_of_it() {
+        let places = Places::new(BURST, OVERLOAD);
+        let take = || places.take("a", 9, Instant::now()).unwrap();
+        let [first, second] = [take(), take()];
+        assert!(is_ready(first.turn()).await && !is_ready(second.turn()).await);
+        tokio::time::sleep(OVERLOAD).await;
+        let mut lost = std::pin::pin!(first.turn_lost());
+        assert!(!is_ready(lost.as_mut()).await);
+        let third = take();
+        lost.await;
+        assert!(!is_ready(first.turn()).await && is_ready(third.turn()).await);
+        let mut turn = std::pin::pin!(second.turn());
+        assert!(!is_ready(turn.as_mut()).await);
+        drop(third);
+        turn.await;
+    }
+}
