@@ -52,6 +52,25 @@ fn messages() -> Vec<Row> {
             MALFORMED,
         )
         .known(Status(200), DROPS_PSEUDO),
+        Row::new(
+            "8.2.2",
+            "a field of the connection in trailers",
+            trailers(END_STREAM, block(&[("connection", "close")])),
+            MALFORMED,
+        ),
+        Row::new(
+            "8.2.2",
+            "transfer-encoding in trailers",
+            trailers(END_STREAM, block(&[("transfer-encoding", "chunked")])),
+            MALFORMED,
+        ),
+        Row::new(
+            "8.2",
+            "a name in upper case in trailers",
+            trailers(END_STREAM, block(&[("X-Sum", "1")])),
+            MALFORMED,
+        )
+        .known(Goaway(PROTOCOL_ERROR), ENDS_ALL),
         Row::new("8.1", "a second request on a stream", trailers(END_STREAM, get()), MALFORMED)
             .known(Status(200), DROPS_PSEUDO),
     ]

@@ -102,7 +102,7 @@ async fn what_has_no_single_reading_is_answered_in_its_turn_and_ends_the_connect
         assert!(last.contains("connection: close\r\n"), "{last}");
         assert!(last.contains("relay-message-id: "), "{last}");
     }
-    assert_eq!(site.stats().mux.streams_accepted, 16, "nothing but what is good");
+    assert_eq!(site.stats().mux.streams_accepted, 22, "nothing but what is good");
 }
 
 #[tokio::test(start_paused = true)]
