@@ -18,6 +18,7 @@ mod failure;
 mod guarded;
 mod history;
 mod http2;
+mod http2_places;
 mod http2_rates;
 mod http2_stream;
 mod interim;

@@ -26,6 +26,7 @@ use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::http2_places::Place;
 use super::interim::Interims;
 use super::line::{Opened, first_free};
 use super::names;
@@ -68,6 +69,8 @@ struct Judged<'a> {
     is_repeatable: bool,
     /// Where interim answers go, if its client can be sent them.
     interims: Option<Interims>,
+    /// Its place on its client's connection, which each stream that carries it holds as well.
+    place: Option<Place>,
 }
 
 /// A stream that carries a request.
@@ -224,6 +227,7 @@ impl Relay {
         let mut headers = parts.headers;
         let names = parts.extensions.get::<FieldNames>().cloned();
         let interims = parts.extensions.get::<Interims>().cloned();
+        let place = parts.extensions.get::<Place>().cloned();
         check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
         self.check_told(settings)?;
@@ -241,7 +245,17 @@ impl Relay {
         let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = names::encode(request, &self.head_limits)?;
-        Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable, interims })
+        Ok(Judged {
+            endpoint,
+            site,
+            answer_within,
+            head,
+            end,
+            is_head,
+            is_repeatable,
+            interims,
+            place,
+        })
     }
 
     /// Judges whether anybody has told what is published.
@@ -270,6 +284,9 @@ impl Relay {
             Err(_) if tries.lost => return Err(Failure::LinkLost),
             opened => opened?,
         };
+        if let Some(place) = &judged.place {
+            send.keep(place.kept());
+        }
         // Without a body the end travelled with the opening: the half has nothing left to do.
         let limit = judged.endpoint.request_body_bytes_max;
         let listed = || judged.endpoint.request_headers.clone();
