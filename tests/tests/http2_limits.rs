@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
+#[path = "http2_limits/places.rs"]
+mod places;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

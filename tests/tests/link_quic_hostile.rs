@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -116,6 +118,94 @@ async fn words_out_of_turn_end_the_link() {
             ended.unwrap();
             assert_eq!(rogue.ended().await, LinkError::Control { what: "it has ended" });
         }
+    })
+    .await;
+}
+
+/// A word on the control stream that has a number.
+fn word(kind: u8, number: u64) -> Vec<u8> {
+    [&[kind, 0, 0, 8][..], &number.to_be_bytes()].concat()
+}
+
+/// Asks whether a stream was let go of.
+const ASK: u8 = 0x12;
+
+/// Tells that it was.
+const RELEASED: u8 = 0x13;
+
+// [QUIC-25] -
+#[tokio::test]
+async fn questions_about_what_cannot_be_and_answers_that_nobody_asked_for_end_the_link() {
+    within(async {
+        // The peer may have eight streams open.
+        for words in [
+            word(ASK, 0),
+            word(ASK, 9),
+            word(ASK, u64::MAX),
+            [word(ASK, 7), word(ASK, 7)].concat(),
+            word(RELEASED, 1),
+        ] {
+            let (rogue, (mut send, _recv)) = Rogue::greeted().await;
+            send.write_all(&[word(ASK, 8), words].concat()).await.unwrap();
+            let why = rogue.ended().await;
+            assert!(matches!(why, LinkError::Control { .. }), "{why:?}");
+        }
+    })
+    .await;
+}
+
+// [QUIC-25] -
+#[tokio::test]
+async fn a_peer_that_asks_and_does_not_listen_loses_the_link() {
+    within(async {
+        let (rogue, (mut send, _recv)) = Rogue::greeted().await;
+        let (gone, _answer) = rogue.stream(&[0x81, 0, 0, 1, b'h'], true).await;
+        drop(rogue.link.accept().await.unwrap());
+        // Its FIN was acknowledged when this says so.
+        let _ = gone.stopped().await;
+        let _ = send.write_all(&word(ASK, 1).repeat(100_000)).await;
+        let what = "more questions than it hears answers to";
+        assert_eq!(rogue.ended().await, LinkError::Control { what });
+    })
+    .await;
+}
+
+/// Whether anything can be read.
+fn is_told(recv: &mut RecvStream) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    pin!(recv.read_exact(&mut [0])).poll(&mut cx).is_ready()
+}
+
+// [QUIC-24] +-
+#[tokio::test]
+async fn a_question_is_answered_once_the_stream_is_over_and_nobody_holds_it() {
+    within(async {
+        let (rogue, (mut send, mut recv)) = Rogue::greeted().await;
+        let hello = Hello::of(&config(8)).encode(Side::Listener);
+        recv.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+        // The second overtakes the stream that it asks about.
+        send.write_all(&[word(ASK, 1), word(ASK, 2)].concat()).await.unwrap();
+        let mut streams = Vec::new();
+        for _ in 0..2 {
+            let (mut request, answer) = rogue.stream(&[1, 0, 0, 1, b'h'], false).await;
+            let incoming = rogue.link.accept().await.unwrap();
+            request.reset(2u32.into()).unwrap();
+            streams.push((request, answer, incoming));
+        }
+        let mut answer = [0; 12];
+        for number in [2, 1] {
+            let (_request, _answer, mut incoming) = streams.pop().unwrap();
+            incoming.send.stopped().await;
+            assert!(!is_told(&mut recv), "{number} is still held");
+            drop(incoming);
+            recv.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer[..], word(RELEASED, number));
+        }
+        send.write_all(&word(ASK, 2)).await.unwrap();
+        recv.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer[..], word(RELEASED, 2), "at once, of a stream that is over");
+        rogue.link.close();
+        rogue.ended().await;
     })
     .await;
 }

@@ -500,9 +500,10 @@ fn what_a_peer_asks_for_again_and_again_waits_in_one_place() {
         assert_eq!(victim.hear(&octets), Ok(()));
     }
     assert_eq!(events(&mut victim.mux).len(), 1, "one STOP is told");
+    victim.mux.release(id(2));
     let said = victim.sends();
     let kinds: Vec<u8> = said.iter().map(|frame| frame.kind).collect();
-    assert_eq!(kinds, [Kind::Pong as u8, Kind::Data as u8], "{said:?}");
+    assert_eq!(kinds, [Kind::Pong as u8, Kind::Stop as u8, Kind::Data as u8], "{said:?}");
     assert_eq!(said[0].payload, number(9_999), "the newest PING is answered");
 }
 

@@ -5,6 +5,8 @@
 
 #[path = "mux_protocol/goodbye.rs"]
 mod goodbye;
+#[path = "mux_protocol/last_word.rs"]
+mod last_word;
 
 use std::time::{Duration, Instant};
 
@@ -224,8 +226,10 @@ fn nothing_is_queued_or_sent_on_a_half_that_has_ended() {
 // [MUX-25] +
 #[test]
 fn a_stop_is_answered_by_a_bare_end_and_what_was_queued_is_dropped() {
-    let mut awaiting = accepted(Flags::NONE);
+    let mut awaiting = accepted(Flags::END);
     awaiting.hear(&stop(2)).unwrap();
+    assert_eq!(kinds(&mut awaiting), [], "its owner may be at work");
+    awaiting.mux.release(id(2));
     assert_eq!(kinds(&mut awaiting), [END], "also where a head was due");
 
     for finishes in [false, true] {
@@ -267,12 +271,16 @@ fn an_end_owed_to_a_stop_leaves_unless_a_reset_takes_its_place() {
     let mut over = accepted(Flags::END);
     over.hear(&stop(2)).unwrap();
     over.mux.reset(id(2), CODE);
+    assert_eq!(kinds(&mut over), []);
+    over.mux.release(id(2));
     assert_eq!(kinds(&mut over), [END], "nothing was left to abort");
 
     let mut open = accepted(Flags::NONE);
     open.hear(&stop(2)).unwrap();
     open.mux.reset(id(2), CODE);
     assert_eq!(kinds(&mut open), [RESET], "the RESET says it for both halves");
+    open.mux.release(id(2));
+    assert_eq!(kinds(&mut open), [], "once is enough");
 }
 
 // [MUX-28] -
@@ -305,7 +313,7 @@ fn what_arrives_on_a_stopped_half_is_thrown_away_and_a_stop_that_comes_too_late_
 
 // [MUX-30] +-
 #[test]
-fn a_reset_aborts_both_halves_and_is_never_answered() {
+fn a_reset_aborts_both_halves_and_is_answered_once_the_acceptors_owner_has_let_go() {
     let mut victim = accepted(Flags::NONE);
     victim.mux.send_head(id(2), Bytes::new(), HeadKind::Final).unwrap();
     victim.mux.write(id(2), &mut Bytes::from_static(b"never sent")).unwrap();
@@ -315,6 +323,10 @@ fn a_reset_aborts_both_halves_and_is_never_answered() {
     assert_eq!(refused, Err(SendError::Reset(CODE)));
     assert_eq!(victim.hear(&data(Flags::END, 2, 4096)), Ok(()), "what crossed it is ignored");
     assert_eq!((events(&mut victim.mux), kinds(&mut victim)), (vec![], vec![]));
+    assert!(!victim.mux.release(id(2)));
+    let said = victim.sends();
+    assert!(matches!(&said[..], [Frame { kind: 2, payload, .. }] if payload[..] == [0, 0, 0, 4]));
+    assert_eq!(victim.mux.stats().streams_open, 0);
 }
 
 // [MUX-31] +-

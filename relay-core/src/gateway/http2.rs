@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 
 use super::access::Client;
+use super::http2_places::Places;
 use super::http2_rates::{Exceeded, Offence, Rated};
 use super::http2_stream::{
     HEAD_OCTETS_MAX, Heads, Http2Body, is_malformed, note_reset, serve_stream,
@@ -80,6 +81,8 @@ pub(super) struct Http2<P: AsyncRead + AsyncWrite + Unpin> {
     watch: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The requests of clients.
     streams: JoinSet<()>,
+    /// Their places, also of those that were reset and that a connection point is at work on.
+    places: Places,
     /// Tells that a peer of a link has shown who it is.
     authenticated: Arc<Notify>,
     /// Held by each link, for as long as it stands.
@@ -96,7 +99,7 @@ pub(super) struct Http2<P: AsyncRead + AsyncWrite + Unpin> {
 #[expect(clippy::large_enum_variant, reason = "it is taken apart where it is returned")]
 enum Arrival {
     Request(Request<RecvStream>, SendResponse<Bytes>),
-    /// As many requests are served as may be, and one of them has ended.
+    /// As many requests are served as may be, and one of them has ended, or a link has.
     Room,
     Authenticated,
     Stopping,
@@ -134,6 +137,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             exceeded,
             watch: Box::pin(until_silent(pings)),
             streams: JoinSet::new(),
+            places: Places::new(STREAMS_MAX as usize),
             authenticated: Arc::default(),
             standing: Arc::default(),
             left: Arc::default(),
@@ -194,9 +198,14 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 }
                 Arrival::Request(request, respond) => {
                     let (gateway, port) = (self.gateway.clone(), self.port);
-                    let (client, request) = (self.client.clone(), Http2Body::of(request));
+                    let (client, mut request) = (self.client.clone(), Http2Body::of(request));
                     let heads = Heads::of(respond, self.exceeded.clone());
-                    self.streams.spawn(serve_stream(gateway, port, client, request, heads));
+                    let place = self.places.take();
+                    request.extensions_mut().insert(place.clone());
+                    self.streams.spawn(async move {
+                        serve_stream(gateway, port, client, request, heads).await;
+                        drop(place);
+                    });
                 }
                 Arrival::Room => {}
                 Arrival::Authenticated => self.open_wide(),
@@ -233,10 +242,10 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
     }
 
     async fn next(&mut self) -> Result<Option<Arrival>, Http2Failed> {
-        // Requests that were reset are not counted by HTTP/2, but are here until they have ended.
         self.idle_until = self.idle_until();
         let idle = sleep_until(self.idle_until.unwrap_or_else(Instant::now));
-        let is_full = self.streams.len() >= STREAMS_MAX as usize;
+        // Requests that were reset are not counted by HTTP/2, but are here until they have ended.
+        let is_full = self.places.are_taken();
         let connection = &mut self.connection;
         let accepted = poll_fn(|cx| {
             if is_full {
@@ -254,6 +263,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             () = authenticated.notified() => Ok(Some(Arrival::Authenticated)),
             () = left.notified() => Ok(Some(Arrival::Room)),
             Some(_) = self.streams.join_next() => Ok(Some(Arrival::Room)),
+            () = self.places.freed() => Ok(Some(Arrival::Room)),
             accepted = accepted => match accepted {
                 Some(Ok((request, respond))) => Ok(Some(Arrival::Request(request, respond))),
                 Some(Err(why)) => Err(why.into()),

@@ -2,7 +2,7 @@
 //!
 //! A request that stood at one link alone could wait there behind exchanges that are held for
 //! hours, while others came and went on the links beside it. Of the requests for one site only the
-//! one whose turn it is waits here; `places.rs` has the line of the others.
+//! one whose turn it is waits here; `lines.rs` has the line of the others.
 
 use std::future::poll_fn;
 use std::pin::Pin;

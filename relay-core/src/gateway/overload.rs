@@ -1,7 +1,7 @@
 //! How long a request may wait in line for a stream, and whose turn it is.
 //!
 //! A [`Line`] stands before the links into one site while all of them are full. Nothing here looks
-//! at a clock or wakes anybody: time is an argument, and `places.rs` does the rest. Other sites
+//! at a clock or wakes anybody: time is an argument, and `lines.rs` does the rest. Other sites
 //! have lines of their own, and who waits for a link to come up is in none.
 //!
 //! What tells a burst from an overload is not how long a line is but whether it is ever empty

@@ -26,12 +26,13 @@ use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::failure::Failure;
+use super::http2_places::Place;
 use super::interim::Interims;
 use super::line::{Opened, first_free};
+use super::lines::{InLine, Lines};
 use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
-use super::places::{Place, Places};
 use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
 use super::replay::Replay;
@@ -49,7 +50,7 @@ const RESEND_WAIT: Duration = Duration::from_secs(1);
 pub(super) struct Relay {
     pub(super) settings: Published,
     pub(super) registry: Arc<Registry>,
-    pub(super) places: Places,
+    pub(super) lines: Lines,
     pub(super) limits: GatewayLimits,
     pub(super) in_flight: InFlight,
     pub(super) head_limits: HeadLimits,
@@ -70,6 +71,8 @@ struct Judged<'a> {
     is_repeatable: bool,
     /// Where interim answers go, if its client can be sent them.
     interims: Option<Interims>,
+    /// Its place on its client's connection, which each stream that carries it holds as well.
+    place: Option<Place>,
 }
 
 /// A stream that carries a request.
@@ -218,6 +221,7 @@ impl Relay {
         let mut headers = parts.headers;
         let names = parts.extensions.get::<FieldNames>().cloned();
         let interims = parts.extensions.get::<Interims>().cloned();
+        let place = parts.extensions.get::<Place>().cloned();
         check_host(&parts.uri, &headers)?;
         let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
         self.check_told(settings)?;
@@ -236,7 +240,17 @@ impl Relay {
         let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = names::encode(request, &self.head_limits)?;
-        Ok(Judged { endpoint, site, answer_within, head, end, is_head, is_repeatable, interims })
+        Ok(Judged {
+            endpoint,
+            site,
+            answer_within,
+            head,
+            end,
+            is_head,
+            is_repeatable,
+            interims,
+            place,
+        })
     }
 
     /// Judges whether anybody has told what is published.
@@ -265,6 +279,9 @@ impl Relay {
             Err(_) if tries.lost => return Err(Failure::LinkLost),
             opened => opened?,
         };
+        if let Some(place) = &judged.place {
+            send.keep(place.kept());
+        }
         // Without a body the end travelled with the opening: the half has nothing left to do.
         let limit = judged.endpoint.request_body_bytes_max;
         let listed = || judged.endpoint.request_headers.clone();
@@ -280,7 +297,7 @@ impl Relay {
         let came = Instant::now();
         let deadline = came + wait;
         let overloaded = || Failure::Overloaded(came.elapsed());
-        let (mut kept, mut now): (Option<Place<'_>>, _) = (None, came);
+        let (mut kept, mut now): (Option<InLine<'_>>, _) = (None, came);
         loop {
             let full = match self.offer(judged) {
                 Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
@@ -295,7 +312,7 @@ impl Relay {
                 Offer::Full(links) => links.len(),
             };
             let waiting_max = OPENERS_WAITING_MAX * full;
-            let place = kept.take().or_else(|| self.places.take(judged.site, waiting_max, now));
+            let place = kept.take().or_else(|| self.lines.take(judged.site, waiting_max, now));
             let place = place.ok_or_else(overloaded)?;
             let until = deadline.min(place.until());
             match timeout_at(until, self.open_in_line(judged, &place)).await {
@@ -324,7 +341,7 @@ impl Relay {
     async fn open_in_line(
         &self,
         judged: &Judged<'_>,
-        place: &Place<'_>,
+        place: &InLine<'_>,
     ) -> Result<Opened, OpenFailed> {
         loop {
             place.turn().await;

@@ -39,10 +39,10 @@ use super::control;
 use super::guarded::{Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
+use super::lines::Lines;
 use super::links::Newcomer;
 use super::own::Answerer;
 use super::patient::Patient;
-use super::places::Places;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::{Relay, refuse};
@@ -200,7 +200,7 @@ impl Gateway {
         let relay = Relay {
             settings: Published::with(&config.initial),
             registry: Arc::new(registry),
-            places: Places::new(config.limits.link_credit, config.limits.overload_wait),
+            lines: Lines::new(config.limits.link_credit, config.limits.overload_wait),
             limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),

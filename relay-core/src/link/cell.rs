@@ -1,5 +1,6 @@
 //! What a stream's handles and the driver share: the stream's cell.
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, PoisonError};
@@ -11,6 +12,11 @@ use crate::mux::{HeadKind, SendError, StreamCode, StreamId};
 
 use super::recv::{Head, RecvError};
 use super::sync::{Mutex, MutexGuard};
+
+/// Something that is dropped once the peer has let go of a stream.
+///
+/// Boxed, for a stream that keeps nothing is not to be longer for it.
+pub(super) type Kept = Box<Arc<dyn Any + Send + Sync>>;
 
 /// Something a handle wants sent, in order.
 #[derive(Debug)]
@@ -62,6 +68,8 @@ pub(super) struct State {
     pub(super) stop: Option<StreamCode>,
     pub(super) send_dropped: bool,
     pub(super) recv_dropped: bool,
+    /// What the opener wants kept for as long as the peer may be at work on the stream.
+    pub(super) kept: Option<Kept>,
     /// Whether the cell stands in the list that the driver sweeps.
     pub(super) dirty: bool,
 

@@ -1,5 +1,6 @@
 //! The send half of a stream.
 
+use std::any::Any;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -39,6 +40,17 @@ impl SendStream {
             state.dirty = true;
             Ok(())
         })
+    }
+
+    /// Keeps `kept` on a stream that this side opened for as long as the peer may be at work on
+    /// it.
+    ///
+    /// It is dropped when both handles are and the stream has ended: where they were dropped
+    /// before, once the peer has let go of the stream as well, or the link has ended. A second
+    /// call drops what the first one had kept.
+    pub fn keep(&self, kept: Arc<dyn Any + Send + Sync>) {
+        // Dropped once the lock is free: what its `drop` does is the caller's.
+        let _earlier = self.cell.lock().kept.replace(Box::new(kept));
     }
 
     /// Sends a head on a stream that the peer opened. Does not wait: heads are bounded by the

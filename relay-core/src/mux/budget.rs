@@ -121,6 +121,14 @@ impl Budgets {
         self.control.earn(CONTROL_FRAMES_PER_STREAM);
     }
 
+    /// Excuses a RESET or STOP that has ended a half: each stream has one of them to ask for.
+    ///
+    /// What a stream's end excuses comes too late for them. An opener whose clients are gone, all
+    /// at once, resets thousands of streams before the first of them is forgotten.
+    pub(super) fn half_ended(&mut self) {
+        self.control.earn(1);
+    }
+
     /// Excuses the control frames that moving payload takes: `total` octets so far, both ways.
     pub(super) fn payload_moved(&mut self, total: u64) {
         let frames = (total - self.payload_seen) / OCTETS_PER_CONTROL_FRAME;
@@ -205,9 +213,10 @@ mod tests {
         let now = Instant::now();
         let mut budgets = Budgets::new(now);
         budgets.stream_ended(0);
+        budgets.half_ended();
         budgets.payload_moved(127);
         budgets.payload_moved(128 * 3 - 1);
-        for _ in 0..2000 + 4 + 2 {
+        for _ in 0..2000 + 4 + 1 + 2 {
             assert_eq!(budgets.spend(Work::Control, now), Ok(()));
         }
         assert!(budgets.spend(Work::Control, now).is_err());

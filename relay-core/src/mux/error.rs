@@ -283,6 +283,8 @@ impl StreamCode {
     pub const DROPPED: Self = Self(0x02);
     /// Its consumer took nothing for too long while payload waited.
     pub const STALLED: Self = Self(0x03);
+    /// The acceptor has let go of a stream that its opener has reset. No owner sees it.
+    pub const RELEASED: Self = Self(0x04);
 }
 
 impl std::fmt::Display for StreamCode {

@@ -79,6 +79,12 @@ pub enum Event {
         /// The stream.
         id: StreamId,
     },
+    /// The peer has let go of a stream that this side opened and let go of before, and nothing of
+    /// it is left: [`Mux::release`](super::Mux::release) said that this would follow.
+    Forgotten {
+        /// The stream.
+        id: StreamId,
+    },
     /// More streams can be opened than before, see
     /// [`Mux::openable_total`](super::Mux::openable_total).
     Openable,

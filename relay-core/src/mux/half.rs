@@ -98,11 +98,16 @@ impl SendHalf {
 ///          |          | ^ Head/Interim/Data          |
 ///          |  Reset   | +-+                          |
 ///          +----------+-----> Reset <----------------+ (not from Ended)
+///          |  Abandon |         ^ End/Reset
+///          +----------+---> Abandoned <----+
+///                               | ^ Head/Interim/Data
+///                               +-+
 /// ```
 ///
 /// The acceptor's half starts in `Receiving`: the head came with the opening. In `Stopping` the
-/// peer's frames are taken and thrown away until its end arrives. Every event not drawn is refused
-/// and leaves the state as it was; from the peer it is a protocol error.
+/// peer's frames are taken and thrown away until its end arrives; in `Abandoned`, until its end or
+/// its RESET, the last word that says that the acceptor has let go. Every event not drawn is
+/// refused and leaves the state as it was; from the peer it is a protocol error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum RecvHalf {
     /// The final head has not arrived.
@@ -113,7 +118,9 @@ pub(super) enum RecvHalf {
     Stopping,
     /// The end arrived.
     Ended,
-    /// The stream was reset, by either side.
+    /// We have reset the stream that we opened; the acceptor's last word has not arrived.
+    Abandoned,
+    /// The stream was reset, by the peer or by us, its acceptor.
     Reset,
 }
 
@@ -130,7 +137,9 @@ pub(super) enum RecvEvent {
     End,
     /// We ask for no more.
     Stop,
-    /// Either side reset the stream.
+    /// We, who opened the stream, have reset it.
+    Abandon,
+    /// The peer has reset the stream, or we have, its acceptor.
     Reset,
 }
 
@@ -147,7 +156,12 @@ impl RecvHalf {
             | (Self::Stopping, RecvEvent::Interim | RecvEvent::Head | RecvEvent::Data) => {
                 Self::Stopping
             }
-            (Self::AwaitHead | Self::Receiving | Self::Stopping, RecvEvent::Reset) => Self::Reset,
+            (Self::AwaitHead | Self::Receiving | Self::Stopping, RecvEvent::Abandon)
+            | (Self::Abandoned, RecvEvent::Interim | RecvEvent::Head | RecvEvent::Data) => {
+                Self::Abandoned
+            }
+            (Self::AwaitHead | Self::Receiving | Self::Stopping, RecvEvent::Reset)
+            | (Self::Abandoned, RecvEvent::End | RecvEvent::Reset) => Self::Reset,
             _ => return Err(NotNow),
         })
     }
@@ -155,6 +169,11 @@ impl RecvHalf {
     /// Whether the peer will send nothing more on this half.
     pub(super) fn is_ended(self) -> bool {
         matches!(self, Self::Ended | Self::Reset)
+    }
+
+    /// Whether the stream was reset, by either side: what arrives is thrown away.
+    pub(super) fn is_reset(self) -> bool {
+        matches!(self, Self::Abandoned | Self::Reset)
     }
 }
 
@@ -199,21 +218,18 @@ mod tests {
     fn recv_half_transitions_match_the_figure() {
         use RecvEvent as E;
         use RecvHalf as R;
-        let states = [R::AwaitHead, R::Receiving, R::Stopping, R::Ended, R::Reset];
-        let events = [E::Interim, E::Head, E::Data, E::End, E::Stop, E::Reset];
-        let table: [[Option<R>; 6]; 5] = [
-            [Some(R::AwaitHead), Some(R::Receiving), None, None, Some(R::Stopping), Some(R::Reset)],
-            [None, None, Some(R::Receiving), Some(R::Ended), Some(R::Stopping), Some(R::Reset)],
-            [
-                Some(R::Stopping),
-                Some(R::Stopping),
-                Some(R::Stopping),
-                Some(R::Ended),
-                None,
-                Some(R::Reset),
-            ],
-            [None; 6],
-            [None; 6],
+        let states = [R::AwaitHead, R::Receiving, R::Stopping, R::Ended, R::Abandoned, R::Reset];
+        let events = [E::Interim, E::Head, E::Data, E::End, E::Stop, E::Abandon, E::Reset];
+        let (awaits, receives) = (Some(R::AwaitHead), Some(R::Receiving));
+        let (stops, ended) = (Some(R::Stopping), Some(R::Ended));
+        let (abandoned, reset) = (Some(R::Abandoned), Some(R::Reset));
+        let table: [[Option<R>; 7]; 6] = [
+            [awaits, receives, None, None, stops, abandoned, reset],
+            [None, None, receives, ended, stops, abandoned, reset],
+            [stops, stops, stops, ended, None, abandoned, reset],
+            [None; 7],
+            [abandoned, abandoned, abandoned, reset, None, None, reset],
+            [None; 7],
         ];
         for (state, row) in states.into_iter().zip(table) {
             for (event, expected) in events.into_iter().zip(row) {
@@ -228,6 +244,7 @@ mod tests {
         assert!(SendHalf::Aborted(Abort::Reset(CODE)).is_ended());
         assert!(!SendHalf::Finishing.is_ended());
         assert!(RecvHalf::Ended.is_ended() && RecvHalf::Reset.is_ended());
-        assert!(!RecvHalf::Stopping.is_ended());
+        assert!(!RecvHalf::Stopping.is_ended() && !RecvHalf::Abandoned.is_ended());
+        assert!(RecvHalf::Abandoned.is_reset() && !RecvHalf::Ended.is_reset());
     }
 }

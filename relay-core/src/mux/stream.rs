@@ -25,7 +25,18 @@ pub(super) enum Queued {
     End,
 }
 
-/// Control output of one stream. Each slot holds at most one frame, whatever the peer does.
+/// What an acceptor owes to an opener that has stopped or reset a stream: sent once its owner has
+/// let go of it, so that the opener knows that the work behind it has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum LastWord {
+    /// The bare END that answers a STOP.
+    End,
+    /// The RESET that answers a RESET.
+    Reset,
+}
+
+/// Control output of one stream, and what is to follow. Each slot holds at most one frame, whatever
+/// the peer does.
 #[derive(Debug, Default)]
 pub(super) struct Slots {
     /// A WINDOW is due; its value is taken from the window when it is written.
@@ -36,9 +47,14 @@ pub(super) struct Slots {
     pub(super) stop: Option<StreamCode>,
     /// The bare END that answers a STOP is due.
     pub(super) end: bool,
+    /// What becomes due once the owner lets go.
+    pub(super) owed: Option<LastWord>,
+    /// Whether the owner is to hear when the stream is forgotten: it has opened it, and let go.
+    pub(super) forgotten: bool,
 }
 
 impl Slots {
+    /// Whether nothing is due now.
     pub(super) fn is_empty(&self) -> bool {
         !self.window && self.reset.is_none() && self.stop.is_none() && !self.end
     }
@@ -121,6 +137,38 @@ impl Stream {
             && self.slots.is_empty()
     }
 
+    /// Has `word` follow when the owner has let go: at once, if it has.
+    pub(super) fn owe(&mut self, word: LastWord) {
+        self.slots.owed = Some(word);
+        if self.released {
+            self.pay();
+        }
+    }
+
+    /// Whether the opener's RESET was heard, and its answer has not left.
+    pub(super) fn owes_reset(&self) -> bool {
+        let is_due = self.slots.reset == Some(StreamCode::RELEASED);
+        is_due || self.slots.owed == Some(LastWord::Reset)
+    }
+
+    /// Makes due what is owed.
+    pub(super) fn pay(&mut self) {
+        match self.slots.owed.take() {
+            Some(LastWord::End) => self.slots.end = true,
+            Some(LastWord::Reset) => self.slots.reset = Some(StreamCode::RELEASED),
+            None => {}
+        }
+    }
+
+    /// Whether this side has said neither END nor RESET yet. What of these waits to be written is
+    /// taken back.
+    pub(super) fn take_back_end(&mut self) -> bool {
+        let waits = self.slots.reset.take().is_some()
+            || std::mem::take(&mut self.slots.end)
+            || self.slots.owed.take().is_some();
+        waits || !self.send.is_ended()
+    }
+
     /// Queues payload. A short one joins a short one before it, so that a writer of single octets
     /// costs no entry each, and pins no buffer for each.
     pub(super) fn queue_data(&mut self, payload: Bytes) {
@@ -145,6 +193,11 @@ impl Stream {
         self.id.opener() == side
     }
 
+    /// Whether its owner hears of a reset: it has neither let go of it nor reset it itself.
+    pub(super) fn is_heard(&self) -> bool {
+        !self.released && self.recv != RecvHalf::Abandoned
+    }
+
     /// Whether this side, as the acceptor, has begun to answer.
     pub(super) fn has_answer(&self, side: Side) -> bool {
         !self.is_ours(side) && (self.interim_sent > 0 || self.send != SendHalf::AwaitHead)
@@ -167,6 +220,11 @@ impl Stream {
         debug_assert!(
             self.slots.is_empty() || self.in_control || self.opening.is_some(),
             "stream {} has a slot that nobody will write",
+            self.id
+        );
+        debug_assert!(
+            self.slots.owed.is_none() || !self.released && self.send.is_ended(),
+            "stream {} owes a word that nobody will say",
             self.id
         );
         debug_assert!(

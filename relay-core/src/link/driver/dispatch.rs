@@ -58,6 +58,9 @@ impl<P> Driver<P> {
                     self.shared.stage.send_replace(Stage::Drained(Arc::new(hello.clone())));
                 }
             }
+            Event::Forgotten { id } => {
+                self.lingering.remove(&id);
+            }
             Event::RoundTrip(_) => {}
         }
     }

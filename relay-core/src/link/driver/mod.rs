@@ -16,7 +16,7 @@ use tokio::time::Sleep;
 
 use crate::mux::{Batch, IdMap, LinkError, Mux};
 
-use super::cell::Cell;
+use super::cell::{Cell, Kept};
 use super::handle::{Incoming, LinkStats};
 use super::shared::{Shared, Stage};
 
@@ -55,6 +55,8 @@ pub struct Driver<P> {
     shared: Arc<Shared>,
     incoming: Option<mpsc::Sender<Incoming>>,
     cells: IdMap<Arc<Cell>>,
+    /// What is kept for streams that nobody holds any more and the peer may still be at work on.
+    lingering: IdMap<Kept>,
     input: BytesMut,
     /// Octets that the next read buffer will have.
     read_buffer: usize,
@@ -105,6 +107,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             shared,
             incoming: Some(incoming),
             cells: IdMap::default(),
+            lingering: IdMap::default(),
             input: BytesMut::new(),
             read_buffer: READ_BUFFER_MIN,
             buffers: Buffers::default(),
@@ -173,6 +176,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         }
         let Some(error) = self.mux.closed().cloned() else { return };
         self.incoming = None;
+        self.lingering.clear();
         for cell in std::mem::take(&mut self.cells).into_values() {
             cell.lock().cut(&mut self.wakers);
         }
@@ -245,6 +249,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Future for Driver<P> {
 impl<P> Driver<P> {
     /// Leaves nobody waiting for what the driver will not do any more. Has no effect but once.
     fn end(&mut self) {
+        self.lingering.clear();
         for cell in std::mem::take(&mut self.cells).into_values() {
             cell.lock().cut(&mut self.wakers);
         }

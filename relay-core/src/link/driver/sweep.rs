@@ -74,9 +74,13 @@ impl<P> Driver<P> {
             self.mux.stop(id, state.stop.take().unwrap_or(StreamCode::DROPPED));
         }
         if state.is_unheld() && state.outbox.is_empty() {
+            let kept = state.kept.take();
             drop(state);
-            self.mux.release(id);
+            let is_forgotten = self.mux.release(id);
             self.cells.remove(&id);
+            if let Some(kept) = kept.filter(|_| !is_forgotten) {
+                self.lingering.insert(id, kept);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! The control stream: hello, and the two words of a drain.
+//! The control stream: hello, the two words of a drain, and what is asked and told of streams that
+//! were reset.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -15,6 +16,17 @@ const DRAIN: [u8; 4] = [0x10, 0, 0, 0];
 /// The sender opens no more streams; eight octets say how many it has opened.
 const LAST: [u8; 4] = [0x11, 0, 0, 8];
 
+/// Asks to be told when the acceptor has let go of an exchange of the sender's; eight octets say of
+/// which, counted from 1.
+const ASK: [u8; 4] = [0x12, 0, 0, 8];
+
+/// The sender has let go of the receiver's exchange of this number.
+const RELEASED: [u8; 4] = [0x13, 0, 0, 8];
+
+/// Octets that may wait to be said. An honest peer asks about each of its streams once: of 16,384
+/// there are 192 KiB of answers.
+const OUTPUT_MAX: usize = 256 << 10;
+
 /// Octets read at once.
 const PORTION: usize = 512;
 
@@ -27,6 +39,10 @@ pub(super) enum Word {
     Drain,
     /// It opens no more streams than this.
     Last(u64),
+    /// It asks to be told when this exchange of its own has been let go of.
+    Ask(u64),
+    /// It has let go of this exchange of the listener's.
+    Released(u64),
 }
 
 /// Takes what the peer says apart, whatever the portions in which it comes.
@@ -71,11 +87,16 @@ impl Listener {
                 self.input.advance(DRAIN.len());
                 Ok(Some(Word::Drain))
             }
-            LAST => {
-                let Some((count, _)) = rest.split_first_chunk::<8>() else { return Ok(None) };
-                let count = u64::from_be_bytes(*count);
-                self.input.advance(LAST.len() + 8);
-                Ok(Some(Word::Last(count)))
+            LAST | ASK | RELEASED => {
+                let Some((number, _)) = rest.split_first_chunk::<8>() else { return Ok(None) };
+                let number = u64::from_be_bytes(*number);
+                let word = match *header {
+                    LAST => Word::Last(number),
+                    ASK => Word::Ask(number),
+                    _ => Word::Released(number),
+                };
+                self.input.advance(header.len() + 8);
+                Ok(Some(word))
             }
             _ => Err(LinkError::Control { what: "an unknown word" }),
         }
@@ -102,8 +123,27 @@ impl Control {
     }
 
     pub(super) fn say_last(&mut self, opened: u64) {
-        self.output.extend_from_slice(&LAST);
-        self.output.extend_from_slice(&opened.to_be_bytes());
+        self.say(LAST, opened);
+    }
+
+    pub(super) fn ask(&mut self, exchange: u64) {
+        self.say(ASK, exchange);
+    }
+
+    /// # Errors
+    ///
+    /// [`LinkError::Control`] if the peer asks and does not listen.
+    pub(super) fn say_released(&mut self, exchange: u64) -> Result<(), LinkError> {
+        if !has_room(self.output.len()) {
+            return Err(LinkError::Control { what: "more questions than it hears answers to" });
+        }
+        self.say(RELEASED, exchange);
+        Ok(())
+    }
+
+    fn say(&mut self, word: [u8; 4], number: u64) {
+        self.output.extend_from_slice(&word);
+        self.output.extend_from_slice(&number.to_be_bytes());
     }
 
     /// Writes what is to be said. A failure is the connection's, which tells of it itself.
@@ -144,10 +184,24 @@ impl Control {
     }
 }
 
+/// Whether another answer may wait behind so many octets.
+fn has_room(octets: usize) -> bool {
+    octets < OUTPUT_MAX
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mux::{Config, HelloError};
+
+    // [QUIC-25] +-
+    #[test]
+    fn answers_wait_up_to_256_kib() {
+        assert_eq!(
+            [OUTPUT_MAX - 1, OUTPUT_MAX, OUTPUT_MAX + 1].map(has_room),
+            [true, false, false]
+        );
+    }
 
     /// What a dialer understands of `octets` in portions of `portion`.
     fn hear(octets: &[u8], portion: usize) -> Result<Vec<Word>, LinkError> {
@@ -162,17 +216,22 @@ mod tests {
         Ok(words)
     }
 
-    // [QUIC-05] + [QUIC-18] +
+    // [QUIC-05] + [QUIC-18] + [QUIC-24] +
     #[test]
-    fn hello_drain_and_last_are_heard_in_whatever_portions_they_come() {
+    fn hello_and_each_word_behind_it_are_heard_in_whatever_portions_they_come() {
         let hello = Hello::of(&Config::default());
         let mut octets = hello.encode(Side::Listener);
         octets.extend([DRAIN, LAST].concat());
         octets.extend(77u64.to_be_bytes());
+        for (word, number) in [(ASK, 5u64), (RELEASED, u64::MAX)] {
+            octets.extend(word);
+            octets.extend(number.to_be_bytes());
+        }
         for portion in [1, 3, octets.len()] {
             let words = hear(&octets, portion).unwrap();
-            let expected = [Word::Hello(Box::new(hello.clone())), Word::Drain, Word::Last(77)];
-            assert_eq!(words, expected);
+            let hello = Word::Hello(Box::new(hello.clone()));
+            let [drain, last, ask] = [Word::Drain, Word::Last(77), Word::Ask(5)];
+            assert_eq!(words, [hello, drain, last, ask, Word::Released(u64::MAX)]);
         }
     }
 
@@ -184,7 +243,14 @@ mod tests {
         assert_eq!(own_role, LinkError::Hello(HelloError::Role { role: 0 }));
         let garbage = hear(b"GET / HTTP/1.1\r\n\r\n", 4).unwrap_err();
         assert_eq!(garbage, LinkError::Hello(HelloError::BadMagic));
-        for word in [[0x10, 0, 0, 1], [0x11, 0, 0, 9], [0x12, 0, 0, 0], [0; 4]] {
+        for word in [
+            [0x10, 0, 0, 1],
+            [0x11, 0, 0, 9],
+            [0x12, 0, 0, 0],
+            [0x13, 0, 1, 8],
+            [0x14, 0, 0, 8],
+            [0; 4],
+        ] {
             let octets = [&hello.encode(Side::Listener)[..], &word].concat();
             assert!(matches!(hear(&octets, 5), Err(LinkError::Control { .. })), "{word:?}");
         }

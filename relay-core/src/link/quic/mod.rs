@@ -22,13 +22,14 @@ use tokio::time::{Instant, Sleep};
 
 use crate::mux::{Config, ConfigError, Hello, IdMap, LinkError, Side, Stats, StreamCode, StreamId};
 
-use super::cell::Cell;
+use super::cell::{Cell, Kept};
 use super::handle::{Incoming, Link, LinkStats};
 use super::recv::RecvStream;
 use super::send::SendStream;
 use super::shared::{Shared, Stage};
 
 mod admission;
+mod awaited;
 mod codes;
 mod control;
 mod ready;
@@ -38,6 +39,7 @@ mod sweep;
 mod turns;
 
 use admission::Admission;
+use awaited::Asked;
 use control::Control;
 use ready::{Ready, Source, What};
 use stream::{Counts, Desk, LOOKS_PER_TIMEOUT, Stream};
@@ -114,6 +116,11 @@ pub struct QuicDriver {
     spare: std::collections::VecDeque<(QuicSend, QuicRecv)>,
     /// Streams in use that this side has opened.
     ours_open: usize,
+    /// What is kept for streams of this side that are over here and that the peer may still be at
+    /// work on: it was asked to tell. Each takes a place among those that this side opens.
+    awaited: IdMap<Kept>,
+    /// Streams of the peer that it has asked about.
+    asked: Asked,
     opened: u64,
     accepted: u64,
     opening: Opening,
@@ -190,6 +197,8 @@ impl QuicDriver {
             streams: IdMap::default(),
             spare: std::collections::VecDeque::new(),
             ours_open: 0,
+            awaited: IdMap::default(),
+            asked: Asked::default(),
             opened: 0,
             accepted: 0,
             wakers_of,
@@ -245,6 +254,7 @@ impl QuicDriver {
         let is_ended = ended.is_some();
         let why = ended.unwrap_or(why);
         self.incoming = None;
+        self.awaited.clear();
         for id in self.streams.keys().copied().collect::<Vec<_>>() {
             let Some((mut stream, _)) = self.streams.remove(&id) else { continue };
             if is_ended {

@@ -16,7 +16,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::mux::{HeadKind, LinkError, SendError, StreamCode, StreamId};
 
-use super::super::cell::{Cell, In, Out, RecvEnd, State};
+use super::super::cell::{Cell, In, Kept, Out, RecvEnd, State};
 use super::super::recv::Head;
 use super::admission::Admission;
 use super::codes::{is_whole_reset, of_reset, of_stop, stream_code};
@@ -115,6 +115,8 @@ pub(super) struct Stream {
     queued: usize,
     /// Whether the receive half has ended for QUIC: finished, reset, or stopped by this side.
     is_received: bool,
+    /// Whether this side has stopped it: what became of the other half is not heard.
+    is_abandoned: bool,
     reader: Reader,
     /// What has arrived in this turn.
     arrived: Vec<In>,
@@ -197,6 +199,7 @@ impl Stream {
             queue: VecDeque::new(),
             queued: 0,
             is_received: false,
+            is_abandoned: false,
             reader,
             arrived: Vec::new(),
             recv_end: None,
@@ -210,6 +213,13 @@ impl Stream {
     /// Whether the stream was opened by this side.
     pub(super) fn is_ours(&self) -> bool {
         self.is_ours
+    }
+
+    /// What is kept for as long as the peer may be at work on a stream that is over here; `None` if
+    /// the peer has said the end of its half.
+    pub(super) fn take_kept(&self) -> Option<Kept> {
+        let cell = self.cell.as_ref().filter(|_| self.is_abandoned)?;
+        cell.lock().kept.take()
     }
 
     /// Gives a stream that the peer opened the cell that its handles share.
@@ -378,6 +388,8 @@ impl Stream {
         self.stop_sending(code, desk);
         if is_whole {
             self.stop_receiving(of_reset(code));
+            // It says its last word by that, and is not asked for another.
+            self.is_abandoned = false;
         }
         let Some(cell) = &self.cell else { return };
         if is_whole {
@@ -421,6 +433,7 @@ impl Stream {
     fn stop_receiving(&mut self, code: VarInt) {
         if !self.is_received {
             self.is_received = true;
+            self.is_abandoned = true;
             let _ = self.recv.stop(code);
         }
     }

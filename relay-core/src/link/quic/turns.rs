@@ -67,9 +67,11 @@ impl QuicDriver {
                     self.streams.insert(id, (stream, waker));
                 } else if stream.is_ours() {
                     self.ours_open -= 1;
+                    self.await_release(&stream);
                     self.wakers_of.open.wake_by_ref();
                 } else {
                     self.admission.end();
+                    self.tell_released(id);
                 }
             }
             Err(why) => {
@@ -104,7 +106,7 @@ impl QuicDriver {
         let mut cx = Context::from_waker(&waker);
         // The dialer's first stream is the control stream.
         let mut is_control = self.control.is_none() && self.side == Side::Dialer;
-        while is_control || (is_open && self.ours_open + self.spare.len() < self.openable()) {
+        while is_control || (is_open && self.places_taken() < self.openable()) {
             let Poll::Ready(opened) = self.opening.as_mut().poll(&mut cx) else { return };
             self.opening = open(&self.connection);
             // The connection has ended, which is told elsewhere.
@@ -117,6 +119,12 @@ impl QuicDriver {
             self.spare.push_back(halves);
             self.shared.openable.add_permits(1);
         }
+    }
+
+    /// Places of streams that this side opens: in use, ready for use, and of those over here whose
+    /// end the peer has not told.
+    fn places_taken(&self) -> usize {
+        self.ours_open + self.spare.len() + self.awaited.len()
     }
 
     fn openable(&self) -> usize {
@@ -194,6 +202,8 @@ impl QuicDriver {
             Word::Last(opened) if self.drain == Drain::Said && opened >= self.accepted => {
                 self.drain = Drain::Last(opened);
             }
+            Word::Ask(exchange) => return self.on_ask(exchange),
+            Word::Released(exchange) => return self.on_released(exchange),
             Word::Last(_) => {
                 return Err(LinkError::Control { what: "a count that nobody asked for" });
             }

@@ -210,7 +210,9 @@ impl Mux {
 
     /// Returns whether either half had not ended.
     pub(super) fn reset_if_open(&mut self, id: StreamId, code: StreamCode) -> bool {
-        let was_open = self.abort(id, code);
+        let is_ours = id.opener() == self.side;
+        let event = if is_ours { RecvEvent::Abandon } else { RecvEvent::Reset };
+        let was_open = self.abort(id, code, event);
         if was_open {
             if let Some(stream) = self.streams.get_mut(id) {
                 stream.slots.reset = Some(code);
@@ -254,11 +256,15 @@ impl Mux {
     /// Lets go of the stream: the work behind it has ended and its payload is freed.
     ///
     /// A half that has not ended is ended first: an unfinished send half resets the stream, an
-    /// unread receive half is stopped; a finished send half is still sent. No event names the
-    /// stream any more, except those that wait for [`Mux::poll_event`] already. Only once both
-    /// halves have ended may another stream be opened in its place.
-    pub fn release(&mut self, id: StreamId) {
-        let Some(stream) = self.streams.get_mut(id) else { return };
+    /// unread receive half is stopped; a finished send half is still sent. Only once both halves
+    /// have ended may another stream be opened in its place, and a half that an opener ends so ends
+    /// when the acceptor has let go of the stream as well.
+    ///
+    /// Returns whether the stream is forgotten. If it is not, and this side has opened it,
+    /// [`Event::Forgotten`] follows once it is, unless the link ends before. No other event names
+    /// it any more, except those that wait for [`Mux::poll_event`] already.
+    pub fn release(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get_mut(id) else { return true };
         stream.released = true;
         stream.wants_room = false;
         let unread = stream.window.held();
@@ -266,10 +272,21 @@ impl Mux {
         if matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {
             self.reset(id, StreamCode::DROPPED);
         } else {
+            if stream.slots.owed.is_some() {
+                stream.pay();
+                self.mark_control(id);
+            }
             self.stop(id, StreamCode::DROPPED);
         }
         self.remove_if_over(id);
+        let is_ours = id.opener() == self.side;
+        let remembered = self.streams.get_mut(id);
+        let is_forgotten = remembered.is_none();
+        if let Some(stream) = remembered {
+            stream.slots.forgotten = is_ours;
+        }
         self.check_invariants();
+        is_forgotten
     }
 
     /// Stops taking streams, in two phases: the peer is told that no more are wanted; once it has

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use super::{Drain, GoAway, Mux, Phase};
 use crate::mux::error::{LinkError, StreamCode};
 use crate::mux::event::Event;
-use crate::mux::half::RecvHalf;
 use crate::mux::schedule::URGENT_OCTETS;
 use crate::mux::stream::Stream;
 use crate::mux::window::Path;
@@ -225,8 +224,7 @@ impl Mux {
         }
         let mut stalled = Vec::new();
         let mut is_any_waiting = false;
-        let waits =
-            |stream: &&mut Stream| stream.window.held() > 0 && stream.recv != RecvHalf::Reset;
+        let waits = |stream: &&mut Stream| stream.window.held() > 0 && !stream.recv.is_reset();
         for stream in self.streams.iter_mut().filter(waits) {
             is_any_waiting = true;
             if u32::from(stream.stalled_looks) >= LOOKS_PER_TIMEOUT {

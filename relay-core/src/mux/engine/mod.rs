@@ -293,10 +293,10 @@ impl Mux {
     /// Ends a stream of this side that the peer never looked at, so that it may be sent again.
     fn refuse(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(id) else { return };
-        let is_heard = !stream.released;
+        let is_heard = stream.is_heard();
         stream.opening = None;
         stream.slots.reset = None;
-        if self.abort(id, StreamCode::REFUSED) && is_heard {
+        if self.abort(id, StreamCode::REFUSED, RecvEvent::Reset) && is_heard {
             self.events.push_back(Event::Reset { id, code: StreamCode::REFUSED });
         }
         self.remove_if_over(id);
@@ -320,11 +320,11 @@ impl Mux {
         }
     }
 
-    /// Aborts both halves. Returns whether either had not ended.
-    fn abort(&mut self, id: StreamId, code: StreamCode) -> bool {
+    /// Aborts both halves, the receiving one by `event`. Returns whether either had not ended.
+    fn abort(&mut self, id: StreamId, code: StreamCode, event: RecvEvent) -> bool {
         let Some(stream) = self.streams.get_mut(id) else { return false };
         let send = stream.send.on(SendEvent::Reset(code));
-        let recv = stream.recv.on(RecvEvent::Reset);
+        let recv = stream.recv.on(event);
         if send.is_err() && recv.is_err() {
             // No RESET will be sent, so the END that a STOP waits for must still leave.
             return false;
@@ -335,6 +335,7 @@ impl Mux {
         stream.slots.window = false;
         stream.slots.stop = None;
         stream.slots.end = false;
+        stream.slots.owed = None;
         true
     }
 
@@ -348,6 +349,9 @@ impl Mux {
         self.liveness.stream_ended(stream.window.received().max(stream.credit.sent()));
         stream.window.retire(&mut self.pool);
         self.return_stream_credit(stream.is_ours(self.side));
+        if stream.slots.forgotten {
+            self.events.push_back(Event::Forgotten { id });
+        }
         if matches!(self.phase, Phase::Open) {
             self.note_drained();
         }

@@ -12,7 +12,7 @@ use crate::mux::event::Event;
 use crate::mux::frame::{Flags, Kind, StreamId};
 use crate::mux::half::{RecvEvent, RecvHalf, SendEvent};
 use crate::mux::hello::{Hello, PREFACE_LEN, Preface};
-use crate::mux::stream::Stream;
+use crate::mux::stream::{LastWord, Stream};
 
 /// Interim heads before the final one. More than any real answer has.
 pub(super) const INTERIM_HEADS_MAX: u8 = 8;
@@ -185,7 +185,7 @@ impl Mux {
         self.lease_floors();
         // Nobody could hear the answer: it is not looked at, as behind the end of a drain.
         if self.is_mute || matches!(self.drain, Drain::Final { last, .. } if id > last) {
-            self.abort(id, StreamCode::REFUSED);
+            self.abort(id, StreamCode::REFUSED, RecvEvent::Reset);
             if let Some(stream) = self.streams.get_mut(id) {
                 stream.released = true;
                 stream.slots.reset = Some(StreamCode::REFUSED);
@@ -200,11 +200,12 @@ impl Mux {
     fn on_head(&mut self, id: StreamId, block: Bytes, flags: Flags) -> Result<(), LinkError> {
         let refused = LinkError::StreamState { kind: Kind::Head, stream: id };
         let Some(stream) = self.stream(Kind::Head, id)? else { return Ok(()) };
-        if stream.recv == RecvHalf::Reset {
-            return Ok(());
-        }
         let interim = flags.contains(Flags::INFORMATIONAL);
         let end = flags.contains(Flags::END);
+        if stream.recv.is_reset() {
+            self.on_last_word(id, end);
+            return Ok(());
+        }
         if interim {
             stream.interim_heads += 1;
             if stream.interim_heads > INTERIM_HEADS_MAX {
@@ -242,8 +243,9 @@ impl Mux {
         if !stream.window.receive(octets) {
             return Err(LinkError::FlowControl { stream: id });
         }
-        if stream.recv == RecvHalf::Reset {
+        if stream.recv.is_reset() {
             stream.window.take(octets);
+            self.on_last_word(id, end);
             return Ok(());
         }
         let unwanted = stream.recv == RecvHalf::Stopping;
@@ -269,7 +271,8 @@ impl Mux {
     fn on_trailers(&mut self, id: StreamId, block: Bytes) -> Result<(), LinkError> {
         let refused = LinkError::StreamState { kind: Kind::Trailers, stream: id };
         let Some(stream) = self.stream(Kind::Trailers, id)? else { return Ok(()) };
-        if stream.recv == RecvHalf::Reset {
+        if stream.recv.is_reset() {
+            self.on_last_word(id, true);
             return Ok(());
         }
         let unwanted = stream.recv == RecvHalf::Stopping;
@@ -282,26 +285,52 @@ impl Mux {
     }
 
     fn on_reset(&mut self, id: StreamId, code: StreamCode) -> Result<(), LinkError> {
+        let is_ours = id.opener() == self.side;
         let Some(stream) = self.stream(Kind::Reset, id)? else { return Ok(()) };
+        if stream.owes_reset() {
+            return Ok(());
+        }
+        let is_heard = stream.is_heard();
         // A RESET or END of ours that has not left yet would tell the peer what it has told us.
-        stream.slots.reset = None;
-        stream.slots.end = false;
-        let is_heard = !stream.released;
-        if self.abort(id, code) && is_heard {
+        let is_answer_due = stream.take_back_end() && !is_ours;
+        let is_news = self.abort(id, code, RecvEvent::Reset);
+        if is_news && is_heard {
             self.events.push_back(Event::Reset { id, code });
+        }
+        if is_news || is_answer_due {
+            self.budgets.half_ended();
+        }
+        if let Some(stream) = self.streams.get_mut(id).filter(|_| is_answer_due) {
+            stream.owe(LastWord::Reset);
+            self.mark_control(id);
         }
         self.remove_if_over(id);
         Ok(())
     }
 
+    /// The end of a half, if `is_end`, on a stream that was reset: where this side has reset the
+    /// stream it had opened, the acceptor has let go of it.
+    fn on_last_word(&mut self, id: StreamId, is_end: bool) {
+        let Some(stream) = self.streams.get_mut(id).filter(|_| is_end) else { return };
+        stream.recv = stream.recv.on(RecvEvent::End).unwrap_or(stream.recv);
+        self.remove_if_over(id);
+    }
+
     fn on_stop(&mut self, id: StreamId, code: StreamCode) -> Result<(), LinkError> {
+        let is_ours = id.opener() == self.side;
         let Some(stream) = self.stream(Kind::Stop, id)? else { return Ok(()) };
         let Ok(after) = stream.send.on(SendEvent::Stop(code)) else { return Ok(()) };
         stream.send = after;
         stream.clear_queue();
-        stream.slots.end = true;
         let is_heard = !stream.released;
+        if is_ours {
+            // At once: the acceptor forgets the stream when it has this.
+            stream.slots.end = true;
+        } else {
+            stream.owe(LastWord::End);
+        }
         self.mark_control(id);
+        self.budgets.half_ended();
         if is_heard {
             self.events.push_back(Event::Stopped { id, code });
         }

@@ -430,6 +430,15 @@ impl End {
         }
     }
 
+    /// Whether this side has reset a stream that it opened, and has not heard that the acceptor has
+    /// let go of it.
+    pub(super) fn is_awaited(peer: &Self, view: &View) -> bool {
+        let number = view.id.number();
+        let said = peer.heard.half(number).is_some_and(|half| half.ended || half.reset);
+        let unserved = peer.heard.serves().is_some_and(|last| number > last);
+        view.abandoned && !said && !unserved
+    }
+
     /// Both halves end where they have not ended. Returns whether any had not.
     pub(super) fn abort(&mut self, peer: &Self, id: StreamId, code: StreamCode) -> bool {
         let Some(view) = self.views.get(&id) else { return false };
@@ -450,7 +459,7 @@ impl End {
         if self.abort(peer, id, code)
             && let Some(view) = self.views.get_mut(&id)
         {
-            view.own_reset = Some(code);
+            view.was_reset_here(self.side, code);
         }
     }
 

@@ -73,6 +73,7 @@ impl End {
                 );
                 self.told_to_go = true;
             }
+            Event::Forgotten { id } => self.on_forgotten(peer, id),
             Event::RoundTrip(_) | Event::Unread { .. } => {}
             Event::Drained => {
                 assert!(self.draining && !self.drained, "drained once, when asked to");
@@ -141,8 +142,22 @@ impl End {
         view.resets_told += 1;
         if stalled {
             view.stalled = true;
-            view.own_reset = Some(code);
+            view.was_reset_here(self.side, code);
         }
+    }
+
+    /// An opener hears that a stream is forgotten once, after it has let go of it, and not before
+    /// its acceptor has ended its own half or let go of the stream as well.
+    fn on_forgotten(&mut self, peer: &Self, id: StreamId) {
+        let view = self.views.get_mut(&id).expect("only known streams are forgotten");
+        let ours = id.opener() == self.side;
+        assert!(ours && view.released && !view.forgotten, "{id} is forgotten unasked");
+        view.forgotten = true;
+        let unserved = peer.heard.serves().is_some_and(|last| id.number() > last);
+        let over = peer.views.get(&id).is_none_or(View::has_let_go);
+        assert!(over || unserved, "{id} is forgotten, and its acceptor is at work");
+        let told = peer.heard.half(id.number()).is_some_and(|half| half.ended || half.reset);
+        assert!(told || unserved, "{id} is forgotten, and its acceptor has said nothing");
     }
 
     /// Whether this side has passed on nothing of what waits for as long as it may.
@@ -179,7 +194,10 @@ impl End {
 
     /// Whether nothing can happen any more on a stream, as its owner sees it.
     fn is_over(&self, peer: &Self, view: &View) -> bool {
-        view.released && self.send_is_over(peer, view) && Self::recv_is_over(peer, view)
+        view.released
+            && self.send_is_over(peer, view)
+            && Self::recv_is_over(peer, view)
+            && !Self::is_awaited(peer, view)
     }
 
     /// What holds once everything that was ready has arrived.

@@ -45,6 +45,10 @@ pub struct Block {
 
 /// One stream, as one side knows it.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "what has happened, each independent of the others"
+)]
 pub struct View {
     /// Its number.
     pub id: StreamId,
@@ -54,6 +58,8 @@ pub struct View {
     pub recv: Receiving,
     /// Whether this side has let go of it.
     pub released: bool,
+    /// Whether this side was told after that that the stream is forgotten.
+    pub forgotten: bool,
     /// Whether a write left something over and no event has said since that there is room.
     pub wants_room: bool,
     /// The heads this side has queued.
@@ -74,6 +80,8 @@ pub struct View {
     pub resets_told: u32,
     /// The code this side has reset the stream with.
     pub own_reset: Option<StreamCode>,
+    /// Whether this side, which opened it, has reset it before the other half had ended.
+    pub abandoned: bool,
     /// The code this side has stopped the other half with.
     pub own_stop: Option<StreamCode>,
     /// Since when payload waits of which this side has passed on nothing.
@@ -95,6 +103,7 @@ impl View {
             send,
             recv,
             released: false,
+            forgotten: false,
             wants_room: false,
             heads: Vec::new(),
             written: 0,
@@ -105,6 +114,7 @@ impl View {
             ends_told: 0,
             resets_told: 0,
             own_reset: None,
+            abandoned: false,
             own_stop: None,
             waits_since: None,
             stalled: false,
@@ -120,6 +130,18 @@ impl View {
             Sending::Stopped(code) => Some(SendError::Stopped(code)),
             Sending::Reset(code) => Some(SendError::Reset(code)),
         }
+    }
+
+    /// Whether its acceptor may do nothing more for it: it has let go of it, or has ended or reset
+    /// its own half.
+    pub fn has_let_go(&self) -> bool {
+        self.released || self.send == Sending::Finishing || self.own_reset.is_some()
+    }
+
+    /// Takes that `side`, whose view this is, has reset the stream.
+    pub fn was_reset_here(&mut self, side: Side, code: StreamCode) {
+        self.own_reset = Some(code);
+        self.abandoned = self.id.opener() == side && self.recv == Receiving::Reset;
     }
 
     /// Takes the end of the receiving half, as an event tells it.

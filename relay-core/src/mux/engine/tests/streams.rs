@@ -107,8 +107,9 @@ fn an_owner_hears_nothing_more_of_a_stream_it_has_released() {
     pair.forge_to_gateway(&data).unwrap();
     let reset = forged(Kind::Reset, Flags::NONE, id, &CODE.0.to_be_bytes());
     pair.forge_to_gateway(&reset).unwrap();
-    let about_it = |event: &Event| !matches!(event, Event::Openable | Event::RoundTrip(_));
-    assert!(!events(&mut pair.gateway).iter().any(about_it));
+    let about_it = |event: &&Event| !matches!(event, Event::Openable | Event::RoundTrip(_));
+    let told: Vec<Event> = events(&mut pair.gateway).iter().filter(about_it).cloned().collect();
+    assert_eq!(told, [Event::Forgotten { id }], "that it is over, and nothing else");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Places in the lines before the links of each site.
+//! Lines in the lines before the links of each site.
 //!
 //! Until when a request may wait, and whose turn it is, `overload.rs` decides; here is who is woken
 //! for it. Only the one whose turn it is waits at the links themselves (`line.rs`): links serve
@@ -16,7 +16,7 @@ use super::overload::{Departure, Line, Patience, Ticket};
 
 /// The lines of an instance, one for each site whose links are all full.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct Lines {
     patience: Patience,
     /// By the site's name. Those that nothing is known of any more go when another place is taken.
     sites: Mutex<BTreeMap<Box<str>, Site>>,
@@ -48,8 +48,8 @@ fn wake(wakers: [Option<Waker>; 2]) {
 
 /// A place in a line. It is free again when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
-    places: &'a Places,
+pub(super) struct InLine<'a> {
+    lines: &'a Lines,
     site: &'a str,
     ticket: Ticket,
     until: Instant,
@@ -57,7 +57,7 @@ pub(super) struct Place<'a> {
     why: Departure,
 }
 
-impl Places {
+impl Lines {
     /// Lines that have `burst` to become empty; where they do not, a request has `overload`.
     pub(super) fn new(burst: Duration, overload: Duration) -> Self {
         Self { patience: Patience::new(burst, overload), sites: Mutex::default() }
@@ -70,7 +70,7 @@ impl Places {
         site: &'a str,
         waiting_max: usize,
         now: Instant,
-    ) -> Option<Place<'a>> {
+    ) -> Option<InLine<'a>> {
         let now = now.into_std();
         let (ticket, until, wakers) = {
             let mut sites = self.sites();
@@ -84,7 +84,7 @@ impl Places {
             (ticket, until.into(), wakers)
         };
         wake(wakers);
-        Some(Place { places: self, site, ticket, until, why: Departure::Gone })
+        Some(InLine { lines: self, site, ticket, until, why: Departure::Gone })
     }
 
     fn sites(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Site>> {
@@ -92,7 +92,7 @@ impl Places {
     }
 }
 
-impl Place<'_> {
+impl InLine<'_> {
     /// When the request is to be refused.
     pub(super) fn until(&self) -> Instant {
         self.until
@@ -124,7 +124,7 @@ impl Place<'_> {
     }
 
     fn poll(&self, cx: &Context<'_>, is_awaited: impl Fn(bool) -> bool) -> Poll<()> {
-        let mut sites = self.places.sites();
+        let mut sites = self.lines.sites();
         // A line with somebody in it is kept.
         let Some(site) = sites.get_mut(self.site) else { return Poll::Ready(()) };
         if is_awaited(site.line.turn() == Some(self.ticket)) {
@@ -135,11 +135,11 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for InLine<'_> {
     fn drop(&mut self) {
         let now = Instant::now().into_std();
         let wakers = {
-            let mut sites = self.places.sites();
+            let mut sites = self.lines.sites();
             let Some(site) = sites.get_mut(self.site) else { return };
             site.wakers.remove(&self.ticket);
             site.change(|line| line.handle_departure(self.ticket, self.why, now)).1
@@ -162,8 +162,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn as_many_wait_before_a_site_as_may_and_none_of_them_counts_before_another() {
-        let places = Places::new(BURST, OVERLOAD);
-        let take = |site| places.take(site, 3, Instant::now());
+        let lines = Lines::new(BURST, OVERLOAD);
+        let take = |site| lines.take(site, 3, Instant::now());
         let [first, second, third] = [(); 3].map(|()| take("a").unwrap());
         assert!(take("a").is_none());
         assert!(take("b").is_some());
@@ -176,44 +176,44 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_line_that_stands_is_no_concern_of_another_site() {
-        let places = Places::new(BURST, OVERLOAD);
-        let place = places.take("a", 3, Instant::now()).unwrap();
+        let lines = Lines::new(BURST, OVERLOAD);
+        let place = lines.take("a", 3, Instant::now()).unwrap();
         tokio::time::sleep_until(place.until()).await;
         place.leave_unserved();
         let now = Instant::now();
-        let until = |site| places.take(site, 3, now).unwrap().until() - now;
+        let until = |site| lines.take(site, 3, now).unwrap().until() - now;
         assert_eq!((until("a"), until("b")), (OVERLOAD, BURST));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_leaves_before_its_time_is_over_was_not_refused() {
         for early in [Duration::from_millis(1), Duration::ZERO] {
-            let places = Places::new(BURST, OVERLOAD);
-            let place = places.take("a", 1, Instant::now()).unwrap();
+            let lines = Lines::new(BURST, OVERLOAD);
+            let place = lines.take("a", 1, Instant::now()).unwrap();
             tokio::time::sleep_until(place.until() - early).await;
             place.leave_unserved();
             let now = Instant::now();
-            let given = places.take("a", 1, now).unwrap().until() - now;
+            let given = lines.take("a", 1, now).unwrap().until() - now;
             assert_eq!(given, if early.is_zero() { OVERLOAD } else { BURST });
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn lines_that_nobody_waits_in_are_forgotten_when_another_place_is_taken() {
-        let places = Places::new(BURST, OVERLOAD);
+        let lines = Lines::new(BURST, OVERLOAD);
         for site in ["a", "b", "c"] {
-            drop(places.take(site, 1, Instant::now()).unwrap());
+            drop(lines.take(site, 1, Instant::now()).unwrap());
         }
-        let _kept = places.take("d", 1, Instant::now()).unwrap();
-        let _other = places.take("e", 1, Instant::now()).unwrap();
-        let left: Vec<String> = places.sites().keys().map(ToString::to_string).collect();
+        let _kept = lines.take("d", 1, Instant::now()).unwrap();
+        let _other = lines.take("e", 1, Instant::now()).unwrap();
+        let left: Vec<String> = lines.sites().keys().map(ToString::to_string).collect();
         assert_eq!(left, ["d", "e"]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_turn_is_one_places_and_whom_it_is_taken_from_hears_of_it() {
-        let places = Places::new(BURST, OVERLOAD);
-        let take = || places.take("a", 9, Instant::now()).unwrap();
+        let lines = Lines::new(BURST, OVERLOAD);
+        let take = || lines.take("a", 9, Instant::now()).unwrap();
         let [first, second] = [take(), take()];
         assert!(is_ready(first.turn()).await && !is_ready(second.turn()).await);
         tokio::time::sleep(OVERLOAD).await;

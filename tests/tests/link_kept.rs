@@ -1,0 +1,162 @@
+//! What is kept on a stream is kept until the peer has let go of it: over a pipe and over QUIC.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use relay_core::link::{self, End, Incoming, Link, RecvStream, SendStream};
+use relay_core::mux::{Config, HeadKind, LinkError, Side, StreamCode};
+use relay_tests::quic::{Pair, config};
+use relay_tests::roles::{until, within};
+use tokio::task::JoinHandle;
+
+const HEAD: Bytes = Bytes::from_static(b"head");
+
+/// Both ends of a link on which the gateway opens streams.
+struct Ends {
+    gateway: Link,
+    site: Link,
+    _drivers: [JoinHandle<LinkError>; 2],
+}
+
+impl Ends {
+    async fn on_a_pipe() -> Self {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (gateway, one) = link::new(near, Side::Listener, Config::default()).unwrap();
+        let (site, other) = link::new(far, Side::Dialer, Config::default()).unwrap();
+        let drivers = [tokio::spawn(one), tokio::spawn(other)];
+        gateway.established().await.unwrap();
+        Self { gateway, site, _drivers: drivers }
+    }
+
+    /// The gateway may have so many streams open, and one more as far as the site goes.
+    async fn over_quic(streams: u32) -> Self {
+        let gateway = Config { open_streams_max: streams, ..config(0) };
+        let Pair { gateway, site, drivers } = Pair::with(gateway, config(streams + 1)).await;
+        Self { gateway, site, _drivers: drivers }
+    }
+
+    async fn both() -> [Self; 2] {
+        [Self::on_a_pipe().await, Self::over_quic(8).await]
+    }
+
+    /// A stream of the gateway's, at both ends, and what tells whether it is kept.
+    async fn open(&self, end: End) -> (SendStream, RecvStream, Incoming, Weak<()>) {
+        let (send, recv) = self.gateway.open(HEAD, end).await.unwrap();
+        let kept = Arc::new(());
+        let is_kept = Arc::downgrade(&kept);
+        send.keep(kept);
+        let incoming = self.site.accept().await.unwrap();
+        (send, recv, incoming, is_kept)
+    }
+
+    /// An exchange there and back: what was said before it was heard.
+    async fn exchange(&self) {
+        for _ in 0..2 {
+            let (_send, mut recv) = self.gateway.open(HEAD, End::NoPayload).await.unwrap();
+            let mut incoming = self.site.accept().await.unwrap();
+            incoming.send.send_head(HEAD, HeadKind::FinalAndEnd).unwrap();
+            drop(incoming);
+            recv.head().await.unwrap();
+        }
+    }
+}
+
+fn is_kept(kept: &Weak<()>) -> bool {
+    kept.strong_count() > 0
+}
+
+// [MUX-25] + [MUX-30] +
+// [QUIC-24] +
+#[tokio::test]
+async fn what_is_kept_on_a_stream_that_was_given_up_is_dropped_when_the_acceptor_lets_go() {
+    within(async {
+        for ends in Ends::both().await {
+            for end in [End::NoPayload, End::More] {
+                let (send, recv, mut incoming, kept) = ends.open(end).await;
+                drop((send, recv));
+                incoming.send.stopped().await;
+                ends.exchange().await;
+                assert!(is_kept(&kept), "its acceptor is at work: {end:?}");
+                drop(incoming);
+                until(|| !is_kept(&kept)).await;
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_kept_on_a_stream_that_was_answered_goes_with_the_handles() {
+    within(async {
+        for ends in Ends::both().await {
+            let (send, mut recv, mut incoming, kept) = ends.open(End::NoPayload).await;
+            incoming.send.send_head(HEAD, HeadKind::FinalAndEnd).unwrap();
+            recv.head().await.unwrap();
+            ends.exchange().await;
+            drop(send);
+            assert!(is_kept(&kept), "one handle is held");
+            assert_eq!(recv.read_chunk().await, Ok(None));
+            until(|| recv.is_finished()).await;
+            drop(recv);
+            until(|| !is_kept(&kept)).await;
+            drop(incoming);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_kept_on_a_stream_that_its_acceptor_has_reset_goes_with_the_handles() {
+    within(async {
+        for ends in Ends::both().await {
+            let (send, mut recv, mut incoming, kept) = ends.open(End::More).await;
+            incoming.send.reset(StreamCode(0x142));
+            assert!(recv.head().await.is_err());
+            assert!(is_kept(&kept));
+            drop((send, recv));
+            until(|| !is_kept(&kept)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_kept_goes_with_the_link() {
+    within(async {
+        for ends in Ends::both().await {
+            let (send, recv, mut incoming, kept) = ends.open(End::More).await;
+            drop((send, recv));
+            incoming.send.stopped().await;
+            ends.exchange().await;
+            assert!(is_kept(&kept));
+            ends.gateway.close();
+            until(|| !is_kept(&kept)).await;
+        }
+    })
+    .await;
+}
+
+// [QUIC-24] +-
+#[tokio::test]
+async fn what_is_awaited_takes_the_place_of_a_stream() {
+    within(async {
+        let ends = Ends::over_quic(8).await;
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            let (send, recv, incoming, kept) = ends.open(End::NoPayload).await;
+            drop((send, recv));
+            held.push((incoming, kept));
+        }
+        for (incoming, _) in &mut held {
+            incoming.send.stopped().await;
+        }
+        assert!(ends.gateway.try_open(HEAD, End::NoPayload).unwrap().is_none());
+        let (incoming, kept) = held.pop().unwrap();
+        drop(incoming);
+        until(|| !is_kept(&kept)).await;
+        ends.gateway.open(HEAD, End::NoPayload).await.unwrap();
+    })
+    .await;
+}
