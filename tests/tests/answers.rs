@@ -2,14 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use relay_core::connection_point::BackendConfig;
+use relay_core::connection_point::{BackendConfig, ConnectionPoint};
 use relay_core::exchange::{AbortCode, HeadLimits, RequestHead};
+use relay_core::gateway::MemoryLimit;
 use relay_core::link::Link;
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_core::policy::EndpointKind;
@@ -17,8 +18,8 @@ use relay_core::settings::SettingsDocument;
 use relay_core::transport::{ClientCertificates, backend_client_config_showing};
 use relay_tests::client::tls;
 use relay_tests::pki::SiteCa;
-use relay_tests::roles::{House, target, until, within};
-use relay_tests::running::{Instance, connection_point};
+use relay_tests::roles::{House, counted, counted_since, target, until, within};
+use relay_tests::running::{Instance, dialling};
 use relay_tests::site::{Backend, RawBackend, full, nobody};
 use relay_tests::tls_site::{SecureBackend, demanding, open_to_all};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -47,8 +48,10 @@ fn table() -> BTreeSet<Told> {
     rows.collect()
 }
 
-/// Says `request` on a connection of its own, and reads the head of the answer.
+/// Says `request` on a connection of its own, and reads the head of the answer. The instance must
+/// have counted it, unless the connection point gave it, and nothing else.
 async fn say(house: &House, instance: &Instance, request: &str) -> Told {
+    let before = counted(instance.gateway.status().counts);
     let stream = TcpStream::connect(instance.clients).await.unwrap();
     let mut stream = tls(stream, &house.ca, b"http/1.1").await;
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -61,6 +64,9 @@ async fn say(house: &House, instance: &Instance, request: &str) -> Told {
     let (status, phrase) = first.strip_prefix("HTTP/1.1 ").unwrap().split_once(' ').unwrap();
     let reason = head.lines().find_map(|line| line.strip_prefix("relay-reason: "));
     assert_eq!(reason, Some(phrase), "{request:.200}\n{head}");
+    let moved = counted_since(&before, &instance.gateway);
+    let is_of_the_point = moved.is_empty() && phrase.starts_with("CMGConnector_");
+    assert!(is_of_the_point || moved == BTreeMap::from([(phrase, 1)]), "{phrase}: {moved:?}");
     (status.parse().unwrap(), phrase.to_owned())
 }
 
@@ -69,6 +75,12 @@ async fn ask(house: &House, instance: &Instance, verb: &str, path: &str, rest: &
     let target = target(path);
     say(house, instance, &format!("{verb} {target} HTTP/1.1\r\nHost: relay.test\r\n{rest}\r\n"))
         .await
+}
+
+/// Asserts that `point` has counted each of `answers` once, and nothing else.
+fn assert_counted(point: &ConnectionPoint, answers: &[Told]) {
+    let expected = answers.iter().map(|(_, reason)| (reason.as_str(), 1));
+    assert_eq!(counted(point.status().counts), expected.collect());
 }
 
 /// What is refused before any link is asked.
@@ -207,9 +219,11 @@ async fn before_https(told: &mut BTreeSet<Told>) {
         config.certificates = Some(certificates);
         house.backend = Some(config);
         let instance = Instance::start(&house, 1).await;
-        let _point = connection_point(&house, &[instance.links]);
+        let (point, _running) = dialling(&house, &[instance.links]);
         instance.until_links(1).await;
-        told.insert(ask(&house, &instance, "GET", "/SMS_MP/x", "").await);
+        let answer = ask(&house, &instance, "GET", "/SMS_MP/x", "").await;
+        assert_counted(&point, std::slice::from_ref(&answer));
+        told.insert(answer);
     }
 }
 
@@ -220,7 +234,7 @@ async fn too_many(told: &mut BTreeSet<Told>) {
     house.connection_point_limits.backend_connections_max = 1;
     house.connection_point_limits.backend_wait_max = 0;
     let instance = Instance::start(&house, 1).await;
-    let _point = connection_point(&house, &[instance.links]);
+    let (point, _running) = dialling(&house, &[instance.links]);
     instance.until_links(1).await;
     let held = ask(&house, &instance, "GET", "/SMS_MP/x", "");
     let refused = async {
@@ -229,8 +243,20 @@ async fn too_many(told: &mut BTreeSet<Told>) {
     };
     tokio::select! {
         answer = held => panic!("{answer:?}"),
-        answer = refused => told.insert(answer),
-    };
+        answer = refused => {
+            assert_counted(&point, std::slice::from_ref(&answer));
+            told.insert(answer);
+        }
+    }
+}
+
+/// What there is no memory for.
+async fn out_of_memory(told: &mut BTreeSet<Told>) {
+    let mut house = House::before(nobody().await);
+    house.gateway_limits.memory = Some(MemoryLimit::new(100, || Ok(86)));
+    let instance = Instance::start(&house, 1).await;
+    until(|| instance.gateway.status().memory.is_some_and(|it| it.used > 0)).await;
+    told.insert(ask(&house, &instance, "GET", "/SMS_MP/x", "").await);
 }
 
 /// What happens at a real connection point, or behind it.
@@ -245,9 +271,11 @@ async fn at_the_site(told: &mut BTreeSet<Told>) {
     for backend in [nobody().await, large.address, garbage.address] {
         let house = House::before(backend);
         let instance = Instance::start(&house, 1).await;
-        let _point = connection_point(&house, &[instance.links]);
+        let (point, _running) = dialling(&house, &[instance.links]);
         instance.until_links(1).await;
-        told.insert(ask(&house, &instance, "GET", "/SMS_MP/x", "").await);
+        let answer = ask(&house, &instance, "GET", "/SMS_MP/x", "").await;
+        assert_counted(&point, std::slice::from_ref(&answer));
+        told.insert(answer);
     }
 
     // The two roles differ about what is published.
@@ -260,14 +288,17 @@ async fn at_the_site(told: &mut BTreeSet<Told>) {
     let document = house.document();
     house.initial = vec![SettingsDocument { version: 9, endpoints: vec![wide], ..document }];
     let instance = Instance::start(&house, 1).await;
-    let _point = connection_point(&house, &[instance.links]);
+    let (point, _running) = dialling(&house, &[instance.links]);
     instance.until_links(1).await;
     let length = "Content-Length: 11\r\n";
+    let mut answers = Vec::new();
     for (verb, path, rest) in
         [("GET", "/else", ""), ("POST", "/SMS_MP/x", ""), ("CCM_POST", "/SMS_MP/x", length)]
     {
-        told.insert(ask(&house, &instance, verb, path, rest).await);
+        answers.push(ask(&house, &instance, verb, path, rest).await);
     }
+    assert_counted(&point, &answers);
+    told.extend(answers);
 }
 
 #[tokio::test]
@@ -280,6 +311,7 @@ async fn every_answer_of_the_table_is_given_to_a_client_and_no_other() {
         at_the_site(&mut told).await;
         before_https(&mut told).await;
         too_many(&mut told).await;
+        out_of_memory(&mut told).await;
         let mut expected = table();
         assert!(expected.len() > 40, "the table is read");
         for (reason, _why) in NOT_FROM_OUTSIDE {

@@ -4,6 +4,7 @@
 //! end. A second signal ends the process at once.
 
 mod material;
+mod memory;
 mod reload;
 mod signals;
 mod summary;
@@ -105,6 +106,7 @@ fn variable(name: &str) -> Option<String> {
 
 async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    loaded.config.limits.memory = memory::limit(loaded.memory_max);
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
     let https_links = match loaded.https_link_listen {

@@ -16,6 +16,7 @@ mod backends;
 mod backoff;
 mod carrier;
 mod config;
+mod counted;
 mod current;
 mod dial;
 mod drained;

@@ -16,7 +16,8 @@ use tracing::{Instrument as _, Span};
 use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
-    AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead, TraceContext,
+    AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead, Tally,
+    TraceContext,
 };
 use crate::link::{End, Head, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, OwnAnswer, Route};
@@ -31,6 +32,7 @@ use super::line::{Opened, first_free};
 use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
+use super::pressure::{Memory, Pressure};
 use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
 use super::replay::Replay;
@@ -52,6 +54,8 @@ pub(super) struct Relay {
     pub(super) in_flight: InFlight,
     pub(super) head_limits: HeadLimits,
     pub(super) answerer: Answerer,
+    pub(super) memory: Memory,
+    pub(super) tally: Tally,
 }
 
 /// A request that policy lets pass.
@@ -117,7 +121,9 @@ impl Relay {
             hop.tell(&mut parts.headers);
         }
         let span = span(message_id, access.trace());
-        let answered = if let Some(alone) = self.answer_alone(&parts, message_id).await {
+        let answered = if let Err(failure) = self.admit() {
+            Err(failure)
+        } else if let Some(alone) = self.answer_alone(&parts, message_id).await {
             alone.inspect(|response| access.note_own(response.status()))
         } else {
             let relayed = self.relay(parts, body, message_id, guard, &mut access);
@@ -127,7 +133,7 @@ impl Relay {
             Ok(response) => response,
             Err(failure) => {
                 access.note_failure(&failure);
-                let response = failure.response(message_id);
+                let response = failure.response(message_id, &self.tally);
                 if has_no_body(response.status(), access.is_head()) {
                     response.map(|_| AnswerBody::none())
                 } else {
@@ -137,6 +143,15 @@ impl Relay {
         };
         response.body_mut().log_to(access);
         response
+    }
+
+    /// Judges whether there is memory for one more request. Until clients authenticate, each is a
+    /// stranger's; whoever has shown who it is would pass.
+    fn admit(&self) -> Result<(), Failure> {
+        match self.memory.pressure() {
+            Pressure::Calm => Ok(()),
+            Pressure::Refuse | Pressure::Pause => Err(Failure::OutOfMemory),
+        }
     }
 
     /// Answers what the instance is asked about itself; `None` if it is asked to relay.
@@ -438,11 +453,15 @@ impl Relay {
 }
 
 /// Answers what is no request.
-pub(super) fn refuse<B>(failure: &Failure, client: Client) -> Response<AnswerBody<B>> {
+pub(super) fn refuse<B>(
+    failure: &Failure,
+    client: Client,
+    tally: &Tally,
+) -> Response<AnswerBody<B>> {
     let message_id = new_message_id();
     let mut access = Access::of_nothing(Some(client), message_id);
     access.note_failure(failure);
-    let mut response = failure.response(message_id);
+    let mut response = failure.response(message_id, tally);
     response.body_mut().log_to(access);
     response
 }

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::transport::{
     Certificate, CertificateError, ConnectError, InForce, Listener, Purpose, QuicListener, Rung,
-    TrustInForce, asks_for_link, grant_link, greet,
+    Socket, TrustInForce, asks_for_link, grant_link, greet,
 };
 
 use super::access::Client;
@@ -36,11 +36,13 @@ use super::addresses::{Addresses, Placed, TooMany};
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
+use super::counted::{self, Limit};
 use super::guarded::{Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
 use super::own::Answerer;
 use super::patient::Patient;
+use super::pressure::Memory;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::{Relay, refuse};
@@ -199,7 +201,8 @@ impl Gateway {
         Self::with_registry(config, registry)
     }
 
-    fn with_registry(config: GatewayConfig, registry: Registry) -> Self {
+    fn with_registry(mut config: GatewayConfig, registry: Registry) -> Self {
+        config.limits = config.limits.countable();
         let relay = Relay {
             settings: Published::with(&config.initial),
             registry: Arc::new(registry),
@@ -207,6 +210,8 @@ impl Gateway {
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
+            memory: Memory::new(config.limits.memory.clone()),
+            tally: counted::tally(),
         };
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),
@@ -326,6 +331,7 @@ impl Gateway {
             tokio::select! {
                 biased;
                 () = shutdown => {}
+                () = self.inner.relay.memory.watch(&self.inner.relay.tally) => {}
                 () = accept_clients => {}
                 () = accept_https_links => {}
                 () = accept_quic => {}
@@ -347,19 +353,19 @@ impl Gateway {
     ) {
         let Some(listener) = listener else { return std::future::pending().await };
         loop {
-            let places = Arc::clone(&self.inner.connections);
-            // Without a free place the kernel's queue is where clients wait.
-            let Ok(place) = places.acquire_owned().await else { return };
             let (stream, from) = tokio::select! {
                 biased;
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-                accepted = listener.accept(Purpose::Clients) => accepted,
+                accepted = self.accept_on(listener, port) => accepted,
             };
             // Before TLS: who has too many gets nothing that costs more.
             let Some(counted) = self.count_in(from) else {
                 tokio::task::yield_now().await;
                 continue;
             };
+            // One without a place waits here, and those behind it in the kernel's queue. Before it
+            // is accepted none may be taken: a port at which nobody comes would keep that one.
+            let Some(place) = self.place().await else { return };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
                 if let Some(mut link) = gateway.serve_https(stream, from, port).await {
@@ -373,9 +379,37 @@ impl Gateway {
         }
     }
 
+    /// A place for one more connection; waits for one. `None` never comes.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let places = || Arc::clone(&self.inner.connections);
+        if let Ok(place) = places().try_acquire_owned() {
+            return Some(place);
+        }
+        self.note(Limit::Connections);
+        places().acquire_owned().await.ok()
+    }
+
+    /// Waits for the next connection to an HTTPS port, if the memory in use lets it have one.
+    async fn accept_on(&self, listener: &Listener, port: Port) -> (Socket, SocketAddr) {
+        let memory = &self.inner.relay.memory;
+        loop {
+            if port == Port::Shared {
+                memory.may_accept().await;
+            }
+            tokio::select! {
+                biased;
+                () = memory.may_not_accept(), if port == Port::Shared => {}
+                accepted = listener.accept(Purpose::Clients) => return accepted,
+            }
+        }
+    }
+
     /// A place among the connections of an address; `None` if it has too many.
     fn count_in(&self, from: SocketAddr) -> Option<Placed> {
         let placed = self.inner.addresses.place(from.ip());
+        if placed.is_err() {
+            self.note(Limit::OfAddress);
+        }
         if let Err(TooMany { to_tell: Some(refused) }) = placed {
             let limit = self.inner.config.limits.connections_per_address_max;
             tracing::info!(%from, limit, refused, "more connections than one address may have");
@@ -417,6 +451,7 @@ impl Gateway {
         let PendingLink { from, serve, place: _place, .. } = link;
         if let Err(why) = serve.await {
             tracing::warn!(%from, %why, "link refused");
+            self.note_refused(&why);
             self.inner.history.note(LinkEnd::Refused { from }, &why);
         }
     }
@@ -456,11 +491,11 @@ impl Gateway {
                 let serve = async move { gateway.serve_greeted_link(greeted).await };
                 return Some(PendingLink::new(from, serve));
             }
-            other => other,
+            Ok(greeted) => greeted,
+            Err(why) => return self.failed_handshake(from, Limit::ClientHello, &why),
         };
         let accepted = async {
-            let greeted = greeted?;
-            let place = self.inner.client_handshakes.acquire();
+            let place = self.handshake_place();
             // Never closed; in vain, there is no time left for a handshake either.
             let limit = limits.tls_handshake;
             let waited = timeout_at(begun + limit, place).await;
@@ -469,23 +504,48 @@ impl Gateway {
         };
         let stream = match accepted.await {
             Ok(stream) => stream,
-            Err(why) => {
-                tracing::debug!(%from, %why, "client handshake failed");
-                return None;
-            }
+            Err(why) => return self.failed_handshake(from, Limit::Handshake, &why),
         };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = Patient::new(stream, limits.answer_stall);
-        let client = Client { address: from, slowness: io.slowness() };
+        let slowness = io.slowness();
+        let client = Client { address: from, slowness: slowness.clone() };
         let outcome = if is_h2 {
             self.serve_http2(io, client, port).await
         } else {
             self.serve_http1(io, from, port).await
         };
+        if slowness.is_noted() {
+            self.note(Limit::AnswerStall);
+        }
         outcome.unwrap_or_else(|error| {
             tracing::debug!(%from, error, "client connection failed");
             None
         })
+    }
+
+    /// A place for a handshake; waits for one.
+    async fn handshake_place(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let places = &self.inner.client_handshakes;
+        if let Ok(place) = places.try_acquire() {
+            return Ok(place);
+        }
+        self.note(Limit::Handshakes);
+        places.acquire().await
+    }
+
+    /// Tells of a client that did not come to a request; `limit` is what it had time by.
+    fn failed_handshake(
+        &self,
+        from: SocketAddr,
+        limit: Limit,
+        why: &ConnectError,
+    ) -> Option<PendingLink> {
+        tracing::debug!(%from, %why, "client handshake failed");
+        if matches!(why, ConnectError::Timeout { .. }) {
+            self.note(limit);
+        }
+        None
     }
 
     /// Serves HTTP/1.1 until the connection has ended, or is to be a link.
@@ -516,7 +576,9 @@ impl Gateway {
             let client = client.clone();
             async move {
                 let mut answer = match (malformed, port) {
-                    (Some(malformed), _) => refuse(&malformed.into(), client),
+                    (Some(malformed), _) => {
+                        refuse(&malformed.into(), client, &self.inner.relay.tally)
+                    }
                     _ if asks => granted_link(),
                     (None, Port::Shared) => self.handle_of(client, request).await,
                     (None, Port::Links) => not_a_link(),
@@ -535,7 +597,11 @@ impl Gateway {
         builder.max_header_size(HTTP1_BUFFER + 1);
         let connection = builder.serve_connection(io, service).with_upgrades();
         let end = http1::UpgradeableConnection::graceful_shutdown;
-        self.until_stopped(connection, self.inner.config.limits.linger, end).await?;
+        let ended = self.until_stopped(connection, self.inner.config.limits.linger, end).await;
+        if passed.was_idle() {
+            self.note(Limit::Idle);
+        }
+        ended?;
         let upgrade = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Some(upgrade) = upgrade else { return Ok(None) };
         let Ok(parts) = upgrade.await?.downcast::<TokioIo<Guarded<Patient<P>>>>() else {
