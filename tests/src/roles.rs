@@ -6,6 +6,7 @@
     reason = "a failed step of a test's set-up is a failed test"
 )]
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use relay_core::connection_point::{
     BackendConfig, CertificateIssuer, ConnectionPoint, ConnectionPointConfig,
     ConnectionPointLimits, GatewayAddress, LinkEnded, SiteEndpoint,
 };
-use relay_core::exchange::{AnswerHead, Assertions, HeadLimits, MessageId, RequestHead};
+use relay_core::exchange::{AnswerHead, Assertions, Count, HeadLimits, MessageId, RequestHead};
 use relay_core::gateway::{
     Balance, CertificateKeeper, Gateway, GatewayConfig, GatewayLimits, LinkRefused,
 };
@@ -303,6 +304,23 @@ async fn serve_link(gateway: Gateway, pipe: DuplexStream) -> Result<(), LinkRefu
 /// Whether `gateway` knows of any site what it publishes.
 pub fn has_settings(gateway: &Gateway) -> bool {
     gateway.settings().sites.iter().any(|site| site.applied.is_some())
+}
+
+/// What a role has counted, without what has not happened.
+pub fn counted(counts: Vec<Count>) -> BTreeMap<&'static str, u64> {
+    counts.into_iter().filter(|it| it.count > 0).map(|it| (it.name, it.count)).collect()
+}
+
+/// What of `now` has been counted since a role had counted `before`.
+pub fn counted_since(
+    before: &BTreeMap<&str, u64>,
+    mut now: BTreeMap<&'static str, u64>,
+) -> BTreeMap<&'static str, u64> {
+    for (name, count) in &mut now {
+        *count -= before.get(name).unwrap_or(&0);
+    }
+    now.retain(|_, count| *count > 0);
+    now
 }
 
 /// Sends `document` over a link as a connection point does. Returns the head of the answer.

@@ -1,19 +1,21 @@
 //! Every answer of the table in `gateway/ANSWERS.md`, asked for from outside over real sockets: its
-//! status, its reason, when it says to come again, and that both logs tell it by its message id.
+//! status, its reason, when it says to come again, that both logs tell it by its message id, and
+//! that the role which gave it has counted it.
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response};
-use relay_core::connection_point::BackendConfig;
+use relay_core::connection_point::{BackendConfig, ConnectionPoint};
 use relay_core::exchange::{
     AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
 };
+use relay_core::gateway::MemoryLimit;
 use relay_core::link::{End, Link};
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_core::policy::EndpointKind;
@@ -22,8 +24,8 @@ use relay_core::transport::{ClientCertificates, backend_client_config_showing};
 use relay_tests::client::{Http, bare, tls};
 use relay_tests::logs::Logs;
 use relay_tests::pki::SiteCa;
-use relay_tests::roles::{House, Rogue, target, until, within};
-use relay_tests::running::{Instance, connection_point};
+use relay_tests::roles::{House, Rogue, counted, counted_since, target, until, within};
+use relay_tests::running::{Instance, dialling};
 use relay_tests::site::{Backend, Body, RawBackend, full, nobody};
 use relay_tests::tls_site::{SecureBackend, demanding, open_to_all};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -44,10 +46,10 @@ fn table() -> BTreeSet<Told> {
 }
 
 /// Who is at the site's end of links.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Site {
-    /// A connection point, which logs what it answers.
-    Real,
+#[derive(Clone, Copy)]
+enum Site<'a> {
+    /// A connection point, which logs and counts what it answers.
+    Real(&'a ConnectionPoint),
     /// Nobody, or the test.
     Ours,
 }
@@ -57,7 +59,7 @@ struct Asker<'a> {
     house: &'a House,
     instance: &'a Instance,
     logs: &'a Logs,
-    site: Site,
+    site: Site<'a>,
 }
 
 /// The head of an answer by HTTP/1.1.
@@ -73,7 +75,33 @@ impl Head {
     }
 }
 
+/// What both roles have counted, without what has not happened.
+type Counted = [BTreeMap<&'static str, u64>; 2];
+
 impl Asker<'_> {
+    fn counted(&self) -> Counted {
+        let at_site = match self.site {
+            Site::Real(point) => counted(point.status().counts),
+            Site::Ours => BTreeMap::new(),
+        };
+        [counted(self.instance.gateway.status().counts), at_site]
+    }
+
+    /// Whether a real connection point has given an answer with this reason.
+    fn is_of_point(&self, reason: &str) -> bool {
+        matches!(self.site, Site::Real(_)) && reason.starts_with("CMGConnector_")
+    }
+
+    /// Asserts that the role that has answered has counted that since `before`, and nothing else,
+    /// and that the other one has counted nothing.
+    fn assert_counted(&self, before: &Counted, reason: &str) {
+        let now = self.counted();
+        let moved = [0, 1].map(|role| counted_since(&before[role], now[role].clone()));
+        let mut expected = [BTreeMap::new(), BTreeMap::new()];
+        expected[usize::from(self.is_of_point(reason))].insert(reason, 1);
+        assert_eq!(moved, expected, "{reason}");
+    }
+
     /// Says `request` on a connection of its own.
     async fn say(&self, request: &str) -> Told {
         self.say_and(request, false).await
@@ -81,6 +109,7 @@ impl Asker<'_> {
 
     /// As [`Asker::say`], and that this is all, if there is nothing more to say.
     async fn say_and(&self, request: &str, is_all: bool) -> Told {
+        let before = self.counted();
         let stream = TcpStream::connect(self.instance.clients).await.unwrap();
         let mut stream = tls(stream, &self.house.ca, b"http/1.1").await;
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -96,6 +125,7 @@ impl Asker<'_> {
         let first = head.0.lines().next().unwrap();
         let (status, phrase) = first.strip_prefix("HTTP/1.1 ").unwrap().split_once(' ').unwrap();
         assert_eq!(head.value("relay-reason"), Some(phrase), "{request:.200}\n{}", head.0);
+        self.assert_counted(&before, phrase);
         let retry = head.value("retry-after").unwrap_or("–").to_owned();
         let told = (status.parse().unwrap(), phrase.to_owned(), retry);
         let id = head.value("relay-message-id");
@@ -111,8 +141,10 @@ impl Asker<'_> {
 
     /// As [`Asker::ask`], over HTTP/2.
     async fn ask_by_http_2(&self, request: Request<Body>) -> Told {
+        let before = self.counted();
         let mut client = self.instance.client(self.house, Http::Two).await;
         let answer = client.ask(request).await;
+        self.assert_counted(&before, answer.reason().unwrap());
         let retry = answer.parts.headers.get(RETRY_AFTER);
         let retry = retry.map_or("–", |retry| retry.to_str().unwrap()).to_owned();
         let told = (answer.status(), answer.reason().unwrap().to_owned(), retry);
@@ -134,7 +166,7 @@ impl Asker<'_> {
         assert_eq!(lines.len(), 1, "{lines:?}");
         assert_eq!(fields["message_id"], id, "{lines:?}");
         let at_site = self.logs.with(&[id, r#""target":"relay_core::connection_point"#]);
-        let answered_there = self.site == Site::Real && reason.starts_with("CMGConnector_");
+        let answered_there = self.is_of_point(reason);
         assert_eq!(!at_site.is_empty(), answered_there, "{told:?}: {at_site:?}");
     }
 }
@@ -283,8 +315,9 @@ async fn before_https(logs: &Logs, told: &mut BTreeSet<Told>) {
         config.certificates = Some(certificates);
         house.backend = Some(config);
         let instance = Instance::start(&house, 1).await;
-        let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real };
-        let _point = connection_point(&house, &[instance.links]);
+        let (point, _running) = dialling(&house, &[instance.links]);
+        let site = Site::Real(&point);
+        let asker = Asker { house: &house, instance: &instance, logs, site };
         instance.until_links(1).await;
         told.insert(asker.ask("GET", "/SMS_MP/x", "").await);
     }
@@ -297,8 +330,8 @@ async fn too_many(logs: &Logs, told: &mut BTreeSet<Told>) {
     house.connection_point_limits.backend_connections_max = 1;
     house.connection_point_limits.backend_wait_max = 0;
     let instance = Instance::start(&house, 1).await;
-    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real };
-    let _point = connection_point(&house, &[instance.links]);
+    let (point, _running) = dialling(&house, &[instance.links]);
+    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real(&point) };
     instance.until_links(1).await;
     let held = asker.ask("GET", "/SMS_MP/x", "");
     let refused = async {
@@ -309,6 +342,16 @@ async fn too_many(logs: &Logs, told: &mut BTreeSet<Told>) {
         answer = held => panic!("{answer:?}"),
         answer = refused => told.insert(answer),
     };
+}
+
+/// What there is no memory for.
+async fn out_of_memory(logs: &Logs, told: &mut BTreeSet<Told>) {
+    let mut house = House::before(nobody().await);
+    house.gateway_limits.memory = Some(MemoryLimit::new(100, || Ok(86)));
+    let instance = Instance::start(&house, 1).await;
+    until(|| instance.gateway.status().memory.is_some_and(|it| it.used > 0)).await;
+    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Ours };
+    told.insert(asker.ask("GET", "/SMS_MP/x", "").await);
 }
 
 /// What happens at a real connection point, or behind it.
@@ -323,8 +366,9 @@ async fn at_the_site(logs: &Logs, told: &mut BTreeSet<Told>) {
     for backend in [nobody().await, large.address, garbage.address] {
         let house = House::before(backend);
         let instance = Instance::start(&house, 1).await;
-        let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real };
-        let _point = connection_point(&house, &[instance.links]);
+        let (point, _running) = dialling(&house, &[instance.links]);
+        let site = Site::Real(&point);
+        let asker = Asker { house: &house, instance: &instance, logs, site };
         instance.until_links(1).await;
         told.insert(asker.ask("GET", "/SMS_MP/x", "").await);
     }
@@ -339,8 +383,8 @@ async fn at_the_site(logs: &Logs, told: &mut BTreeSet<Told>) {
     let document = house.document();
     house.initial = vec![SettingsDocument { version: 9, endpoints: vec![wide], ..document }];
     let instance = Instance::start(&house, 1).await;
-    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real };
-    let _point = connection_point(&house, &[instance.links]);
+    let (point, _running) = dialling(&house, &[instance.links]);
+    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real(&point) };
     instance.until_links(1).await;
     let length = "Content-Length: 11\r\n";
     for (verb, path, rest) in
@@ -355,8 +399,8 @@ async fn by_http_2(logs: &Logs, told: &mut BTreeSet<Told>) {
     let backend = Backend::echo_path().await;
     let house = House::before(backend.address);
     let instance = Instance::start(&house, 1).await;
-    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real };
-    let _point = connection_point(&house, &[instance.links]);
+    let (point, _running) = dialling(&house, &[instance.links]);
+    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Real(&point) };
     instance.until_links(1).await;
     told.insert(asker.ask_by_http_2(bare("GET", &target("/SMS_MP/x?\u{e9}"))).await);
     let mut request = bare("GET", &target("/SMS_MP/x"));
@@ -411,6 +455,7 @@ async fn every_answer_of_the_table_is_given_to_a_client_and_no_other() {
         at_the_site(&logs, &mut told).await;
         before_https(&logs, &mut told).await;
         too_many(&logs, &mut told).await;
+        out_of_memory(&logs, &mut told).await;
         by_http_2(&logs, &mut told).await;
         of_another_version(&logs, &mut told).await;
         let expected = table();

@@ -14,6 +14,8 @@ mod http1;
 mod http2;
 #[path = "limits/listener.rs"]
 mod listener;
+#[path = "limits/memory.rs"]
+mod memory;
 #[path = "limits/queue.rs"]
 mod queue;
 #[path = "limits/time.rs"]
@@ -51,6 +53,7 @@ use Proof::{Asked, Test};
 const HERE_HTTP2: &str = "tests/tests/limits/http2.rs";
 const HERE_TIME: &str = "tests/tests/limits/time.rs";
 const HERE_LISTENER: &str = "tests/tests/limits/listener.rs";
+const HERE_MEMORY: &str = "tests/tests/limits/memory.rs";
 const GUARDED: &str = "relay-core/src/gateway/guarded/tests.rs";
 const HTTP2: &str = "relay-core/src/gateway/http2/tests.rs";
 const HANDSHAKE: &str = "tests/tests/roles_handshake.rs";
@@ -70,7 +73,7 @@ const fn limit(
     Limit { of, setting, value, points, proof }
 }
 
-const LIMITS: [Limit; 42] = [
+const LIMITS: [Limit; 44] = [
     // Listener.
     limit(
         "connections",
@@ -129,6 +132,24 @@ const LIMITS: [Limit; 42] = [
             HANDSHAKE,
             "a_client_has_three_seconds_for_its_hello_and_ten_for_all_of_its_handshake",
         ),
+    ),
+    // Memory.
+    limit(
+        "percent of the memory, for requests",
+        "memory_mebibytes_max",
+        85,
+        ["200", "200", "503 CMGService_Out_Of_Memory"],
+        Test(
+            HERE_MEMORY,
+            "above_85_percent_new_requests_are_503_and_what_is_in_flight_goes_on_until_80",
+        ),
+    ),
+    limit(
+        "percent of the memory, for connections",
+        "memory_mebibytes_max",
+        92,
+        ["served", "served", "waits"],
+        Test(HERE_MEMORY, "above_92_percent_no_client_is_accepted_and_links_are_until_87"),
     ),
     // HTTP/1.1.
     limit(

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use relay_tests::client::{Client, Http, bare};
 use relay_tests::logs::Logs;
-use relay_tests::roles::{House, within};
+use relay_tests::roles::{House, counted, within};
 use relay_tests::running::Instance;
 use relay_tests::site::nobody;
 use tokio::io::AsyncReadExt as _;
@@ -42,6 +42,8 @@ async fn the_101st_connection_of_an_address_is_closed_and_the_100th_is_served() 
             assert_eq!(beyond.read(&mut [0; 16]).await.unwrap_or(0), 0);
         }
         assert_eq!(instance.gateway.status().connections_refused, 3);
+        let counts = counted(instance.gateway.status().counts);
+        assert_eq!(counts, [("connections_per_address_max", 3)].into());
         for client in &mut clients {
             assert_eq!(client.ask(bare("GET", target)).await.status(), 200);
         }

@@ -32,7 +32,9 @@ Examples:
   For a script:
     relay status --admin 127.0.0.1:10180 --json
 
-It asks the role that runs with that configuration on this machine; [admin] in it says where.";
+It asks the role that runs with that configuration on this machine; [admin] in it says where.
+Counts of answers by reason, and of limits that connections came to, begin with the role. Those that
+are 0 are in the JSON alone.";
 
 /// Shown below the help of `relay drain`.
 pub(crate) const DRAIN_EXAMPLES: &str = "\

@@ -1,13 +1,15 @@
 //! What the admin listener shows, as JSON. Fields are only ever added.
 
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use relay_core::connection_point::{
     self, BackendState, BackendStatus, ConnectionPointStatus, Phase, PlaceStatus, PublishOutcome,
     PublishState,
 };
+use relay_core::exchange::Count;
 use relay_core::gateway::{
-    self, EndedLink, GatewayStatus, LinkEnd, SettingsSnapshot, SiteSettings,
+    self, EndedLink, GatewayStatus, LinkEnd, MemoryStatus, SettingsSnapshot, SiteSettings,
 };
 use relay_core::link::{DrainReport, LinkStats};
 use relay_core::transport::{Certificate, Misstep};
@@ -33,11 +35,30 @@ pub(super) struct Gateway {
     pub(super) requests_in_flight: u64,
     /// What it shows to connection points that dial it now; absent until that has been read.
     pub(super) certificate: Option<OwnCertificate>,
+    /// The memory in use; absent if nothing is refused for it.
+    #[serde(default)]
+    pub(super) memory: Option<Memory>,
+    /// How often it answered by itself, by reason, and how often a connection came to a limit,
+    /// since the start.
+    #[serde(default)]
+    pub(super) counts: Counts,
     pub(super) links: Vec<GatewayLink>,
     /// What is published here, by site.
     pub(super) settings: Vec<Settings>,
     /// The links that ended or were refused last; the last one last.
     pub(super) ended: Vec<Ended>,
+}
+
+/// How often things happened, by name.
+pub(super) type Counts = BTreeMap<String, u64>;
+
+/// The memory of a process.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Memory {
+    pub(super) octets_used: u64,
+    pub(super) octets_max: u64,
+    /// `calm`, `refuses requests` or `accepts no clients`.
+    pub(super) pressure: String,
 }
 
 /// A certificate that a role shows.
@@ -139,6 +160,9 @@ pub(super) struct ConnectionPoint {
     /// The site roles that it forwards to.
     #[serde(default)]
     pub(super) backends: Vec<Backend>,
+    /// How often it answered in a backend's place, by reason, since the start.
+    #[serde(default)]
+    pub(super) counts: Counts,
 }
 
 /// A site role at one place.
@@ -270,6 +294,8 @@ impl Status {
             draining: status.is_draining,
             requests_in_flight: status.in_flight,
             certificate: status.link_certificate.map(|it| own_certificate(&it, now)),
+            memory: status.memory.map(memory),
+            counts: counts(&status.counts),
             links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
             settings: settings.sites.into_iter().map(site_settings).collect(),
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
@@ -291,12 +317,22 @@ impl Status {
             places: status.places.into_iter().map(|it| place(it, now)).collect(),
             published: published.into_iter().map(published_at).collect(),
             backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
+            counts: counts(&status.counts),
         })
     }
 }
 
 fn is_resting(place: &PlaceStatus) -> bool {
     matches!(place.phase, Phase::Resting)
+}
+
+fn memory(status: MemoryStatus) -> Memory {
+    let MemoryStatus { used: octets_used, max: octets_max, pressure, .. } = status;
+    Memory { octets_used, octets_max, pressure: pressure.name().to_owned() }
+}
+
+fn counts(counted: &[Count]) -> Counts {
+    counted.iter().map(|it| (it.name.to_owned(), it.count)).collect()
 }
 
 fn own_certificate(certificate: &Certificate, now: Now) -> OwnCertificate {

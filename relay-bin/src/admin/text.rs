@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::status::{Backend, ConnectionPoint, Gateway, Link, Log, Status};
+use super::status::{Backend, ConnectionPoint, Counts, Gateway, Link, Log, Status};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -38,6 +38,10 @@ fn gateway_text(gateway: &Gateway) -> String {
         let (days, until) = (certificate.days_left, &certificate.not_after);
         push_line(&mut text, &format!("link certificate: {days} days left, until {until}"));
     }
+    if let Some(memory) = &gateway.memory {
+        let (used, max) = (octets(memory.octets_used), octets(memory.octets_max));
+        push_line(&mut text, &format!("memory: {used} of {max}, {}", memory.pressure));
+    }
     if !gateway.links.is_empty() {
         let mut rows = vec![headings(&["link", "connection point"])];
         for link in &gateway.links {
@@ -55,6 +59,7 @@ fn gateway_text(gateway: &Gateway) -> String {
             push_line(&mut text, &format!("  refused last: {why}"));
         }
     }
+    push_counts(&mut text, &gateway.counts);
     for ended in gateway.ended.iter().rev().take(8) {
         let who = match (&ended.connection_point, &ended.refused_from) {
             (Some(name), _) => format!("link {} of {name} down", ended.number.unwrap_or_default()),
@@ -111,7 +116,19 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
         }
     }
     push_backends(&mut text, &point.backends);
+    push_counts(&mut text, &point.counts);
     text
+}
+
+/// A line for whatever has happened.
+fn push_counts(text: &mut String, counts: &Counts) {
+    let happened = counts.iter().filter(|(_, count)| **count > 0);
+    let rows = happened.map(|(name, count)| vec![name.clone(), count.to_string()]);
+    let rows: Vec<_> = rows.collect();
+    if !rows.is_empty() {
+        push_line(text, "counted since the start:");
+        push_table(text, &rows);
+    }
 }
 
 /// A line for each backend, and for each that fails why.
@@ -209,7 +226,7 @@ fn push_line(text: &mut String, line: &str) {
 #[cfg(test)]
 mod tests {
     use super::super::status::{
-        Ended, Failed, GatewayLink, OwnCertificate, Place, Published, Settings,
+        Ended, Failed, GatewayLink, Memory, OwnCertificate, Place, Published, Settings,
     };
     use super::*;
 
@@ -228,6 +245,10 @@ mod tests {
         }
     }
 
+    fn counts(counted: &[(&str, u64)]) -> Counts {
+        counted.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
+    }
+
     #[test]
     fn a_gateways_links_and_ends_have_a_line_each() {
         let gateway = Gateway {
@@ -241,6 +262,16 @@ mod tests {
                 not_after: "2028-01-01T00:00:00Z".to_owned(),
                 days_left: 405,
             }),
+            memory: Some(Memory {
+                octets_used: 100 << 20,
+                octets_max: 1 << 30,
+                pressure: "calm".to_owned(),
+            }),
+            counts: counts(&[
+                ("CMGService_Overloaded", 12),
+                ("http2_pings", 0),
+                ("idle_seconds", 3),
+            ]),
             links: vec![GatewayLink {
                 number: 7,
                 connection_point: "cp\x1b[31m".to_owned(),
@@ -270,10 +301,14 @@ mod tests {
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
 link certificate: 405 days left, until 2028-01-01T00:00:00Z
+memory: 100 MiB of 1024 MiB, calm
 link  connection point  transport  state  up         RTT      streams    in       out
 7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
 settings of default: version 3, 2 endpoints
   refused last: 409 version 2 is older
+counted since the start:
+CMGService_Overloaded  12
+idle_seconds           3
 2026-11-22T07:00:00Z link 6 of cp-1 down: closed
 ";
         assert_eq!(status(&Status::Gateway(gateway)), expected);
@@ -323,6 +358,7 @@ settings of default: version 3, 2 endpoints
                 at: "2026-11-22T07:00:00Z".to_owned(),
             }],
             backends: vec![backend("a", None), backend("b", Some("refused"))],
+            counts: counts(&[("CMGConnector_Timeout", 1), ("abandoned", 0)]),
         };
         let expected = "\
 connection point site-1, draining: 1 of 2 links up
@@ -336,6 +372,8 @@ endpoint  backend    state    requests  waiting  connections
 mp        http://a/  up       3         0        5
 mp        http://b/  resting  3         0        5
 http://b/ resting, tried again in 5000 ms; failed last: refused
+counted since the start:
+CMGConnector_Timeout  1
 ";
         assert_eq!(status(&Status::ConnectionPoint(point)), expected);
     }

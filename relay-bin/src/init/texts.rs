@@ -281,7 +281,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
         "\
 # Each line shows a default; remove its # to change it.
 [limits]
-# Client connections open at once.
+# Client connections open at once. They are never more than 45 % of the descriptors that the
+# process may have (LimitNOFILE of systemd, ulimit -n); the log says so if they are to be.
 # client_connections_max = {}
 # Of them, connections of one address (of IPv6, one /64); a sixth of those may be in their TLS
 # handshake. Raise it behind a balancer that shows its own address.
@@ -294,6 +295,10 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # link_memory_mebibytes = {}
 # Requests at once on one link, 16384 at most; the lower number of its two ends holds.
 # streams_per_link_max = {}
+# Memory that this program may have in use: above 85 % of it new requests are answered 503, above
+# 92 % no client is accepted. Without this line it is what the cgroup lets it have, else all that
+# the machine has. The figure here is no default.
+# memory_mebibytes_max = 4096
 # Peers on the link port that have not proved who they are, at once.
 # link_handshakes_max = {}
 # Time for a TLS handshake.

@@ -3,7 +3,9 @@
 //! A role runs until a signal asks it to stop; requests in flight then have the configured time to
 //! end. A second signal ends the process at once.
 
+mod descriptors;
 mod material;
+mod memory;
 mod reload;
 mod signals;
 mod summary;
@@ -105,6 +107,8 @@ fn variable(name: &str) -> Option<String> {
 
 async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    descriptors::fit_gateway(&mut loaded.config.limits);
+    loaded.config.limits.memory = memory::limit(loaded.memory_max);
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
     let https_links = match loaded.https_link_listen {
@@ -148,6 +152,7 @@ async fn run_connection_point(
 ) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
+    descriptors::fit_connection_point(&loaded);
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let fixed = reload::Fixed::of(&loaded);
     let name = loaded.config.name.clone();

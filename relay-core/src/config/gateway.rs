@@ -39,6 +39,10 @@ pub struct LoadedGateway {
     pub quic_link_listen: Option<SocketAddr>,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// Octets of memory that its process may have in use, if that is written; else as many as the
+    /// machine, or whoever confines the process, lets it have. `config` has it only once somebody
+    /// has said how that is read: see [`GatewayLimits::memory`].
+    pub memory_max: Option<u64>,
     /// What its TLS was made from.
     pub material: GatewayMaterial,
     /// What deserves attention; to be logged at start.
@@ -167,6 +171,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         None => GatewayLimits::default(),
     };
 
+    let memory_max = raw.limits.as_ref().map(|limits| limits.memory_max(&source)).transpose()?;
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let client_files =
         IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
@@ -206,6 +211,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         link_listen,
         https_link_listen,
         quic_link_listen,
+        memory_max: memory_max.flatten(),
         admin,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),

@@ -25,6 +25,7 @@ pub(super) struct RawGatewayLimits {
     links_max: Number,
     link_memory_mebibytes: Number,
     streams_per_link_max: Number,
+    memory_mebibytes_max: Number,
     link_handshakes_max: Number,
     tls_handshake_seconds: Number,
     request_head_seconds: Number,
@@ -88,6 +89,7 @@ impl RawGatewayLimits {
             streams_per_link_max: key("streams_per_link_max", &self.streams_per_link_max)
                 .within(&(1..=16_384))?
                 .unwrap_or(or.streams_per_link_max),
+            memory: or.memory,
             link_handshakes_max: key("link_handshakes_max", &self.link_handshakes_max)
                 .count(1..=65_536, or.link_handshakes_max)?,
             client_hello: or.client_hello,
@@ -116,6 +118,16 @@ impl RawGatewayLimits {
             drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
             linger: key("linger_seconds", &self.linger_seconds).seconds(0..=60, or.linger)?,
         })
+    }
+}
+
+impl RawGatewayLimits {
+    /// Octets of memory that the process may have in use, if that is written.
+    pub(super) fn memory_max(&self, source: &Source) -> Result<Option<u64>, ConfigError> {
+        let written = &self.memory_mebibytes_max;
+        let key = Key { source, name: "memory_mebibytes_max", written };
+        // As many as 16 TiB.
+        Ok(key.within(&(64..=16_777_216))?.map(|mebibytes| u64::from(mebibytes) << 20))
     }
 }
 
@@ -269,6 +281,7 @@ mod tests {
             ("link_handshakes_max", 1, 65_536),
             ("link_memory_mebibytes", 64, 65_536),
             ("streams_per_link_max", 1, 16_384),
+            ("memory_mebibytes_max", 64, 16_777_216),
             ("tls_handshake_seconds", 1, 60),
             ("request_head_seconds", 1, 300),
             ("idle_seconds", 1, 3600),

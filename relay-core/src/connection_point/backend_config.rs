@@ -7,6 +7,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use rustls::ClientConfig;
 use rustls::pki_types::DnsName;
+use tokio::sync::Semaphore;
 
 use crate::transport::{ClientCertificates, TrustAnchors};
 
@@ -152,10 +153,12 @@ pub(super) struct Settled {
 
 impl Settled {
     pub(super) fn new(own: &BackendLimits, all: &ConnectionPointLimits) -> Self {
+        let connections_max = own.connections_max.unwrap_or(all.backend_connections_max);
+        let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             connect: own.connect.unwrap_or(all.backend_connect),
             answer: own.answer.unwrap_or(all.backend_answer),
-            connections_max: own.connections_max.unwrap_or(all.backend_connections_max).max(1),
+            connections_max,
             idle_max: own.idle_max.unwrap_or(all.backend_idle_max),
             idle: own.idle.unwrap_or(all.backend_idle),
             wait_max: own.wait_max.unwrap_or(all.backend_wait_max),

@@ -11,6 +11,7 @@ use crate::settings::{Deadline, DocumentError, SettingsDocument, Tenant};
 use super::backend_config::Settled;
 use super::backends::Backends;
 use super::config::{ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint};
+use super::counted;
 use super::forward::Forwarder;
 
 /// What is published, as it travels, and what forwards to it.
@@ -48,7 +49,11 @@ impl Current {
                 (role_id, kept.unwrap_or_else(|| Arc::new(new())))
             })
             .collect();
-        let forwarder = Arc::new(Forwarder::new(EndpointMap::new(published)?, backends));
+        // What was counted goes on.
+        let tally = before.map(|it| Arc::clone(it.forwarder.tally()));
+        let tally = tally.unwrap_or_else(|| Arc::new(counted::tally()));
+        let forwarder = Forwarder::new(EndpointMap::new(published)?, backends, tally);
+        let forwarder = Arc::new(forwarder);
         Ok(Self { document, octets, forwarder })
     }
 }

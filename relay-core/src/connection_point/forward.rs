@@ -14,7 +14,8 @@ use tracing::{Instrument as _, Span};
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
 use crate::exchange::{
-    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, RequestHead, TraceContext,
+    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, RequestHead, Tally,
+    TraceContext,
 };
 use crate::http1::Fault;
 use crate::link::{Incoming, RecvStream, SendStream};
@@ -26,6 +27,7 @@ use super::backend_config::BackendConfig;
 use super::backend_pipe::{Misread, NAMES};
 use super::backend_tls::{TlsFault, fault_in};
 use super::backends::{Asked, Backends, Order, Unanswered};
+use super::counted;
 use super::interim::Interims;
 use super::upload::{LastMove, Unsent};
 
@@ -36,6 +38,7 @@ pub(super) struct Forwarder {
     /// By role id; in an order of their own, so that they are also let go of in one order.
     backends: BTreeMap<u64, Arc<Backends>>,
     head_limits: HeadLimits,
+    tally: Arc<Tally>,
 }
 
 /// Why a request was not answered by the backend.
@@ -127,8 +130,17 @@ struct Answered<'a> {
 }
 
 impl Forwarder {
-    pub(super) fn new(endpoints: EndpointMap, backends: BTreeMap<u64, Arc<Backends>>) -> Self {
-        Self { endpoints, backends, head_limits: HeadLimits::default() }
+    pub(super) fn new(
+        endpoints: EndpointMap,
+        backends: BTreeMap<u64, Arc<Backends>>,
+        tally: Arc<Tally>,
+    ) -> Self {
+        Self { endpoints, backends, head_limits: HeadLimits::default(), tally }
+    }
+
+    /// What was counted.
+    pub(super) fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 
     /// The backends of the endpoint with this role id and name, if they are those of `config`.
@@ -197,11 +209,11 @@ impl Forwarder {
                     %message_id, trace_id, span_id, %method, path, status, why = %failure,
                     "not forwarded"
                 );
-                match answer {
-                    Some((status, reason)) => {
-                        self.answer_here(&failure, status, reason, send).await;
-                    }
-                    None => send.reset(StreamCode(AbortCode::Cancelled.to_wire())),
+                if let Some((status, reason)) = answer {
+                    self.answer_here(&failure, status, reason, send).await;
+                } else {
+                    self.tally.note(counted::ABANDONED);
+                    send.reset(StreamCode(AbortCode::Cancelled.to_wire()));
                 }
             }
         }
@@ -340,6 +352,7 @@ impl Forwarder {
         reason: String,
         mut send: SendStream,
     ) {
+        self.tally.note(&reason);
         let text = Bytes::from(format!("{reason}\n{}\n", failure.told()));
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -557,7 +570,10 @@ mod tests {
         assert_eq!(all.iter().map(place).collect::<BTreeSet<_>>(), (0..11).collect());
         let told = all.iter().filter_map(Failure::answer);
         let told = told.map(|(status, reason)| (status.as_str().to_owned(), reason));
-        assert_eq!(table(), told.collect());
+        let told: BTreeSet<_> = told.collect();
+        let counted = counted::NAMES.into_iter().filter(|name| *name != counted::ABANDONED);
+        assert!(counted.eq(told.iter().map(|(_, reason)| reason).collect::<BTreeSet<_>>()));
+        assert_eq!(table(), told);
     }
 
     #[test]

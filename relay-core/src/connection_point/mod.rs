@@ -17,6 +17,7 @@ mod backends;
 mod backoff;
 mod carrier;
 mod config;
+mod counted;
 mod current;
 mod dial;
 mod drained;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::exchange::Count;
 use crate::link::{DrainReport, LinkStats};
 use crate::transport::{Instance, Misstep, Rung};
 
@@ -23,6 +24,9 @@ pub struct ConnectionPointStatus {
     pub places: Vec<PlaceStatus>,
     /// Each backend, by endpoint.
     pub backends: Vec<BackendStatus>,
+    /// How often a request was answered here, by reason, and how often nobody waited for an answer
+    /// any more, since the start.
+    pub counts: Vec<Count>,
 }
 
 /// One of the links that are to be up to one instance.
@@ -108,6 +112,7 @@ impl ConnectionPoint {
             is_draining: self.inner.stopping.is_cancelled(),
             places,
             backends: self.backends(),
+            counts: self.inner.current.borrow().forwarder.tally().counts(),
         }
     }
 

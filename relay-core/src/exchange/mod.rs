@@ -41,6 +41,7 @@ mod names;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod reference;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -50,4 +51,5 @@ pub use assertions::{Assertions, MessageId, ParseMessageIdError};
 pub use block::{DecodeError, EncodeError, HeadLimits};
 pub use field_names::FieldNames;
 pub use head::{AnswerHead, Origin, RequestHead, Trailers};
+pub use tally::{Count, Tally};
 pub use trace::TraceContext;

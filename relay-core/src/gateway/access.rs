@@ -41,7 +41,7 @@ impl Slowness {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    fn is_noted(&self) -> bool {
+    pub(super) fn is_noted(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

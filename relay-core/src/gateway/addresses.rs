@@ -70,6 +70,11 @@ impl Placed {
 }
 
 impl Share {
+    /// A place for one handshake, if there is one now.
+    pub(super) fn try_take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+
     /// A place for one handshake, first come first served; `None` if there is none until
     /// `deadline`.
     ///

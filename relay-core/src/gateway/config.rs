@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
+use tokio::sync::Semaphore;
 
 use crate::balance::{LeastInFlight, LoadBalancer, Outliers, PeakEwma, RoundRobin};
 use crate::settings::SettingsDocument;
 use crate::transport::Instance;
 
+use super::pressure::MemoryLimit;
 use super::renewal::CertificateKeeper;
 
 /// Everything one gateway instance needs besides its sockets.
@@ -91,6 +93,9 @@ pub struct GatewayLimits {
     /// at most. An exchange that is held open keeps 32 KiB of `link_memory` reserved, which bounds
     /// all of them, and takes no memory by that.
     pub streams_per_link_max: u32,
+    /// Memory that the process may have in use: above 85 % of it new requests are answered 503,
+    /// above 92 % no client's connection is accepted. `None`, the default: nobody watches it.
+    pub memory: Option<MemoryLimit>,
     /// Peers on the link port that are not authenticated yet, at once. Default 512.
     pub link_handshakes_max: usize,
     /// Time a peer on an HTTPS port has until its whole `ClientHello` is there; never more than
@@ -140,6 +145,21 @@ pub struct GatewayLimits {
     pub linger: Duration,
 }
 
+impl GatewayLimits {
+    /// With no number above what can be counted to.
+    pub(super) fn countable(mut self) -> Self {
+        for count in [
+            &mut self.client_connections_max,
+            &mut self.client_handshakes_max,
+            &mut self.links_max,
+            &mut self.link_handshakes_max,
+        ] {
+            *count = (*count).min(Semaphore::MAX_PERMITS);
+        }
+        self
+    }
+}
+
 impl Default for GatewayLimits {
     fn default() -> Self {
         Self {
@@ -149,6 +169,7 @@ impl Default for GatewayLimits {
             links_max: 256,
             link_memory: 512 << 20,
             streams_per_link_max: 8192,
+            memory: None,
             link_handshakes_max: 512,
             client_hello: Duration::from_secs(3),
             tls_handshake: Duration::from_secs(10),

@@ -15,7 +15,7 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::balance::Outcome;
 use crate::body::SendBodyError;
-use crate::exchange::{AbortCode, EncodeError, MessageId};
+use crate::exchange::{AbortCode, EncodeError, MessageId, Tally};
 use crate::http1::Fault;
 use crate::link::RecvError;
 use crate::mux::StreamCode;
@@ -54,6 +54,9 @@ pub(super) enum Failure {
     /// No connection point is connected to this instance.
     #[error("no connection point is connected to this instance")]
     NoConnector,
+    /// The process has as much memory in use as it may.
+    #[error("this instance has no memory to spare")]
+    OutOfMemory,
     /// Every link is full, and stayed so while the request waited for as long as it may.
     #[error("every link is full; this request has waited for {} ms", .0.as_millis())]
     Overloaded(Duration),
@@ -104,6 +107,9 @@ impl Failure {
             Self::NoConnector => {
                 service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Connector")
             }
+            Self::OutOfMemory => {
+                service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Out_Of_Memory")
+            }
             Self::Overloaded(_) => {
                 service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Overloaded")
             }
@@ -152,7 +158,7 @@ impl Failure {
     /// Seconds after which another try makes sense.
     fn retry_after(&self) -> Option<u16> {
         match self {
-            Self::NoSettings | Self::NoConnector => Some(5),
+            Self::NoSettings | Self::NoConnector | Self::OutOfMemory => Some(5),
             Self::Overloaded(_) | Self::Aborted(AbortCode::Refused | AbortCode::Draining) => {
                 Some(1)
             }
@@ -160,9 +166,14 @@ impl Failure {
         }
     }
 
-    /// The whole answer.
-    pub(super) fn response<B>(&self, message_id: MessageId) -> Response<AnswerBody<B>> {
+    /// The whole answer, which `tally` counts.
+    pub(super) fn response<B>(
+        &self,
+        message_id: MessageId,
+        tally: &Tally,
+    ) -> Response<AnswerBody<B>> {
         let (status, reason) = self.answer();
+        tally.note(&reason);
         let text = format!("{reason}\n{self}\nmessage id {message_id}\n");
         let mut response = Response::new(AnswerBody::text(text));
         *response.status_mut() = status;
@@ -220,6 +231,7 @@ impl From<RecvError> for Failure {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::super::counted;
     use super::*;
     use crate::policy::{HeaderFault, UnsafePath};
 
@@ -234,6 +246,7 @@ mod tests {
             Failure::Head(EncodeError::HeadTooLong { octets: 2, limit: 1 }),
             Failure::NoSettings,
             Failure::NoConnector,
+            Failure::OutOfMemory,
             Failure::Overloaded(Duration::from_secs(5)),
             Failure::LinkLost,
             Failure::Aborted(AbortCode::BackendTimeout),
@@ -252,7 +265,7 @@ mod tests {
         let id = MessageId([7; 16]);
         for failure in all() {
             let response: Response<AnswerBody<http_body_util::Empty<bytes::Bytes>>> =
-                failure.response(id);
+                failure.response(id, &counted::tally());
             let reason = response.headers().get(super::super::header::REASON).cloned();
             let reason = reason.unwrap_or_else(|| panic!("{failure:?} has no reason"));
             let text = reason.to_str().unwrap();
@@ -284,9 +297,10 @@ mod tests {
             Failure::ClientStalled(_) => 14,
             Failure::ClientSlow(_) => 15,
             Failure::ClientBody(_) => 16,
+            Failure::OutOfMemory => 17,
         };
         let places: BTreeSet<usize> = all().iter().map(place).collect();
-        assert_eq!(places, (0..17).collect(), "one of each is listed");
+        assert_eq!(places, (0..18).collect(), "one of each is listed");
         all()
     }
 
@@ -378,6 +392,8 @@ mod tests {
         let codes = AbortCode::KNOWN.into_iter().chain([AbortCode::Unknown(0x1ff)]);
         told.extend(codes.map(|code| row(&Failure::Aborted(code))));
         assert_eq!(table(), told);
+        let reasons: BTreeSet<_> = told.into_iter().map(|(_, reason, _)| reason).collect();
+        assert_eq!(reasons, counted::tests::reasons(), "each has a count");
     }
 
     #[test]

@@ -68,6 +68,8 @@ struct Requests {
     served: usize,
     /// When the last of them ended.
     ended_at: Option<Instant>,
+    /// Whether the client was given up because it sent none.
+    was_idle: bool,
 }
 
 /// A request that is served. It ends with its answer's body.
@@ -90,6 +92,11 @@ impl Passed {
         let told = requests.heads.pop_front().unwrap_or_default();
         drop(requests);
         (told, Served(self.clone()))
+    }
+
+    /// Whether the client was given up because it sent no request.
+    pub(super) fn was_idle(&self) -> bool {
+        self.lock().was_idle
     }
 
     /// Since when no request is served and none waits for it; `None` while one is or does.
@@ -305,6 +312,7 @@ impl<P: AsyncRead + Unpin> Guarded<P> {
             }
         }
         if !has_begun {
+            self.passed.lock().was_idle = true;
             return Poll::Ready(Step::End);
         }
         self.refuse(Malformed::HeadTooSlow(limit));

@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use crate::transport::{HTTP2_LINK_WINDOW, Http2Pipe, Rung, connects_link};
 
 use super::access::Client;
+use super::counted::Limit;
 use super::http2_places::Places;
 use super::http2_rates::{Exceeded, Offence, Rated};
 use super::http2_stream::{
@@ -209,13 +210,17 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 }
                 Arrival::Room => {}
                 Arrival::Authenticated => self.open_wide(),
-                Arrival::Stopping | Arrival::Idle => {
+                arrival @ (Arrival::Stopping | Arrival::Idle) => {
+                    if matches!(arrival, Arrival::Idle) {
+                        self.gateway.note(Limit::Idle);
+                    }
                     // RFC 9113, section 6.8: what is on its way while this is said is still served.
                     self.is_ending = true;
                     self.connection.graceful_shutdown();
                 }
                 Arrival::Exceeded(why) => {
                     tracing::info!(from = %self.client.address, %why, "client connection ended");
+                    self.gateway.note(Limit::Http2(why));
                     (self.is_ending, self.is_cut) = (true, true);
                     self.connection.abrupt_shutdown(why.code());
                 }
@@ -270,7 +275,10 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                 None => Ok(None),
             },
             () = idle, if self.idle_until.is_some() => Ok(Some(Arrival::Idle)),
-            () = self.watch.as_mut() => Err(Http2Failed::NoPong(PONG_WITHIN)),
+            () = self.watch.as_mut() => {
+                self.gateway.note(Limit::Pong);
+                Err(Http2Failed::NoPong(PONG_WITHIN))
+            }
         }
     }
 }

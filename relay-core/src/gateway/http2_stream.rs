@@ -24,6 +24,7 @@ use crate::http1::Fault;
 
 use super::access::{Access, Client};
 use super::answer::AnswerBody;
+use super::counted::Limit;
 use super::failure::Failure;
 use super::http2_rates::Exceeded;
 use super::interim::Interims;
@@ -43,6 +44,9 @@ const CONNECTION_FIELDS: [HeaderName; 6] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+/// What a client is told that takes next to nothing of an answer.
+const TOO_SLOW: Reason = Reason::CANCEL;
 
 /// Whether a request is malformed in a way that `h2` has no rule for: it is reset, as others are.
 /// White space around values is not: clients write it, and HTTP/1.1 does not show it.
@@ -204,7 +208,9 @@ pub(super) async fn serve_stream(
     request.extensions_mut().insert(interims.clone());
     let mut answer = pin!(async {
         match (oversize(&request), port) {
-            (Some(fault), _) => refuse_request(&Failure::Malformed(fault), client, &request),
+            (Some(fault), _) => {
+                refuse_request(&Failure::Malformed(fault), client, &request, gateway.tally())
+            }
             (None, Port::Shared) => gateway.handle_of(client, request).await,
             (None, Port::Links) => not_a_link(),
         }
@@ -232,6 +238,9 @@ pub(super) async fn serve_stream(
         return;
     }
     if let Err(Unsent::Reset(reason)) = send_body(&mut send, body, gateway.answer_stall()).await {
+        if reason == TOO_SLOW {
+            gateway.note(Limit::AnswerStall);
+        }
         send.send_reset(reason);
     }
 }
@@ -320,7 +329,7 @@ async fn send_octets(
                 let granted = timeout(ledger.left(), poll_fn(|cx| send.poll_capacity(cx))).await;
                 ledger.waited(since.elapsed());
                 // The client takes next to nothing of this answer, though the connection may move.
-                let granted = granted.map_err(|_| Unsent::Reset(Reason::CANCEL))?;
+                let granted = granted.map_err(|_| Unsent::Reset(TOO_SLOW))?;
                 granted.ok_or(Unsent::Gone)??
             }
             granted => granted,

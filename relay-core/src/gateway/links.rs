@@ -130,7 +130,7 @@ impl Gateway {
         let share = match &newcomer {
             None => None,
             Some(newcomer) => {
-                let share = newcomer.share.take(deadline).await;
+                let share = self.handshake_share(&newcomer.share, deadline).await;
                 let limit = self.inner.addresses.handshakes_max();
                 Some(share.ok_or(LinkRefused::TooManyHandshakes(limit))?)
             }

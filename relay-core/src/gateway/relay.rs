@@ -16,7 +16,8 @@ use tracing::{Instrument as _, Span};
 use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
-    AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead, TraceContext,
+    AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead, Tally,
+    TraceContext,
 };
 use crate::link::{End, Head, OPENERS_WAITING_MAX, OpenFailed, RecvStream, SendStream};
 use crate::policy::{self, Endpoint, OwnAnswer, Route};
@@ -33,6 +34,7 @@ use super::lines::{InLine, Lines};
 use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
+use super::pressure::{Memory, Pressure};
 use super::published::Published;
 use super::registry::{Attempt, Entry, Offer, Registry};
 use super::replay::Replay;
@@ -55,6 +57,8 @@ pub(super) struct Relay {
     pub(super) in_flight: InFlight,
     pub(super) head_limits: HeadLimits,
     pub(super) answerer: Answerer,
+    pub(super) memory: Memory,
+    pub(super) tally: Tally,
 }
 
 /// A request that policy lets pass.
@@ -122,7 +126,9 @@ impl Relay {
             hop.tell(&mut parts.headers);
         }
         let span = span(message_id, access.trace());
-        let answered = if let Some(alone) = self.answer_alone(&parts, message_id).await {
+        let answered = if let Err(failure) = self.admit() {
+            Err(failure)
+        } else if let Some(alone) = self.answer_alone(&parts, message_id).await {
             alone.inspect(|response| access.note_own(response.status()))
         } else {
             let relayed = self.relay(parts, body, message_id, guard, &mut access);
@@ -130,10 +136,19 @@ impl Relay {
         };
         let mut response = match answered {
             Ok(response) => response,
-            Err(failure) => return refuse_of(&failure, access, message_id),
+            Err(failure) => return refuse_of(&failure, access, message_id, &self.tally),
         };
         response.body_mut().log_to(access);
         response
+    }
+
+    /// Judges whether there is memory for one more request. Until clients authenticate, each is a
+    /// stranger's; whoever has shown who it is would pass.
+    fn admit(&self) -> Result<(), Failure> {
+        match self.memory.pressure() {
+            Pressure::Calm => Ok(()),
+            Pressure::Refuse | Pressure::Pause => Err(Failure::OutOfMemory),
+        }
     }
 
     /// Answers what the instance is asked about itself; `None` if it is asked to relay.
@@ -482,9 +497,13 @@ impl Relay {
 }
 
 /// Answers what is no request.
-pub(super) fn refuse<B>(failure: &Failure, client: Client) -> Response<AnswerBody<B>> {
+pub(super) fn refuse<B>(
+    failure: &Failure,
+    client: Client,
+    tally: &Tally,
+) -> Response<AnswerBody<B>> {
     let message_id = new_message_id();
-    refuse_of(failure, Access::of_nothing(Some(client), message_id), message_id)
+    refuse_of(failure, Access::of_nothing(Some(client), message_id), message_id, tally)
 }
 
 /// Answers a request that is not looked at.
@@ -492,18 +511,20 @@ pub(super) fn refuse_request<A, B>(
     failure: &Failure,
     client: Client,
     request: &Request<A>,
+    tally: &Tally,
 ) -> Response<AnswerBody<B>> {
     let message_id = new_message_id();
-    refuse_of(failure, Access::of_client(client, request, message_id), message_id)
+    refuse_of(failure, Access::of_client(client, request, message_id), message_id, tally)
 }
 
 fn refuse_of<B>(
     failure: &Failure,
     mut access: Access,
     message_id: MessageId,
+    tally: &Tally,
 ) -> Response<AnswerBody<B>> {
     access.note_failure(failure);
-    let mut response = failure.response(message_id);
+    let mut response = failure.response(message_id, tally);
     if has_no_body(response.status(), access.is_head()) {
         response = response.map(|_| AnswerBody::none());
     }

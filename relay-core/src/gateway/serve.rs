@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -28,14 +28,15 @@ use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::transport::{
     Certificate, CertificateError, ConnectError, Http2Pipe, InForce, Listener, Purpose,
-    QuicListener, Rung, TrustInForce, asks_for_link, grant_link, greet,
+    QuicListener, Rung, Socket, TrustInForce, asks_for_link, grant_link, greet,
 };
 
 use super::access::Client;
-use super::addresses::{Addresses, Placed, TooMany};
+use super::addresses::{Addresses, Placed, Share, TooMany};
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
+use super::counted::{self, Limit};
 use super::guarded::{Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
@@ -43,6 +44,7 @@ use super::lines::Lines;
 use super::links::Newcomer;
 use super::own::Answerer;
 use super::patient::Patient;
+use super::pressure::Memory;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::{Relay, refuse};
@@ -196,7 +198,8 @@ impl Gateway {
         Self::with_registry(config, registry)
     }
 
-    fn with_registry(config: GatewayConfig, registry: Registry) -> Self {
+    fn with_registry(mut config: GatewayConfig, registry: Registry) -> Self {
+        config.limits = config.limits.countable();
         let relay = Relay {
             settings: Published::with(&config.initial),
             registry: Arc::new(registry),
@@ -205,6 +208,8 @@ impl Gateway {
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
+            memory: Memory::new(config.limits.memory.clone()),
+            tally: counted::tally(),
         };
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),
@@ -324,6 +329,7 @@ impl Gateway {
             tokio::select! {
                 biased;
                 () = shutdown => {}
+                () = self.inner.relay.memory.watch(self.tally()) => {}
                 () = accept_clients => {}
                 () = accept_https_links => {}
                 () = accept_quic => {}
@@ -345,19 +351,20 @@ impl Gateway {
     ) {
         let Some(listener) = listener else { return std::future::pending().await };
         loop {
-            let places = Arc::clone(&self.inner.connections);
-            // Without a free place the kernel's queue is where clients wait.
-            let Ok(place) = places.acquire_owned().await else { return };
             let (stream, from) = tokio::select! {
                 biased;
                 Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-                accepted = listener.accept(Purpose::Clients) => accepted,
+                accepted = self.accept_on(listener, port) => accepted,
             };
             // Before TLS: who has too many gets nothing that costs more.
-            let Some(counted) = self.count_in(from, place) else {
+            let Some(placed) = self.count_in(from) else {
                 tokio::task::yield_now().await;
                 continue;
             };
+            // One without a place waits here, and those behind it in the kernel's queue. Before it
+            // is accepted none may be taken: a port at which nobody comes would keep that one.
+            let Some(place) = self.place().await else { return };
+            let counted = Counted { placed, _place: place };
             let (gateway, hand_over) = (self.clone(), hand_over.clone());
             tasks.spawn(async move {
                 if let Some(link) = gateway.serve_https(stream, from, port, counted).await {
@@ -370,15 +377,42 @@ impl Gateway {
         }
     }
 
-    /// Has a connection with a `place` among all take one among those of its address; `None` if
-    /// that has too many.
-    fn count_in(&self, from: SocketAddr, place: OwnedSemaphorePermit) -> Option<Counted> {
+    /// A place for one more connection; waits for one. `None` never comes.
+    async fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let places = || Arc::clone(&self.inner.connections);
+        if let Ok(place) = places().try_acquire_owned() {
+            return Some(place);
+        }
+        self.note(Limit::Connections);
+        places().acquire_owned().await.ok()
+    }
+
+    /// Waits for the next connection to an HTTPS port, if the memory in use lets it have one.
+    async fn accept_on(&self, listener: &Listener, port: Port) -> (Socket, SocketAddr) {
+        let memory = &self.inner.relay.memory;
+        loop {
+            if port == Port::Shared {
+                memory.may_accept().await;
+            }
+            tokio::select! {
+                biased;
+                () = memory.may_not_accept(), if port == Port::Shared => {}
+                accepted = listener.accept(Purpose::Clients) => return accepted,
+            }
+        }
+    }
+
+    /// A place among the connections of an address; `None` if it has too many.
+    fn count_in(&self, from: SocketAddr) -> Option<Placed> {
         let placed = self.inner.addresses.place(from.ip());
+        if placed.is_err() {
+            self.note(Limit::OfAddress);
+        }
         if let Err(TooMany { to_tell: Some(refused) }) = placed {
             let limit = self.inner.config.limits.connections_per_address_max;
             tracing::info!(%from, limit, refused, "more connections than one address may have");
         }
-        Some(Counted { placed: placed.ok()?, _place: place })
+        placed.ok()
     }
 
     /// Takes what connects to the link port, and the links that HTTPS ports hand over.
@@ -415,6 +449,7 @@ impl Gateway {
         let PendingLink { from, serve } = link;
         if let Err(why) = serve.await {
             tracing::warn!(%from, %why, "link refused");
+            self.note_refused(&why);
             self.inner.history.note(LinkEnd::Refused { from }, &why);
         }
     }
@@ -440,9 +475,11 @@ impl Gateway {
     {
         let Ok(place) = Arc::clone(&self.inner.connections).try_acquire_owned() else {
             let limit = self.inner.config.limits.client_connections_max;
+            self.note(Limit::Connections);
             return tracing::debug!(%from, limit, "more connections than there may be");
         };
-        let Some(counted) = self.count_in(from, place) else { return };
+        let Some(placed) = self.count_in(from) else { return };
+        let counted = Counted { placed, _place: place };
         if let Some(link) = self.serve_https(pipe, from, Port::Shared, counted).await {
             self.serve_pending(link).await;
         }
@@ -472,31 +509,30 @@ impl Gateway {
                 let serve = async move { gateway.serve_greeted_link(greeted, counted).await };
                 return Some(PendingLink::new(from, serve));
             }
-            other => other,
+            Ok(greeted) => greeted,
+            Err(why) => return self.failed_handshake(from, Limit::ClientHello, &why),
         };
         let accepted = async {
-            let greeted = greeted?;
             // In vain, there is no time left for a handshake either.
             let limit = limits.tls_handshake;
             let in_vain = || ConnectError::Timeout { limit };
             // First its own address's: who waits for that is in nobody's way.
             let share = counted.placed.share();
-            let _share = share.take(begun + limit).await.ok_or_else(in_vain)?;
+            let share = self.handshake_share(&share, begun + limit).await;
+            let _share = share.ok_or_else(in_vain)?;
             // Never closed.
-            let place = self.inner.client_handshakes.acquire();
+            let place = self.handshake_place();
             let _place = timeout_at(begun + limit, place).await.map_err(|_| in_vain())?;
             greeted.accept(self.inner.client_tls.get(), limit).await
         };
         let stream = match accepted.await {
             Ok(stream) => stream,
-            Err(why) => {
-                tracing::debug!(%from, %why, "client handshake failed");
-                return None;
-            }
+            Err(why) => return self.failed_handshake(from, Limit::Handshake, &why),
         };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = Patient::new(stream, limits.answer_stall);
-        let client = Client { address: from, slowness: io.slowness() };
+        let slowness = io.slowness();
+        let client = Client { address: from, slowness: slowness.clone() };
         let link = if is_h2 {
             let http2 = self.serve_http2(io, client, port).await;
             http2.map(|first| {
@@ -519,10 +555,51 @@ impl Gateway {
                 }))
             })
         };
+        if slowness.is_noted() {
+            self.note(Limit::AnswerStall);
+        }
         link.unwrap_or_else(|error| {
             tracing::debug!(%from, error, "client connection failed");
             None
         })
+    }
+
+    /// A place for a handshake; waits for one.
+    async fn handshake_place(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
+        let places = &self.inner.client_handshakes;
+        if let Ok(place) = places.try_acquire() {
+            return Ok(place);
+        }
+        self.note(Limit::Handshakes);
+        places.acquire().await
+    }
+
+    /// A place for a handshake among those of its address; `None` if there is none until
+    /// `deadline`.
+    pub(super) async fn handshake_share(
+        &self,
+        share: &Share,
+        deadline: Instant,
+    ) -> Option<OwnedSemaphorePermit> {
+        if let Some(place) = share.try_take() {
+            return Some(place);
+        }
+        self.note(Limit::HandshakesOfAddress);
+        share.take(deadline).await
+    }
+
+    /// Tells of a client that did not come to a request; `limit` is what it had time by.
+    fn failed_handshake(
+        &self,
+        from: SocketAddr,
+        limit: Limit,
+        why: &ConnectError,
+    ) -> Option<PendingLink> {
+        tracing::debug!(%from, %why, "client handshake failed");
+        if matches!(why, ConnectError::Timeout { .. }) {
+            self.note(limit);
+        }
+        None
     }
 
     /// Serves HTTP/1.1 until the connection has ended, or is to be a link: then returns its pipe.
@@ -553,7 +630,7 @@ impl Gateway {
             let client = client.clone();
             async move {
                 let mut answer = match (malformed, port) {
-                    (Some(malformed), _) => refuse(&malformed.into(), client),
+                    (Some(malformed), _) => refuse(&malformed.into(), client, self.tally()),
                     _ if asks => granted_link(),
                     (None, Port::Shared) => self.handle_of(client, request).await,
                     (None, Port::Links) => not_a_link(),
@@ -572,7 +649,11 @@ impl Gateway {
         builder.max_header_size(HTTP1_BUFFER + 1);
         let connection = builder.serve_connection(io, service).with_upgrades();
         let end = http1::UpgradeableConnection::graceful_shutdown;
-        self.until_stopped(connection, self.inner.config.limits.linger, end).await?;
+        let ended = self.until_stopped(connection, self.inner.config.limits.linger, end).await;
+        if passed.was_idle() {
+            self.note(Limit::Idle);
+        }
+        ended?;
         let upgrade = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
         let Some(upgrade) = upgrade else { return Ok(None) };
         let Ok(parts) = upgrade.await?.downcast::<TokioIo<Guarded<Patient<P>>>>() else {

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::exchange::Count;
 use crate::link::{DrainReport, LinkStats};
 use crate::transport::{Certificate, Instance, Rung};
 
 use super::drained::drain;
 use super::history::EndedLink;
+use super::pressure::MemoryStatus;
 use super::registry::Entry;
 use super::serve::Gateway;
 
@@ -25,6 +27,11 @@ pub struct GatewayStatus {
     pub in_flight: u64,
     /// Connections that were closed because their address had too many, since the start.
     pub connections_refused: u64,
+    /// How often the instance answered by itself, by reason, and how often a connection came to a
+    /// limit, since the start.
+    pub counts: Vec<Count>,
+    /// The memory in use; `None` without [`GatewayLimits::memory`](super::GatewayLimits::memory).
+    pub memory: Option<MemoryStatus>,
     /// What links are met with; `None` unless [`Gateway::show_link_certificate`] was told.
     pub link_certificate: Option<Certificate>,
     /// Every link that has not ended, by connection point and number.
@@ -89,6 +96,8 @@ impl Gateway {
             is_draining: self.is_stopping(),
             in_flight: self.in_flight(),
             connections_refused: self.inner.addresses.refused(),
+            counts: self.inner.relay.tally.counts(),
+            memory: self.inner.relay.memory.status(),
             link_certificate: lock(&self.inner.link_certificate).clone(),
             links,
             ended: self.inner.history.latest(),

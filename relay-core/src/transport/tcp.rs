@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use super::proxy::ProxyError;
@@ -42,6 +43,9 @@ const PROBES_MAX: u32 = 4;
 /// How often a full descriptor table is asked again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How often the log is told that nothing can be accepted.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// Which peers a socket serves; decides its options.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Purpose {
@@ -56,6 +60,7 @@ pub enum Purpose {
 pub struct Listener {
     socket: Accepting,
     address: SocketAddr,
+    failures: Failures,
 }
 
 impl Listener {
@@ -66,13 +71,15 @@ impl Listener {
     /// As the operating system says, e.g. that the address is in use.
     pub async fn bind(address: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::bind(address).await?;
-        Ok(Self { address: socket.local_addr()?, socket: Accepting::Tcp(socket) })
+        let (address, socket) = (socket.local_addr()?, Accepting::Tcp(socket));
+        Ok(Self { address, socket, failures: Failures::default() })
     }
 
     /// Listens on a network in memory.
     #[cfg(any(test, feature = "test-util"))]
     pub fn memory(listener: super::memory::MemoryListener) -> Self {
-        Self { address: listener.local_addr(), socket: Accepting::Memory(listener) }
+        let (address, socket) = (listener.local_addr(), Accepting::Memory(listener));
+        Self { address, socket, failures: Failures::default() }
     }
 
     /// The address it listens on, with the port the system chose.
@@ -83,21 +90,54 @@ impl Listener {
     /// Waits for the next connection and sets its options for `purpose`.
     ///
     /// A failure to accept concerns one connection, or passes (the descriptor table is full): it is
-    /// logged, and waiting goes on.
+    /// logged, once a second at most, and tried again 20 times a second.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe.
     pub async fn accept(&self, purpose: Purpose) -> (Socket, SocketAddr) {
+        self.failures.outlast(self.address, || self.socket.accept(purpose)).await
+    }
+}
+
+/// Connections that could not be accepted.
+#[derive(Debug, Default)]
+struct Failures(Mutex<Untold>);
+
+#[derive(Debug, Default)]
+struct Untold {
+    count: u64,
+    told_at: Option<Instant>,
+}
+
+impl Failures {
+    /// Tries until it works.
+    async fn outlast<T, F>(&self, listener: SocketAddr, attempt: impl Fn() -> F) -> T
+    where
+        F: Future<Output = io::Result<T>>,
+    {
         loop {
-            match self.socket.accept(purpose).await {
-                Ok(accepted) => return accepted,
-                Err(error) => {
-                    tracing::warn!(listener = %self.address, %error, "could not accept");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+            let error = match attempt().await {
+                Ok(done) => return done,
+                Err(error) => error,
+            };
+            if let Some(failures) = self.note() {
+                tracing::warn!(%listener, %error, failures, "could not accept");
             }
+            tokio::time::sleep(ACCEPT_PAUSE).await;
         }
+    }
+
+    /// Counts one more. Returns how many the log is to tell of now, if it is not to wait.
+    fn note(&self) -> Option<u64> {
+        let mut untold = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        untold.count += 1;
+        if untold.told_at.is_some_and(|told| now < told + TELL_EVERY) {
+            return None;
+        }
+        untold.told_at = Some(now);
+        Some(std::mem::take(&mut untold.count))
     }
 }
 
@@ -297,7 +337,35 @@ pub(super) fn is_link<P>(
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn while_there_is_no_descriptor_one_is_asked_for_20_times_a_second_and_told_once() {
+        // Source: the table of descriptors of a process is full, errno(3).
+        const EMFILE: i32 = 24;
+        let (begun, failures) = (Instant::now(), Failures::default());
+        let (tried, told) = (Cell::new(0), Cell::new(0));
+        let attempt = || {
+            tried.set(tried.get() + 1);
+            let is_over = begun.elapsed() >= Duration::from_secs(10);
+            std::future::ready(if is_over {
+                Ok(())
+            } else {
+                Err(io::Error::from_raw_os_error(EMFILE))
+            })
+        };
+        failures.outlast(([127, 0, 0, 1], 1).into(), attempt).await;
+        assert_eq!(tried.get(), 201, "for ten seconds");
+        // 19 came behind the last that was told of.
+        assert_eq!(failures.0.lock().unwrap().count, 19);
+        for _ in 0..40 {
+            tokio::time::advance(ACCEPT_PAUSE).await;
+            told.set(told.get() + failures.note().unwrap_or(0));
+        }
+        assert!((40..=59).contains(&told.get()), "{}", told.get());
+    }
 
     #[tokio::test]
     async fn a_clients_connection_is_probed_when_it_is_silent() {

@@ -7,7 +7,7 @@ use relay_core::exchange::{AnswerHead, HeadLimits, Origin};
 use relay_core::link::Link;
 use relay_core::mux::{Config, HeadKind};
 use relay_tests::client::tls;
-use relay_tests::roles::{House, target, within};
+use relay_tests::roles::{House, counted, counted_since, target, within};
 use relay_tests::running::{Instance, connection_point};
 use relay_tests::site::{Backend, full, nobody};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -106,6 +106,7 @@ pub(super) fn chunked_body(octets: usize) -> String {
 /// Says `request` on a connection of its own. Returns the status of the answer, with the reason if
 /// the relay has answered itself.
 async fn say(house: &House, instance: &Instance, request: &str) -> String {
+    let before = counted(instance.gateway.status().counts);
     let stream = TcpStream::connect(instance.clients).await.unwrap();
     let mut stream = tls(stream, &house.ca, b"http/1.1").await;
     // What is refused before its end may not be taken to its end.
@@ -116,7 +117,11 @@ async fn say(house: &House, instance: &Instance, request: &str) -> String {
     }
     let head = String::from_utf8_lossy(&head);
     let status = head.split(' ').nth(1).unwrap();
-    match head.lines().find_map(|line| line.strip_prefix("relay-reason: ")) {
+    let reason = head.lines().find_map(|line| line.strip_prefix("relay-reason: "));
+    // One count has moved, if it was answered here.
+    let moved = counted_since(&before, counted(instance.gateway.status().counts));
+    assert!(moved.into_iter().eq(reason.map(|reason| (reason, 1))), "{head}");
+    match reason {
         Some(reason) => format!("{status} {reason}"),
         None => status.to_owned(),
     }

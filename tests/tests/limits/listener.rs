@@ -4,10 +4,11 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use http::Response;
 use relay_tests::client::{Client, Http, bare, client_hello, tls};
-use relay_tests::roles::{House, within};
-use relay_tests::running::Instance;
-use relay_tests::site::nobody;
+use relay_tests::roles::{House, counted, target, within};
+use relay_tests::running::{Instance, connection_point};
+use relay_tests::site::{Backend, full, nobody};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -59,8 +60,29 @@ async fn a_connection_beyond_the_limit_waits_until_one_ends() {
         }
         let mut fourth = Box::pin(instance.client(&house, Http::One));
         assert!(still_waits(fourth.as_mut(), &mut served[2]).await);
+        let counts = counted(instance.gateway.status().counts);
+        assert_eq!(counts, [("client_connections_max", 1)].into());
         served.pop();
         assert_eq!(ask(&mut fourth.await).await, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_limit_beyond_what_can_be_counted_to_is_none() {
+    within(async {
+        let backend = Backend::start(|_| async { Response::new(full("whole")) }).await;
+        let mut house = House::before(backend.address);
+        house.gateway_limits.client_connections_max = usize::MAX;
+        house.gateway_limits.client_handshakes_max = usize::MAX;
+        house.gateway_limits.links_max = usize::MAX;
+        house.gateway_limits.link_handshakes_max = usize::MAX;
+        house.connection_point_limits.backend_connections_max = usize::MAX;
+        let instance = Instance::start(&house, 1).await;
+        let _point = connection_point(&house, &[instance.links]);
+        instance.until_links(1).await;
+        let mut client = instance.client(&house, Http::Two).await;
+        assert_eq!(client.ask(bare("GET", &target("/SMS_MP/x"))).await.status(), 200);
     })
     .await;
 }
@@ -90,6 +112,8 @@ async fn a_handshake_beyond_the_limit_waits_until_one_ends() {
         let _second = in_handshake(&house, &instance).await;
         let mut third = Box::pin(instance.client(&house, Http::One));
         assert!(still_waits(third.as_mut(), &mut before).await);
+        let counts = counted(instance.gateway.status().counts);
+        assert_eq!(counts, [("client_handshakes_max", 1)].into());
         drop(first);
         assert_eq!(ask(&mut third.await).await, 200);
     })

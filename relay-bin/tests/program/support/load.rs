@@ -62,21 +62,26 @@ struct Client {
     connection: Option<SendRequest<Full<Bytes>>>,
 }
 
+/// TLS of clients that trust `ca` alone.
+pub(crate) fn trusting(ca: &Path) -> TlsConnector {
+    let mut roots = RootCertStore::empty();
+    for authority in CertificateDer::pem_file_iter(ca).unwrap() {
+        roots.add(authority.unwrap()).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(tls))
+}
+
 impl Load {
     /// Starts `clients` which ask the instances that clients reach at `instances`. Every third
     /// request is a `CCM_POST`, the others are `GET`.
     pub(crate) fn start(ca: &Path, instances: &[SocketAddr], clients: usize) -> Self {
-        let mut roots = RootCertStore::empty();
-        for authority in CertificateDer::pem_file_iter(ca).unwrap() {
-            roots.add(authority.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let tls = TlsConnector::from(Arc::new(tls));
+        let tls = trusting(ca);
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.unwrap();

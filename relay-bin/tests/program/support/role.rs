@@ -57,7 +57,19 @@ impl Lines {
 impl Role {
     /// Starts `relay` with `args` in `home` and waits until it says that it is ready.
     pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_relay"))
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_relay")), home, args)
+    }
+
+    /// As [`Role::start`], from a shell that has done `before`.
+    pub(crate) fn start_after(before: &str, home: &Path, args: &[&str]) -> Self {
+        let mut shell = Command::new("sh");
+        let relay = env!("CARGO_BIN_EXE_relay");
+        shell.args(["-c", &format!("{before}; exec \"$@\""), "sh", relay]);
+        Self::start_by(shell, home, args)
+    }
+
+    fn start_by(mut command: Command, home: &Path, args: &[&str]) -> Self {
+        let mut child = command
             .args(args)
             .args(["--log", "info", "--log-format", "json"])
             .current_dir(home)

@@ -163,6 +163,11 @@ impl Site {
         Role::start(&self.home, &["gateway", "--config", &file])
     }
 
+    /// Starts instance 1 from a shell that has done `before`.
+    pub(crate) fn start_gateway_after(&self, before: &str) -> Role {
+        Role::start_after(before, &self.home, &["gateway", "--config", "gateway-1/gateway.toml"])
+    }
+
     /// Starts the connection point, which dials the instances at `links`.
     pub(crate) fn start_connection_point(&self, links: &[SocketAddr]) -> Role {
         let mut tables = String::new();

@@ -1,0 +1,233 @@
+//! How much memory the process has in use, and what is not begun for it.
+//!
+//! Most of what costs memory has a limit of its own. This one holds when they add up to more than
+//! there is, or when something was overlooked: the instance then answers 503 before the system ends
+//! it with everything that is in flight. [`Pressure::after`] decides and is pure; the figure comes
+//! from whoever runs the instance: see [`MemoryLimit`].
+
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::MissedTickBehavior;
+
+use crate::exchange::Tally;
+
+use super::counted;
+
+/// How often the memory in use is read.
+const READ_EVERY: Duration = Duration::from_millis(250);
+
+/// Percent of the limit above which new requests are refused.
+const REFUSE_ABOVE: u64 = 85;
+
+/// Percent of the limit above which no client's connection is accepted.
+const PAUSE_ABOVE: u64 = 92;
+
+/// Percent by which it has to fall below the figure that brought something about before that ends.
+const RELIEF: u64 = 5;
+
+/// What an instance does not begin because of the memory that is in use.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Pressure {
+    /// Everything is served.
+    #[default]
+    Calm,
+    /// New requests are answered 503.
+    Refuse,
+    /// So they are, and no client's connection is accepted: the kernel keeps those that come. Links
+    /// are accepted where they have a port of their own. They are few, show who they are, have
+    /// memory that is bounded, and bring the answers that what is in flight waits for.
+    Pause,
+}
+
+impl Pressure {
+    /// What follows when `used` of `max` octets are in use. In percent of `max`:
+    ///
+    /// | before | 0 to 80 | to 85 | to 87 | to 92 | above |
+    /// |---|---|---|---|---|---|
+    /// | `Calm` | `Calm` | `Calm` | `Refuse` | `Refuse` | `Pause` |
+    /// | `Refuse` | `Calm` | `Refuse` | `Refuse` | `Refuse` | `Pause` |
+    /// | `Pause` | `Calm` | `Refuse` | `Refuse` | `Pause` | `Pause` |
+    #[must_use]
+    pub fn after(self, used: u64, max: u64) -> Self {
+        match (self, Fill::of(used, max)) {
+            (_, Fill::Full) | (Self::Pause, Fill::Near) => Self::Pause,
+            (_, Fill::Low) | (Self::Calm, Fill::Middling) => Self::Calm,
+            (_, Fill::Middling | Fill::High | Fill::Near) => Self::Refuse,
+        }
+    }
+
+    /// As it stands in the log and in a status.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Calm => "calm",
+            Self::Refuse => "refuses requests",
+            Self::Pause => "accepts no clients",
+        }
+    }
+}
+
+/// Which column of that table holds.
+#[derive(Clone, Copy)]
+enum Fill {
+    Low,
+    Middling,
+    High,
+    Near,
+    Full,
+}
+
+impl Fill {
+    fn of(used: u64, max: u64) -> Self {
+        let is_within =
+            |percent: u64| u128::from(used) * 100 <= u128::from(max) * u128::from(percent);
+        match () {
+            () if is_within(REFUSE_ABOVE - RELIEF) => Self::Low,
+            () if is_within(REFUSE_ABOVE) => Self::Middling,
+            () if is_within(PAUSE_ABOVE - RELIEF) => Self::High,
+            () if is_within(PAUSE_ABOVE) => Self::Near,
+            () => Self::Full,
+        }
+    }
+}
+
+/// Reads how many octets the process has in use.
+type Meter = dyn Fn() -> io::Result<u64> + Send + Sync;
+
+/// How much memory the process may have in use, and how that is read.
+#[derive(Clone)]
+pub struct MemoryLimit {
+    max: u64,
+    used: Arc<Meter>,
+}
+
+impl MemoryLimit {
+    /// At most `max` octets; `used` reads how many are in use, four times a second. It must not
+    /// block for long. While it fails, nothing is refused.
+    pub fn new(max: u64, used: impl Fn() -> io::Result<u64> + Send + Sync + 'static) -> Self {
+        Self { max, used: Arc::new(used) }
+    }
+
+    /// Octets that may be in use.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+}
+
+impl fmt::Debug for MemoryLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryLimit").field("max", &self.max).finish_non_exhaustive()
+    }
+}
+
+/// The memory of a process as it was read last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct MemoryStatus {
+    /// Octets in use; 0 until they are read.
+    pub used: u64,
+    /// Octets that may be.
+    pub max: u64,
+    /// What is not begun for it.
+    pub pressure: Pressure,
+}
+
+/// The pressure now, for all who have to know.
+#[derive(Debug)]
+pub(super) struct Memory {
+    limit: Option<MemoryLimit>,
+    used: AtomicU64,
+    /// Counted as in `Pressure`; written by `watch` alone.
+    pressure: AtomicU8,
+    changed: Notify,
+}
+
+impl Memory {
+    pub(super) fn new(limit: Option<MemoryLimit>) -> Self {
+        Self { limit, used: AtomicU64::new(0), pressure: AtomicU8::new(0), changed: Notify::new() }
+    }
+
+    pub(super) fn pressure(&self) -> Pressure {
+        match self.pressure.load(Ordering::Relaxed) {
+            0 => Pressure::Calm,
+            1 => Pressure::Refuse,
+            _ => Pressure::Pause,
+        }
+    }
+
+    /// `None` if nobody watches it.
+    pub(super) fn status(&self) -> Option<MemoryStatus> {
+        let limit = self.limit.as_ref()?;
+        let used = self.used.load(Ordering::Relaxed);
+        Some(MemoryStatus { used, max: limit.max, pressure: self.pressure() })
+    }
+
+    /// Reads the memory in use again and again, for ever. To be polled by one alone.
+    pub(super) async fn watch(&self, tally: &Tally) {
+        let Some(limit) = &self.limit else { return std::future::pending().await };
+        let mut ticks = tokio::time::interval(READ_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_read = true;
+        loop {
+            ticks.tick().await;
+            let read = (limit.used)();
+            if let Err(error) = read.as_ref()
+                && std::mem::replace(&mut is_read, false)
+            {
+                tracing::warn!(%error, "cannot read the memory in use: nothing is refused for it");
+            }
+            is_read = read.is_ok();
+            if self.note(read.unwrap_or(0), limit.max) == Some(Pressure::Pause) {
+                counted::note(tally, counted::Limit::MemoryPause);
+            }
+        }
+    }
+
+    /// Takes note of what is in use. Returns the pressure if it has changed.
+    fn note(&self, used: u64, max: u64) -> Option<Pressure> {
+        self.used.store(used, Ordering::Relaxed);
+        let (before, now) = (self.pressure(), self.pressure().after(used, max));
+        if now == before {
+            return None;
+        }
+        self.pressure.store(now as u8, Ordering::Relaxed);
+        if now == Pressure::Calm {
+            tracing::info!(used, max, "memory is no longer short: everything is served");
+        } else {
+            tracing::warn!(used, max, now = now.name(), "memory is short");
+        }
+        self.changed.notify_waiters();
+        Some(now)
+    }
+
+    /// Waits until clients' connections are accepted.
+    pub(super) async fn may_accept(&self) {
+        self.until(|pressure| pressure != Pressure::Pause).await;
+    }
+
+    /// Waits until none is accepted.
+    pub(super) async fn may_not_accept(&self) {
+        self.until(|pressure| pressure == Pressure::Pause).await;
+    }
+
+    async fn until(&self, holds: impl Fn(Pressure) -> bool) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // Before it is read, or a change in between would be missed.
+            changed.as_mut().enable();
+            if holds(self.pressure()) {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
