@@ -2,8 +2,9 @@
 //!
 //! [`engines`] joins two protocol engines in memory, [`peers`] two links, or two ends of another
 //! multiplexer, over a loopback socket, and [`relay`] a whole relay with a client in front and a
-//! backend behind it. The benchmarks in `benches/` only name, size and time them; the program
-//! `compare` runs [`cases`] on the link and its peers in turns and prints how they stand.
+//! backend behind it, for which [`processes`] has parts that run apart. The benchmarks in
+//! `benches/` only name, size and time them; the program `compare` runs [`cases`] on the link and
+//! its peers in turns and prints how they stand.
 //!
 //! A benchmark's id is `<room>/<operation>/<parameter>` and is never renamed silently: figures are
 //! compared over time by it. Set-up is cheap, because `cargo bench -- --test` runs each once.
@@ -22,6 +23,7 @@ pub mod load;
 pub mod peers;
 pub mod pipes;
 pub mod pki;
+pub mod processes;
 pub mod relay;
 pub mod samples;
 

@@ -32,6 +32,7 @@ use rustls::{ClientConfig, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::load::take_turn;
 use crate::pki::{CONNECTION_POINT, HOST, Papers, SiteCa};
@@ -101,7 +102,7 @@ impl Relay {
             Rung::Quic => quic.local_addr(),
             Rung::Https | Rung::HttpsUpgrade | Rung::HttpsHttp2 => clients_at,
         };
-        let gateway = gateway(&ca.server(), link_tls);
+        let gateway = gateway(&ca.server(), link_tls, gateway_limits());
         let quic = Some(quic);
         let listeners = Listeners { clients, links: Some(links), https_links: None, quic };
         let serving = gateway.clone().serve(listeners, std::future::pending());
@@ -159,6 +160,22 @@ where
     send
 }
 
+/// What the paths of clients begin with.
+pub fn root() -> String {
+    format!("/CCM_Proxy_MutualAuth/{ROLE}")
+}
+
+/// Connects to a gateway's client port.
+///
+/// # Panics
+///
+/// If it cannot.
+pub async fn secure(to: SocketAddr, tls: Arc<ClientConfig>) -> TlsStream<TcpStream> {
+    let name = ServerName::try_from(HOST).expect("the host is a DNS name");
+    let secured = TlsConnector::from(tls).connect(name, reach(to).await);
+    secured.await.expect("the client trusts the site")
+}
+
 /// A client and its connection.
 #[derive(Debug)]
 pub struct Client {
@@ -173,10 +190,8 @@ impl Client {
     ///
     /// If it cannot.
     pub async fn dial(to: SocketAddr, tls: Arc<ClientConfig>) -> Self {
-        let name = ServerName::try_from(HOST).expect("the host is a DNS name");
-        let tls = TlsConnector::from(tls).connect(name, reach(to).await);
-        let send = connect(TokioIo::new(tls.await.expect("the client trusts the site"))).await;
-        Self { send, root: format!("/CCM_Proxy_MutualAuth/{ROLE}") }
+        let send = connect(TokioIo::new(secure(to, tls).await)).await;
+        Self { send, root: root() }
     }
 
     /// Waits for a notification: an exchange that the backend answers when it likes.
@@ -323,18 +338,23 @@ fn endpoint() -> Endpoint {
     }
 }
 
-/// A gateway instance that bears all clients of a benchmark.
-///
-/// # Panics
-///
-/// If the identity was not made for a server.
-pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>) -> Gateway {
-    let client_tls = client_edge_config(identity).expect("the identity was made for this");
+/// Limits with which a gateway instance bears all clients of a benchmark.
+pub fn gateway_limits() -> GatewayLimits {
     let mut limits = GatewayLimits::default();
     // All clients of a benchmark are on loopback.
     limits.connections_per_address_max = limits.client_connections_max;
     // The first of thousands waits until the last has connected.
     limits.request_head = limits.idle;
+    limits
+}
+
+/// A gateway instance.
+///
+/// # Panics
+///
+/// If the identity was not made for a server.
+pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>, limits: GatewayLimits) -> Gateway {
+    let client_tls = client_edge_config(identity).expect("the identity was made for this");
     Gateway::new(GatewayConfig {
         service: HOST.to_owned(),
         instance: Instance::FIRST,

@@ -9,26 +9,20 @@
 
 mod parts;
 
-use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::{Parser, value_parser};
 use relay_benches::pki::SiteCa;
+use relay_benches::processes::{GatewayPorts, GatewayTask, Process, SiteTask, at, now};
 use relay_benches::relay::Client;
 use relay_core::transport::backend_client_config;
-use rustix::time::{ClockId, clock_gettime};
 use rustls::ClientConfig;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use parts::{GatewayPorts, GatewayTask, Part, SiteTask};
+use parts::Part;
 
 /// Octets of the pages that Linux counts a process's memory in.
 const PAGE: u64 = 4096;
@@ -71,11 +65,12 @@ async fn run(count: usize, rounds: u32) -> anyhow::Result<()> {
     let backend_port: u16 = backend.hear().await?;
     let mut gateway = Process::start(Part::Gateway)?;
     let links = LINKS;
-    gateway.tell(&GatewayTask { papers: ca.server_papers(), links }).await?;
+    gateway.tell(&GatewayTask { papers: ca.server_papers(), links, link_credit: None }).await?;
     let ports: GatewayPorts = gateway.hear().await?;
     let mut site = Process::start(Part::Site)?;
     let papers = ca.link_client_papers();
-    site.tell(&SiteTask { papers, links_port: ports.links, backend_port, links }).await?;
+    let (links_port, link_memory) = (ports.links, None);
+    site.tell(&SiteTask { papers, links_port, backend_port, links, link_memory }).await?;
     let up: usize = gateway.hear().await?;
     ensure!(up == links, "{up} links instead of {links}");
 
@@ -83,18 +78,18 @@ async fn run(count: usize, rounds: u32) -> anyhow::Result<()> {
     // What the first requests leave behind is no client's.
     drop(hold(connect(ports.clients, &tls, 32).await, &mut backend).await?);
     tokio::time::sleep(SETTLE).await;
-    let empty = gateway.resident()?;
+    let empty = resident(&gateway)?;
     println!("{links} links, no client: {} KiB", empty / 1024);
     let begun = now();
     let mut clients = connect(ports.clients, &tls, count).await;
     println!("{count} clients connected in {:?}", now().saturating_sub(begun));
     tokio::time::sleep(SETTLE).await;
-    gateway.report("connected", empty, count)?;
+    report(&gateway, "connected", empty, count)?;
     for _ in 0..rounds {
         let begun = now();
         clients = hold_reporting(clients, &mut backend, &gateway, (empty, begun)).await?;
         tokio::time::sleep(SETTLE).await;
-        gateway.report("answered", empty, count)?;
+        report(&gateway, "answered", empty, count)?;
     }
     Ok(())
 }
@@ -107,7 +102,7 @@ async fn connect(port: u16, tls: &Arc<ClientConfig>, count: usize) -> Vec<Client
         let (places, tls) = (Arc::clone(&places), Arc::clone(tls));
         dials.spawn(async move {
             let _place = places.acquire_owned().await;
-            Client::dial(parts::at(port), tls).await
+            Client::dial(at(port), tls).await
         });
     }
     dials.join_all().await
@@ -131,7 +126,7 @@ async fn hold_reporting(
     let (waiting, count) = wait(clients, backend).await?;
     println!("{count} exchanges held at the backend after {:?}", now().saturating_sub(begun));
     tokio::time::sleep(SETTLE).await;
-    gateway.report("held", empty, count)?;
+    report(gateway, "held", empty, count)?;
     backend.tell(&()).await?;
     let released: Duration = backend.hear().await?;
     let (clients, mut woken): (Vec<_>, Vec<_>) = waiting.join_all().await.into_iter().unzip();
@@ -160,60 +155,20 @@ async fn wait(clients: Vec<Client>, backend: &mut Process) -> anyhow::Result<(Wa
     Ok((waiting, count))
 }
 
-/// Time by a clock that all processes share.
-pub(crate) fn now() -> Duration {
-    clock_gettime(ClockId::Monotonic).try_into().unwrap_or_default()
+/// Octets of a part that are in memory.
+fn resident(part: &Process) -> anyhow::Result<u64> {
+    let id = part.id().context("a part has ended")?;
+    // proc(5): the second number is pages in memory.
+    let told = std::fs::read_to_string(format!("/proc/{id}/statm"));
+    let told = told.context("only Linux tells")?;
+    let pages = told.split(' ').nth(1).context("no second number")?;
+    Ok(pages.parse::<u64>()? * PAGE)
 }
 
-/// A part of the relay in a process of its own. It ends with its standard input.
-struct Process {
-    child: Child,
-    stdin: ChildStdin,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    fn start(part: Part) -> anyhow::Result<Self> {
-        let program: PathBuf = std::env::current_exe()?;
-        let mut child = Command::new(program)
-            .arg("--part")
-            .arg(part.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let stdin = child.stdin.take().context("it was asked for")?;
-        let stdout = child.stdout.take().context("it was asked for")?;
-        Ok(Self { child, stdin, lines: BufReader::new(stdout).lines() })
-    }
-
-    /// Says a line.
-    async fn tell(&mut self, what: &impl Serialize) -> anyhow::Result<()> {
-        let line = serde_json::to_string(what)? + "\n";
-        Ok(self.stdin.write_all(line.as_bytes()).await?)
-    }
-
-    /// Reads a line.
-    async fn hear<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
-        let line = self.lines.next_line().await?.context("a part has ended")?;
-        Ok(serde_json::from_str(&line)?)
-    }
-
-    /// Octets of it that are in memory.
-    fn resident(&self) -> anyhow::Result<u64> {
-        let id = self.child.id().context("a part has ended")?;
-        // proc(5): the second number is pages in memory.
-        let told = std::fs::read_to_string(format!("/proc/{id}/statm"));
-        let told = told.context("only Linux tells")?;
-        let pages = told.split(' ').nth(1).context("no second number")?;
-        Ok(pages.parse::<u64>()? * PAGE)
-    }
-
-    /// Says what it has in memory beyond `empty`.
-    fn report(&self, what: &str, empty: u64, clients: usize) -> anyhow::Result<()> {
-        let more = self.resident()?.saturating_sub(empty);
-        let each = more / clients as u64;
-        println!("{clients} {what}: {} KiB more, {each} octets each", more / 1024);
-        Ok(())
-    }
+/// Says what a part has in memory beyond `empty`.
+fn report(part: &Process, what: &str, empty: u64, clients: usize) -> anyhow::Result<()> {
+    let more = resident(part)?.saturating_sub(empty);
+    let each = more / clients as u64;
+    println!("{clients} {what}: {} KiB more, {each} octets each", more / 1024);
+    Ok(())
 }

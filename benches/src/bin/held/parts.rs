@@ -1,12 +1,8 @@
-//! What runs in processes of its own: gateway, connection point and backend. Each hears its task on
-//! standard input, says what it has to say on standard output, and ends with its input.
+//! What runs in processes of its own: gateway, connection point and backend.
 
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
-use anyhow::Context as _;
 use bytes::Bytes;
 use clap::ValueEnum;
 use http::{Request, Response};
@@ -15,19 +11,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use relay_benches::pki::Papers;
-use relay_benches::relay;
-use relay_core::connection_point::ConnectionPointLimits;
-use relay_core::gateway::Listeners;
-use relay_core::transport::{Listener, Rung, link_server_config};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt as _, BufReader, Lines, Stdin};
+use relay_benches::processes::{self, Told, at, say};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-
-/// How often the gateway's part looks whether links are up.
-const LOOK: Duration = Duration::from_millis(5);
 
 /// Which part a process is.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -47,90 +33,13 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// What a gateway is told. It answers with its ports, and then with how many links are up.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct GatewayTask {
-    pub(crate) papers: Papers,
-    pub(crate) links: usize,
-}
-
-/// Where a gateway listens.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct GatewayPorts {
-    pub(crate) clients: u16,
-    pub(crate) links: u16,
-}
-
-/// What a connection point is told.
-#[derive(Serialize, Deserialize)]
-pub(crate) struct SiteTask {
-    pub(crate) papers: Papers,
-    pub(crate) links_port: u16,
-    pub(crate) backend_port: u16,
-    pub(crate) links: usize,
-}
-
-/// What this process is told, line by line.
-struct Told(Lines<BufReader<Stdin>>);
-
-impl Told {
-    /// The next of it; `None` at the end.
-    async fn next<T: DeserializeOwned>(&mut self) -> anyhow::Result<Option<T>> {
-        let line = self.0.next_line().await?;
-        line.map(|line| Ok(serde_json::from_str(&line)?)).transpose()
-    }
-}
-
-fn say(what: &impl Serialize) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string(what)?);
-    Ok(())
-}
-
-/// A port of loopback.
-pub(crate) fn at(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
-}
-
 /// Runs one part until nobody speaks to it any more.
 pub(crate) async fn run(part: Part) -> anyhow::Result<()> {
-    let told = Told(BufReader::new(tokio::io::stdin()).lines());
     match part {
-        Part::Gateway => gateway(told).await,
-        Part::Site => site(told).await,
-        Part::Backend => backend(told).await,
+        Part::Gateway => processes::gateway(Told::new()).await,
+        Part::Site => processes::site(Told::new()).await,
+        Part::Backend => backend(Told::new()).await,
     }
-}
-
-async fn gateway(mut told: Told) -> anyhow::Result<()> {
-    let task: GatewayTask = told.next().await?.context("no task")?;
-    let identity = task.papers.identity();
-    let link_tls = link_server_config(&identity, &task.papers.anchors())?;
-    let (clients, links) = (Listener::bind(at(0)).await?, Listener::bind(at(0)).await?);
-    let ports =
-        GatewayPorts { clients: clients.local_addr().port(), links: links.local_addr().port() };
-    let gateway = relay::gateway(&identity, link_tls);
-    let listeners = Listeners { clients, links: Some(links), https_links: None, quic: None };
-    let serving = tokio::spawn(gateway.clone().serve(listeners, std::future::pending()));
-    say(&ports)?;
-    while gateway.links() < task.links || gateway.settings().sites.is_empty() {
-        tokio::time::sleep(LOOK).await;
-    }
-    say(&gateway.links())?;
-    let _: Option<()> = told.next().await?;
-    serving.abort();
-    Ok(())
-}
-
-async fn site(mut told: Told) -> anyhow::Result<()> {
-    let task: SiteTask = told.next().await?.context("no task")?;
-    let mut limits = ConnectionPointLimits::default();
-    limits.links_per_instance = task.links;
-    let links = (Rung::TcpTls, at(task.links_port));
-    let point = relay::connection_point(&task.papers, links, at(task.backend_port), limits);
-    let running = tokio::spawn(async move { point.run(std::future::pending()).await });
-    let _: Option<()> = told.next().await?;
-    running.abort();
-    Ok(())
 }
 
 /// What every request to the backend waits for.
@@ -165,7 +74,7 @@ async fn backend(mut told: Told) -> anyhow::Result<()> {
         say(&count)?;
         let _: Option<()> = told.next().await?;
         round.arrived.send_replace(0);
-        let released = super::now();
+        let released = processes::now();
         wake.send_modify(|rounds| *rounds += 1);
         say(&released)?;
     }
