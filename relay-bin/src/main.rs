@@ -18,6 +18,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+/// Gives memory back soon after a burst. The C library's keeps most of it, so that one burst above
+/// 85 % of `memory_mebibytes_max` would have an instance refuse whoever comes until it is started
+/// again. Of 2,000 clients' connections at once, 12 s after they were gone: of 86 MB at most
+/// 40 MB were left with this one, 102 of 102 with glibc's.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     let outcome = match cli::Cli::parse().command {
         cli::Command::Demo(args) => return demo::main(args),
