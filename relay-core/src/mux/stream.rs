@@ -166,7 +166,8 @@ impl Stream {
         let waits = self.slots.reset.take().is_some()
             || std::mem::take(&mut self.slots.end)
             || self.slots.owed.take().is_some();
-        waits || !self.send.is_ended()
+        // A RESET may have waited behind an END that was said.
+        (waits && self.send != SendHalf::Finished) || !self.send.is_ended()
     }
 
     /// Queues payload. A short one joins a short one before it, so that a writer of single octets

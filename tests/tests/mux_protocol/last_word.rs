@@ -98,6 +98,18 @@ fn an_acceptor_answers_no_reset_that_finds_its_own_end_or_reset_said() {
     }
 }
 
+// [MUX-30] - [MUX-31] +
+#[test]
+fn an_end_that_was_said_is_the_last_word_although_a_reset_behind_it_is_taken_back() {
+    let mut victim = accepted(Flags::NONE);
+    victim.mux.send_head(id(2), Bytes::new(), HeadKind::FinalAndEnd).unwrap();
+    victim.sends();
+    victim.mux.reset(id(2), CODE);
+    victim.hear(&reset(2)).unwrap();
+    victim.mux.release(id(2));
+    assert_eq!((kinds(&mut victim), open_streams(&victim)), (vec![], 0));
+}
+
 // [MUX-31] +
 #[test]
 fn a_reset_that_has_not_left_is_taken_back_by_the_peers_and_awaits_no_answer() {

@@ -143,7 +143,7 @@ fn two_users_of_one_stream_are_both_served() {
                 mux.write(id, &mut payload(FRAME)).unwrap();
                 mux.finish(id).unwrap();
             }
-            Event::Data { id, end: true, .. } => mux.release(id),
+            Event::Data { id, end: true, .. } => _ = mux.release(id),
             _ => {}
         });
         let shared = watch(&link);
@@ -347,7 +347,7 @@ fn a_reset_meets_what_the_peer_does_at_the_same_time() {
                 mux.stop(id, StreamCode(0x100));
                 mux.send_head(id, HEAD, HeadKind::FinalAndEnd).unwrap();
             }
-            Event::Reset { id, .. } => mux.release(id),
+            Event::Reset { id, .. } => _ = mux.release(id),
             _ => {}
         });
         let shared = watch(&link);

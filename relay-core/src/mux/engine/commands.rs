@@ -278,12 +278,12 @@ impl Mux {
             }
             self.stop(id, StreamCode::DROPPED);
         }
-        self.remove_if_over(id);
-        let is_ours = id.opener() == self.side;
-        let remembered = self.streams.get_mut(id);
-        let is_forgotten = remembered.is_none();
-        if let Some(stream) = remembered {
-            stream.slots.forgotten = is_ours;
+        let is_forgotten = self.remove_if_over(id);
+        if !is_forgotten
+            && id.opener() == self.side
+            && let Some(stream) = self.streams.get_mut(id)
+        {
+            stream.slots.forgotten = true;
         }
         self.check_invariants();
         is_forgotten

@@ -339,12 +339,13 @@ impl Mux {
         true
     }
 
-    /// Drops the stream if nothing can happen on it any more, and returns what it held.
-    fn remove_if_over(&mut self, id: StreamId) {
+    /// Drops the stream if nothing can happen on it any more, and returns what it held to the link.
+    /// Returns whether it was dropped.
+    fn remove_if_over(&mut self, id: StreamId) -> bool {
         if !self.streams.get(id).is_some_and(super::stream::Stream::is_over) {
-            return;
+            return false;
         }
-        let Some(mut stream) = self.streams.remove(id) else { return };
+        let Some(mut stream) = self.streams.remove(id) else { return false };
         self.budgets.stream_ended(stream.window.unused());
         self.liveness.stream_ended(stream.window.received().max(stream.credit.sent()));
         stream.window.retire(&mut self.pool);
@@ -355,6 +356,7 @@ impl Mux {
         if matches!(self.phase, Phase::Open) {
             self.note_drained();
         }
+        true
     }
 
     fn note_drained(&mut self) {
