@@ -22,6 +22,7 @@ use clap::Parser as _;
 /// 85 % of `memory_mebibytes_max` would have an instance refuse whoever comes until it is started
 /// again. Of 2,000 clients' connections at once, 12 s after they were gone: of 86 MB at most
 /// 40 MB were left with this one, 102 of 102 with glibc's.
+#[cfg(unix)]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 

@@ -136,7 +136,7 @@ const LIMITS: [Limit; 44] = [
     // Memory.
     limit(
         "percent of the memory, for requests",
-        "memory_mebibytes_max",
+        "gateway/pressure.rs",
         85,
         ["200", "200", "503 CMGService_Out_Of_Memory"],
         Test(
@@ -146,7 +146,7 @@ const LIMITS: [Limit; 44] = [
     ),
     limit(
         "percent of the memory, for connections",
-        "memory_mebibytes_max",
+        "gateway/pressure.rs",
         92,
         ["served", "served", "waits"],
         Test(HERE_MEMORY, "above_92_percent_no_client_is_accepted_and_links_are_until_87"),

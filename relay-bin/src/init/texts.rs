@@ -277,6 +277,10 @@ unsafe_allow_anonymous = true
 }
 
 fn gateway_limits(limits: &GatewayLimits) -> String {
+    format!("{}{}", gateway_counts(limits), gateway_times(limits))
+}
+
+fn gateway_counts(limits: &GatewayLimits) -> String {
     format!(
         "\
 # Each line shows a default; remove its # to change it.
@@ -301,6 +305,20 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # memory_mebibytes_max = 4096
 # Peers on the link port that have not proved who they are, at once.
 # link_handshakes_max = {}
+",
+        limits.client_connections_max,
+        limits.connections_per_address_max,
+        limits.client_handshakes_max,
+        limits.links_max,
+        limits.link_memory >> 20,
+        limits.streams_per_link_max,
+        limits.link_handshakes_max,
+    )
+}
+
+fn gateway_times(limits: &GatewayLimits) -> String {
+    format!(
+        "\
 # Time for a TLS handshake.
 # tls_handshake_seconds = {}
 # Time for a client to send a request head.
@@ -328,13 +346,6 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # Time that an idle connection is kept when the instance stops, for a request on its way.
 # linger_seconds = {}
 ",
-        limits.client_connections_max,
-        limits.connections_per_address_max,
-        limits.client_handshakes_max,
-        limits.links_max,
-        limits.link_memory >> 20,
-        limits.streams_per_link_max,
-        limits.link_handshakes_max,
         limits.tls_handshake.as_secs(),
         limits.request_head.as_secs(),
         limits.idle.as_secs(),

@@ -8,6 +8,9 @@ use relay_core::gateway::GatewayLimits;
 /// that may become links, and for the files that are read again while the role runs.
 const CLIENTS_PERCENT: u64 = 45;
 
+/// More descriptors than anything here is asked to hold, and no more than kernels give.
+const PLENTY: u64 = 1 << 20;
+
 /// Has a gateway's process have as many descriptors as it may, and no more clients than they last
 /// for.
 pub(super) fn fit_gateway(limits: &mut GatewayLimits) {
@@ -75,9 +78,13 @@ impl TooFew {
 fn raise() -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => limit.maximum,
+    let raise_to = |current| {
+        setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).map(|()| current)
+    };
+    // Some kernels let an account have more than they give.
+    let fewer = Some(limit.maximum.map_or(PLENTY, |maximum| maximum.min(PLENTY)));
+    match raise_to(limit.maximum).or_else(|_| raise_to(fewer)) {
+        Ok(raised) => raised,
         Err(error) => {
             tracing::debug!(%error, "the limit of descriptors stays as it is");
             limit.current

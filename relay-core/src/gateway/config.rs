@@ -145,8 +145,14 @@ pub struct GatewayLimits {
     pub linger: Duration,
 }
 
+/// Streams that one link can have; it cannot do without one.
+const STREAMS_PER_LINK_MAX: u32 = 16_384;
+
+/// Twice as long is as long as a link waits for whoever consumes what it carries.
+const TIME_MAX: Duration = Duration::from_hours(12);
+
 impl GatewayLimits {
-    /// With no number above what can be counted to.
+    /// With no number and no time beyond what can be counted to.
     pub(super) fn countable(mut self) -> Self {
         for count in [
             &mut self.client_connections_max,
@@ -156,7 +162,16 @@ impl GatewayLimits {
         ] {
             *count = (*count).min(Semaphore::MAX_PERMITS);
         }
+        self.streams_per_link_max = self.streams_per_link_max.clamp(1, STREAMS_PER_LINK_MAX);
+        for time in [&mut self.link_credit, &mut self.answer_stall] {
+            *time = (*time).min(TIME_MAX);
+        }
         self
+    }
+
+    /// Connections to a port for links alone: all of them, and those that are to be one.
+    pub(super) fn link_connections_max(&self) -> usize {
+        self.links_max.saturating_add(self.link_handshakes_max).min(Semaphore::MAX_PERMITS)
     }
 }
 

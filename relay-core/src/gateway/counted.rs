@@ -78,6 +78,8 @@ pub(super) enum Limit {
     ClientHello,
     /// A handshake did not end in time.
     Handshake,
+    /// A connection had no first request in time, or nothing of HTTP/2.
+    FirstRequest,
     /// A connection had no request for too long.
     Idle,
     /// A client took next to nothing of its answers.
@@ -98,7 +100,7 @@ pub(super) enum Limit {
 
 impl Limit {
     /// One of each.
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Connections,
         Self::OfAddress,
         Self::Handshakes,
@@ -118,6 +120,7 @@ impl Limit {
         Self::LinkHandshake,
         Self::MemoryPause,
         Self::HandshakesOfAddress,
+        Self::FirstRequest,
     ];
 
     /// The name of its count: that of the setting, where it is one.
@@ -129,6 +132,7 @@ impl Limit {
             Self::HandshakesOfAddress => "client_handshakes_per_address",
             Self::ClientHello => "client_hello_seconds",
             Self::Handshake => "tls_handshake_seconds",
+            Self::FirstRequest => "request_head_seconds",
             Self::Idle => "idle_seconds",
             Self::AnswerStall => "answer_stall_seconds",
             Self::Pong => "http2_pong",
@@ -220,8 +224,9 @@ pub(super) mod tests {
             Limit::LinkHandshake => 16,
             Limit::MemoryPause => 17,
             Limit::HandshakesOfAddress => 18,
+            Limit::FirstRequest => 19,
         };
-        assert!(Limit::ALL.iter().map(place).eq(0..19));
+        assert!(Limit::ALL.iter().map(place).eq(0..20));
         let tally = tally();
         for limit in Limit::ALL {
             note(&tally, limit);

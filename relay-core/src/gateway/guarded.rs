@@ -46,6 +46,15 @@ pub(super) enum Malformed {
     HeadTooSlow(Duration),
 }
 
+/// A client that was given up because it sent no request.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum GaveUp {
+    /// It has never sent one.
+    Newcomer,
+    /// It had sent others.
+    Idle,
+}
+
 /// What is told of a head beside it.
 #[derive(Debug, Default)]
 pub(super) struct Told {
@@ -68,8 +77,8 @@ struct Requests {
     served: usize,
     /// When the last of them ended.
     ended_at: Option<Instant>,
-    /// Whether the client was given up because it sent none.
-    was_idle: bool,
+    /// If the client was given up because it sent none.
+    gave_up: Option<GaveUp>,
 }
 
 /// A request that is served. It ends with its answer's body.
@@ -94,9 +103,9 @@ impl Passed {
         (told, Served(self.clone()))
     }
 
-    /// Whether the client was given up because it sent no request.
-    pub(super) fn was_idle(&self) -> bool {
-        self.lock().was_idle
+    /// Whether, and as what, the client was given up because it sent no request.
+    pub(super) fn gave_up(&self) -> Option<GaveUp> {
+        self.lock().gave_up
     }
 
     /// Since when no request is served and none waits for it; `None` while one is or does.
@@ -312,7 +321,8 @@ impl<P: AsyncRead + Unpin> Guarded<P> {
             }
         }
         if !has_begun {
-            self.passed.lock().was_idle = true;
+            self.passed.lock().gave_up =
+                Some(if self.is_first { GaveUp::Newcomer } else { GaveUp::Idle });
             return Poll::Ready(Step::End);
         }
         self.refuse(Malformed::HeadTooSlow(limit));

@@ -198,6 +198,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                     }
                 }
                 Arrival::Request(request, respond) => {
+                    self.part_if_short();
                     let (gateway, port) = (self.gateway.clone(), self.port);
                     let (client, mut request) = (self.client.clone(), Http2Body::of(request));
                     let heads = Heads::of(respond, self.exceeded.clone());
@@ -227,6 +228,15 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             }
         }
         Ok(None)
+    }
+
+    /// Has this request be the last one if there is no memory to spare: a client that comes again
+    /// and again on a connection that it keeps would keep its memory. Not if it carries a link.
+    fn part_if_short(&mut self) {
+        if self.gateway.is_short() && !self.is_ending && Arc::strong_count(&self.standing) == 1 {
+            self.is_ending = true;
+            self.connection.graceful_shutdown();
+        }
     }
 
     /// Has a link's own flow control be the only one that acts. Nobody else on the connection gets

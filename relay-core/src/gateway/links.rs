@@ -16,12 +16,13 @@ use crate::transport::{
     AcceptedLink, Certificate, ConnectError, Greeted, PeerIdentity, Rung, accept_link,
 };
 
+use super::accept::Counted;
 use super::addresses::Share;
 use super::drained::drain;
 use super::history::LinkEnd;
 use super::published::Peer;
 use super::registry::{Arrival, Start};
-use super::serve::{Counted, Gateway, LinkRefused};
+use super::serve::{Gateway, LinkRefused};
 
 /// A peer of an HTTPS port, before it has shown who it is.
 #[derive(Debug)]
@@ -132,7 +133,7 @@ impl Gateway {
             Some(newcomer) => {
                 let share = self.handshake_share(&newcomer.share, deadline).await;
                 let limit = self.inner.addresses.handshakes_max();
-                Some(share.ok_or(LinkRefused::TooManyHandshakes(limit))?)
+                Some(share.ok_or(LinkRefused::TooManyOfAddress(limit))?)
             }
         };
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {

@@ -8,6 +8,7 @@
 //!
 //! Every failure is mapped to an answer in one place, `failure.rs`.
 
+mod accept;
 mod access;
 mod addresses;
 mod answer;
@@ -27,6 +28,7 @@ mod line;
 mod lines;
 mod links;
 mod names;
+mod opening;
 mod overload;
 mod own;
 mod pace;

@@ -5,6 +5,7 @@
 //! it with everything that is in flight. [`Pressure::after`] decides and is pure; the figure comes
 //! from whoever runs the instance: see [`MemoryLimit`].
 
+use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::pin::pin;
@@ -161,6 +162,11 @@ impl Memory {
         }
     }
 
+    /// Whether there is so little that connections which need not stay are let go of.
+    pub(super) fn is_short(&self) -> bool {
+        self.pressure() != Pressure::Calm
+    }
+
     /// `None` if nobody watches it.
     pub(super) fn status(&self) -> Option<MemoryStatus> {
         let limit = self.limit.as_ref()?;
@@ -169,7 +175,7 @@ impl Memory {
     }
 
     /// Reads the memory in use again and again, for ever. To be polled by one alone.
-    pub(super) async fn watch(&self, tally: &Tally) {
+    pub(super) async fn watch(&self, tally: &Tally) -> Infallible {
         let Some(limit) = &self.limit else { return std::future::pending().await };
         let mut ticks = tokio::time::interval(READ_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

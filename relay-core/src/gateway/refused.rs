@@ -11,7 +11,11 @@ impl LinkRefused {
     /// certificate of the site; it learns what that says, and nothing of others.
     fn told(&self) -> Option<String> {
         Some(match self {
-            Self::Connect(_) | Self::Link(_) | Self::Config(_) | Self::TooManyHandshakes(_) => {
+            Self::Connect(_)
+            | Self::Link(_)
+            | Self::Config(_)
+            | Self::TooManyHandshakes(_)
+            | Self::TooManyOfAddress(_) => {
                 return None;
             }
             Self::TooMany(links) => format!("as many links as it takes are up ({links})"),

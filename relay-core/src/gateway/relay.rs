@@ -19,7 +19,7 @@ use crate::exchange::{
     AnswerHead, Assertions, FieldNames, HeadLimits, MessageId, Origin, RequestHead, Tally,
     TraceContext,
 };
-use crate::link::{End, Head, OPENERS_WAITING_MAX, OpenFailed, RecvStream, SendStream};
+use crate::link::{End, Head, RecvStream};
 use crate::policy::{self, Endpoint, OwnAnswer, Route};
 use crate::settings::Settings;
 
@@ -29,23 +29,18 @@ use super::config::GatewayLimits;
 use super::failure::Failure;
 use super::http2_places::Place;
 use super::interim::Interims;
-use super::line::{Opened, first_free};
-use super::lines::{InLine, Lines};
+use super::lines::Lines;
 use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
 use super::pressure::{Memory, Pressure};
 use super::published::Published;
-use super::registry::{Attempt, Entry, Offer, Registry};
+use super::registry::{Attempt, Entry, Registry};
 use super::replay::Replay;
 
 /// How often a request is sent again. More than the links that are likely to begin a drain, or to
 /// be lost, at once; a connection point that refuses everything must not keep it for ever.
 const RESENDS_MAX: u32 = 4;
-
-/// Time that a request whose link was lost waits for a stream on another. Its client has waited for
-/// the loss to be noticed already.
-const RESEND_WAIT: Duration = Duration::from_secs(1);
 
 /// What every request needs.
 #[derive(Debug)]
@@ -62,14 +57,14 @@ pub(super) struct Relay {
 }
 
 /// A request that policy lets pass.
-struct Judged<'a> {
+pub(super) struct Judged<'a> {
     endpoint: &'a Endpoint,
     /// The site that publishes it.
-    site: &'a str,
+    pub(super) site: &'a str,
     /// Time to the answer's head; `None` for an exchange that is held open on purpose.
     answer_within: Option<Duration>,
-    head: Bytes,
-    end: End,
+    pub(super) head: Bytes,
+    pub(super) end: End,
     is_head: bool,
     /// Whether a backend may see it twice.
     is_repeatable: bool,
@@ -102,13 +97,13 @@ struct Understood {
 
 /// What became of a request so far.
 #[derive(Debug, Default)]
-struct Tries {
+pub(super) struct Tries {
     /// When it was sent first: its deadline runs from then on.
     first_sent: Option<Instant>,
     /// How often it was sent again.
     again: u32,
     /// Whether a link was lost under it. That link takes no streams any more.
-    lost: bool,
+    pub(super) lost: bool,
 }
 
 impl Relay {
@@ -304,96 +299,6 @@ impl Relay {
         let (moved_at, attempt) = (Instant::now(), via.attempt());
         let pace = Pace::new(&self.limits);
         Ok(Sent { request, spent: None, answer, answered: false, moved_at, pace, via, attempt })
-    }
-
-    async fn open(&self, judged: &Judged<'_>, tries: &Tries) -> Result<Opened, Failure> {
-        let credit = self.limits.link_credit;
-        let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
-        let came = Instant::now();
-        let deadline = came + wait;
-        let overloaded = || Failure::Overloaded(came.elapsed());
-        let (mut kept, mut now): (Option<InLine<'_>>, _) = (None, came);
-        loop {
-            let full = match self.offer(judged) {
-                Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
-                Offer::Nothing => {
-                    // Who waits for a link is in no line: that is no overload.
-                    kept = None;
-                    let until = deadline.min(self.registry.is_awaited_until(credit));
-                    self.await_link(judged.site, until).await?;
-                    now = Instant::now();
-                    continue;
-                }
-                Offer::Full(links) => links.len(),
-            };
-            let waiting_max = OPENERS_WAITING_MAX * full;
-            let place = kept.take().or_else(|| self.lines.take(judged.site, waiting_max, now));
-            let place = place.ok_or_else(overloaded)?;
-            let until = deadline.min(place.until());
-            match timeout_at(until, self.open_in_line(judged, &place)).await {
-                Ok(Ok(opened)) => return Ok(opened),
-                // Nothing was sent: others are asked.
-                Ok(Err(OpenFailed::GoingAway | OpenFailed::Closed(_)))
-                    if Instant::now() < until =>
-                {
-                    kept = Some(place);
-                }
-                Ok(Err(_)) | Err(_) => {
-                    place.leave_unserved();
-                    return Err(overloaded());
-                }
-            }
-        }
-    }
-
-    /// Asks each link into the site whether it has a stream free.
-    fn offer(&self, judged: &Judged<'_>) -> Offer<(SendStream, RecvStream)> {
-        let take = |via: &Entry| via.link.try_open(judged.head.clone(), judged.end).ok()?;
-        self.registry.offer(judged.site, take)
-    }
-
-    /// Waits in line before the links into the site, which are all full.
-    async fn open_in_line(
-        &self,
-        judged: &Judged<'_>,
-        place: &InLine<'_>,
-    ) -> Result<Opened, OpenFailed> {
-        loop {
-            place.turn().await;
-            tokio::select! {
-                biased;
-                opened = self.open_at_links(judged) => return opened,
-                () = place.turn_lost() => {}
-            }
-        }
-    }
-
-    /// Waits at the links into the site.
-    async fn open_at_links(&self, judged: &Judged<'_>) -> Result<Opened, OpenFailed> {
-        let mut arrival = pin!(self.registry.arrival());
-        arrival.as_mut().enable();
-        // One may have come before that, or have a stream free by now.
-        let links = match self.offer(judged) {
-            Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
-            Offer::Nothing => return Err(OpenFailed::GoingAway),
-            Offer::Full(links) => links,
-        };
-        tokio::select! {
-            biased;
-            opened = first_free(&links, &judged.head, judged.end) => opened,
-            () = arrival => Err(OpenFailed::GoingAway),
-        }
-    }
-
-    /// Waits for a link to the site, until `until`.
-    async fn await_link(&self, site: &str, until: Instant) -> Result<(), Failure> {
-        let mut arrival = pin!(self.registry.arrival());
-        arrival.as_mut().enable();
-        // One may have come before that.
-        if self.registry.has_open(site) {
-            return Ok(());
-        }
-        timeout_at(until, arrival).await.map_err(|_| Failure::NoConnector)
     }
 
     /// What is published. An instance that has just started waits for it as for its first link,

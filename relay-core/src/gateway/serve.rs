@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -28,16 +28,17 @@ use crate::link::DrainReport;
 use crate::mux::{ConfigError, LinkError, MemoryBudget};
 use crate::transport::{
     Certificate, CertificateError, ConnectError, Http2Pipe, InForce, Listener, Purpose,
-    QuicListener, Rung, Socket, TrustInForce, asks_for_link, grant_link, greet,
+    QuicListener, Rung, TrustInForce, asks_for_link, grant_link, greet,
 };
 
-use super::access::Client;
-use super::addresses::{Addresses, Placed, Share, TooMany};
+use super::accept::Counted;
+use super::access::{Client, Slowness};
+use super::addresses::Addresses;
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
 use super::counted::{self, Limit};
-use super::guarded::{Guarded, Passed, Times, Told, Until};
+use super::guarded::{GaveUp, Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
 use super::lines::Lines;
@@ -99,13 +100,6 @@ pub(super) struct PendingLink {
     serve: Pin<Box<dyn Future<Output = Result<(), LinkRefused>> + Send>>,
 }
 
-/// The places of a connection to an HTTPS port: among all, and among those of its address.
-#[derive(Debug)]
-pub(super) struct Counted {
-    pub(super) placed: Placed,
-    _place: OwnedSemaphorePermit,
-}
-
 impl PendingLink {
     pub(super) fn new(
         from: SocketAddr,
@@ -125,10 +119,12 @@ pub(super) struct Inner {
     pub(super) link_trust: TrustInForce,
     pub(super) relay: Relay,
     pub(super) links: AtomicU64,
-    connections: Arc<Semaphore>,
+    pub(super) connections: Arc<Semaphore>,
+    /// Of the links' own HTTPS port.
+    pub(super) link_connections: Arc<Semaphore>,
     pub(super) addresses: Arc<Addresses>,
     /// Bounds what a flood of clients has under way that costs the most.
-    client_handshakes: Semaphore,
+    pub(super) client_handshakes: Semaphore,
     pub(super) link_places: Semaphore,
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
@@ -160,9 +156,13 @@ pub enum LinkRefused {
     /// As many links as the limits allow are up.
     #[error("the limit of {0} links is reached")]
     TooMany(usize),
-    /// As many peers as the limits allow, in all or of one address, are in their TLS handshake.
+    /// As many peers as the limits allow are in their TLS handshake.
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
+    /// As many peers of its address as may are in their TLS handshake, and stayed so for as long as
+    /// a handshake may take. Raise `connections_per_address_max` if they are honest.
+    #[error("{0} other peers of its address were in their handshake all the time")]
+    TooManyOfAddress(usize),
     /// The peer's certificate cannot be read, so that it names nobody.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -218,6 +218,7 @@ impl Gateway {
             relay,
             links: AtomicU64::new(0),
             connections: Arc::new(Semaphore::new(config.limits.client_connections_max)),
+            link_connections: Arc::new(Semaphore::new(config.limits.link_connections_max())),
             addresses: Addresses::new(config.limits.connections_per_address_max),
             client_handshakes: Semaphore::new(config.limits.client_handshakes_max),
             link_places: Semaphore::new(config.limits.links_max),
@@ -267,6 +268,11 @@ impl Gateway {
     /// Waits until it drains.
     pub(super) async fn stopped(&self) {
         self.inner.stopping.cancelled().await;
+    }
+
+    /// Whether there is so little memory that connections which need not stay are let go of.
+    pub(super) fn is_short(&self) -> bool {
+        self.inner.relay.memory.is_short()
     }
 
     /// Whether it drains: see [`Gateway::serve`].
@@ -329,7 +335,7 @@ impl Gateway {
             tokio::select! {
                 biased;
                 () = shutdown => {}
-                () = self.inner.relay.memory.watch(self.tally()) => {}
+                never = self.inner.relay.memory.watch(self.tally()) => match never {},
                 () = accept_clients => {}
                 () = accept_https_links => {}
                 () = accept_quic => {}
@@ -338,81 +344,10 @@ impl Gateway {
         }
         // Closed listeners let the balancer in front send new clients elsewhere.
         drop(listeners);
-        self.drain(client_tasks, link_tasks).await
-    }
-
-    /// Takes what connects to an HTTPS port. What turns out to be a link is handed over.
-    async fn accept_https(
-        &self,
-        listener: Option<&Listener>,
-        port: Port,
-        hand_over: &mpsc::Sender<PendingLink>,
-        tasks: &mut JoinSet<()>,
-    ) {
-        let Some(listener) = listener else { return std::future::pending().await };
-        loop {
-            let (stream, from) = tokio::select! {
-                biased;
-                Some(_) = tasks.join_next(), if !tasks.is_empty() => continue,
-                accepted = self.accept_on(listener, port) => accepted,
-            };
-            // Before TLS: who has too many gets nothing that costs more.
-            let Some(placed) = self.count_in(from) else {
-                tokio::task::yield_now().await;
-                continue;
-            };
-            // One without a place waits here, and those behind it in the kernel's queue. Before it
-            // is accepted none may be taken: a port at which nobody comes would keep that one.
-            let Some(place) = self.place().await else { return };
-            let counted = Counted { placed, _place: place };
-            let (gateway, hand_over) = (self.clone(), hand_over.clone());
-            tasks.spawn(async move {
-                if let Some(link) = gateway.serve_https(stream, from, port, counted).await {
-                    // Nobody takes it when the instance stops.
-                    let _ = hand_over.send(link).await;
-                }
-            });
-            // One a turn: a port that is flooded keeps no other from its turn.
-            tokio::task::yield_now().await;
+        tokio::select! {
+            report = self.drain(client_tasks, link_tasks) => report,
+            never = self.inner.relay.memory.watch(self.tally()) => match never {},
         }
-    }
-
-    /// A place for one more connection; waits for one. `None` never comes.
-    async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        let places = || Arc::clone(&self.inner.connections);
-        if let Ok(place) = places().try_acquire_owned() {
-            return Some(place);
-        }
-        self.note(Limit::Connections);
-        places().acquire_owned().await.ok()
-    }
-
-    /// Waits for the next connection to an HTTPS port, if the memory in use lets it have one.
-    async fn accept_on(&self, listener: &Listener, port: Port) -> (Socket, SocketAddr) {
-        let memory = &self.inner.relay.memory;
-        loop {
-            if port == Port::Shared {
-                memory.may_accept().await;
-            }
-            tokio::select! {
-                biased;
-                () = memory.may_not_accept(), if port == Port::Shared => {}
-                accepted = listener.accept(Purpose::Clients) => return accepted,
-            }
-        }
-    }
-
-    /// A place among the connections of an address; `None` if it has too many.
-    fn count_in(&self, from: SocketAddr) -> Option<Placed> {
-        let placed = self.inner.addresses.place(from.ip());
-        if placed.is_err() {
-            self.note(Limit::OfAddress);
-        }
-        if let Err(TooMany { to_tell: Some(refused) }) = placed {
-            let limit = self.inner.config.limits.connections_per_address_max;
-            tracing::info!(%from, limit, refused, "more connections than one address may have");
-        }
-        placed.ok()
     }
 
     /// Takes what connects to the link port, and the links that HTTPS ports hand over.
@@ -479,14 +414,14 @@ impl Gateway {
             return tracing::debug!(%from, limit, "more connections than there may be");
         };
         let Some(placed) = self.count_in(from) else { return };
-        let counted = Counted { placed, _place: place };
+        let counted = Counted::new(placed, place);
         if let Some(link) = self.serve_https(pipe, from, Port::Shared, counted).await {
             self.serve_pending(link).await;
         }
     }
 
     /// Serves one connection to an HTTPS port until it has ended, or is to be a link.
-    async fn serve_https<P>(
+    pub(super) async fn serve_https<P>(
         &self,
         pipe: P,
         from: SocketAddr,
@@ -513,16 +448,10 @@ impl Gateway {
             Err(why) => return self.failed_handshake(from, Limit::ClientHello, &why),
         };
         let accepted = async {
-            // In vain, there is no time left for a handshake either.
             let limit = limits.tls_handshake;
-            let in_vain = || ConnectError::Timeout { limit };
-            // First its own address's: who waits for that is in nobody's way.
-            let share = counted.placed.share();
-            let share = self.handshake_share(&share, begun + limit).await;
-            let _share = share.ok_or_else(in_vain)?;
-            // Never closed.
-            let place = self.handshake_place();
-            let _place = timeout_at(begun + limit, place).await.map_err(|_| in_vain())?;
+            let places = self.handshake_places(&counted, begun + limit).await;
+            // In vain: there is no time left for a handshake either.
+            let _places = places.ok_or(ConnectError::Timeout { limit })?;
             greeted.accept(self.inner.client_tls.get(), limit).await
         };
         let stream = match accepted.await {
@@ -537,10 +466,12 @@ impl Gateway {
             let http2 = self.serve_http2(io, client, port).await;
             http2.map(|first| {
                 let (http2, first) = first?;
+                let (gateway, slowness) = (self.clone(), slowness.clone());
                 Some(PendingLink::new(from, async move {
                     // Clients are served beside the link: it keeps its place among connections.
                     let _counted = counted;
                     http2.serve_with(first).await;
+                    gateway.note_stall(&slowness);
                     Ok(())
                 }))
             })
@@ -555,8 +486,8 @@ impl Gateway {
                 }))
             })
         };
-        if slowness.is_noted() {
-            self.note(Limit::AnswerStall);
+        if !matches!(link, Ok(Some(_))) {
+            self.note_stall(&slowness);
         }
         link.unwrap_or_else(|error| {
             tracing::debug!(%from, error, "client connection failed");
@@ -564,42 +495,11 @@ impl Gateway {
         })
     }
 
-    /// A place for a handshake; waits for one.
-    async fn handshake_place(&self) -> Result<SemaphorePermit<'_>, AcquireError> {
-        let places = &self.inner.client_handshakes;
-        if let Ok(place) = places.try_acquire() {
-            return Ok(place);
+    /// Counts a client that took next to nothing of its answers, if it was one.
+    fn note_stall(&self, slowness: &Slowness) {
+        if slowness.is_noted() {
+            self.note(Limit::AnswerStall);
         }
-        self.note(Limit::Handshakes);
-        places.acquire().await
-    }
-
-    /// A place for a handshake among those of its address; `None` if there is none until
-    /// `deadline`.
-    pub(super) async fn handshake_share(
-        &self,
-        share: &Share,
-        deadline: Instant,
-    ) -> Option<OwnedSemaphorePermit> {
-        if let Some(place) = share.try_take() {
-            return Some(place);
-        }
-        self.note(Limit::HandshakesOfAddress);
-        share.take(deadline).await
-    }
-
-    /// Tells of a client that did not come to a request; `limit` is what it had time by.
-    fn failed_handshake(
-        &self,
-        from: SocketAddr,
-        limit: Limit,
-        why: &ConnectError,
-    ) -> Option<PendingLink> {
-        tracing::debug!(%from, %why, "client handshake failed");
-        if matches!(why, ConnectError::Timeout { .. }) {
-            self.note(limit);
-        }
-        None
     }
 
     /// Serves HTTP/1.1 until the connection has ended, or is to be a link: then returns its pipe.
@@ -635,7 +535,7 @@ impl Gateway {
                     (None, Port::Shared) => self.handle_of(client, request).await,
                     (None, Port::Links) => not_a_link(),
                 };
-                if (malformed.is_some() || self.is_stopping()) && !asks {
+                if (malformed.is_some() || self.is_stopping() || self.is_short()) && !asks {
                     // RFC 9112, section 9.6: the client asks elsewhere from now on.
                     answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -650,8 +550,10 @@ impl Gateway {
         let connection = builder.serve_connection(io, service).with_upgrades();
         let end = http1::UpgradeableConnection::graceful_shutdown;
         let ended = self.until_stopped(connection, self.inner.config.limits.linger, end).await;
-        if passed.was_idle() {
-            self.note(Limit::Idle);
+        match passed.gave_up() {
+            Some(GaveUp::Newcomer) => self.note(Limit::FirstRequest),
+            Some(GaveUp::Idle) => self.note(Limit::Idle),
+            None => {}
         }
         ended?;
         let upgrade = upgrade.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -680,7 +582,9 @@ impl Gateway {
             biased;
             // Nothing was asked yet, so nothing is lost.
             () = self.stopped() => return Ok(None),
-            begun = tokio::time::timeout(limit, begun) => begun??,
+            begun = tokio::time::timeout(limit, begun) => {
+                begun.inspect_err(|_| self.note(Limit::FirstRequest))??
+            }
         };
         Ok(http2.serve().await?)
     }

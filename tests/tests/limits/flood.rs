@@ -14,8 +14,13 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use super::listener::{ask, house_of};
 
-/// As many as there may be handshakes of clients, and of links, by default.
-const SILENT: usize = 512;
+/// Handshakes of clients at once, and of links: the shares of all `ADDRESSES`, and few more. Less
+/// than the default, so that what the tests open together is within the 1,024 descriptors that a
+/// process usually may have.
+const HANDSHAKES_MAX: usize = SHARE * ADDRESSES + 8;
+
+/// Who says nothing: enough to have all places, were there no shares.
+const SILENT: usize = HANDSHAKES_MAX + 16;
 
 /// From so many addresses: each has no more connections than it may.
 const ADDRESSES: usize = 6;
@@ -48,7 +53,9 @@ fn is_over(stream: &TcpStream) -> bool {
 /// Has a client and a link on each rung of the clients' port come while `SILENT` others have said
 /// `hello` at most. Nobody's time runs out.
 async fn others_get_through(hello: Option<Arc<ClientConfig>>) {
-    let house = house_of(nobody().await);
+    let mut house = house_of(nobody().await);
+    house.gateway_limits.client_handshakes_max = HANDSHAKES_MAX;
+    house.gateway_limits.link_handshakes_max = HANDSHAKES_MAX;
     let instance = Instance::start(&house, 1).await;
     let hello = hello.map(client_hello);
     let mut flood = Vec::new();

@@ -59,10 +59,15 @@ impl Case<'_> {
         &self.outcome.ask
     }
 
+    /// How often a connection point asks a site role that breaks off.
+    fn repeats(&self) -> usize {
+        if self.ask().is_repeatable_at_site() { 2 } else { 1 }
+    }
+
     /// What reached the site.
     fn delivered(&self) -> Vec<String> {
         let ask = self.ask();
-        let max = if ask.is_repeatable() { 1 + RESENDS_MAX } else { 1 };
+        let max = if ask.is_repeatable() { 1 + RESENDS_MAX } else { 1 } * self.repeats();
         let mut findings = Vec::new();
         if self.deliveries.len() > max {
             findings.push(format!("N2: {} deliveries, {max} at most", self.deliveries.len()));
@@ -223,7 +228,8 @@ impl Case<'_> {
             Weather::Faults => 1,
         };
         // A site role thinks anew each time that it is asked.
-        let mut think = (ask.think + ask.manner.pause()) * (u32::try_from(losses).unwrap() + 1);
+        let times = (losses + 1) * self.repeats();
+        let mut think = (ask.think + ask.manner.pause()) * u32::try_from(times).unwrap();
         if ask.manner == Manner::Silent || self.has_site_outage() {
             think += SITE_SILENT;
         }

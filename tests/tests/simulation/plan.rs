@@ -130,11 +130,17 @@ impl Ask {
         }
     }
 
-    /// Whether a backend may see it twice.
+    /// Whether an instance may send it twice.
     pub(crate) fn is_repeatable(&self) -> bool {
         // An empty body that is declared is none.
-        let is_bare = self.body.is_none_or(|octets| octets == 0 && self.declares);
-        is_bare && matches!(self.kind, Kind::Get | Kind::Head | Kind::Propfind)
+        self.is_repeatable_at_site() && (self.body.is_none() || self.declares)
+    }
+
+    /// Whether a connection point may send it again, once, when a site role breaks off. The end of
+    /// an empty body that is not declared may have come with the head.
+    pub(crate) fn is_repeatable_at_site(&self) -> bool {
+        let is_empty = self.body.is_none_or(|octets| octets == 0);
+        is_empty && matches!(self.kind, Kind::Get | Kind::Head | Kind::Propfind)
     }
 }
 
