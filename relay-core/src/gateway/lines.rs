@@ -4,7 +4,7 @@
 //! for it. Only the one whose turn it is waits at the links themselves (`line.rs`): links serve
 //! whoever came to them first, and under overload that is not whom the line serves first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,6 +13,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::overload::{Departure, Line, Patience, Ticket};
+
+/// Of those who wait, so many are called at once: each of them calls others when it is served.
+const CALLED_MAX: usize = 64;
 
 /// The lines of an instance, one for each site whose links are all full.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ struct Site {
     line: Line,
     /// Of those that wait for the turn, and of the one that has it.
     wakers: BTreeMap<Ticket, Waker>,
+    /// Those that are to try out of turn, and have not yet.
+    called: BTreeSet<Ticket>,
 }
 
 impl Site {
@@ -44,6 +49,15 @@ impl Site {
 
 fn wake(wakers: [Option<Waker>; 2]) {
     wakers.into_iter().flatten().for_each(Waker::wake);
+}
+
+/// What somebody in a line is to do.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Call {
+    /// To wait at the links.
+    Turn,
+    /// To take a stream if one is free, and to wait on if none is.
+    Try,
 }
 
 /// A place in a line. It is free again when this is dropped.
@@ -75,7 +89,11 @@ impl Lines {
         let (ticket, until, wakers) = {
             let mut sites = self.sites();
             sites.retain(|_, it| !it.line.is_forgotten(now));
-            let fresh = || Site { line: Line::new(self.patience), wakers: BTreeMap::new() };
+            let fresh = || Site {
+                line: Line::new(self.patience),
+                wakers: BTreeMap::new(),
+                called: BTreeSet::new(),
+            };
             let entry = sites.entry(site.into()).or_insert_with(fresh);
             if entry.line.waiting() >= waiting_max {
                 return None;
@@ -105,13 +123,42 @@ impl InLine<'_> {
         }
     }
 
-    /// Waits for the turn.
+    /// Leaves the line with a stream, and calls as many others as there are streams `free`. If
+    /// each had but its turn, it would get its stream when the one before it has had the processor:
+    /// on a busy machine a long line would stand before streams that are free.
+    pub(super) fn leave_served(self, free: usize) {
+        let now = Instant::now().into_std();
+        let called: Vec<Waker> = {
+            let mut sites = self.lines.sites();
+            let Some(site) = sites.get_mut(self.site) else { return };
+            let others = site.line.following(free.min(CALLED_MAX), now).into_iter();
+            let others = others.filter(|ticket| *ticket != self.ticket);
+            let called = others.filter_map(|ticket| {
+                site.called.insert(ticket);
+                site.wakers.remove(&ticket)
+            });
+            called.collect()
+        };
+        called.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for the turn, or to be called before.
     ///
     /// # Cancel safety
     ///
     /// Cancel safe: the place is kept.
-    pub(super) async fn turn(&self) {
-        poll_fn(|cx| self.poll(cx, |is_turn| is_turn)).await;
+    pub(super) async fn turn(&self) -> Call {
+        poll_fn(|cx| {
+            let is_called = {
+                let mut sites = self.lines.sites();
+                sites.get_mut(self.site).is_some_and(|site| site.called.remove(&self.ticket))
+            };
+            if is_called {
+                return Poll::Ready(Call::Try);
+            }
+            self.poll(cx, |is_turn| is_turn).map(|()| Call::Turn)
+        })
+        .await
     }
 
     /// Waits until the turn is another's.
@@ -142,6 +189,7 @@ impl Drop for InLine<'_> {
             let mut sites = self.lines.sites();
             let Some(site) = sites.get_mut(self.site) else { return };
             site.wakers.remove(&self.ticket);
+            site.called.remove(&self.ticket);
             site.change(|line| line.handle_departure(self.ticket, self.why, now)).1
         };
         wake(wakers);
@@ -155,7 +203,7 @@ mod tests {
     const BURST: Duration = Duration::from_secs(5);
     const OVERLOAD: Duration = Duration::from_millis(50);
 
-    async fn is_ready(future: impl Future<Output = ()>) -> bool {
+    async fn is_ready<T>(future: impl Future<Output = T>) -> bool {
         let mut future = std::pin::pin!(future);
         poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx).is_ready())).await
     }
@@ -225,6 +273,31 @@ mod tests {
         let mut turn = std::pin::pin!(second.turn());
         assert!(!is_ready(turn.as_mut()).await);
         drop(third);
-        turn.await;
+        assert_eq!(turn.await, Call::Turn);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_are_called_as_streams_are_free_and_each_tries_once() {
+        for free in 0..4 {
+            let lines = Lines::new(BURST, OVERLOAD);
+            let take = || lines.take("a", 9, Instant::now()).unwrap();
+            let [first, second, third, fourth] = [take(), take(), take(), take()];
+            let others = [&second, &third, &fourth];
+            let mut turns: Vec<_> = others.iter().map(|it| Box::pin(it.turn())).collect();
+            for turn in &mut turns {
+                assert!(!is_ready(turn.as_mut()).await);
+            }
+            first.leave_served(free);
+            for (place, turn) in turns.into_iter().enumerate() {
+                let called = (place < free).then_some(Call::Try);
+                let has_turn = (place == 0).then_some(Call::Turn);
+                let expected = called.or(has_turn);
+                let heard = tokio::time::timeout(OVERLOAD, turn).await.ok();
+                assert_eq!(heard, expected, "{place} of {free}");
+            }
+            // Whoever has tried in vain waits for its turn as before.
+            assert_eq!(second.turn().await, Call::Turn);
+            assert!(!is_ready(third.turn()).await);
+        }
     }
 }

@@ -10,7 +10,7 @@ use crate::link::{OPENERS_WAITING_MAX, OpenFailed, RecvStream, SendStream};
 
 use super::failure::Failure;
 use super::line::{Opened, first_free};
-use super::lines::InLine;
+use super::lines::{Call, InLine};
 use super::registry::{Entry, Offer};
 use super::relay::{Judged, Relay, Tries};
 
@@ -49,7 +49,10 @@ impl Relay {
             let place = place.ok_or_else(overloaded)?;
             let until = deadline.min(place.until());
             match timeout_at(until, self.open_in_line(judged, &place)).await {
-                Ok(Ok(opened)) => return Ok(opened),
+                Ok(Ok(opened)) => {
+                    place.leave_served(self.registry.openable(judged.site));
+                    return Ok(opened);
+                }
                 // Nothing was sent: others are asked.
                 Ok(Err(OpenFailed::GoingAway | OpenFailed::Closed(_)))
                     if Instant::now() < until =>
@@ -77,7 +80,12 @@ impl Relay {
         place: &InLine<'_>,
     ) -> Result<Opened, OpenFailed> {
         loop {
-            place.turn().await;
+            if place.turn().await == Call::Try {
+                match self.offer(judged) {
+                    Offer::Taken((send, recv), via) => return Ok((send, recv, via)),
+                    Offer::Nothing | Offer::Full(_) => continue,
+                }
+            }
             tokio::select! {
                 biased;
                 opened = self.open_at_links(judged) => return opened,

@@ -115,6 +115,17 @@ impl Line {
         }
     }
 
+    /// The next `count` behind the one whose turn it is, in the order in which they would have it.
+    pub(super) fn following(&self, count: usize, now: Instant) -> Vec<Ticket> {
+        let State::Waiting { turn, all, .. } = &self.state else { return Vec::new() };
+        let others = |ticket: &&Ticket| *ticket != turn;
+        if self.is_newest_first(now) {
+            all.iter().rev().filter(others).take(count).copied().collect()
+        } else {
+            all.iter().filter(others).take(count).copied().collect()
+        }
+    }
+
     /// How many wait.
     pub(super) fn waiting(&self) -> usize {
         match &self.state {

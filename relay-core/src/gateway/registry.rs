@@ -358,6 +358,13 @@ impl Registry {
         Arc::clone(&self.entries.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Streams that are free now on the links into `site`.
+    pub(super) fn openable(&self, site: &str) -> usize {
+        let all = self.all();
+        let into_site = all.iter().filter(|entry| *entry.site == *site);
+        into_site.map(|entry| entry.link.openable()).fold(0, usize::saturating_add)
+    }
+
     /// Offers the links into `site` that take streams, in the balancer's order, until `take` takes
     /// one.
     ///

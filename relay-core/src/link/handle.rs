@@ -277,6 +277,11 @@ impl Link {
         Ok(Some(self.open_with_permit(head, end)))
     }
 
+    /// Streams that are free now: so many times [`Link::try_open`] would open one.
+    pub fn openable(&self) -> usize {
+        self.shared().openable.available_permits()
+    }
+
     pub(super) fn open_with_permit(&self, head: Bytes, end: End) -> (SendStream, RecvStream) {
         let ended = end == End::NoPayload;
         // Its first payload then leaves with its head.
