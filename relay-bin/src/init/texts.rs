@@ -291,7 +291,8 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # client_handshakes_max = {}
 # Links open at once.
 # links_max = {}
-# Receive memory that all links share.
+# Receive memory that all links share. An exchange has 32 KiB of it reserved, so that 640 MiB hold
+# 17,900: the last eighth is for links that are still to come, and for windows.
 # link_memory_mebibytes = {}
 # Requests at once on one link, 16384 at most; the lower number of its two ends holds.
 # streams_per_link_max = {}
@@ -392,7 +393,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # backend_failures_max = {}
 # For how long at first; each time it is twice as long, 5 min at most.
 # backend_rest_seconds = {}
-# Receive memory that all links share.
+# Receive memory that all links share. An exchange has 32 KiB of it reserved, so that 640 MiB hold
+# 17,900: the last eighth is for links that are still to come, and for windows.
 # link_memory_mebibytes = {}
 # Requests at once on one link, 16384 at most; the lower number of its two ends holds.
 # streams_per_link_max = {}
