@@ -208,7 +208,8 @@ const SETTINGS: &str = "\
 # What is published is sent to every gateway instance. After a change of this file, send SIGHUP.
 [settings]
 # The highest version holds; without this line, it is the time of this file's last change.
-# Connection points of one site publish the same, with the same version.
+# Connection points of one site publish the same, with the same version: endpoints, tenants, and the
+# backend_answer_seconds of each endpoint. Raise it with any of them.
 # version = 1
 ";
 
@@ -376,7 +377,8 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # Time to connect to a backend.
 # backend_connect_seconds = {}
 # Time from a forwarded request to the head of the backend's answer. It is published, and gateways
-# wait 3 s longer, up to their backend_answer_max_seconds: who knows why is who answers.
+# wait 3 s longer, up to their backend_answer_max_seconds: who knows why is who answers. So it is a
+# part of what [settings] version names, here and at an endpoint.
 # backend_answer_seconds = {}
 # Idle connections kept to each backend.
 # backend_idle_max = {}
