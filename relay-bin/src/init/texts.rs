@@ -292,8 +292,7 @@ fn gateway_limits(limits: &GatewayLimits) -> String {
 # client_handshakes_max = {}
 # Links open at once.
 # links_max = {}
-# Receive memory that all links share. An exchange has 32 KiB of it reserved, so that 640 MiB hold
-# 17,900: the last eighth is for links that are still to come, and for windows.
+# Receive memory of all links, 32 KiB for an exchange; 640 MiB hold 17,900, and new links besides.
 # link_memory_mebibytes = {}
 # Requests at once on one link, 16384 at most; the lower number of its two ends holds.
 # streams_per_link_max = {}
@@ -377,8 +376,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # Time to connect to a backend.
 # backend_connect_seconds = {}
 # Time from a forwarded request to the head of the backend's answer. It is published, and gateways
-# wait 3 s longer, up to their backend_answer_max_seconds: who knows why is who answers. So it is a
-# part of what [settings] version names, here and at an endpoint.
+# wait 3 s longer, up to their backend_answer_max_seconds. [settings] version must rise with it.
 # backend_answer_seconds = {}
 # Idle connections kept to each backend.
 # backend_idle_max = {}
@@ -395,8 +393,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # backend_failures_max = {}
 # For how long at first; each time it is twice as long, 5 min at most.
 # backend_rest_seconds = {}
-# Receive memory that all links share. An exchange has 32 KiB of it reserved, so that 640 MiB hold
-# 17,900: the last eighth is for links that are still to come, and for windows.
+# Receive memory of all links, 32 KiB for an exchange; 640 MiB hold 17,900, and new links besides.
 # link_memory_mebibytes = {}
 # Requests at once on one link, 16384 at most; the lower number of its two ends holds.
 # streams_per_link_max = {}
