@@ -3,14 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
+use std::convert::Infallible;
+use std::sync::Arc;
+
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
-use http::{HeaderName, Request, Response};
+use http::{HeaderName, Request, Response, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use relay_core::connection_point::BackendConfig;
+use relay_core::transport::Network;
+use relay_core::transport::memory::{MemoryNetwork, MemoryStream};
+use relay_tests::bed::Role;
 use relay_tests::client::{Client, Http, with_body};
 use relay_tests::logs::{Format, Logs};
 use relay_tests::roles::{House, join, target, until, within};
-use relay_tests::site::{Backend, Body, full};
+use relay_tests::site::{Body, full};
 
 /// What every secret of this test begins with.
 const MARK: &str = "hush-";
@@ -38,31 +47,40 @@ fn request(verb: &str, path: &str) -> Request<Body> {
     request
 }
 
-/// A site role that has secrets of its own.
-async fn site() -> Backend {
-    Backend::start(|request: Request<Incoming>| async move {
-        assert_eq!(request.headers()["clienttoken"], "Bearer hush-6", "the site has them");
-        let is_garbage = request.uri().path().ends_with("garbage");
-        let _ = request.into_body().collect().await;
-        let mut answer = Response::builder()
-            .header(SET_COOKIE, "session=hush-of-site; Secure")
-            .header("bits-session-id", "{hush-session}")
-            .header("authentication-info", "nextnonce=\"hush-nonce\"");
-        if is_garbage {
-            // Does not fit a head block.
-            answer = ["a", "b", "c"]
-                .iter()
-                .fold(answer, |answer, name| answer.header(*name, "hush-long".repeat(800)));
-        }
-        answer.body(full("hush-answer")).unwrap()
+/// A site role that has secrets of its own. It is on a network in memory: time is paused.
+fn site(network: &MemoryNetwork) -> Role {
+    let counters = (Arc::default(), Arc::default());
+    Role::serving(network, "mp", counters, |stream: MemoryStream| async move {
+        let server = hyper::server::conn::http1::Builder::new();
+        // An error is a connection that the connection point cut.
+        let _ = server.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
     })
-    .await
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    assert_eq!(request.headers()["clienttoken"], "Bearer hush-6", "the site has them");
+    let is_garbage = request.uri().path().ends_with("garbage");
+    let _ = request.into_body().collect().await;
+    let mut answer = Response::builder()
+        .header(SET_COOKIE, "session=hush-of-site; Secure")
+        .header("bits-session-id", "{hush-session}")
+        .header("authentication-info", "nextnonce=\"hush-nonce\"");
+    if is_garbage {
+        // Does not fit a head block.
+        answer = ["a", "b", "c"]
+            .iter()
+            .fold(answer, |answer, name| answer.header(*name, "hush-long".repeat(800)));
+    }
+    Ok(answer.body(full("hush-answer")).unwrap())
 }
 
 /// Has requests served, and fail in every way that is easily had.
 async fn drive() -> Vec<u16> {
-    let backend = site().await;
-    let house = House::before(backend.address);
+    let network = MemoryNetwork::new(1);
+    let backend = site(&network);
+    let mut house = House::before(([127, 0, 0, 1], 0).into());
+    house.backend = Some(BackendConfig::new(Uri::from_static("http://mp"), None));
+    house.network = Network::Memory(network.host("site"));
     let (gateway, point) = (house.gateway(1), house.connection_point(Vec::new()));
     let link = join(&gateway, &point).await;
     let mut statuses = Vec::new();

@@ -55,6 +55,31 @@ async fn requests_are_spread_over_the_backends_and_go_on_where_one_takes_no_conn
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_trial_whose_connection_breaks_is_followed_by_another_at_once() {
+    within(async {
+        let network = network();
+        let _b = Role::start(&network, "b", Duration::ZERO);
+        let bed = Bed::new(&network, &["a", "b"], |it| it.limits.failures_max = Some(1)).await;
+        for _ in 0..2 {
+            assert_eq!(bed.ask("CCM_POST").await.0.status(), 200);
+        }
+        assert_eq!(bed.status("a").state, BackendState::Resting);
+        let a = Role::breaking_off(&network, "a");
+        sleep(5 * S).await;
+        for trials in 1..=3 {
+            let mut statuses = [0; 2];
+            for status in &mut statuses {
+                *status = bed.ask("CCM_POST").await.0.status();
+            }
+            statuses.sort_unstable();
+            assert_eq!(statuses, [200, 502]);
+            assert_eq!((a.connections(), bed.status("a").state), (trials, BackendState::Up));
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_no_backend_takes_a_connection_one_is_tried_all_the_same() {
     within(async {
         let network = network();

@@ -86,11 +86,14 @@ async fn messages_in_parts_pass_both_ways_octet_for_octet_whatever_their_size() 
             assert_eq!(seen.len(), 1, "{what}");
             assert_eq!(seen[0].values("content-type"), [MULTIPART.as_bytes()], "{what}");
             assert!(seen[0].body == sent, "{what}");
-            // A POST of nothing says so, or some sites answer 411.
-            let is_told = is_declared || size == 0;
-            let declared = if is_told { vec![size.to_string()] } else { Vec::new() };
-            let told: Vec<_> = declared.iter().map(String::as_bytes).collect();
-            assert_eq!(seen[0].values("content-length"), told, "{what}");
+            let (told, length) = (seen[0].values("content-length"), size.to_string());
+            match (is_declared, size) {
+                (true, _) => assert_eq!(told, [length.as_bytes()], "{what}"),
+                // A POST of nothing says so, or some sites answer 411; but whether there is nothing
+                // is known only where the body's end came with the head.
+                (false, 0) => assert!(told.is_empty() || told == [b"0"], "{what}"),
+                (false, _) => assert!(told.is_empty(), "{what}"),
+            }
         }
     })
     .await;

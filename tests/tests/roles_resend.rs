@@ -175,6 +175,48 @@ async fn what_is_sent_again_has_the_time_of_one_request_and_blames_nobody_for_th
     .await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_again_takes_a_connection_that_is_kept_where_no_other_may_be_opened() {
+    within(async {
+        let network = MemoryNetwork::new(1);
+        let (_a, at_a) = scripted(&network, "a", &[b""]);
+        let b = Role::start(&network, "b", Duration::ZERO);
+        let bed = Bed::new(&network, &["a", "b"], |backend| {
+            backend.limits.connections_max = Some(1);
+            backend.limits.failures_max = Some(1);
+        })
+        .await;
+        for _ in 0..6 {
+            let (answer, took) = bed.ask("GET").await;
+            assert_eq!((reason(&answer), took < S), ((200, None), true), "{took:?}");
+        }
+        assert_eq!((at_a.load(Ordering::Relaxed), b.requests()), (3, 6));
+        let b = bed.status("b");
+        assert_eq!((b.state, b.why), (BackendState::Up, None));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_was_delivered_is_not_told_that_no_connection_came_free() {
+    within(async {
+        let network = MemoryNetwork::new(1);
+        let (_a, at_a) = scripted(&network, "a", &[b""]);
+        let _b = Role::start(&network, "b", 100 * S);
+        let bed = Bed::new(&network, &["a", "b"], |backend| {
+            backend.limits.connections_max = Some(1);
+            backend.limits.wait = Some(60 * S);
+            backend.limits.answer = Some(20 * S);
+        })
+        .await;
+        let reasons = bed.ask_at_once(2).await;
+        let timeout = (504, Some("CMGConnector_Timeout".to_owned()));
+        assert_eq!(reasons, [timeout.clone(), timeout]);
+        assert_eq!(at_a.load(Ordering::Relaxed), 1);
+    })
+    .await;
+}
+
 /// What `bed` was made from, after `change`, as an update to `version`.
 fn update(bed: &Bed, version: u64, change: impl FnOnce(&mut BackendConfig)) -> Update {
     let mut site = bed.house.site_endpoint();

@@ -208,7 +208,8 @@ const SETTINGS: &str = "\
 # What is published is sent to every gateway instance. After a change of this file, send SIGHUP.
 [settings]
 # The highest version holds; without this line, it is the time of this file's last change.
-# Connection points of one site publish the same, with the same version.
+# Connection points of one site publish the same, with the same version: endpoints, tenants, and the
+# backend_answer_seconds of each endpoint. Raise it with any of them.
 # version = 1
 ";
 
@@ -295,7 +296,7 @@ fn gateway_counts(limits: &GatewayLimits) -> String {
 # client_handshakes_max = {}
 # Links open at once.
 # links_max = {}
-# Receive memory that all links share.
+# Receive memory of all links, 32 KiB for an exchange; 640 MiB hold 17,900, and new links besides.
 # link_memory_mebibytes = {}
 # Requests at once on one link, 16384 at most; the lower number of its two ends holds.
 # streams_per_link_max = {}
@@ -386,7 +387,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # Time to connect to a backend.
 # backend_connect_seconds = {}
 # Time from a forwarded request to the head of the backend's answer. It is published, and gateways
-# wait 3 s longer, up to their backend_answer_max_seconds: who knows why is who answers.
+# wait 3 s longer, up to their backend_answer_max_seconds. [settings] version must rise with it.
 # backend_answer_seconds = {}
 # Idle connections kept to each backend.
 # backend_idle_max = {}
@@ -403,7 +404,7 @@ fn connection_point_limits(limits: &ConnectionPointLimits) -> String {
 # backend_failures_max = {}
 # For how long at first; each time it is twice as long, 5 min at most.
 # backend_rest_seconds = {}
-# Receive memory that all links share.
+# Receive memory of all links, 32 KiB for an exchange; 640 MiB hold 17,900, and new links besides.
 # link_memory_mebibytes = {}
 # Requests at once on one link, 16384 at most; the lower number of its two ends holds.
 # streams_per_link_max = {}

@@ -26,7 +26,7 @@ use crate::transport::Network;
 
 use super::backend_config::{BackendCheck, BackendConfig, Settled};
 use super::backend_health::{Health, Notice};
-use super::backend_pipe::{Judging, Misread};
+use super::backend_pipe::{Judging, Misread, NoPlace};
 use super::backend_tls::Noting;
 use super::backend_use::Use;
 use super::site_dialer::SiteDialer;
@@ -35,7 +35,7 @@ use super::upload::Upload;
 /// Octets of each backend connection's read and write buffer.
 const BUFFER: usize = 64 << 10;
 
-type Connector = InTime<Judging<HttpsConnector<SiteDialer>>>;
+type Connector = Judging<InTime<HttpsConnector<SiteDialer>>>;
 
 /// A request's place among those that a backend has at once. Clones share it; the last one to be
 /// dropped gives it back.
@@ -58,7 +58,8 @@ pub(super) enum Busy {
 #[derive(Debug)]
 pub(super) struct Pool {
     client: Client<Connector, Upload>,
-    /// Takes a new connection for each request, of those that may be open.
+    /// Takes a new connection for each request, of those that may be open. Those that `client`
+    /// keeps count too, so it is used only while one more may be opened.
     afresh: Client<Connector, Upload>,
     url: Uri,
     /// Host, if it is not that of the URL.
@@ -191,8 +192,8 @@ impl Pool {
     ) -> Result<Response<Incoming>, SendFailed> {
         let captured = capture_connection(&mut request);
         let client = match over {
-            Over::Any => &self.client,
-            Over::New => &self.afresh,
+            Over::New if self.connections.available_permits() > 0 => &self.afresh,
+            _ => &self.client,
         };
         client.request(request).await.map_err(|error| {
             let used = Use::of(&captured);
@@ -238,7 +239,7 @@ impl Pool {
 pub(super) enum Over {
     /// One that is kept, or a new one.
     Any,
-    /// A new one.
+    /// A new one, or any if no more may be opened.
     New,
 }
 
@@ -253,6 +254,23 @@ pub(super) struct SendFailed {
 }
 
 impl SendFailed {
+    /// Whether none of the request was sent: it was given no connection. One that is new and ends
+    /// before it is given a request is none.
+    pub(super) fn is_unsent(&self) -> bool {
+        self.error.is_connect() || self.used.is_none()
+    }
+
+    /// Whether the backend could not be connected to.
+    pub(super) fn is_unreachable(&self) -> bool {
+        self.error.is_connect() && self.no_place().is_none()
+    }
+
+    /// Why the request was given no connection, if as many were open as may be.
+    pub(super) fn no_place(&self) -> Option<Busy> {
+        let no_place = causes(&self.error).find_map(|cause| cause.downcast_ref());
+        no_place.map(|NoPlace(wait)| Busy::TooLong(*wait))
+    }
+
     /// Whether the connection broke before an octet of an answer came. The request may have been
     /// acted on.
     pub(super) fn is_unheard(&self) -> bool {
@@ -306,8 +324,8 @@ fn connector(
     };
     let dialer = SiteDialer::new(network, limits.connect);
     let connector = builder.enable_http1().wrap_connector(dialer);
-    let connector = Judging { connector, patience: limits.answer, places };
-    InTime { connector, limit: limits.connect }
+    let connector = InTime { connector, limit: limits.connect };
+    Judging { connector, patience: limits.answer, places, wait: limits.connect }
 }
 
 /// `target` at `url`.
@@ -343,8 +361,8 @@ pub(super) fn causes<'a>(
     std::iter::successors(error.source(), |cause| cause.source())
 }
 
-/// Bounds all of connecting: waiting for a place, resolving the name and the TLS handshake too,
-/// which the connector's own limit leaves out. An exchange that is held open has no other deadline.
+/// Bounds all of connecting: resolving the name and the TLS handshake too, which the connector's
+/// own limit leaves out. An exchange that is held open has no other deadline.
 #[derive(Clone, Debug)]
 struct InTime<C> {
     connector: C,

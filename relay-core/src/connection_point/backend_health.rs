@@ -7,7 +7,7 @@
 //! | resting | on trial | its rest is over and a request is to be sent |
 //! | on trial | asked | it answers |
 //! | on trial | resting, twice as long | it fails |
-//! | on trial | asked, and the next request is its trial | the client goes, or is waited for |
+//! | on trial | asked, the next being its trial | the client goes or is waited for; it breaks off |
 //! | any | out, by checks | two checks in a row fail |
 //! | out, by checks | what it was before | one check passes |
 //!
@@ -141,8 +141,8 @@ impl Health {
         is_trial
     }
 
-    /// A trial has ended without telling anything about it: its client has gone, or was waited for.
-    /// The next request is another.
+    /// A trial has ended without telling anything about it: its client has gone, was waited for or
+    /// sent too much, or the connection broke. The next request is another.
     pub(super) fn give_back_trial(&mut self, now: Instant) {
         if self.rests > 0 && self.failures > 0 {
             self.failures = 0;

@@ -21,6 +21,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 use tower_service::Service;
 
@@ -395,7 +396,15 @@ pub(super) struct Judging<C> {
     pub(super) patience: Duration,
     /// The connections that may still be opened. Who finds none waits.
     pub(super) places: Arc<Semaphore>,
+    /// For so long.
+    pub(super) wait: Duration,
 }
+
+/// As many connections were open as may be, for as long as a new one waits. Says nothing about the
+/// backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("no connection could be opened within {} s: as many are open as may be", .0.as_secs_f32())]
+pub(super) struct NoPlace(pub(super) Duration);
 
 impl<C> Service<Uri> for Judging<C>
 where
@@ -413,9 +422,10 @@ where
 
     fn call(&mut self, to: Uri) -> Self::Future {
         let (mut connector, patience) = (self.connector.clone(), self.patience);
-        let places = Arc::clone(&self.places);
+        let (places, wait) = (Arc::clone(&self.places), self.wait);
         Box::pin(async move {
-            let place = places.acquire_owned().await?;
+            let place = timeout(wait, places.acquire_owned()).await;
+            let place = place.map_err(|_| NoPlace(wait))??;
             let pipe = connector.call(to).await.map_err(Into::into)?;
             let judged = BackendPipe::new(TokioIo::new(pipe), patience);
             Ok(TokioIo::new(BackendPipe { _place: Some(place), ..judged }))

@@ -1,8 +1,9 @@
 //! The backends of one endpoint: which is asked, and when another is.
 //!
-//! A request goes to another backend if no connection to the one before could be made, so that none
-//! of it was sent. If its connection broke before an octet of an answer, and it changes nothing and
-//! has no body, it is sent again once, over a new connection: to another backend, or to the same
+//! A request goes to another backend if it got no connection to the one before: none could be made,
+//! or opened, or it ended before it was given the request. So none of it was sent. If its
+//! connection broke before an octet of an answer, and it changes nothing and has no body, it is
+//! sent again once, over a new connection if one may be opened: to another backend, or to the same
 //! one if the connection had been kept from an earlier request. Read [`Backends`] first; what is
 //! known of each is in `backend_health.rs`.
 
@@ -204,9 +205,12 @@ impl Backends {
                     tries.failure = Unanswered::Busy(busy);
                     break;
                 }
-                Err(Unanswered::Failed(why)) if why.error.is_connect() => {
-                    self.failed(pool, &with_causes(&why.error));
-                    tries.failure = Unanswered::Failed(why);
+                Err(Unanswered::Failed(why)) if why.is_unsent() => {
+                    if why.is_unreachable() {
+                        self.failed(pool, &with_causes(&why.error));
+                    }
+                    tries.failure =
+                        why.no_place().map_or(Unanswered::Failed(why), Unanswered::Busy);
                 }
                 Err(Unanswered::Failed(why)) => {
                     next = self.again((at, pool), &order, &mut tries, why);
@@ -251,7 +255,9 @@ impl Backends {
         }
         let trial = Trial::of(pool);
         let outcome = pool.send(request, tries.over()).await;
-        trial.over();
+        if outcome.as_ref().err().is_none_or(SendFailed::is_unreachable) {
+            trial.over();
+        }
         asked.set(None);
         outcome.map(|response| (response, place)).map_err(Unanswered::Failed)
     }
@@ -289,8 +295,9 @@ impl Backends {
     /// There was no answer in time. Returns whether a backend had the request; it is not blamed if
     /// the client was waited for, or the request had been sent before.
     pub(super) fn timed_out(&self, asked: &Asked, last_move: &LastMove) -> bool {
-        let Some(pool) = asked.get().and_then(|at| self.pools.get(at)) else { return false };
-        if !last_move.waits_for_client() && !asked.is_late.load(Ordering::Relaxed) {
+        let is_late = asked.is_late.load(Ordering::Relaxed);
+        let Some(pool) = asked.get().and_then(|at| self.pools.get(at)) else { return is_late };
+        if !last_move.waits_for_client() && !is_late {
             self.failed(pool, "no answer in time");
         }
         true

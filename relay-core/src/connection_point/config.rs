@@ -21,8 +21,9 @@ pub struct ConnectionPointConfig {
     /// site and send it this site's requests.
     pub site: String,
     /// The version of what is published. The highest one that any connection point of the site has
-    /// published holds at an instance, so it must rise whenever `endpoints` change; connection
-    /// points with one version must publish the same.
+    /// published holds at an instance, so it must rise whenever `endpoints`, `tenants` or the time
+    /// that backends may take to answer change; connection points with one version must publish the
+    /// same.
     pub settings_version: u64,
     /// Every gateway instance to dial.
     pub gateways: Vec<GatewayAddress>,
@@ -147,7 +148,9 @@ pub struct ConnectionPointLimits {
     /// long, 5 min at most. Default 5 s.
     pub backend_rest: Duration,
     /// Octets of receive memory that all links share: what they let their peers send before it is
-    /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
+    /// passed on. A link beyond it opens and takes fewer streams; the last eighth is for the first
+    /// 128 streams of links that are still to come, and for windows. Default 640 MiB, of which
+    /// 560 MiB hold 17,900 exchanges: two links that are full.
     pub link_memory: u64,
     /// Requests that an instance may have at once on one link; the lower number of its two ends
     /// holds. Default 8,192, so that two links hold 16,384 exchanges; 1 to 16,384. Over QUIC 1,024
@@ -178,7 +181,7 @@ impl Default for ConnectionPointLimits {
             backend_wait: Duration::from_secs(5),
             backend_failures_max: 3,
             backend_rest: Duration::from_secs(5),
-            link_memory: 512 << 20,
+            link_memory: 640 << 20,
             streams_per_link_max: 8192,
             drain: Duration::from_secs(30),
         }

@@ -41,7 +41,10 @@ pub enum UpdateError {
     Document(#[from] DocumentError),
     /// Other endpoints, tenants or deadlines need a higher version, or instances would keep those
     /// that they have.
-    #[error("version {version} publishes other endpoints, so it must be higher than {have}")]
+    #[error(
+        "version {version} publishes other endpoints, tenants or deadlines \
+         (backend_answer_seconds) than {have}, so it must be higher"
+    )]
     Version {
         /// The version of the update.
         version: u64,

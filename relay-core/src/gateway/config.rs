@@ -86,7 +86,9 @@ pub struct GatewayLimits {
     /// Links open at once. Default 256: 16 connection points with several links each.
     pub links_max: usize,
     /// Octets of receive memory that all links share: what they let their peers send before it is
-    /// passed on. A link beyond it opens and takes fewer streams. Default 512 MiB.
+    /// passed on. A link beyond it opens and takes fewer streams; the last eighth is for the first
+    /// 128 streams of links that are still to come, and for windows. Default 640 MiB, of which
+    /// 560 MiB hold 17,900 exchanges: two links that are full.
     pub link_memory: u64,
     /// Requests at once on one link; the lower number of its two ends
     /// holds. Default 8,192, so that two links hold 16,384 exchanges; 1 to 16,384. Over QUIC 1,024
@@ -182,7 +184,7 @@ impl Default for GatewayLimits {
             connections_per_address_max: 100,
             client_handshakes_max: 512,
             links_max: 256,
-            link_memory: 512 << 20,
+            link_memory: 640 << 20,
             streams_per_link_max: 8192,
             memory: None,
             link_handshakes_max: 512,
@@ -221,6 +223,22 @@ impl GatewayLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mux::{Config, Floors, MemoryBudget};
+
+    #[test]
+    fn two_links_that_are_full_fit_what_links_have_of_memory_by_default() {
+        let limits = GatewayLimits::default();
+        let streams = limits.streams_per_link_max;
+        let budget = MemoryBudget::new(limits.link_memory);
+        let floor = Config::for_streams(16, streams).stream_window;
+        let floors = |streams| {
+            let mut floors = Floors::new(floor, streams, Some(budget.clone()));
+            while floors.grow(floors.streams().into()) {}
+            floors
+        };
+        let links = [16, streams, 16, streams].map(floors);
+        assert_eq!(links.map(|floors| floors.streams()), [16, 8192, 16, 8192]);
+    }
 
     #[test]
     fn an_instance_waits_as_long_as_a_backend_may_take_and_3_s_but_no_longer_than_its_bound() {

@@ -50,14 +50,21 @@ impl MemoryBudget {
         self.shared.refused.load(Ordering::Relaxed)
     }
 
+    /// What links may lease together beyond their first floors. The last eighth is for the first
+    /// floors of links that are still to come, and for windows: else links that are full would
+    /// leave a new one without a single stream.
+    fn shared_out(&self) -> u64 {
+        self.limit() - self.limit() / 8
+    }
+
     /// Whether less than an eighth is left: links give back what they hold beyond the first.
     fn is_tight(&self) -> bool {
-        self.leased() > self.limit() - self.limit() / 8
+        self.leased() > self.shared_out()
     }
 
     // Relaxed: the number itself is all that is shared, and each change of it is atomic.
-    fn take(&self, octets: u64) -> bool {
-        let more = |leased: u64| leased.checked_add(octets).filter(|sum| *sum <= self.limit());
+    fn take(&self, octets: u64, up_to: u64) -> bool {
+        let more = |leased: u64| leased.checked_add(octets).filter(|sum| *sum <= up_to);
         let leased = &self.shared.leased;
         let taken = leased.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok();
         if !taken {
@@ -112,7 +119,17 @@ impl Lease {
     /// Takes `octets` more. `false`: there are not so many, and nothing was taken.
     #[must_use]
     pub(super) fn take(&mut self, octets: u64) -> bool {
-        let taken = self.budget.as_ref().is_none_or(|budget| budget.take(octets));
+        self.take_up_to(octets, MemoryBudget::limit)
+    }
+
+    /// The same, if the last eighth of the budget stays.
+    #[must_use]
+    fn take_sparingly(&mut self, octets: u64) -> bool {
+        self.take_up_to(octets, MemoryBudget::shared_out)
+    }
+
+    fn take_up_to(&mut self, octets: u64, up_to: impl Fn(&MemoryBudget) -> u64) -> bool {
+        let taken = self.budget.as_ref().is_none_or(|budget| budget.take(octets, up_to(budget)));
         if taken {
             self.held += octets;
         }
@@ -157,7 +174,7 @@ impl Floors {
         };
         let lease = Lease::new(budget);
         let mut floors = Self { octets_each: octets_each.into(), streams: 0, streams_max, lease };
-        most_of(first, |streams| floors.add(streams));
+        floors.add(first, Lease::take);
         floors
     }
 
@@ -174,15 +191,17 @@ impl Floors {
     /// Leases more, if `open` streams are half of what there is or more. Returns whether it did.
     ///
     /// Twice as many each time: few looks at the budget, and the peer hears of them long before it
-    /// has used up what it has.
+    /// has used up what it has. Beyond the first the last eighth of the budget stays.
     pub(crate) fn grow(&mut self, open: u64) -> bool {
         let is_wanted = open * 2 >= u64::from(self.streams) && self.streams < self.streams_max;
         if !is_wanted {
             return false;
         }
-        let step = self.streams.max(STREAMS_LEASED_FIRST);
-        let more = step.min(self.streams_max - self.streams);
-        most_of(more, |streams| self.add(streams)) > 0
+        let left = self.streams_max - self.streams;
+        match STREAMS_LEASED_FIRST.saturating_sub(self.streams) {
+            0 => self.add(self.streams.min(left), Lease::take_sparingly),
+            of_first => self.add(of_first.min(left), Lease::take),
+        }
     }
 
     /// Gives one floor back if others need it. Called as a stream ends, so that no promise is
@@ -194,12 +213,13 @@ impl Floors {
         }
     }
 
-    fn add(&mut self, streams: u32) -> bool {
-        let leased = self.lease.take(u64::from(streams) * self.octets_each);
-        if leased {
-            self.streams += streams;
-        }
-        leased
+    /// Leases the floors of `wanted` streams, or of as many as `take` yields. Returns whether there
+    /// was one.
+    fn add(&mut self, wanted: u32, take: impl Fn(&mut Lease, u64) -> bool) -> bool {
+        let Self { octets_each, lease, .. } = self;
+        let added = most_of(wanted, |streams| take(lease, u64::from(streams) * *octets_each));
+        self.streams += added;
+        added > 0
     }
 }
 
@@ -273,14 +293,33 @@ mod tests {
         assert!(!first.grow(128));
         drop(second);
         assert!(first.grow(128));
-        assert_eq!(first.streams(), 192);
+        assert_eq!(first.streams(), 128 + 32, "64 would leave less than an eighth");
+    }
+
+    #[test]
+    fn links_that_are_full_leave_a_new_one_its_first_streams() {
+        let budget = MemoryBudget::new(4096 * 1024);
+        let mut full = [(); 2].map(|()| Floors::new(1024, 16_384, Some(budget.clone())));
+        for _ in 0..20 {
+            for floors in &mut full {
+                floors.grow(floors.streams().into());
+                // Others end, and others are opened, at the load that uses everything.
+                floors.shrink();
+                floors.grow(floors.streams().into());
+            }
+        }
+        assert_eq!(budget.leased(), 4096 * 1024 / 8 * 7, "as much as may be");
+        let mut third = Floors::new(1024, 16_384, Some(budget.clone()));
+        assert_eq!(third.streams(), STREAMS_LEASED_FIRST);
+        assert!(!third.grow(128), "of what links have beyond the first there is none left");
     }
 
     #[test]
     fn a_link_with_many_floors_gives_them_back_one_by_one_while_memory_is_short() {
-        let budget = MemoryBudget::new(256 * 1024);
+        let budget = MemoryBudget::new(512 * 1024);
         let mut floors = Floors::new(1024, 256, Some(budget.clone()));
         assert!(floors.grow(128));
+        let _others = [(); 2].map(|()| Floors::new(1024, 128, Some(budget.clone())));
         let mut before = 256;
         loop {
             floors.shrink();
@@ -290,7 +329,7 @@ mod tests {
             before -= 1;
             assert_eq!(floors.streams(), before);
         }
-        assert_eq!(floors.streams(), 224, "an eighth is left");
+        assert_eq!(floors.streams(), 192, "an eighth is left");
         let mut few = Floors::new(1024, 100, Some(MemoryBudget::new(100 * 1024)));
         few.shrink();
         assert_eq!(few.streams(), 100, "the first are kept");

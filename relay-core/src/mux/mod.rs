@@ -80,7 +80,7 @@ pub use frame::{Flags, FrameLimits, GOAWAY_TEXT_MAX, HEADER_LEN, Header, Kind, S
 pub use hello::{
     HELLO_MAX, HELLO_SITE_MAX, HELLO_TEXT_MAX, Hello, MAGIC, PREFACE_LEN, Preface, VERSIONS,
 };
-#[cfg(feature = "quic")]
+#[cfg(any(feature = "quic", all(test, feature = "net")))]
 pub(crate) use memory::Floors;
 pub use memory::MemoryBudget;
 pub use table::{IdHasher, IdMap};

@@ -166,9 +166,8 @@ const TOLD_AGAIN: Duration = Duration::from_hours(1);
 impl Told {
     /// Whether `text` is to be told.
     fn is_news(&mut self, text: &str, now: SystemTime) -> bool {
-        let is_full = self.texts.len() == TOLD_MAX;
         let age = self.since.map(|since| now.duration_since(since).unwrap_or_default());
-        if is_full && age.is_some_and(|age| TOLD_AGAIN <= age) {
+        if age.is_some_and(|age| TOLD_AGAIN <= age) {
             *self = Self::default();
         }
         if self.texts.len() == TOLD_MAX || self.texts.iter().any(|told| told == text) {
@@ -430,6 +429,10 @@ mod tests {
         let alternating: Vec<_> =
             (0..6).map(|turn| told.is_news(["a", "b"][turn % 2], now)).collect();
         assert_eq!(alternating, [true, true, false, false, false, false]);
+        let hour = now + TOLD_AGAIN;
+        assert!(told.is_news("a", hour) && !told.is_news("a", hour), "few are told again too");
+        let (mut told, now) = (Told::default(), hour);
+        assert!(told.is_news("a", now) && told.is_news("b", now));
         let others = (2..20).filter(|text| told.is_news(&text.to_string(), now)).count();
         assert_eq!(others, 14);
         let hour = now + TOLD_AGAIN;

@@ -379,12 +379,16 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn the_kernel_takes_little_of_what_a_client_does_not() {
-        // The sockets' own buffers at the client, and what is on its way to them.
+        // The client's own buffer, which would follow the path otherwise, and what is on its way to
+        // it.
         const CLIENTS_KERNEL_MAX: usize = 256 << 10;
+        let client = tokio::net::TcpSocket::new_v4().unwrap();
+        client.set_recv_buffer_size(64 << 10).unwrap();
         let listener = Listener::bind(([127, 0, 0, 1], 0).into()).await.unwrap();
-        let dialled = TcpStream::connect(listener.local_addr());
+        let dialled = client.connect(listener.local_addr());
         let (accepted, _client) = tokio::join!(listener.accept(Purpose::Clients), dialled);
         let Socket::Tcp(accepted) = accepted.0 else { panic!("a socket of another network") };
+        accepted.writable().await.unwrap();
         let mut taken = 0;
         while let Ok(octets) = accepted.try_write(&[0; 16 << 10]) {
             taken += octets;
