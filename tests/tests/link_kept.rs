@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use relay_core::link::{self, End, Incoming, Link, RecvStream, SendStream};
@@ -12,6 +13,9 @@ use relay_tests::roles::{until, within};
 use tokio::task::JoinHandle;
 
 const HEAD: Bytes = Bytes::from_static(b"head");
+
+/// For how long something is kept at most on a stream that was let go of.
+const LINGER_MAX: Duration = Duration::from_mins(1);
 
 /// Both ends of a link on which the gateway opens streams.
 struct Ends {
@@ -136,6 +140,20 @@ async fn what_is_kept_goes_with_the_link() {
         }
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_an_acceptor_that_never_lets_go_is_dropped_after_60_s() {
+    let ends = Ends::on_a_pipe().await;
+    let (send, recv, mut incoming, kept) = ends.open(End::NoPayload).await;
+    drop((send, recv));
+    incoming.send.stopped().await;
+    tokio::time::sleep(LINGER_MAX - Duration::from_millis(1)).await;
+    assert!(is_kept(&kept));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(!is_kept(&kept));
+    drop(incoming);
+    ends.exchange().await;
 }
 
 // [QUIC-24] +-

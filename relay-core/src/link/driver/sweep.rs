@@ -79,7 +79,7 @@ impl<P> Driver<P> {
             let is_forgotten = self.mux.release(id);
             self.cells.remove(&id);
             if let Some(kept) = kept.filter(|_| !is_forgotten) {
-                self.lingering.insert(id, kept);
+                self.lingering.insert(id, kept, self.now);
             }
         }
     }
