@@ -28,7 +28,9 @@ impl QuicDriver {
     pub(super) fn await_release(&mut self, stream: &Stream) {
         let Some(kept) = stream.take_kept() else { return };
         let Some(control) = &mut self.control else { return };
-        control.ask(number_of(stream.id));
+        if let Err(why) = control.ask(number_of(stream.id)) {
+            return self.fail(why);
+        }
         self.awaited.insert(stream.id, kept, Instant::now().into_std());
         self.await_overdue();
         self.wakers_of.control.wake_by_ref();
@@ -60,6 +62,11 @@ impl QuicDriver {
         let Some(id) = index.and_then(|index| StreamId::nth(self.side.peer(), index)) else {
             return Err(unknown);
         };
+        // One for each exchange, or those that are over could be asked about for ever.
+        self.asks += 1;
+        if self.asks > newest {
+            return Err(LinkError::Control { what: "more questions than streams" });
+        }
         if exchange <= self.accepted && !self.streams.contains_key(&id) {
             return self.say_released(id);
         }

@@ -122,6 +122,8 @@ pub struct QuicDriver {
     awaited: Lingering,
     /// Streams of the peer that it has asked about.
     asked: Asked,
+    /// How often it has asked about one.
+    asks: u64,
     opened: u64,
     accepted: u64,
     opening: Opening,
@@ -203,6 +205,7 @@ impl QuicDriver {
             ours_open: 0,
             awaited: Lingering::default(),
             asked: Asked::default(),
+            asks: 0,
             opened: 0,
             accepted: 0,
             wakers_of,
