@@ -43,7 +43,7 @@ impl SendStream {
     }
 
     /// Keeps `kept` on a stream that this side opened for as long as the peer may be at work on
-    /// it.
+    /// it; on one that the peer opened, until both handles are dropped.
     ///
     /// It is dropped when both handles are and the stream has ended: where they were dropped
     /// before, once the peer has let go of the stream as well, or the link has ended, and 60 s
