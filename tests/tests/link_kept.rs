@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use relay_core::link::{self, End, Incoming, Link, RecvStream, SendStream};
@@ -60,6 +61,13 @@ impl Ends {
             drop(incoming);
             recv.head().await.unwrap();
         }
+    }
+}
+
+/// Lets every task do what it can without time passing.
+async fn settle() {
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -136,6 +144,77 @@ async fn what_is_kept_goes_with_the_link() {
         }
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_for_an_acceptor_that_never_lets_go_is_dropped_after_60_s() {
+    let ends = Ends::on_a_pipe().await;
+    let (send, recv, mut incoming, kept) = ends.open(End::NoPayload).await;
+    drop((send, recv));
+    incoming.send.stopped().await;
+    tokio::time::sleep(Duration::from_millis(59_999)).await;
+    assert!(is_kept(&kept));
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(!is_kept(&kept));
+    drop(incoming);
+    ends.exchange().await;
+}
+
+#[tokio::test]
+async fn what_is_kept_over_quic_for_an_acceptor_that_never_lets_go_is_dropped_too() {
+    // The handshake is no matter of a clock that jumps.
+    let ends = Ends::over_quic(8).await;
+    let (send, recv, mut incoming, kept) = ends.open(End::NoPayload).await;
+    drop((send, recv));
+    incoming.send.stopped().await;
+    ends.exchange().await;
+    tokio::time::pause();
+    // It was asked about at some time during the exchange.
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(is_kept(&kept));
+    tokio::time::sleep(Duration::from_secs(21)).await;
+    assert!(!is_kept(&kept));
+    drop(incoming);
+    ends.exchange().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_goes_with_handles_that_are_dropped_while_the_goodbye_waits_to_leave() {
+    // Octets that the pipe takes: both hellos fit, and not what the gateway writes then.
+    let (near, far) = tokio::io::duplex(1 << 12);
+    let (gateway, driver) = link::new(near, Side::Listener, Config::default()).unwrap();
+    let (_site, mut other) = link::new(far, Side::Dialer, Config::default()).unwrap();
+    let driver = tokio::spawn(driver);
+    tokio::select! {
+        up = gateway.established() => { up.unwrap(); }
+        why = &mut other => panic!("{why}"),
+    }
+    let (mut send, recv) = gateway.open(HEAD, End::More).await.unwrap();
+    send.write_chunk(Bytes::from(vec![7; 1 << 14])).await.unwrap();
+    let kept = Arc::new(());
+    let is_dropped = Arc::downgrade(&kept);
+    send.keep(kept);
+    settle().await;
+    gateway.close();
+    settle().await;
+    drop((send, recv));
+    settle().await;
+    assert!(!driver.is_finished(), "nobody reads the goodbye");
+    assert!(!is_kept(&is_dropped));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_acceptor_keeps_goes_with_its_handles() {
+    for end in [End::NoPayload, End::More] {
+        let ends = Ends::on_a_pipe().await;
+        let (_send, _recv, incoming, _kept) = ends.open(end).await;
+        let kept = Arc::new(());
+        let is_dropped = Arc::downgrade(&kept);
+        incoming.send.keep(kept);
+        drop(incoming);
+        settle().await;
+        assert!(!is_kept(&is_dropped), "{end:?}");
+    }
 }
 
 // [QUIC-24] +-

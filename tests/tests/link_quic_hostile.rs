@@ -154,6 +154,29 @@ async fn questions_about_what_cannot_be_and_answers_that_nobody_asked_for_end_th
     .await;
 }
 
+// [QUIC-25] +-
+#[tokio::test]
+async fn a_peer_that_asks_more_often_than_it_has_streams_loses_the_link() {
+    within(async {
+        let (rogue, (mut send, mut recv)) = Rogue::greeted().await;
+        let hello = Hello::of(&config(8)).encode(Side::Listener);
+        recv.read_exact(&mut vec![0; hello.len()]).await.unwrap();
+        let (gone, _answer) = rogue.stream(&[0x81, 0, 0, 1, b'h'], true).await;
+        drop(rogue.link.accept().await.unwrap());
+        // Its FIN was acknowledged when this says so.
+        let _ = gone.stopped().await;
+        // One stream was opened, and eight may be.
+        send.write_all(&word(ASK, 1).repeat(9)).await.unwrap();
+        let mut answers = [0; 9 * 12];
+        recv.read_exact(&mut answers).await.unwrap();
+        assert_eq!(answers[..], word(RELEASED, 1).repeat(9));
+        send.write_all(&word(ASK, 1)).await.unwrap();
+        let what = "more questions than streams";
+        assert_eq!(rogue.ended().await, LinkError::Control { what });
+    })
+    .await;
+}
+
 // [QUIC-25] -
 #[tokio::test]
 async fn a_peer_that_asks_and_does_not_listen_loses_the_link() {
@@ -164,7 +187,7 @@ async fn a_peer_that_asks_and_does_not_listen_loses_the_link() {
         // Its FIN was acknowledged when this says so.
         let _ = gone.stopped().await;
         let _ = send.write_all(&word(ASK, 1).repeat(100_000)).await;
-        let what = "more questions than it hears answers to";
+        let what = "more questions than streams";
         assert_eq!(rogue.ended().await, LinkError::Control { what });
     })
     .await;

@@ -82,7 +82,7 @@ pub(super) struct Http2<P: AsyncRead + AsyncWrite + Unpin> {
     watch: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// The requests of clients.
     streams: JoinSet<()>,
-    /// Their places, also of those that were reset and that a connection point is at work on.
+    /// Their places, also of those that were given up and that a connection point is at work on.
     places: Places,
     /// Tells that a peer of a link has shown who it is.
     authenticated: Arc<Notify>,
@@ -90,7 +90,7 @@ pub(super) struct Http2<P: AsyncRead + AsyncWrite + Unpin> {
     standing: Arc<()>,
     /// Tells that a link stands no more.
     left: Arc<Notify>,
-    /// When the client has had no stream for too long; `None` while it has one.
+    /// When the client has had no stream for too long; `None` while it has one, or a place.
     idle_until: Option<Instant>,
     is_ending: bool,
     is_cut: bool,
@@ -251,7 +251,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
 
     /// Until when the connection may wait for a stream.
     fn idle_until(&self) -> Option<Instant> {
-        let is_idle = self.streams.is_empty() && Arc::strong_count(&self.standing) == 1;
+        // Requests may wait within for the places of others that were given up.
+        let is_free = self.streams.is_empty() && !self.places.is_any_taken();
+        let is_idle = is_free && Arc::strong_count(&self.standing) == 1;
         let since = || Instant::now() + self.gateway.idle();
         (is_idle && !self.is_ending).then(|| self.idle_until.unwrap_or_else(since))
     }
@@ -259,7 +261,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
     async fn next(&mut self) -> Result<Option<Arrival>, Http2Failed> {
         self.idle_until = self.idle_until();
         let idle = sleep_until(self.idle_until.unwrap_or_else(Instant::now));
-        // Requests that were reset are not counted by HTTP/2, but are here until they have ended.
+        // Requests that were given up are not counted by HTTP/2, but are here until they are over.
         let is_full = self.places.are_taken();
         let connection = &mut self.connection;
         let accepted = poll_fn(|cx| {

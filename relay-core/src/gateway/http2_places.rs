@@ -3,7 +3,9 @@
 //! HTTP/2 gives a stream's place back when it is reset. That is too soon: a client that asks and
 //! resets as fast as it can would have any number of requests at work. So a place is held by the
 //! request's handler, and by its stream on each link that it was sent on: there it goes with the
-//! stream, once the connection point has let go of it.
+//! stream, once the connection point has let go of it, be it that the client has reset it or that a
+//! deadline has passed. A connection point that never lets go holds a place for 60 s, see
+//! [`SendStream::keep`](crate::link::SendStream::keep).
 //!
 //! Source: CVE-2023-44487, "HTTP/2 Rapid Reset".
 
@@ -21,7 +23,7 @@ pub(super) struct Places(Arc<Count>);
 struct Count {
     max: usize,
     taken: AtomicUsize,
-    /// Tells that one is free of what were all.
+    /// Tells that one is free of what were all, or that all are.
     freed: Notify,
 }
 
@@ -50,8 +52,13 @@ impl Places {
         self.0.taken.load(Ordering::Acquire) >= self.0.max
     }
 
-    /// Waits until one is free of what were all. At once, if that has happened since the last call
-    /// was ready.
+    /// Whether any is taken.
+    pub(super) fn is_any_taken(&self) -> bool {
+        self.0.taken.load(Ordering::Acquire) > 0
+    }
+
+    /// Waits until one is free of what were all, or all are. At once, if that has happened since
+    /// the last call was ready.
     ///
     /// # Cancel safety
     ///
@@ -70,8 +77,9 @@ impl Place {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        // Whoever waits found none free.
-        if self.0.taken.fetch_sub(1, Ordering::AcqRel) == self.0.max {
+        // Whoever waits found none free, or counts the time that none is taken.
+        let before = self.0.taken.fetch_sub(1, Ordering::AcqRel);
+        if before == self.0.max || before == 1 {
             self.0.freed.notify_one();
         }
     }
@@ -88,7 +96,8 @@ mod tests {
     #[test]
     fn a_place_is_free_once_every_clone_is_dropped_and_whoever_waits_hears_of_it() {
         let mut cx = Context::from_waker(Waker::noop());
-        let places = Places::new(2);
+        let places = Places::new(3);
+        let last = places.take();
         let first = places.take();
         assert!(!places.are_taken());
         let second = places.take();
@@ -103,5 +112,10 @@ mod tests {
         drop(first);
         let mut freed = pin!(places.freed());
         assert!(freed.as_mut().poll(&mut cx).is_pending(), "nobody waits where one was free");
+        let kept = last.kept();
+        drop(last);
+        assert!(places.is_any_taken() && freed.as_mut().poll(&mut cx).is_pending());
+        drop(kept);
+        assert!(!places.is_any_taken() && freed.as_mut().poll(&mut cx).is_ready(), "all are free");
     }
 }

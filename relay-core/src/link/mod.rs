@@ -49,6 +49,7 @@ mod agenda;
 mod cell;
 mod driver;
 mod handle;
+mod lingering;
 #[cfg(feature = "quic")]
 mod quic;
 mod recv;

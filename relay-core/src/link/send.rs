@@ -43,11 +43,12 @@ impl SendStream {
     }
 
     /// Keeps `kept` on a stream that this side opened for as long as the peer may be at work on
-    /// it.
+    /// it; on one that the peer opened, until both handles are dropped.
     ///
     /// It is dropped when both handles are and the stream has ended: where they were dropped
-    /// before, once the peer has let go of the stream as well, or the link has ended. A second
-    /// call drops what the first one had kept.
+    /// before, once the peer has let go of the stream as well, or the link has ended, and 60 s
+    /// after the stream could be let go of here at the latest: a peer that never does holds it no
+    /// longer. A second call drops what the first one had kept.
     pub fn keep(&self, kept: Arc<dyn Any + Send + Sync>) {
         // Dropped once the lock is free: what its `drop` does is the caller's.
         let _earlier = self.cell.lock().kept.replace(Box::new(kept));

@@ -43,6 +43,20 @@ fn an_opener_that_has_reset_a_stream_remembers_it_until_the_acceptors_last_word(
     }
 }
 
+// [MUX-28] +- [MUX-30] +-
+#[test]
+fn nine_heads_are_ignored_while_an_answer_to_a_reset_is_awaited_and_a_tenth_ends_the_link() {
+    for flags in [Flags::INFORMATIONAL, Flags::NONE] {
+        let mut victim = victim();
+        let stream = victim.open();
+        victim.mux.release(stream);
+        victim.sends();
+        let ignored = frame(Kind::Head, flags, 1, b"head");
+        assert_eq!(victim.hear(&ignored.repeat(9)), Ok(()));
+        assert_eq!(victim.hear(&ignored), Err(LinkError::Abuse { what: "heads" }));
+    }
+}
+
 // [MUX-30] +
 #[test]
 fn a_stream_whose_answer_has_ended_is_forgotten_with_its_reset_and_without_an_answer() {

@@ -59,7 +59,7 @@ impl<P> Driver<P> {
                 }
             }
             Event::Forgotten { id } => {
-                self.lingering.remove(&id);
+                self.lingering.remove(id);
             }
             Event::RoundTrip(_) => {}
         }

@@ -16,8 +16,9 @@ use tokio::time::Sleep;
 
 use crate::mux::{Batch, IdMap, LinkError, Mux};
 
-use super::cell::{Cell, Kept};
+use super::cell::Cell;
 use super::handle::{Incoming, LinkStats};
+use super::lingering::Lingering;
 use super::shared::{Shared, Stage};
 
 mod dispatch;
@@ -56,7 +57,7 @@ pub struct Driver<P> {
     incoming: Option<mpsc::Sender<Incoming>>,
     cells: IdMap<Arc<Cell>>,
     /// What is kept for streams that nobody holds any more and the peer may still be at work on.
-    lingering: IdMap<Kept>,
+    lingering: Lingering,
     input: BytesMut,
     /// Octets that the next read buffer will have.
     read_buffer: usize,
@@ -107,7 +108,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
             shared,
             incoming: Some(incoming),
             cells: IdMap::default(),
-            lingering: IdMap::default(),
+            lingering: Lingering::default(),
             input: BytesMut::new(),
             read_buffer: READ_BUFFER_MIN,
             buffers: Buffers::default(),
@@ -145,7 +146,8 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         let due = if goodbye {
             self.timer_at
         } else {
-            self.mux.poll_timeout().into_iter().chain(last_words).min()
+            let overdue = self.lingering.due();
+            self.mux.poll_timeout().into_iter().chain(last_words).chain(overdue).min()
         };
         let Some(due) = due else { return false };
         let timer =
@@ -164,6 +166,7 @@ impl<P: AsyncRead + AsyncWrite + Unpin> Driver<P> {
         } else if last_words.is_some_and(|until| until <= due) {
             self.lose("it takes no more octets");
         } else {
+            self.lingering.drop_overdue(self.now);
             let _ = self.mux.handle_timeout(self.now);
         }
         true

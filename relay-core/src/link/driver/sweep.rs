@@ -78,8 +78,11 @@ impl<P> Driver<P> {
             drop(state);
             let is_forgotten = self.mux.release(id);
             self.cells.remove(&id);
-            if let Some(kept) = kept.filter(|_| !is_forgotten) {
-                self.lingering.insert(id, kept);
+            // The engine tells of streams of this side only, and while the link stands.
+            let is_ours = id.opener() == self.mux.side();
+            let is_told = is_ours && !is_forgotten && self.mux.closed().is_none();
+            if let Some(kept) = kept.filter(|_| is_told) {
+                self.lingering.insert(id, kept, self.now);
             }
         }
     }

@@ -7,6 +7,8 @@
 use std::collections::HashSet;
 use std::hash::BuildHasherDefault;
 
+use tokio::time::Instant;
+
 use crate::mux::IdHasher;
 
 use super::stream::Stream;
@@ -26,8 +28,11 @@ impl QuicDriver {
     pub(super) fn await_release(&mut self, stream: &Stream) {
         let Some(kept) = stream.take_kept() else { return };
         let Some(control) = &mut self.control else { return };
-        control.ask(number_of(stream.id));
-        self.awaited.insert(stream.id, kept);
+        if let Err(why) = control.ask(number_of(stream.id)) {
+            return self.fail(why);
+        }
+        self.awaited.insert(stream.id, kept, Instant::now().into_std());
+        self.await_overdue();
         self.wakers_of.control.wake_by_ref();
     }
 
@@ -57,6 +62,11 @@ impl QuicDriver {
         let Some(id) = index.and_then(|index| StreamId::nth(self.side.peer(), index)) else {
             return Err(unknown);
         };
+        // One for each exchange, or those that are over could be asked about for ever.
+        self.asks += 1;
+        if self.asks > newest {
+            return Err(LinkError::Control { what: "more questions than streams" });
+        }
         if exchange <= self.accepted && !self.streams.contains_key(&id) {
             return self.say_released(id);
         }
@@ -70,9 +80,11 @@ impl QuicDriver {
     pub(super) fn on_released(&mut self, exchange: u64) -> Result<(), LinkError> {
         let index = exchange.checked_sub(1).and_then(|index| u32::try_from(index).ok());
         let id = index.and_then(|index| StreamId::nth(self.side, index));
-        let kept = id.and_then(|id| self.awaited.remove(&id));
+        let was_awaited = id.is_some_and(|id| self.awaited.remove(id));
         self.wakers_of.open.wake_by_ref();
-        // What its `drop` does is the owner's, and no lock is held.
-        kept.map(drop).ok_or(LinkError::Control { what: "an answer that nobody asked for" })
+        if !was_awaited {
+            return Err(LinkError::Control { what: "an answer that nobody asked for" });
+        }
+        Ok(())
     }
 }

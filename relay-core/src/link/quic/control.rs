@@ -23,8 +23,8 @@ const ASK: [u8; 4] = [0x12, 0, 0, 8];
 /// The sender has let go of the receiver's exchange of this number.
 const RELEASED: [u8; 4] = [0x13, 0, 0, 8];
 
-/// Octets that may wait to be said. An honest peer asks about each of its streams once: of 16,384
-/// there are 192 KiB of answers.
+/// Octets that may wait to be said. Each stream is asked about once: of 16,384 there are 192 KiB of
+/// questions or answers.
 const OUTPUT_MAX: usize = 256 << 10;
 
 /// Octets read at once.
@@ -126,8 +126,15 @@ impl Control {
         self.say(LAST, opened);
     }
 
-    pub(super) fn ask(&mut self, exchange: u64) {
+    /// # Errors
+    ///
+    /// [`LinkError::Control`] if the peer does not listen.
+    pub(super) fn ask(&mut self, exchange: u64) -> Result<(), LinkError> {
+        if !has_room(self.output.len()) {
+            return Err(LinkError::Control { what: "it hears no questions" });
+        }
         self.say(ASK, exchange);
+        Ok(())
     }
 
     /// # Errors
@@ -184,7 +191,7 @@ impl Control {
     }
 }
 
-/// Whether another answer may wait behind so many octets.
+/// Whether another question or answer may wait behind so many octets.
 fn has_room(octets: usize) -> bool {
     octets < OUTPUT_MAX
 }
@@ -196,7 +203,7 @@ mod tests {
 
     // [QUIC-25] +-
     #[test]
-    fn answers_wait_up_to_256_kib() {
+    fn questions_and_answers_wait_up_to_256_kib() {
         assert_eq!(
             [OUTPUT_MAX - 1, OUTPUT_MAX, OUTPUT_MAX + 1].map(has_room),
             [true, false, false]

@@ -22,8 +22,9 @@ use tokio::time::{Instant, Sleep};
 
 use crate::mux::{Config, ConfigError, Hello, IdMap, LinkError, Side, Stats, StreamCode, StreamId};
 
-use super::cell::{Cell, Kept};
+use super::cell::Cell;
 use super::handle::{Incoming, Link, LinkStats};
+use super::lingering::Lingering;
 use super::recv::RecvStream;
 use super::send::SendStream;
 use super::shared::{Shared, Stage};
@@ -118,9 +119,11 @@ pub struct QuicDriver {
     ours_open: usize,
     /// What is kept for streams of this side that are over here and that the peer may still be at
     /// work on: it was asked to tell. Each takes a place among those that this side opens.
-    awaited: IdMap<Kept>,
+    awaited: Lingering,
     /// Streams of the peer that it has asked about.
     asked: Asked,
+    /// How often it has asked about one.
+    asks: u64,
     opened: u64,
     accepted: u64,
     opening: Opening,
@@ -134,6 +137,8 @@ pub struct QuicDriver {
     headers: BytesMut,
     counts: Counts,
     timer: Pin<Box<Sleep>>,
+    /// When to look at consumers, once the link is up.
+    look_due: Instant,
     /// Why the link ends, once it does, and until when its goodbye may take.
     ending: Option<(LinkError, Instant)>,
     sweeping: Vec<Arc<Cell>>,
@@ -186,6 +191,7 @@ impl QuicDriver {
             accepting: turns::accept(&connection),
             end: Box::pin(async move { watched.closed().await }),
             timer: Box::pin(tokio::time::sleep(config.hello_timeout)),
+            look_due: Instant::now(),
             connection,
             side,
             config,
@@ -197,8 +203,9 @@ impl QuicDriver {
             streams: IdMap::default(),
             spare: std::collections::VecDeque::new(),
             ours_open: 0,
-            awaited: IdMap::default(),
+            awaited: Lingering::default(),
             asked: Asked::default(),
+            asks: 0,
             opened: 0,
             accepted: 0,
             wakers_of,
@@ -223,7 +230,7 @@ impl QuicDriver {
         swept || turned
     }
 
-    /// The hello's deadline first, then looks at consumers.
+    /// The hello's deadline first, then looks at consumers, and at what is kept.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Progress {
         if self.timer.as_mut().poll(cx).is_pending() {
             return false;
@@ -233,15 +240,33 @@ impl QuicDriver {
         } else if self.peer.is_none() {
             self.fail(LinkError::HelloTimeout);
         } else {
-            self.look_at_consumers();
-            self.await_next_look();
+            let now = Instant::now();
+            self.awaited.drop_overdue(now.into_std());
+            if now >= self.look_due {
+                self.look_at_consumers();
+                self.look_due = now + self.look_every();
+            }
+            self.timer.as_mut().reset(self.look_due);
+            self.await_overdue();
         }
         true
     }
 
+    fn look_every(&self) -> Duration {
+        self.config.consumer_timeout / LOOKS_PER_TIMEOUT
+    }
+
     fn await_next_look(&mut self) {
-        let look = self.config.consumer_timeout / LOOKS_PER_TIMEOUT;
-        self.timer.as_mut().reset(Instant::now() + look);
+        self.look_due = Instant::now() + self.look_every();
+        self.timer.as_mut().reset(self.look_due);
+    }
+
+    /// Has the timer be early enough for what may be kept for too long.
+    fn await_overdue(&mut self) {
+        let overdue = self.awaited.due().map(Instant::from_std);
+        if let Some(due) = overdue.filter(|due| *due < self.timer.deadline()) {
+            self.timer.as_mut().reset(due);
+        }
     }
 
     /// Ends the link, and tells the peer why unless that is how it ends.

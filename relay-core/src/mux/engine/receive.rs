@@ -203,6 +203,11 @@ impl Mux {
         let interim = flags.contains(Flags::INFORMATIONAL);
         let end = flags.contains(Flags::END);
         if stream.recv.is_reset() {
+            // Nobody looks at them, in whatever order they come.
+            stream.interim_heads += 1;
+            if stream.interim_heads > INTERIM_HEADS_MAX + 1 {
+                return Err(LinkError::Abuse { what: "heads" });
+            }
             self.on_last_word(id, end);
             return Ok(());
         }
