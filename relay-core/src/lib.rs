@@ -13,6 +13,7 @@
 //! [`exchange`], [`policy`] and [`balance`] build alone, with no runtime in their dependency tree.
 //! `settings` adds the room of that name, which needs none either.
 
+pub mod auth;
 pub mod balance;
 pub mod exchange;
 pub mod http1;
