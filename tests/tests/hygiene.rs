@@ -73,7 +73,7 @@ const BANNED: [(&str, &[&str]); 6] = [
     ("tokio::", &["transport", "link", "body", "gateway", "connection_point"]),
     ("hyper", &["transport", "gateway", "connection_point"]),
     ("tracing::", &["transport", "gateway", "connection_point"]),
-    ("Deserialize", &["config", "settings"]),
+    ("Deserialize", &["config", "settings", "auth"]),
 ];
 
 fn root() -> PathBuf {
