@@ -860,13 +860,19 @@ fn what_was_verified_once_is_asked_again_for_all_that_may_change() {
     assert_eq!(at(&tokens, Client, &client, NOW), Err(TokenFault::Blocked));
     tokens.trust(vec![tenant.clone()], Some(site(&[])));
     assert!(at(&tokens, Client, &client, NOW).is_ok(), "unblocked");
-    tokens.trust(vec![TrustedTenant { is_enabled: false, ..tenant }], Some(site(&[])));
+    assert!(at(&tokens, Entra, &entra, NOW).is_ok());
+    let disabled = TrustedTenant { is_enabled: false, ..tenant.clone() };
+    tokens.trust(vec![disabled], Some(site(&[])));
     assert_eq!(at(&tokens, Entra, &entra, NOW), Err(TokenFault::TenantDisabled));
-    tokens.trust(vec![TrustedTenant::new(TENANT, set("newer"))], None);
+    tokens.trust(vec![tenant], Some(site(&[])));
+    assert!(at(&tokens, Entra, &entra, NOW).is_ok(), "enabled again");
+    tokens.trust(vec![TrustedTenant::new(TENANT, set("newer"))], Some(site(&[])));
     assert_eq!(at(&tokens, Entra, &entra, NOW), Err(TokenFault::UnknownKey), "the key is gone");
-    assert_eq!(at(&tokens, Client, &client, NOW), Err(TokenFault::Issuer), "the site is gone");
     let rolled = Entra.headed("kid", json!("newer"));
     assert!(at(&tokens, Entra, &rolled, NOW).is_ok(), "without restart");
+    assert!(at(&tokens, Client, &client, NOW).is_ok());
+    tokens.trust(vec![], None);
+    assert_eq!(at(&tokens, Client, &client, NOW), Err(TokenFault::Issuer), "the site is gone");
 }
 
 #[test]
