@@ -25,3 +25,4 @@ pub mod running;
 pub mod seeds;
 pub mod site;
 pub mod tls_site;
+pub mod tokens;

@@ -3,13 +3,14 @@
 //! Each is a file of a corpus under `fuzz/corpus`, with the name given here. A test holds the files
 //! against these functions, so that nobody has to read octets to know what one is for.
 
+mod auth;
 mod edge;
 
 use relay_core::mux::reference::ROOMY;
 use relay_core::mux::{Flags, Header, Kind, StreamId};
 
 /// An input.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Seed {
     /// The fuzz target that takes it.
     pub target: &'static str,
@@ -21,7 +22,8 @@ pub struct Seed {
 
 /// Every written seed.
 pub fn all() -> Vec<Seed> {
-    let all = [roomy_ops(), ends(), consumers(), hostile_peers(), settings(), edge::all()];
+    let all =
+        [roomy_ops(), ends(), consumers(), hostile_peers(), settings(), edge::all(), auth::all()];
     all.into_iter().flatten().collect()
 }
 

@@ -17,19 +17,31 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// Which rooms each room may import; the counterpart of the table in `ARCHITECTURE.md`.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("mux", &[]),
     ("exchange", &[]),
     ("policy", &[]),
     ("http1", &[]),
     ("balance", &[]),
-    ("settings", &["policy"]),
+    ("auth", &[]),
+    ("settings", &["policy", "auth"]),
     ("transport", &[]),
     ("link", &["mux"]),
     ("body", &["link", "mux", "exchange", "policy"]),
     (
         "gateway",
-        &["transport", "link", "body", "mux", "exchange", "policy", "http1", "balance", "settings"],
+        &[
+            "transport",
+            "link",
+            "body",
+            "mux",
+            "exchange",
+            "policy",
+            "http1",
+            "balance",
+            "auth",
+            "settings",
+        ],
     ),
     (
         "connection_point",
@@ -48,6 +60,7 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "policy",
             "http1",
             "balance",
+            "auth",
             "settings",
         ],
     ),
@@ -60,7 +73,7 @@ const BANNED: [(&str, &[&str]); 6] = [
     ("tokio::", &["transport", "link", "body", "gateway", "connection_point"]),
     ("hyper", &["transport", "gateway", "connection_point"]),
     ("tracing::", &["transport", "gateway", "connection_point"]),
-    ("Deserialize", &["config", "settings"]),
+    ("Deserialize", &["config", "settings", "auth"]),
 ];
 
 fn root() -> PathBuf {

@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use relay_core::auth::Guid;
 use relay_core::connection_point::{Update, UpdateError};
 use relay_core::gateway::Gateway;
-use relay_core::settings::{Guid, Tenant};
+use relay_core::settings::Tenant;
 use relay_tests::client::{Answer, Client, Http, bare};
 use relay_tests::roles::{House, SERVICE, SITE, within};
 use relay_tests::site::{Backend, nobody};

@@ -5,7 +5,8 @@ use toml::Spanned;
 
 use super::error::ConfigError;
 use super::source::Source;
-use crate::settings::{Guid, TENANTS_MAX, Tenant};
+use crate::auth::Guid;
+use crate::settings::{TENANTS_MAX, Tenant};
 
 /// Longest name of a resource, in octets.
 const RESOURCE_OCTETS_MAX: usize = 1024;

@@ -20,8 +20,9 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
 
+use crate::auth::Guid;
 use crate::exchange::MessageId;
-use crate::settings::{Guid, Settings, SettingsDocument};
+use crate::settings::{Settings, SettingsDocument};
 use crate::transport::Instance;
 
 use super::answer::{self, AnswerBody};

@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use crate::auth::Guid;
 use crate::policy::{Endpoint, EndpointMap, EndpointMapError};
 
 use super::deadline::{self, Deadline};
-use super::tenant::{Guid, RESOURCE_OCTETS_MAX, TENANTS_MAX, Tenant};
+use super::tenant::{RESOURCE_OCTETS_MAX, TENANTS_MAX, Tenant};
 use super::wire;
 
 /// Longest document, in octets: 1 MiB. What it decodes to takes about ten times that at worst.

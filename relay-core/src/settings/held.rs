@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::auth::Guid;
 use crate::policy::{EndpointMap, EndpointMapError};
 
 use super::document::{Digest, SettingsDocument};
-use super::tenant::{Guid, Tenant};
+use super::tenant::Tenant;
 
 /// Sites that one instance serves.
 pub const SITES_MAX: usize = 16;

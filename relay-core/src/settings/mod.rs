@@ -90,4 +90,4 @@ pub use document::{
     DOCUMENT_OCTETS_MAX, Digest, DocumentError, ENDPOINTS_MAX, SITE_OCTETS_MAX, SettingsDocument,
 };
 pub use held::{OfferRefused, Offered, SITES_MAX, Settings};
-pub use tenant::{Guid, ParseGuidError, TENANTS_MAX, Tenant};
+pub use tenant::{TENANTS_MAX, Tenant};

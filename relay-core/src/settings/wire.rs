@@ -3,11 +3,12 @@
 use http::header::HeaderName;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{Guid, ParseGuidError};
 use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 
 use super::deadline::Deadline;
 use super::document::{DocumentError, SettingsDocument};
-use super::tenant::{Guid, ParseGuidError, Tenant};
+use super::tenant::Tenant;
 
 /// The one format there is.
 const FORMAT: u64 = 1;

@@ -1,0 +1,64 @@
+//! Who a client is: three methods, what each of them finds, and what that comes to.
+//!
+//! A gateway instance asks this room about each request before anything of it reaches a link. Time,
+//! keys, revocation lists and the memory of what was used are arguments: the room does no I/O,
+//! reads no clock and logs nothing. What a client may do once it is known is not decided here.
+//!
+//! Judges of tokens and certificates are behind the feature `auth`, since they compute.
+//!
+//! Read [`search`] and [`Finding`] first. Credentials come from a request and its TLS connection,
+//! trust from the site's settings; the [`Trail`] goes to the log, and its principal with the
+//! request.
+#![warn(clippy::indexing_slicing)]
+
+#[cfg(feature = "auth")]
+mod cache;
+mod certificate_fault;
+#[cfg(feature = "auth")]
+mod entra;
+mod guid;
+#[cfg(feature = "auth")]
+mod json;
+#[cfg(feature = "auth")]
+mod jwks;
+#[cfg(feature = "auth")]
+mod jwt;
+mod method;
+#[cfg(all(feature = "auth", feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod reference;
+#[cfg(feature = "auth")]
+mod refusal;
+#[cfg(feature = "auth")]
+mod rs256;
+#[cfg(feature = "auth")]
+mod site_token;
+mod token_fault;
+#[cfg(feature = "auth")]
+mod tokens;
+mod trail;
+
+pub use certificate_fault::CertificateFault;
+pub use guid::{Guid, ParseGuidError};
+pub use method::{Method, Methods, MethodsError};
+pub use token_fault::{Part, TokenFault};
+pub use trail::{Finding, Principal, Strictness, Trail, Unproven, search};
+
+#[cfg(feature = "auth")]
+pub use cache::{VERIFIED_MAX, Verified};
+#[cfg(feature = "auth")]
+pub use entra::{ENTRA_LEEWAY, ENTRA_LIFETIME_MAX, EntraToken, Issuer, TrustedTenant};
+#[cfg(feature = "auth")]
+pub use jwks::{KEY_ID_OCTETS_MAX, KEY_SET_OCTETS_MAX, KEYS_MAX, KeySet, KeySetError, Unusable};
+#[cfg(feature = "auth")]
+pub use jwt::{
+    AUTHORIZATION_OCTETS_MAX, HEADER_OCTETS_MAX, Jwt, PAYLOAD_OCTETS_MAX, bearer, digest,
+};
+#[cfg(feature = "auth")]
+pub use refusal::Refusal;
+#[cfg(feature = "auth")]
+pub use rs256::{KeyFault, RsaKey};
+#[cfg(feature = "auth")]
+pub use site_token::{Category, SITE_LEEWAY, Shown, SigningKey, SiteToken, SiteTrust, Use};
+#[cfg(feature = "auth")]
+pub use tokens::{Presented, Tokens};

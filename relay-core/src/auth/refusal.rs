@@ -1,0 +1,123 @@
+//! What a client is told that has shown nothing.
+
+use super::{Finding, Presented, TokenFault, Trail, Unproven};
+
+/// What a client is told when no method has found out who it is. It is told little; the log has
+/// the [`Trail`].
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Refusal {
+    /// It has shown nothing that is allowed here.
+    NoCredential,
+    /// It has shown a token that proves nothing.
+    // The original's own words; the other reasons are our choice, in the same pattern.
+    InvalidToken,
+    /// It has shown a certificate that proves nothing, and no token.
+    InvalidCertificate,
+    /// It has shown a good bulk token where that does not count.
+    RegistrationOnly,
+}
+
+impl Refusal {
+    /// What the findings of a request come to; `None` if somebody is proven.
+    ///
+    /// A token counts before a certificate: the client has shown it on purpose, for this request,
+    /// while its certificate went along with the connection. One that no method which is allowed
+    /// here reads is a token still.
+    pub fn of(trail: &Trail, presented: &Presented<'_>) -> Option<Self> {
+        if trail.principal().is_some() {
+            return None;
+        }
+        let unproven = trail.iter().filter_map(|(_, finding)| match finding {
+            Finding::Unproven(why) => Some(why),
+            Finding::Absent | Finding::Proven(_) => None,
+        });
+        let refusals = unproven.map(|why| match why {
+            Unproven::Token(TokenFault::RegistrationOnly) => Self::RegistrationOnly,
+            Unproven::Token(_) => Self::InvalidToken,
+            Unproven::Certificate(_) => Self::InvalidCertificate,
+        });
+        let none = if presented.is_there() { Self::InvalidToken } else { Self::NoCredential };
+        Some(refusals.chain([none]).max_by_key(|it| it.weight()).unwrap_or(none))
+    }
+
+    /// The status of the answer. 403 where another credential of the same client would do: RFC
+    /// 6750, section 3.1, `insufficient_scope`.
+    pub fn status(self) -> http::StatusCode {
+        match self {
+            Self::NoCredential | Self::InvalidToken | Self::InvalidCertificate => {
+                http::StatusCode::UNAUTHORIZED
+            }
+            Self::RegistrationOnly => http::StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// The reason, without the hop: `CMGService_` goes before it.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::NoCredential => "No_Credential",
+            Self::InvalidToken => "Invalid_Token",
+            Self::InvalidCertificate => "Invalid_Certificate",
+            Self::RegistrationOnly => "Registration_Only",
+        }
+    }
+
+    /// The heavier one is told.
+    fn weight(self) -> u8 {
+        match self {
+            Self::NoCredential => 0,
+            Self::InvalidCertificate => 1,
+            Self::InvalidToken => 2,
+            Self::RegistrationOnly => 3,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{CertificateFault, Method, Methods, Principal, Strictness, search};
+    use super::*;
+
+    fn told(entra: &Finding, certificate: &Finding, site: &Finding) -> Option<Refusal> {
+        let trail = search(&Methods::default(), Strictness::FallThrough, |method| match method {
+            Method::Entra => entra.clone(),
+            Method::Certificate => certificate.clone(),
+            Method::SiteToken => site.clone(),
+        });
+        Refusal::of(&trail, &Presented::new([].into_iter()))
+    }
+
+    #[test]
+    fn a_token_that_no_allowed_method_reads_is_an_invalid_one() {
+        let trail = search(&Methods::default(), Strictness::FallThrough, |_| Finding::Absent);
+        let token = Presented::new([&b"Bearer a.b.c"[..]].into_iter());
+        assert_eq!(Refusal::of(&trail, &token), Some(Refusal::InvalidToken));
+        assert_eq!(format!("{token:?}"), "Presented(Ok(Some(\"[redacted]\")))");
+    }
+
+    #[test]
+    fn the_client_is_told_what_to_bring() {
+        let absent = Finding::Absent;
+        let token = Finding::Unproven(TokenFault::Expired.into());
+        let certificate = Finding::Unproven(CertificateFault::Malformed.into());
+        let bulk = Finding::Unproven(TokenFault::RegistrationOnly.into());
+        let somebody = Principal { method: Method::SiteToken, name: String::new(), until: 1 };
+        let proven = Finding::Proven(somebody);
+
+        assert_eq!(told(&absent, &absent, &absent), Some(Refusal::NoCredential));
+        assert_eq!(told(&token, &absent, &absent), Some(Refusal::InvalidToken));
+        assert_eq!(told(&absent, &certificate, &absent), Some(Refusal::InvalidCertificate));
+        assert_eq!(told(&absent, &certificate, &token), Some(Refusal::InvalidToken));
+        assert_eq!(told(&token, &certificate, &absent), Some(Refusal::InvalidToken));
+        assert_eq!(told(&absent, &certificate, &bulk), Some(Refusal::RegistrationOnly));
+        assert_eq!(told(&token, &certificate, &proven), None);
+    }
+
+    #[test]
+    fn all_but_a_bulk_token_is_401() {
+        for refusal in [Refusal::NoCredential, Refusal::InvalidToken, Refusal::InvalidCertificate] {
+            assert_eq!(refusal.status(), 401);
+        }
+        assert_eq!(Refusal::RegistrationOnly.status(), 403);
+        assert_eq!(Refusal::InvalidToken.reason(), "Invalid_Token");
+    }
+}
