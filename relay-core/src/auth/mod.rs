@@ -9,11 +9,30 @@
 //! request.
 #![warn(clippy::indexing_slicing)]
 
+#[cfg(feature = "auth")]
+mod certificate;
 mod certificate_fault;
+#[cfg(feature = "auth")]
+mod crl;
 mod guid;
 mod method;
+#[cfg(test)]
+#[cfg(feature = "auth")]
+mod test_pki;
 mod token_fault;
 mod trail;
+#[cfg(feature = "auth")]
+mod verdicts;
+
+#[cfg(feature = "auth")]
+pub use certificate::{
+    CHAIN_BYTES_MAX, CHAIN_MAX, CertificateTrust, ClientCertificate, PUBLISHED_MAX, PublishedFault,
+    RevocationCheck,
+};
+#[cfg(feature = "auth")]
+pub use crl::{CRL_BYTES_MAX, Crl, CrlFault, Crls};
+#[cfg(feature = "auth")]
+pub use verdicts::Verdicts;
 
 pub use certificate_fault::CertificateFault;
 pub use guid::{Guid, ParseGuidError};
