@@ -16,6 +16,10 @@ mod certificate_fault;
 mod crl;
 mod guid;
 mod method;
+#[cfg(feature = "auth")]
+mod replay;
+#[cfg(feature = "auth")]
+mod signature;
 #[cfg(test)]
 #[cfg(feature = "auth")]
 mod test_pki;
@@ -31,6 +35,10 @@ pub use certificate::{
 };
 #[cfg(feature = "auth")]
 pub use crl::{CRL_BYTES_MAX, Crl, CrlFault, Crls};
+#[cfg(feature = "auth")]
+pub use replay::{Replay, ReplayFault};
+#[cfg(feature = "auth")]
+pub use signature::{ClientKey, SIGNATURE_WINDOW, SignatureFault, SignedDigests, SignedHead};
 #[cfg(feature = "auth")]
 pub use verdicts::Verdicts;
 
