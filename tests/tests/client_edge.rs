@@ -145,3 +145,41 @@ fn a_resumed_session_is_judged_by_what_holds_then() {
         assert_eq!(judge(&nobody, HandshakeKind::Resumed), Err(CertificateFault::Untrusted));
     }
 }
+
+/// What `tests/vectors/fuzz_certificates.py` has made, as a chain with its root at the end.
+fn made(name: &str) -> Vec<Vec<u8>> {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../fuzz/corpus/client_certificate/made-");
+    let octets = std::fs::read(format!("{corpus}{name}")).unwrap();
+    let mut rest = &octets[..];
+    let mut chain = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (der, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
+        chain.push(der.to_vec());
+        rest = after;
+    }
+    chain
+}
+
+#[test]
+fn chains_that_were_made_elsewhere_come_to_what_they_were_made_for() {
+    use CertificateFault as Fault;
+    for (name, expected) in [
+        ("proven", Ok(())),
+        ("direct", Ok(())),
+        ("names", Ok(())),
+        ("no-middle", Err(Fault::Untrusted)),
+        ("not-the-key", Err(Fault::Untrusted)),
+        ("no-use", Err(Fault::NoClientUse)),
+        ("server", Err(Fault::NoClientUse)),
+        ("expired", Err(Fault::Expired)),
+        ("short-key", Err(Fault::Weak)),
+        ("sha1", Err(Fault::Weak)),
+    ] {
+        let chain = made(name);
+        let chain: Vec<&[u8]> = chain.iter().map(|der| &der[..]).collect();
+        let root = *chain.last().unwrap();
+        let trust = CertificateTrust::new(&[root], &[], RevocationCheck::Off, 1).unwrap();
+        let judged = trust.judge(&Crls::default(), &chain, 1_800_000_000).map(drop);
+        assert_eq!(judged, expected, "{name}");
+    }
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use relay_core::exchange::reference::head_block;
 use relay_core::mux::reference;
-use relay_core::{http1, policy, settings};
+use relay_core::{auth, http1, policy, settings};
 use relay_tests::seeds;
 
 /// Memory that a run of `mux_hostile_peer` may take whatever the peer sends: two settings of tens
@@ -109,6 +109,16 @@ fn the_corpus_of_settings_passes() {
         let bound = SETTINGS_BYTES_MAX + 16 * octets.len() as u64;
         assert!(cost.bytes_max <= bound, "{} octets of memory, {bound} at most", cost.bytes_max);
     });
+}
+
+#[test]
+fn the_corpus_of_crl_passes() {
+    replay("crl", auth::reference::crl);
+}
+
+#[test]
+fn the_corpus_of_client_certificate_passes() {
+    replay("client_certificate", auth::reference::client_certificate);
 }
 
 /// With `RELAY_WRITE_SEEDS=1` the files are written first.

@@ -16,6 +16,9 @@ mod certificate_fault;
 mod crl;
 mod guid;
 mod method;
+#[cfg(all(feature = "auth", feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod reference;
 #[cfg(feature = "auth")]
 mod replay;
 #[cfg(feature = "auth")]
