@@ -59,6 +59,11 @@ impl SiteCa {
         certificate.pem() + &key.serialize_pem()
     }
 
+    /// The authority's own certificate, in DER.
+    pub fn der(&self) -> Vec<u8> {
+        self.0.der().to_vec()
+    }
+
     /// The authority's own certificate, as PEM.
     pub fn pem(&self) -> String {
         self.0.pem()

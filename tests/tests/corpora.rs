@@ -121,6 +121,16 @@ fn the_corpus_of_jwks_passes() {
     replay("jwks", auth::reference::jwks);
 }
 
+#[test]
+fn the_corpus_of_crl_passes() {
+    replay("crl", auth::reference::crl);
+}
+
+#[test]
+fn the_corpus_of_client_certificate_passes() {
+    replay("client_certificate", auth::reference::client_certificate);
+}
+
 /// With `RELAY_WRITE_SEEDS=1` the files are written first.
 #[test]
 fn the_written_seeds_are_in_the_corpora() {

@@ -4,7 +4,50 @@
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateFault {
-    /// It is no certificate: the client is broken.
+    /// It is no certificate, or the chain has one that is none: the client is broken.
     #[error("it is no certificate")]
     Malformed,
+    /// The client shows more certificates, or larger ones, than any chain needs.
+    #[error("the chain is too large: the client shows what it need not")]
+    TooLarge,
+    /// More authorities stand between it and a root than are followed.
+    #[error("too many authorities stand between the certificate and a root")]
+    TooDeep,
+    /// Judging it takes more signatures than are checked for one client.
+    #[error("there are too many ways in which the chain could be read")]
+    TooCostly,
+    /// No published root has signed it, directly or through authorities that are shown or
+    /// published. The site may have to publish a root or an intermediate authority.
+    #[error("no published root stands behind it; is an intermediate authority missing?")]
+    Untrusted,
+    /// A certificate of the chain is over: have it renewed.
+    #[error("it, or an authority of it, has expired")]
+    Expired,
+    /// A certificate of the chain begins to hold later, or a clock is wrong.
+    #[error("it, or an authority of it, is not valid yet; is a clock wrong?")]
+    NotYetValid,
+    /// It is not for clients: it names uses, or lacks them, such that TLS clients may not show it.
+    #[error("it is not for clients: extended key usage needs client authentication")]
+    NoClientUse,
+    /// An authority of the chain may not sign it: its constraints say so.
+    #[error("an authority of the chain may not sign it")]
+    NotPermitted,
+    /// It, or an authority of it, has been taken back.
+    #[error("it, or an authority of it, was revoked")]
+    Revoked,
+    /// Revocation is checked, and there is no list of an authority's. The site has to publish one.
+    #[error("there is no revocation list of an authority of the chain")]
+    ListMissing,
+    /// The list of an authority is over. The authority has to issue, the site to publish another.
+    #[error("the revocation list of an authority of the chain has expired")]
+    ListExpired,
+    /// The list of an authority begins to hold later, or a clock is wrong.
+    #[error("the revocation list of an authority of the chain is not valid yet")]
+    ListNotYetValid,
+    /// The list of an authority is not signed by it, or with an algorithm that is not accepted.
+    #[error("the revocation list of an authority of the chain is not signed by it")]
+    ListUntrusted,
+    /// A key is too short, or an algorithm too old: RSA below 2048 bits, SHA-1, DSA.
+    #[error("a key or signature of the chain is too weak")]
+    Weak,
 }

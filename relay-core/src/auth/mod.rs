@@ -13,7 +13,11 @@
 
 #[cfg(feature = "auth")]
 mod cache;
+#[cfg(feature = "auth")]
+mod certificate;
 mod certificate_fault;
+#[cfg(feature = "auth")]
+mod crl;
 #[cfg(feature = "auth")]
 mod entra;
 mod guid;
@@ -30,13 +34,36 @@ pub mod reference;
 #[cfg(feature = "auth")]
 mod refusal;
 #[cfg(feature = "auth")]
+mod replay;
+#[cfg(feature = "auth")]
 mod rs256;
 #[cfg(feature = "auth")]
+mod signature;
+#[cfg(feature = "auth")]
 mod site_token;
+#[cfg(test)]
+#[cfg(feature = "auth")]
+mod test_pki;
 mod token_fault;
 #[cfg(feature = "auth")]
 mod tokens;
 mod trail;
+#[cfg(feature = "auth")]
+mod verdicts;
+
+#[cfg(feature = "auth")]
+pub use certificate::{
+    CHAIN_BYTES_MAX, CHAIN_MAX, CertificateTrust, ClientCertificate, PUBLISHED_MAX, PublishedFault,
+    RevocationCheck,
+};
+#[cfg(feature = "auth")]
+pub use crl::{CRL_BYTES_MAX, Crl, CrlFault, Crls};
+#[cfg(feature = "auth")]
+pub use replay::{Replay, ReplayFault};
+#[cfg(feature = "auth")]
+pub use signature::{ClientKey, SIGNATURE_WINDOW, SignatureFault, SignedDigests, SignedHead};
+#[cfg(feature = "auth")]
+pub use verdicts::Verdicts;
 
 pub use certificate_fault::CertificateFault;
 pub use guid::{Guid, ParseGuidError};

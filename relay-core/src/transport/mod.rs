@@ -9,6 +9,7 @@
 
 mod certificate;
 mod client_certificates;
+mod client_edge;
 mod http2;
 mod in_force;
 mod judged;
@@ -36,6 +37,7 @@ pub use certificate::{
 pub use client_certificates::{
     CLIENT_CERTIFICATES_MAX, ClientCertificates, NotShown, Verdict as CertificateVerdict,
 };
+pub use client_edge::client_edge_config_asking;
 pub use http2::{HTTP2_LINK_WINDOW, Http2Link, Http2Pipe, connect_link_http2, connects_link};
 pub use in_force::InForce;
 pub use judged::{ChainRefused, judge_server};

@@ -28,8 +28,8 @@ pub const LINK_ALPN: &[u8] = LINK_PROTOCOL.as_bytes();
 /// A certificate chain, leaf first, and the private key of the leaf.
 #[derive(Debug)]
 pub struct Identity {
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    pub(super) key: PrivateKeyDer<'static>,
 }
 
 impl Clone for Identity {

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::{
+use crate::auth::{
     AUTHORIZATION_OCTETS_MAX, Finding, Guid, KEY_SET_OCTETS_MAX, KEYS_MAX, KeySet, Presented,
     RsaKey, Shown, SigningKey, SiteTrust, Tokens, TrustedTenant, Use,
 };
