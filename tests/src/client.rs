@@ -59,7 +59,7 @@ enum Sender {
 #[derive(Debug)]
 pub struct Client {
     sender: Sender,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Shakes hands with a gateway over `pipe`, as a client that speaks `alpn`.
@@ -121,7 +121,12 @@ impl Client {
                 Sender::Two(sender)
             }
         };
-        Self { sender, _tasks: tasks }
+        Self { sender, tasks }
+    }
+
+    /// Waits until the gateway has ended the connection.
+    pub async fn until_closed(mut self) {
+        self.tasks.join_next().await;
     }
 
     /// Sends a request whose target is a path, and waits for the head of its answer.

@@ -41,12 +41,22 @@ async fn ask(client: &mut Client) -> (u16, Option<String>, Option<String>) {
     (answer.status(), answer.reason().map(str::to_owned), retry)
 }
 
+/// As [`ask`], by each client of a pair.
+async fn asked([one, other]: &mut [Client; 2]) -> [(u16, Option<String>, Option<String>); 2] {
+    [ask(one).await, ask(other).await]
+}
+
 fn served() -> (u16, Option<String>, Option<String>) {
     (200, None, None)
 }
 
 fn refused() -> (u16, Option<String>, Option<String>) {
     (503, Some("CMGService_Out_Of_Memory".to_owned()), Some("5".to_owned()))
+}
+
+/// A client of each protocol.
+async fn pair(house: &House, instance: &Instance) -> [Client; 2] {
+    [instance.client(house, Http::One).await, instance.client(house, Http::Two).await]
 }
 
 /// Answers, once it may.
@@ -76,8 +86,12 @@ async fn above_85_percent_new_requests_are_503_and_what_is_in_flight_goes_on_unt
             tokio::spawn(async move { in_flight.ask(bare("GET", &target("/SMS_MP/held"))).await });
         backend.until_in_flight(1).await;
 
-        let mut clients =
-            [instance.client(&house, Http::One).await, instance.client(&house, Http::Two).await];
+        let mut stays = pair(&house, &instance).await;
+        // While nobody is accepted, only those are asked that were before.
+        let mut others = Vec::new();
+        for _ in 0..5 {
+            others.push(pair(&house, &instance).await);
+        }
         for (octets, pressure, answer) in [
             (849, Pressure::Calm, served()),
             (850, Pressure::Calm, served()),
@@ -89,9 +103,16 @@ async fn above_85_percent_new_requests_are_503_and_what_is_in_flight_goes_on_unt
             (870, Pressure::Refuse, refused()),
         ] {
             assert_eq!(used.set(octets, &instance).await, pressure, "{octets}");
-            for client in &mut clients {
-                assert_eq!(ask(client).await, answer, "{octets}");
+            if answer == served() {
+                assert_eq!(asked(&mut stays).await, [served(), served()], "{octets}");
+                continue;
             }
+            let mut pair = others.pop().unwrap();
+            assert_eq!(asked(&mut pair).await, [refused(), refused()], "{octets}");
+            // Or they would come again, and keep their memory.
+            let [one, other] = pair;
+            one.until_closed().await;
+            other.until_closed().await;
         }
         // Nothing but new requests is refused.
         assert_eq!(instance.gateway.links(), 1);
