@@ -58,7 +58,7 @@ fn a_file_read_again_is_published_and_one_that_is_broken_changes_nothing() {
     for (broken, why) in [
         (good.clone() + "[[endpoint]]\nnme = 1\n", "unknown key `nme`"),
         (good.replace("connection-point-1", "another"), "cannot change while it runs"),
-        (older, "so it must be higher than"),
+        (older, "so it must be higher"),
     ] {
         fs::write(home.join(FILE), broken).unwrap();
         connection_point.signal("HUP");
