@@ -19,6 +19,7 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -230,6 +231,9 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind(at).await.unwrap();
+    // A site role stands on another machine: what its kernel keeps is not to be taken, by thousands
+    // of connections, from the memory for TCP that the roles here have.
+    SockRef::from(&listener).set_send_buffer_size(128 << 10).unwrap();
     let address = listener.local_addr().unwrap();
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {

@@ -14,6 +14,15 @@ use crate::body::BoxError;
 use crate::transport::memory::MemoryHost;
 use crate::transport::{Network, Socket};
 
+/// Octets asked for as the kernel's receive buffer of a connection to a site role; Linux takes
+/// twice as much, half of it for its own accounts: tcp(7), `SO_RCVBUF`.
+///
+/// Left alone, the kernel lets the buffer of a fast backend grow to megabytes, and a client that
+/// reads slowly leaves it full. A thousand of them had all that the kernel has for TCP (`tcp_mem`),
+/// and it then dropped what arrived for the links. A window of 128 KiB is a gigabit per second and
+/// connection while the round trip is at most a millisecond, as it is within a site.
+const RECEIVE_BUFFER: usize = 128 << 10;
+
 /// Dials site roles.
 #[derive(Clone, Debug)]
 pub(super) enum SiteDialer {
@@ -30,6 +39,7 @@ impl SiteDialer {
                 let mut tcp = HttpConnector::new();
                 tcp.set_nodelay(true);
                 tcp.enforce_http(false);
+                tcp.set_recv_buffer_size(Some(RECEIVE_BUFFER));
                 tcp.set_connect_timeout(Some(limit));
                 Self::System(tcp)
             }

@@ -135,12 +135,13 @@ pub struct LinkStats {
     pub read_calls: u64,
 }
 
-/// What a drain did to the streams that were open.
+/// What a drain did to the requests that were open: the streams that the listener opened, without
+/// those on which a dialer tells it something.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct DrainReport {
-    /// Streams that ended by themselves.
+    /// Requests that ended by themselves.
     pub finished: u64,
-    /// Streams that were cut at the deadline.
+    /// Requests that were cut at the deadline.
     pub reset: u64,
 }
 
@@ -322,13 +323,14 @@ impl Link {
     ///
     /// Cancel safe in that nothing is lost; but once begun, a drain goes on.
     pub async fn drain(&self, deadline: Duration) -> DrainReport {
-        let open = self.stats().mux.streams_open as u64;
+        let requests = || self.stats().mux.listener_streams_open as u64;
+        let open = requests();
         self.shared().refuse_opening();
         self.shared().agenda.order(|orders| orders.drain = true);
         let mut stage = self.shared().stage.subscribe();
         let ended = stage.wait_for(|stage| matches!(stage, Stage::Drained(_) | Stage::Closed(_)));
         let in_time = tokio::time::timeout(deadline, ended).await.is_ok();
-        let reset = if in_time { 0 } else { self.stats().mux.streams_open as u64 };
+        let reset = if in_time { 0 } else { requests() };
         self.close();
         self.closed().await;
         DrainReport { finished: open.saturating_sub(reset), reset }

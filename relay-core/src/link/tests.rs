@@ -272,9 +272,12 @@ async fn a_drain_lets_open_streams_finish_and_refuses_new_ones() {
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_cuts_what_is_open_at_its_deadline() {
-    let pair = pair().await;
+    let pair = pair_with(config(1), config(1024)).await;
     let (_send, mut recv) = pair.gateway.open(HEAD, End::More).await.unwrap();
     let _incoming = pair.site.accept().await.unwrap();
+    // What the dialer tells is no request.
+    let (_telling, _) = pair.site.open(HEAD, End::More).await.unwrap();
+    let _told = pair.gateway.accept().await.unwrap();
     let report = pair.site.drain(Duration::from_secs(30)).await;
     assert_eq!(report, DrainReport { finished: 0, reset: 1 });
     assert_eq!(recv.head().await, Err(RecvError::LinkLost));

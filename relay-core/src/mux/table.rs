@@ -6,7 +6,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use slab::Slab;
 
-use super::frame::StreamId;
+use super::frame::{Side, StreamId};
 use super::stream::{Queued, Stream};
 
 /// Send queues kept for reuse, so that a small exchange need not allocate one.
@@ -43,6 +43,8 @@ pub type IdMap<V> = HashMap<StreamId, V, BuildHasherDefault<IdHasher>>;
 pub(super) struct Table {
     slots: Slab<Stream>,
     by_id: IdMap<usize>,
+    /// Of the streams, those that the listener opened.
+    of_listener: usize,
     spare: Vec<VecDeque<Queued>>,
 }
 
@@ -60,11 +62,13 @@ impl Table {
         let key = self.slots.insert(stream);
         let earlier = self.by_id.insert(id, key);
         debug_assert!(earlier.is_none(), "stream {id} was open already");
+        self.of_listener += usize::from(id.opener() == Side::Listener);
     }
 
     pub(super) fn remove(&mut self, id: StreamId) -> Option<Stream> {
         let key = self.by_id.remove(&id)?;
         let mut stream = self.slots.try_remove(key)?;
+        self.of_listener -= usize::from(id.opener() == Side::Listener);
         if self.spare.len() < SPARE_QUEUES {
             let mut queue = std::mem::take(&mut stream.queue);
             queue.clear();
@@ -80,6 +84,11 @@ impl Table {
 
     pub(super) fn len(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Of the streams, how many the listener opened.
+    pub(super) fn of_listener(&self) -> usize {
+        self.of_listener
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -326,6 +326,10 @@ impl QuicDriver {
             streams_opened: self.opened,
             streams_accepted: self.accepted,
             streams_open: self.streams.len(),
+            listener_streams_open: match self.side {
+                Side::Listener => self.ours_open,
+                Side::Dialer => self.streams.len().saturating_sub(self.ours_open),
+            },
             memory_reserved: self.admission.reserved(),
             consumers_stalled: self.counts.consumers_stalled,
             ..Stats::default()

@@ -48,6 +48,8 @@ pub struct Stats {
     pub streams_accepted: u64,
     /// Streams open now.
     pub streams_open: usize,
+    /// Of them, those that the listener opened.
+    pub listener_streams_open: usize,
     /// Frames that arrived for streams that had ended.
     pub late_frames: u64,
     /// Octets of receive memory that windows have grown by, of the shared pool.
@@ -246,6 +248,7 @@ impl Mux {
             streams_opened: u64::from(self.opened),
             streams_accepted: u64::from(self.accepted),
             streams_open: self.streams.len(),
+            listener_streams_open: self.streams.of_listener(),
             window_growth: self.pool.lent(),
             memory_reserved: self.pool.lent() + self.own_floors.held() + self.peer_floors.held(),
             ..self.stats
