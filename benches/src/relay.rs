@@ -403,6 +403,7 @@ pub fn connection_point(
             backend: BackendConfig::new(url, None),
         }],
         tenants: Vec::new(),
+        clients: None,
         limits,
         web_proxy: None,
         network: Network::default(),

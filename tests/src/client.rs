@@ -101,6 +101,27 @@ impl Client {
         Self::over(tls(stream, ca, http.alpn()).await, http).await
     }
 
+    /// As [`Client::join`], with another TLS set-up.
+    pub async fn join_with(gateway: &Gateway, tls: &Arc<ClientConfig>, http: Http) -> Self {
+        Self::over_tls(pipe_to(gateway), tls, http).await
+    }
+
+    /// As [`Client::dial`], with another TLS set-up.
+    pub async fn dial_with(address: SocketAddr, tls: &Arc<ClientConfig>, http: Http) -> Self {
+        Self::over_tls(TcpStream::connect(address).await.unwrap(), tls, http).await
+    }
+
+    async fn over_tls<P>(pipe: P, tls: &Arc<ClientConfig>, http: Http) -> Self
+    where
+        P: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut tls = ClientConfig::clone(tls);
+        tls.alpn_protocols = vec![http.alpn().to_vec()];
+        let name = ServerName::try_from(SERVICE).unwrap();
+        let connector = TlsConnector::from(Arc::new(tls));
+        Self::over(connector.connect(name, pipe).await.unwrap(), http).await
+    }
+
     async fn over<P>(pipe: P, http: Http) -> Self
     where
         P: AsyncRead + AsyncWrite + Send + Unpin + 'static,

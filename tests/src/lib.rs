@@ -11,6 +11,7 @@ pub struct Readme;
 pub mod bed;
 pub mod carriers;
 pub mod client;
+pub mod clients;
 pub mod http2;
 pub mod llhttp;
 pub mod logs;

@@ -27,10 +27,10 @@ use relay_core::gateway::{
 use relay_core::link::{self, DrainReport, End, Link, RecvStream, SendStream};
 use relay_core::mux::{Config, LinkError, Side};
 use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
-use relay_core::settings::{SettingsDocument, Tenant};
+use relay_core::settings::{ClientTrust, SettingsDocument, Tenant};
 use relay_core::transport::{
     Instance, Network, TrustAnchors, WebProxy, accept_link, backend_client_config,
-    client_edge_config, link_client_config, link_server_config, secure_link,
+    client_edge_config_asking, link_client_config, link_server_config, secure_link,
 };
 use rustls::pki_types::CertificateRevocationListDer;
 use tokio::io::DuplexStream;
@@ -90,6 +90,8 @@ pub struct House {
     pub settings: (String, u64),
     /// The tenants that are published.
     pub tenants: Vec<Tenant>,
+    /// Whose clients count, and how endpoints are to be used.
+    pub clients: Option<ClientTrust>,
     /// What gateways know from their start.
     pub initial: Vec<SettingsDocument>,
     /// How gateways pick a link.
@@ -132,6 +134,7 @@ impl House {
             network: Network::default(),
             settings: (SITE.to_owned(), 1),
             tenants: Vec::new(),
+            clients: None,
             initial: Vec::new(),
             balance: Balance::default(),
             gateway_limits: GatewayLimits::default(),
@@ -155,7 +158,7 @@ impl House {
             service: SERVICE.to_owned(),
             instance: Instance::new(instance).unwrap(),
             initial: self.initial.clone(),
-            client_tls: client_edge_config(&identity).unwrap(),
+            client_tls: client_edge_config_asking(&identity).unwrap(),
             link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
             certificate_keeper: self.keeper.clone(),
             balance: self.balance.clone(),
@@ -177,6 +180,7 @@ impl House {
             certificate_issuer: self.issuer.clone(),
             endpoints: vec![self.site_endpoint()],
             tenants: self.tenants.clone(),
+            clients: self.clients.clone(),
             limits: self.connection_point_limits.clone(),
             web_proxy: self.web_proxy.clone(),
             network: self.network.clone(),
@@ -196,7 +200,14 @@ impl House {
         let (site, version) = self.settings.clone();
         let endpoints = vec![self.endpoint.0.clone()];
         let (tenants, deadlines) = (self.tenants.clone(), Vec::new());
-        SettingsDocument { site, version, endpoints, tenants, deadlines }
+        SettingsDocument {
+            site,
+            version,
+            endpoints,
+            tenants,
+            deadlines,
+            clients: self.clients.clone(),
+        }
     }
 
     /// Both roles and a link between them.

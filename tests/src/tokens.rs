@@ -63,6 +63,11 @@ impl Signer {
         KEY.get_or_init(|| Self::new(KeySize::Rsa2048))
     }
 
+    /// Its public key, as a `RSAPublicKey` of RFC 8017 in DER.
+    pub fn public_key(&self) -> &[u8] {
+        self.pair.public_key().as_ref()
+    }
+
     /// Its modulus.
     pub fn modulus(&self) -> Vec<u8> {
         let modulus = self.pair.public_key().modulus().big_endian_without_leading_zero();

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response};
+use relay_core::auth::Methods;
 use relay_core::connection_point::{BackendConfig, ConnectionPoint};
 use relay_core::exchange::{
     AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
@@ -18,10 +19,11 @@ use relay_core::exchange::{
 use relay_core::gateway::MemoryLimit;
 use relay_core::link::{End, Link};
 use relay_core::mux::{Config, HeadKind, StreamCode};
-use relay_core::policy::EndpointKind;
+use relay_core::policy::{Access, EndpointKind};
 use relay_core::settings::SettingsDocument;
 use relay_core::transport::{ClientCertificates, backend_client_config_showing};
-use relay_tests::client::{Http, bare, tls};
+use relay_tests::client::{Client, Http, bare, tls};
+use relay_tests::clients::{ClientSite, self_signed, showing};
 use relay_tests::logs::Logs;
 use relay_tests::pki::SiteCa;
 use relay_tests::roles::{House, Rogue, counted, counted_since, target, until, within};
@@ -141,8 +143,13 @@ impl Asker<'_> {
 
     /// As [`Asker::ask`], over HTTP/2.
     async fn ask_by_http_2(&self, request: Request<Body>) -> Told {
+        let client = self.instance.client(self.house, Http::Two).await;
+        self.ask_over(client, request).await
+    }
+
+    /// As [`Asker::ask`], over a client's connection.
+    async fn ask_over(&self, mut client: Client, request: Request<Body>) -> Told {
         let before = self.counted();
-        let mut client = self.instance.client(self.house, Http::Two).await;
         let answer = client.ask(request).await;
         self.assert_counted(&before, answer.reason().unwrap());
         let retry = answer.parts.headers.get(RETRY_AFTER);
@@ -354,6 +361,26 @@ async fn out_of_memory(logs: &Logs, told: &mut BTreeSet<Told>) {
     told.insert(asker.ask("GET", "/SMS_MP/x", "").await);
 }
 
+/// What strangers are told where clients have to show who they are.
+async fn strangers(logs: &Logs, told: &mut BTreeSet<Told>) {
+    let site = ClientSite::new();
+    let mut house = House::before(nobody().await);
+    house.endpoint.0.access = Access::Clients(Methods::default());
+    house.clients = Some(site.trust());
+    house.initial = vec![house.document()];
+    let instance = Instance::start(&house, 1).await;
+    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Ours };
+    told.insert(asker.ask("GET", "/SMS_MP/x", "").await);
+    for token in [site.forged_entra(), site.expired_ccm(), site.bulk()] {
+        let field = format!("Authorization: Bearer {token}\r\n");
+        told.insert(asker.ask("GET", "/SMS_MP/x", &field).await);
+        assert!(logs.with(&[&token]).is_empty(), "a token is in no log");
+    }
+    let tls = showing(&house.ca, Some(&self_signed()));
+    let client = Client::dial_with(instance.clients, &tls, Http::Two).await;
+    told.insert(asker.ask_over(client, bare("GET", &target("/SMS_MP/x"))).await);
+}
+
 /// What happens at a real connection point, or behind it.
 async fn at_the_site(logs: &Logs, told: &mut BTreeSet<Told>) {
     let large = Backend::start(|_| async {
@@ -456,6 +483,7 @@ async fn every_answer_of_the_table_is_given_to_a_client_and_no_other() {
         before_https(&logs, &mut told).await;
         too_many(&logs, &mut told).await;
         out_of_memory(&logs, &mut told).await;
+        strangers(&logs, &mut told).await;
         by_http_2(&logs, &mut told).await;
         of_another_version(&logs, &mut told).await;
         let expected = table();

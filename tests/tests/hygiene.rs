@@ -20,7 +20,7 @@ const COLUMNS_MAX: usize = 100;
 const ARROWS: [(&str, &[&str]); 13] = [
     ("mux", &[]),
     ("exchange", &[]),
-    ("policy", &[]),
+    ("policy", &["auth"]),
     ("http1", &[]),
     ("balance", &[]),
     ("auth", &[]),

@@ -174,6 +174,7 @@ async fn a_set_that_changes_is_shown_from_then_on() {
                 gateways: Vec::new(),
                 endpoints: vec![house.site_endpoint()],
                 tenants: Vec::new(),
+                clients: None,
                 settings_version: 1,
             };
             point.update(update.clone()).unwrap();

@@ -104,7 +104,13 @@ async fn another_deadline_needs_a_higher_version_as_other_endpoints_do() {
             let mut site = bed.house.site_endpoint();
             site.backend.limits.answer = Some(90 * S);
             let (gateways, tenants) = (Vec::new(), Vec::new());
-            Update { gateways, endpoints: vec![site], tenants, settings_version: version }
+            Update {
+                gateways,
+                endpoints: vec![site],
+                tenants,
+                clients: None,
+                settings_version: version,
+            }
         };
         let refused = bed.point.update(update(1)).unwrap_err();
         assert!(matches!(refused, UpdateError::Version { version: 1, have: 1 }), "{refused:?}");

@@ -166,6 +166,7 @@ async fn other_tenants_are_published_by_a_higher_version_alone() {
             gateways: Vec::new(),
             endpoints: vec![house.site_endpoint()],
             tenants: vec![tenant()],
+            clients: None,
             settings_version,
         };
         assert_eq!(point.update(update(1)), Err(UpdateError::Version { version: 1, have: 1 }));

@@ -222,7 +222,7 @@ fn update(bed: &Bed, version: u64, change: impl FnOnce(&mut BackendConfig)) -> U
     let mut site = bed.house.site_endpoint();
     change(&mut site.backend);
     let (gateways, tenants) = (Vec::new(), Vec::new());
-    Update { gateways, endpoints: vec![site], tenants, settings_version: version }
+    Update { gateways, endpoints: vec![site], tenants, clients: None, settings_version: version }
 }
 
 #[tokio::test(start_paused = true)]
@@ -290,7 +290,8 @@ async fn a_connection_over_https_outlives_an_update_that_makes_the_same_tls_anew
             site.backend = secured(trusted, name);
             let (gateways, tenants) = (Vec::new(), Vec::new());
             let endpoints = vec![site];
-            let update = Update { gateways, endpoints, tenants, settings_version: 1 };
+            let update =
+                Update { gateways, endpoints, tenants, clients: None, settings_version: 1 };
             point.update(update).unwrap();
             assert_eq!(connections(), kept, "{name}, {} trusted", trusted.len());
         }

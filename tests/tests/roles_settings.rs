@@ -65,7 +65,7 @@ fn update(house: &House, version: u64, paths: &[&str]) -> Update {
     let mut site = house.site_endpoint();
     site.endpoint = publishing(house, paths);
     let (gateways, tenants) = (Vec::new(), Vec::new());
-    Update { gateways, endpoints: vec![site], tenants, settings_version: version }
+    Update { gateways, endpoints: vec![site], tenants, clients: None, settings_version: version }
 }
 
 async fn status_of(house: &House, gateway: &Gateway, path: &str) -> u16 {

@@ -58,6 +58,7 @@ fn dialling(house: &House, instances: &[&Standing]) -> Update {
         gateways: instances.iter().map(|instance| instance.address.clone()).collect(),
         endpoints: vec![house.site_endpoint()],
         tenants: Vec::new(),
+        clients: None,
         settings_version: 1,
     }
 }

@@ -15,7 +15,7 @@ use relay_core::connection_point::{
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use relay_core::transport::{
-    Instance, Listener, Network, QuicListener, backend_client_config, client_edge_config,
+    Instance, Listener, Network, QuicListener, backend_client_config, client_edge_config_asking,
     link_client_config, link_server_config,
 };
 use tokio::sync::watch;
@@ -93,7 +93,7 @@ pub(crate) async fn start_relay(
     ca: &SiteCa,
 ) -> anyhow::Result<RunningRelay> {
     let anchors = ca.anchors()?;
-    let edge = client_edge_config(&ca.issue_server(vec![HOST.to_owned()])?.identity())?;
+    let edge = client_edge_config_asking(&ca.issue_server(vec![HOST.to_owned()])?.identity())?;
     let (stop, stopped) = watch::channel(false);
     let (clients, roles) = (Vec::new(), JoinSet::new());
     let mut relay = RunningRelay { clients, gateways: Vec::new(), stop, roles };
@@ -167,6 +167,7 @@ fn connection_point(
         certificate_issuer: None,
         endpoints: site_endpoints(site)?,
         tenants: Vec::new(),
+        clients: None,
         limits,
         web_proxy: None,
         network: Network::default(),

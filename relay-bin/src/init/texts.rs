@@ -256,9 +256,11 @@ kind = "{kind}"
 # The decimal number in the clients' URL, unique in this file. Above 9223372036854775807 it stands
 # in quotes.
 role_id = {role_id}
-# Lets anybody on the internet use this endpoint. Client authentication is not available yet, so
-# an endpoint without this line is refused. For trials only; each start warns about it.
+# Lets anybody on the internet use this endpoint. For trials only; each start warns about it. Set up
+# [clients] or a [[tenant]] below and remove the line: then clients have to show who they are.
 unsafe_allow_anonymous = true
+# Methods by which they may: "entra", "certificate", "site-token"; without this line, any.
+# methods = ["certificate"]
 # Path prefixes below the role id that are published; without this line, those of the kind.
 # paths = ["SMS_MP", "ccm_system"]
 # Largest request body, in octets; without this line, no limit.
@@ -268,11 +270,32 @@ unsafe_allow_anonymous = true
 # strict_headers = true
 # allow_headers = ["X-Site"]
 
-# One [[tenant]] for each onboarded Entra tenant, at most 64: gateways tell clients about it.
+# Whose certificates count, and how methods are tried.
+# [clients]
+# PEM files: the roots that count, and authorities below them that clients may not show.
+# roots = "clients-ca.pem"
+# intermediates = "clients-intermediates.pem"
+# What the authorities have taken back: a list of each of them, PEM or DER. A certificate is refused
+# when its list is missing or over. "off": nobody asks.
+# revocation_lists = ["clients-ca.crl"]
+# revocation = "off"
+# The order of the methods; without this line, all that are set up: Entra, certificate, site token.
+# methods = ["certificate", "entra"]
+# Refuse a request for the first thing that proves nothing, whatever else it shows.
+# strict = true
+
+# One [[tenant]] for each onboarded Entra tenant, at most 64: gateways tell clients about it, and
+# its tokens count.
 # [[tenant]]
 # id = "00000000-0000-0000-0000-000000000000"
 # application_id = "00000000-0000-0000-0000-000000000000"
 # resource = "https://ConfigMgrService"
+# enabled = true
+# Whose tokens: "v1", "v2", "government"; and for what they are issued, by default the resource.
+# issuers = ["v1"]
+# audiences = ["https://ConfigMgrService"]
+# The keys that its tokens are signed with: the JSON that its jwks_uri answers.
+# keys = "tenant-keys.json"
 "#
     )
 }

@@ -170,6 +170,12 @@ impl CertificateTrust {
         Ok(trust)
     }
 
+    /// As this one, of another generation.
+    #[must_use]
+    pub fn of_generation(self, generation: u64) -> Self {
+        Self { generation, ..self }
+    }
+
     /// What it was given.
     pub fn generation(&self) -> u64 {
         self.generation

@@ -2,7 +2,7 @@
 
 use super::jwks::KeySet;
 use super::jwt::{Claims, Jwt, Times};
-use super::{Guid, Method, Principal, TokenFault};
+use super::{Guid, Issuer, Method, Principal, TokenFault};
 
 /// How far the clocks of Entra and an instance may be apart, in seconds.
 pub const ENTRA_LEEWAY: u64 = 300;
@@ -11,29 +11,6 @@ pub const ENTRA_LEEWAY: u64 = 300;
 // Source: Microsoft Learn, "Configurable token lifetimes" and "Continuous access evaluation": up to
 // 24 hours by policy, up to 28 where access is evaluated all the time.
 pub const ENTRA_LIFETIME_MAX: u64 = 28 * 3600;
-
-/// Who has issued a token, and in which version.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Issuer {
-    /// Version 1: what clients of a site get by default.
-    V1,
-    /// Version 2.
-    V2,
-    /// Version 2 of the cloud for the government of the United States.
-    Government,
-}
-
-impl Issuer {
-    /// The text of `iss` for a tenant.
-    // Source: Microsoft Learn, "Access tokens in the Microsoft identity platform", claim `iss`.
-    pub fn text(self, tenant: Guid) -> String {
-        match self {
-            Self::V1 => format!("https://sts.windows.net/{tenant}/"),
-            Self::V2 => format!("https://login.microsoftonline.com/{tenant}/v2.0"),
-            Self::Government => format!("https://login.microsoftonline.us/{tenant}/v2.0"),
-        }
-    }
-}
 
 /// A tenant whose members may be clients.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ mod crl;
 #[cfg(feature = "auth")]
 mod entra;
 mod guid;
+mod issuer;
 #[cfg(feature = "auth")]
 mod json;
 #[cfg(feature = "auth")]
@@ -67,6 +68,7 @@ pub use verdicts::Verdicts;
 
 pub use certificate_fault::CertificateFault;
 pub use guid::{Guid, ParseGuidError};
+pub use issuer::Issuer;
 pub use method::{Method, Methods, MethodsError};
 pub use token_fault::{Part, TokenFault};
 pub use trail::{Finding, Principal, Strictness, Trail, Unproven, search};
@@ -74,7 +76,7 @@ pub use trail::{Finding, Principal, Strictness, Trail, Unproven, search};
 #[cfg(feature = "auth")]
 pub use cache::{VERIFIED_MAX, Verified};
 #[cfg(feature = "auth")]
-pub use entra::{ENTRA_LEEWAY, ENTRA_LIFETIME_MAX, EntraToken, Issuer, TrustedTenant};
+pub use entra::{ENTRA_LEEWAY, ENTRA_LIFETIME_MAX, EntraToken, TrustedTenant};
 #[cfg(feature = "auth")]
 pub use jwks::{KEY_ID_OCTETS_MAX, KEY_SET_OCTETS_MAX, KEYS_MAX, KeySet, KeySetError, Unusable};
 #[cfg(feature = "auth")]
@@ -86,6 +88,8 @@ pub use refusal::Refusal;
 #[cfg(feature = "auth")]
 pub use rs256::{KeyFault, RsaKey};
 #[cfg(feature = "auth")]
-pub use site_token::{Category, SITE_LEEWAY, Shown, SigningKey, SiteToken, SiteTrust, Use};
+pub use site_token::{
+    Category, SITE_LEEWAY, Shown, SignerFault, SigningKey, SiteToken, SiteTrust, Use,
+};
 #[cfg(feature = "auth")]
 pub use tokens::{Presented, Tokens};

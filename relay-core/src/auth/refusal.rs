@@ -18,6 +18,39 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// One of each.
+    pub const ALL: [Self; 4] =
+        [Self::NoCredential, Self::InvalidToken, Self::InvalidCertificate, Self::RegistrationOnly];
+
+    /// What to do, for people.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::NoCredential => {
+                "the client has shown neither a token nor a certificate that is allowed here"
+            }
+            Self::InvalidToken => {
+                "the token proves nothing; the gateway's access log says why, by the message id"
+            }
+            Self::InvalidCertificate => {
+                "the certificate proves nothing; the gateway's access log says why, by the \
+                 message id"
+            }
+            Self::RegistrationOnly => {
+                "a bulk registration token is good for registration only: the client has to \
+                 register, and to show the token that it is given"
+            }
+        }
+    }
+
+    /// The value of `WWW-Authenticate`. RFC 6750, section 3.
+    pub fn challenge(self) -> &'static str {
+        match self {
+            Self::NoCredential | Self::InvalidCertificate => "Bearer",
+            Self::InvalidToken => "Bearer error=\"invalid_token\"",
+            Self::RegistrationOnly => "Bearer error=\"insufficient_scope\"",
+        }
+    }
+
     /// What the findings of a request come to; `None` if somebody is proven.
     ///
     /// A token counts before a certificate: the client has shown it on purpose, for this request,

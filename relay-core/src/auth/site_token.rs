@@ -5,12 +5,16 @@
 
 use std::collections::HashSet;
 
+use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+use x509_parser::public_key::PublicKey;
 
 use super::json::Value;
 use super::jwt::{Claims, Jwt, Times};
-use super::rs256::RsaKey;
+use super::rs256::{KeyFault, RsaKey};
 use super::{Guid, Method, Principal, TokenFault};
 
 /// What `iss` begins with; the site's tenant follows.
@@ -85,6 +89,48 @@ pub struct SigningKey {
     pub key: RsaKey,
 }
 
+impl SigningKey {
+    /// The key of a certificate in DER. Nothing else of the certificate counts: who has published
+    /// it, has said that it signs.
+    ///
+    /// # Errors
+    ///
+    /// [`SignerFault`].
+    pub fn of_certificate(der: &[u8]) -> Result<Self, SignerFault> {
+        let Ok(([], certificate)) = X509Certificate::from_der(der) else {
+            return Err(SignerFault::Malformed);
+        };
+        let Ok(PublicKey::RSA(rsa)) = certificate.public_key().parsed() else {
+            return Err(SignerFault::NotRsa);
+        };
+        let key = RsaKey::new(unsigned(rsa.modulus), unsigned(rsa.exponent))?;
+        let (mut sha1, mut sha256) = ([0; 20], [0; 32]);
+        sha1.copy_from_slice(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref());
+        sha256.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());
+        Ok(Self { sha1, sha256, key })
+    }
+}
+
+/// A positive number of DER without the zero that keeps it from being a negative one.
+fn unsigned(number: &[u8]) -> &[u8] {
+    number.strip_prefix(&[0]).unwrap_or(number)
+}
+
+/// Why a certificate signs no tokens. The fault of whoever publishes it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignerFault {
+    /// It is none.
+    #[error("it is no certificate")]
+    Malformed,
+    /// Its key is of another kind.
+    #[error("its key is not RSA")]
+    NotRsa,
+    /// Its key is weak or broken.
+    #[error(transparent)]
+    Key(#[from] KeyFault),
+}
+
 /// The tokens of the site that count.
 #[derive(Clone, Debug)]
 pub struct SiteTrust {
@@ -92,7 +138,8 @@ pub struct SiteTrust {
     pub tenant: Guid,
     /// What it signs with.
     pub keys: Vec<SigningKey>,
-    /// Tokens that are blocked, by claim `UniqueId`.
+    /// Tokens that are blocked, by claim `UniqueId`, and clients, by claim `ClientId`: whatever one
+    /// is given later is blocked as well.
     pub blocked: HashSet<Guid>,
 }
 
@@ -139,7 +186,8 @@ impl SiteToken {
     /// [`TokenFault`], if its time is over or has not come, it is blocked, or it is another's or
     /// for another purpose.
     pub fn admit(&self, trust: &SiteTrust, shown: Shown<'_>) -> Result<Principal, TokenFault> {
-        if trust.blocked.contains(&self.id) {
+        let named = [Some(self.id), self.client];
+        if named.iter().flatten().any(|it| trust.blocked.contains(it)) {
             return Err(TokenFault::Blocked);
         }
         let until = self.times.judge(shown.now, SITE_LEEWAY, self.category.lifetime_max())?;

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
 use super::backend::backend;
+use super::clients::{self, RawClients};
 use super::endpoint::{self, RawEndpoint};
 use super::error::ConfigError;
 use super::gateway_addresses::RawGateways;
@@ -21,7 +22,9 @@ use super::source::Source;
 use super::tenant::{self, RawTenant};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
+use crate::auth::Methods;
 use crate::connection_point::{ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint};
+use crate::gateway::check_clients;
 use crate::settings::{ENDPOINTS_MAX, SITE_OCTETS_MAX};
 use crate::transport::{
     Network, TlsSetupError, TrustAnchors, backend_client_config, link_client_config,
@@ -60,6 +63,7 @@ struct RawConnectionPoint {
     endpoint: Vec<RawEndpoint>,
     #[serde(default)]
     tenant: Vec<RawTenant>,
+    clients: Option<Spanned<RawClients>>,
     settings: Option<RawSettings>,
     limits: Option<RawConnectionPointLimits>,
     web_proxy: Option<Spanned<RawWebProxy>>,
@@ -112,21 +116,22 @@ struct RawSettings {
 /// `https_port`, `transport`, `quic`, `server_name`, `https_name`) for each instance; `[link]` with
 /// `certificate`, `key` and `site_ca` (optional: `site_crl`, `https_ca`). Optional: `site`, by
 /// default `default`; up to 1,024 `[[endpoint]]` (`name`, `kind`, `role_id`,
-/// `unsafe_allow_anonymous`, `paths`, `request_body_bytes_max`), each with `backend`, one URL or up
-/// to 16 of one site role, and, for `https://`, `backend_ca` (optional: `backend_name`;
-/// `client_certificate` with `client_key`, or with a list of them, or a folder of `NAME.pem` and
-/// `NAME-key.pem` alone; `[endpoint.limits]` with the keys of `[limits]` that begin with
-/// `backend_`; `[endpoint.check]` with `path`, `status`, `interval_seconds`, `timeout_seconds`); up
-/// to 64 `[[tenant]]` (`id`, `application_id`, `resource`), about which gateways answer
-/// `AADAuthInfo`; `[settings]` with `version`, by default the file's time of modification in
-/// milliseconds since 1970;
-/// `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their unit; `[admin]`
-/// with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the site's authority,
-/// with which the program renews link certificates, its own and those of gateways; and
-/// `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user` with `password_file`
-/// and `bypass`, a list of hosts as in
-/// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
-/// proxy from `environment` as in
+/// `unsafe_allow_anonymous` or `methods`, `paths`, `request_body_bytes_max`), each with `backend`,
+/// one URL or up to 16 of one site role, and, for `https://`, `backend_ca` (optional:
+/// `backend_name`; `client_certificate` with `client_key`, or with a list of them, or a folder of
+/// `NAME.pem` and `NAME-key.pem` alone; `[endpoint.limits]` with the keys of `[limits]` that begin
+/// with `backend_`; `[endpoint.check]` with `path`, `status`, `interval_seconds`,
+/// `timeout_seconds`); up to 64 `[[tenant]]` (`id`, `application_id`, `resource`), about which
+/// gateways answer `AADAuthInfo`, and whose tokens count (`enabled`, `issuers`, `audiences`, `keys`
+/// or `authority`); `[clients]` with `roots` and `intermediates` of certificates,
+/// `revocation_lists` or `revocation = "off"`, `methods` and `strict`; `[settings]` with `version`,
+/// by default the time in milliseconds since 1970 when this file, or one that is published, was
+/// changed last; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their
+/// unit; `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the
+/// site's authority, with which the program renews link certificates, its own and those of
+/// gateways; and `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user` with
+/// `password_file` and `bypass`, a list of hosts as in [`Bypass`](crate::transport::Bypass), or
+/// with `from_environment = true` alone, which takes the proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
 ///
 /// `environment` is asked for nothing else, and not at all where the file does not say so.
@@ -148,10 +153,14 @@ pub fn load_connection_point(
         Some(raw) => site(&source, raw)?,
         None => SITE.to_owned(),
     };
-    let settings_version = version(&source, raw.settings.as_ref())?;
     let gateways = raw.gateway.judge(&source)?;
-    let endpoints = endpoints(&source, &raw.endpoint)?;
     let tenants = tenant::tenants(&source, &raw.tenant)?;
+    let clients = clients(&source, &raw)?;
+    let modified = clients.as_ref().and_then(|it| it.modified).max(Some(source.modified()));
+    let settings_version = version(&source, raw.settings.as_ref(), modified)?;
+    let clients = clients.map(|it| it.trust);
+    let counted = clients.as_ref().map(|it| &it.methods);
+    let endpoints = endpoints(&source, &raw.endpoint, counted)?;
     let limits = match &raw.limits {
         Some(limits) => limits.judge(&source)?,
         None => ConnectionPointLimits::default(),
@@ -189,6 +198,7 @@ pub fn load_connection_point(
         certificate_issuer: None,
         endpoints,
         tenants,
+        clients,
         limits,
         web_proxy,
         network: Network::default(),
@@ -225,10 +235,36 @@ fn site(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
     Ok(site.clone())
 }
 
-/// The version of what is published: as written, or when the file was written.
-fn version(source: &Source, raw: Option<&RawSettings>) -> Result<u64, ConfigError> {
+/// Whose clients count, if anybody's do.
+fn clients(
+    source: &Source,
+    raw: &RawConnectionPoint,
+) -> Result<Option<clients::Judged>, ConfigError> {
+    if raw.clients.is_none() && raw.tenant.is_empty() {
+        return Ok(None);
+    }
+    let (nothing, place) = (RawClients::default(), raw.clients.as_ref().map(Spanned::span));
+    let written = raw.clients.as_ref().map_or(&nothing, Spanned::get_ref);
+    let judged = written.judge(source, &raw.tenant, false)?;
+    check_clients(&judged.trust).map_err(|why| {
+        source.invalid(
+            place.unwrap_or(0..0),
+            format!("no client could be judged by this: {why}"),
+            "no instance would take such settings",
+        )
+    })?;
+    Ok(Some(judged))
+}
+
+/// The version of what is published: as written, or when what is published was written last.
+fn version(
+    source: &Source,
+    raw: Option<&RawSettings>,
+    modified: Option<SystemTime>,
+) -> Result<u64, ConfigError> {
     let Some(version) = raw.and_then(|raw| raw.version.as_ref()) else {
-        let since_1970 = source.modified().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let modified = modified.unwrap_or(source.modified());
+        let since_1970 = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
         return Ok(u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
     };
     u64::try_from(*version.get_ref()).map_err(|_| {
@@ -241,7 +277,11 @@ fn version(source: &Source, raw: Option<&RawSettings>) -> Result<u64, ConfigErro
     })
 }
 
-fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<Vec<SiteEndpoint>, ConfigError> {
+fn endpoints(
+    source: &Source,
+    raw: &[RawEndpoint],
+    counted: Option<&Methods>,
+) -> Result<Vec<SiteEndpoint>, ConfigError> {
     if let Some(beyond) = raw.get(ENDPOINTS_MAX) {
         return Err(source.invalid(
             beyond.name.span(),
@@ -252,7 +292,7 @@ fn endpoints(source: &Source, raw: &[RawEndpoint]) -> Result<Vec<SiteEndpoint>, 
     let endpoints: Vec<SiteEndpoint> = raw
         .iter()
         .map(|raw| {
-            let endpoint = raw.endpoint(source)?;
+            let endpoint = raw.endpoint(source, counted)?;
             Ok(SiteEndpoint { endpoint, backend: backend(source, raw)? })
         })
         .collect::<Result<_, ConfigError>>()?;

@@ -10,9 +10,11 @@ use serde::de::{self, Deserializer, Visitor};
 use toml::Spanned;
 
 use super::backend::{self, OneOrMany, RawBackendLimits, RawCheck};
+use super::clients::{RawMethod, methods};
 use super::error::ConfigError;
 use super::source::Source;
 use super::warning::Warning;
+use crate::auth::Methods;
 use crate::policy::{
     Access, Endpoint, EndpointKind, EndpointMap, EndpointMapError, RequestHeaders,
 };
@@ -28,6 +30,7 @@ pub(super) struct RawEndpoint {
     kind: RawKind,
     role_id: Spanned<RawRoleId>,
     unsafe_allow_anonymous: Option<Spanned<bool>>,
+    methods: Option<Spanned<Vec<Spanned<RawMethod>>>>,
     paths: Option<Spanned<Vec<Spanned<String>>>>,
     request_body_bytes_max: Option<Spanned<i64>>,
     strict_headers: Option<Spanned<bool>>,
@@ -93,7 +96,11 @@ impl RawRoleId {
 
 impl RawEndpoint {
     /// Judges what is published.
-    pub(super) fn endpoint(&self, source: &Source) -> Result<Endpoint, ConfigError> {
+    pub(super) fn endpoint(
+        &self,
+        source: &Source,
+        counted: Option<&Methods>,
+    ) -> Result<Endpoint, ConfigError> {
         let name = self.name.get_ref();
         if name.is_empty() || NAME_BYTES_MAX < name.len() || name.chars().any(char::is_control) {
             return Err(source.invalid(
@@ -120,22 +127,42 @@ impl RawEndpoint {
             paths: self.paths(source)?,
             request_body_bytes_max: self.request_body_bytes_max(source)?,
             request_headers: self.request_headers(source)?,
-            access: self.access(source)?,
+            access: self.access(source, counted)?,
         })
     }
 
-    fn access(&self, source: &Source) -> Result<Access, ConfigError> {
-        let place = match &self.unsafe_allow_anonymous {
-            Some(allowed) if *allowed.get_ref() => return Ok(Access::Anonymous),
-            Some(refused) => refused.span(),
-            None => self.name.span(),
+    /// Judges who may use it, of the methods that count at the site, if any does.
+    fn access(&self, source: &Source, counted: Option<&Methods>) -> Result<Access, ConfigError> {
+        let is_anonymous = self.unsafe_allow_anonymous.as_ref().is_some_and(|it| *it.get_ref());
+        if is_anonymous {
+            return match &self.methods {
+                None => Ok(Access::Anonymous),
+                Some(listed) => Err(source.invalid(
+                    listed.span(),
+                    "this endpoint is for anybody, and asks nobody who it is",
+                    "remove `unsafe_allow_anonymous`, or the list of methods",
+                )),
+            };
+        }
+        let place = self.unsafe_allow_anonymous.as_ref().map(Spanned::span);
+        let Some(counted) = counted else {
+            return Err(source.invalid(
+                place.unwrap_or(self.name.span()),
+                format!("endpoint `{}` cannot authenticate its clients", self.name.get_ref()),
+                "say whose clients count: add `[clients]` with `roots`, a `[[tenant]]`, or \
+                 `[tokens]`. For trials only, `unsafe_allow_anonymous = true` lets anybody in",
+            ));
         };
-        Err(source.invalid(
-            place,
-            format!("endpoint `{}` cannot authenticate its clients", self.name.get_ref()),
-            "client authentication is not available yet: add `unsafe_allow_anonymous = true` to \
-             let anybody in, for trials only, or remove the endpoint",
-        ))
+        let Some(listed) = &self.methods else { return Ok(Access::Clients(Methods::default())) };
+        let allowed = methods(source, listed)?;
+        if counted.within(&allowed).is_none() {
+            return Err(source.invalid(
+                listed.span(),
+                "none of these methods counts at this site",
+                "list a method that `[clients]`, a `[[tenant]]` or `[tokens]` sets up",
+            ));
+        }
+        Ok(Access::Clients(allowed))
     }
 
     fn paths(&self, source: &Source) -> Result<Option<Vec<String>>, ConfigError> {

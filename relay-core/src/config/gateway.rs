@@ -21,7 +21,7 @@ use super::quic;
 use super::source::Source;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
-use crate::transport::{Instance, TlsSetupError, client_edge_config, link_server_config};
+use crate::transport::{Instance, TlsSetupError, client_edge_config_asking, link_server_config};
 
 /// A gateway instance's configuration, read and judged.
 #[derive(Clone, Debug)]
@@ -175,7 +175,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let client_files =
         IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
-    let client_tls = client_edge_config(&client_files.read(&source)?)
+    let client_tls = client_edge_config_asking(&client_files.read(&source)?)
         .map_err(|error| client_files.error(&source, &error))?;
     let link_files = IdentityFiles { certificate: &raw.links.certificate, key: &raw.links.key };
     let link_identity = link_files.read(&source)?;

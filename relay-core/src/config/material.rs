@@ -7,7 +7,7 @@ use rustls::{ClientConfig, ServerConfig};
 
 use crate::transport::{
     Certificate, Identity, PeerTrust, TlsSetupError, TrustAnchors, backend_client_config,
-    client_edge_config, link_client_config, link_server_config,
+    client_edge_config_asking, link_client_config, link_server_config,
 };
 
 /// Why TLS could not be made of the files. Nothing of them is in force.
@@ -135,7 +135,7 @@ impl GatewayMaterial {
     pub fn load(&self) -> Result<GatewayTls, MaterialError> {
         let (links, site) = (self.links.read()?, self.site.read()?);
         Ok(GatewayTls {
-            clients: self.clients.made(client_edge_config(&self.clients.read()?))?,
+            clients: self.clients.made(client_edge_config_asking(&self.clients.read()?))?,
             links: self.links.made(link_server_config(&links, &site))?,
             trust: Arc::new(self.links.made(PeerTrust::of_diallers(&site))?),
             certificate: Certificate::of_chain(links.chain()).ok(),

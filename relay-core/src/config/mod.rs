@@ -16,6 +16,7 @@
 mod admin;
 mod backend;
 mod backend_url;
+mod clients;
 mod connection_point;
 mod endpoint;
 mod error;

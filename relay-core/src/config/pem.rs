@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustls::pki_types::pem;
+use bytes::Bytes;
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::server::VerifierBuilderError;
 use toml::Spanned;
 
@@ -11,6 +13,7 @@ use super::error::ConfigError;
 use super::material::{IdentityPaths, SitePaths};
 use super::source::Source;
 use super::warning::Warning;
+use crate::auth::Crl;
 use crate::transport::{Identity, RevocationList, TlsSetupError, TrustAnchors};
 
 /// The two keys of a table that make an identity.
@@ -146,6 +149,36 @@ fn revocation_error(
             "ask whoever signed the list for a new one",
         ),
     }
+}
+
+/// The revocation lists of a file, in PEM, or the one that it is in DER.
+pub(super) fn revocation_lists(
+    source: &Source,
+    file: &Spanned<PathBuf>,
+) -> Result<Vec<Bytes>, ConfigError> {
+    let path = source.resolve(file.get_ref());
+    let unread = |fault| unreadable(source, file, "revocation list", &path, &fault);
+    let octets = std::fs::read(&path).map_err(|error| unread(pem::Error::Io(error)))?;
+    let lists: Vec<Bytes> = if Crl::from_der(&octets).is_ok() {
+        vec![octets.into()]
+    } else {
+        let lists = CertificateRevocationListDer::pem_slice_iter(&octets);
+        let der = |list: CertificateRevocationListDer<'_>| Bytes::copy_from_slice(&list);
+        lists.map(|list| list.map(der)).collect::<Result<_, _>>().map_err(unread)?
+    };
+    if lists.is_empty() {
+        return Err(unread(pem::Error::NoItemsFound));
+    }
+    for list in &lists {
+        Crl::from_der(list).map_err(|why| {
+            source.invalid(
+                file.span(),
+                format!("`{}` cannot be used: {why}", path.display()),
+                "ask whoever signed the list for a new one",
+            )
+        })?;
+    }
+    Ok(lists)
 }
 
 /// What deserves attention about a site's revocation lists at `now`.

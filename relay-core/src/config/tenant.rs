@@ -1,11 +1,13 @@
 //! The `[[tenant]]` tables of a connection point.
 
+use std::path::PathBuf;
+
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::error::ConfigError;
 use super::source::Source;
-use crate::auth::Guid;
+use crate::auth::{Guid, Issuer};
 use crate::settings::{TENANTS_MAX, Tenant};
 
 /// Longest name of a resource, in octets.
@@ -18,10 +20,45 @@ pub(super) struct RawTenant {
     id: Spanned<String>,
     application_id: Spanned<String>,
     resource: Spanned<String>,
+    pub(super) enabled: Option<bool>,
+    issuers: Option<Spanned<Vec<RawIssuer>>>,
+    pub(super) audiences: Option<Vec<Spanned<String>>>,
+    pub(super) authority: Option<Spanned<String>>,
+    pub(super) keys: Option<Spanned<PathBuf>>,
+}
+
+/// The name of an issuer.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawIssuer {
+    V1,
+    V2,
+    Government,
 }
 
 impl RawTenant {
-    fn judge(&self, source: &Source) -> Result<Tenant, ConfigError> {
+    /// The issuers whose tokens count: by default those of version 1.
+    pub(super) fn issuers(&self, source: &Source) -> Result<Vec<Issuer>, ConfigError> {
+        let Some(listed) = &self.issuers else { return Ok(vec![Issuer::V1]) };
+        let issuers = listed.get_ref().iter().map(|it| match it {
+            RawIssuer::V1 => Issuer::V1,
+            RawIssuer::V2 => Issuer::V2,
+            RawIssuer::Government => Issuer::Government,
+        });
+        let issuers: Vec<_> = issuers.collect();
+        let mut once = issuers.clone();
+        once.dedup();
+        if once.is_empty() || once.len() != issuers.len() {
+            return Err(source.invalid(
+                listed.span(),
+                "a tenant has one issuer at least, and each once",
+                "list \"v1\", \"v2\" or \"government\", or remove the line for \"v1\" alone",
+            ));
+        }
+        Ok(issuers)
+    }
+
+    pub(super) fn judge(&self, source: &Source) -> Result<Tenant, ConfigError> {
         let resource = self.resource.get_ref();
         let is_text = (1..=RESOURCE_OCTETS_MAX).contains(&resource.len())
             && !resource.contains(char::is_control);

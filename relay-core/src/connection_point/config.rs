@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::settings::{BACKEND_ANSWER_USUAL, Tenant};
+use crate::settings::{BACKEND_ANSWER_USUAL, ClientTrust, Tenant};
 use crate::transport::{Instance, Network, Rung, WebProxy};
 
 use super::backend_config::BackendConfig;
@@ -42,6 +42,8 @@ pub struct ConnectionPointConfig {
     pub endpoints: Vec<SiteEndpoint>,
     /// The tenants that instances tell clients about; at most 64, each once.
     pub tenants: Vec<Tenant>,
+    /// Whose clients count; `None`: nobody's, and every endpoint is anonymous.
+    pub clients: Option<ClientTrust>,
     /// Limits; the defaults suit production.
     pub limits: ConnectionPointLimits,
     /// The web proxy between this site and the gateway instances; `None` dials them directly. For

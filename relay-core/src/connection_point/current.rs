@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::policy::EndpointMap;
-use crate::settings::{Deadline, DocumentError, SettingsDocument, Tenant};
+use crate::settings::{ClientTrust, Deadline, DocumentError, SettingsDocument, Tenant};
 
 use super::backend_config::Settled;
 use super::backends::Backends;
@@ -30,14 +30,19 @@ impl Current {
         version: u64,
         endpoints: &[SiteEndpoint],
         tenants: Vec<Tenant>,
+        clients: Option<ClientTrust>,
         before: Option<&Self>,
     ) -> Result<Self, DocumentError> {
         let (site, limits) = (config.site.as_str(), &config.limits);
         let published: Vec<_> = endpoints.iter().map(|site| site.endpoint.clone()).collect();
-        let (site, endpoints_told) = (site.to_owned(), published.clone());
-        let deadlines = deadlines(endpoints, limits);
-        let document =
-            SettingsDocument { site, version, endpoints: endpoints_told, tenants, deadlines };
+        let document = SettingsDocument {
+            site: site.to_owned(),
+            version,
+            endpoints: published.clone(),
+            tenants,
+            deadlines: deadlines(endpoints, limits),
+            clients,
+        };
         let octets = document.encode()?.into();
         let backends: BTreeMap<u64, Arc<Backends>> = endpoints
             .iter()

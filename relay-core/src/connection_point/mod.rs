@@ -173,7 +173,8 @@ impl ConnectionPoint {
     fn started(mut config: ConnectionPointConfig, epoch: u64) -> Result<Self, DocumentError> {
         let endpoints = std::mem::take(&mut config.endpoints);
         let tenants = std::mem::take(&mut config.tenants);
-        let current = Current::new(&config, config.settings_version, &endpoints, tenants, None)?;
+        let (version, clients) = (config.settings_version, config.clients.take());
+        let current = Current::new(&config, version, &endpoints, tenants, clients, None)?;
         let inner = Inner {
             link_tls: InForce::new(Arc::clone(&config.link_tls)),
             https_tls: InForce::new(Arc::clone(&config.https_tls)),

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 use tokio::task::JoinSet;
 
 use crate::link::DrainReport;
-use crate::settings::{DocumentError, Tenant};
+use crate::settings::{ClientTrust, DocumentError, Tenant};
 
 use super::ConnectionPoint;
 use super::config::{ConnectionPointConfig, GatewayAddress, SiteEndpoint};
@@ -21,14 +21,18 @@ pub struct Update {
     pub endpoints: Vec<SiteEndpoint>,
     /// As [`ConnectionPointConfig::tenants`].
     pub tenants: Vec<Tenant>,
+    /// As [`ConnectionPointConfig::clients`].
+    pub clients: Option<ClientTrust>,
     /// As [`ConnectionPointConfig::settings_version`].
     pub settings_version: u64,
 }
 
 impl From<ConnectionPointConfig> for Update {
     fn from(config: ConnectionPointConfig) -> Self {
-        let ConnectionPointConfig { gateways, endpoints, tenants, settings_version, .. } = config;
-        Self { gateways, endpoints, tenants, settings_version }
+        let ConnectionPointConfig {
+            gateways, endpoints, tenants, clients, settings_version, ..
+        } = config;
+        Self { gateways, endpoints, tenants, clients, settings_version }
     }
 }
 
@@ -39,10 +43,10 @@ pub enum UpdateError {
     /// What is to be published cannot be.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// Other endpoints, tenants or deadlines need a higher version, or instances would keep those
-    /// that they have.
+    /// Other endpoints, tenants, clients or deadlines need a higher version, or instances would
+    /// keep those that they have.
     #[error(
-        "version {version} publishes other endpoints, tenants or deadlines \
+        "version {version} publishes other endpoints, tenants, clients or deadlines \
          (backend_answer_seconds) than {have}, so it must be higher"
     )]
     Version {
@@ -61,7 +65,7 @@ impl ConnectionPoint {
     /// connections, and what is known of them, if their TLS has the same trust and certificates and
     /// all else is equal. What is published goes to all instances at once;
     /// [`ConnectionPoint::published`] tells how far that is. Where neither endpoints nor tenants
-    /// nor deadlines change, the version never goes back.
+    /// nor clients nor deadlines change, the version never goes back.
     ///
     /// # Errors
     ///
@@ -74,6 +78,7 @@ impl ConnectionPoint {
             let deadlines = deadlines(&update.endpoints, &self.inner.config.limits);
             after.eq(&before.document.endpoints)
                 && update.tenants == before.document.tenants
+                && update.clients == before.document.clients
                 && deadlines == before.document.deadlines
         });
         let mut version = update.settings_version;
@@ -83,8 +88,8 @@ impl ConnectionPoint {
             return Err(UpdateError::Version { version, have: have.version });
         }
         let config = &self.inner.config;
-        let Update { gateways, endpoints, tenants, .. } = update;
-        let after = Current::new(config, version, &endpoints, tenants, Some(&before))?;
+        let Update { gateways, endpoints, tenants, clients, .. } = update;
+        let after = Current::new(config, version, &endpoints, tenants, clients, Some(&before))?;
         self.inner.current.send_replace(Arc::new(after));
         self.inner.gateways.send_replace(gateways.into());
         Ok(())

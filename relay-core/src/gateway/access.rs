@@ -11,8 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{Method, Request, StatusCode, Version};
+use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
+use crate::auth::{Finding, Trail};
 use crate::body::{ReceiveError, SendBodyError};
 use crate::exchange::{MessageId, TraceContext};
 use crate::link::RecvError;
@@ -21,15 +23,28 @@ use crate::policy::{Endpoint, visible_path};
 use super::failure::Failure;
 use super::registry::Entry;
 
-/// How the client has proved who it is.
-// Nobody is asked for a proof yet: `Access::Anonymous` is all that an endpoint can have.
-const AUTH: &str = "none";
+/// How a client has shown who it is that nobody has asked.
+const NOBODY: &str = "none";
 
 /// Who sends the requests of a connection; each request carries it as an extension.
 #[derive(Clone, Debug)]
 pub(super) struct Client {
     pub(super) address: SocketAddr,
     pub(super) slowness: Slowness,
+    /// The certificates that it has shown in TLS, its own first; whose key it has.
+    pub(super) chain: Arc<[CertificateDer<'static>]>,
+}
+
+impl Client {
+    /// A client that has shown no certificate.
+    pub(super) fn new(address: SocketAddr, slowness: Slowness) -> Self {
+        Self { address, slowness, chain: Arc::default() }
+    }
+
+    /// As this one, with what it has shown in TLS.
+    pub(super) fn showing(self, chain: Option<&[CertificateDer<'static>]>) -> Self {
+        Self { chain: chain.map(Arc::from).unwrap_or_default(), ..self }
+    }
 }
 
 /// Whether the client of a connection was given up because it took nothing.
@@ -101,6 +116,8 @@ pub(super) struct Access {
     request: Option<Asked>,
     begun: Instant,
     endpoint: Option<(String, String)>,
+    /// What was found of who the client is, where that was asked.
+    found: Option<Trail>,
     via: Option<(u64, Arc<str>)>,
     /// Time to the stream, and to the head of the answer.
     opened: Option<Duration>,
@@ -164,6 +181,7 @@ impl Access {
             request: None,
             begun: Instant::now(),
             endpoint: None,
+            found: None,
             via: None,
             opened: None,
             answered: None,
@@ -189,6 +207,11 @@ impl Access {
     /// It is for `endpoint` of `site`.
     pub(super) fn note_endpoint(&mut self, endpoint: &Endpoint, site: &str) {
         self.endpoint = Some((endpoint.name.clone(), site.to_owned()));
+    }
+
+    /// So much is known of who the client is.
+    pub(super) fn note_found(&mut self, trail: Trail) {
+        self.found = Some(trail);
     }
 
     /// It was sent over a link, after it was sent `again` times before.
@@ -262,6 +285,7 @@ impl Drop for Access {
         let asked = self.request.as_ref();
         let version = asked.map(|asked| tracing::field::debug(asked.version));
         let trace = self.trace();
+        let who = self.found.as_ref().and_then(Trail::principal);
         tracing::info!(
             target: "relay::access",
             message_id = %self.message_id,
@@ -273,7 +297,9 @@ impl Drop for Access {
             span_id = trace.map(|hop| tracing::field::display(hop.span_id())),
             endpoint = self.endpoint.as_ref().map(|(endpoint, _)| endpoint.as_str()),
             site = self.endpoint.as_ref().map(|(_, site)| site.as_str()),
-            auth = AUTH,
+            auth = who.map_or(NOBODY, |who| who.method.name()),
+            who = who.map(|who| who.name.as_str()),
+            unproven = self.found.as_ref().and_then(unproven),
             status = self.status.map(|status| status.as_u16()),
             reason = self.reason.as_deref(),
             why = self.why.as_deref(),
@@ -289,6 +315,16 @@ impl Drop for Access {
             "request"
         );
     }
+}
+
+/// What proved nothing, and why; `None` if all that was shown proved something.
+fn unproven(trail: &Trail) -> Option<String> {
+    let whys = trail.iter().filter_map(|(method, finding)| match finding {
+        Finding::Unproven(why) => Some(format!("{method}: {why}")),
+        Finding::Absent | Finding::Proven(_) => None,
+    });
+    let whys: Vec<_> = whys.collect();
+    Some(whys.join("; ")).filter(|told| !told.is_empty())
 }
 
 /// In milliseconds, to the microsecond.

@@ -24,7 +24,7 @@ pub struct GatewayConfig {
     /// none: requests are then answered 503 until the first connection point has come.
     pub initial: Vec<SettingsDocument>,
     /// TLS towards clients, usually from
-    /// [`client_edge_config`](crate::transport::client_edge_config).
+    /// [`client_edge_config_asking`](crate::transport::client_edge_config_asking).
     pub client_tls: Arc<ServerConfig>,
     /// TLS towards connection points, usually from
     /// [`link_server_config`](crate::transport::link_server_config).

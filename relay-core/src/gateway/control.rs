@@ -95,7 +95,9 @@ impl SettingsRefused {
     fn status(&self) -> StatusCode {
         match self {
             Self::Document(DocumentError::TooLong { .. }) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::BrokenOff(_) | Self::Document(_) => StatusCode::BAD_REQUEST,
+            Self::BrokenOff(_) | Self::Document(_) | Self::Offer(OfferRefused::Unusable { .. }) => {
+                StatusCode::BAD_REQUEST
+            }
             Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::ForeignSite { .. } => StatusCode::FORBIDDEN,
             Self::Offer(_) => StatusCode::CONFLICT,

@@ -11,7 +11,7 @@ use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
 /// Reasons of answers, as in `ANSWERS.md`.
-const REASONS: [&str; 48] = [
+const REASONS: [&str; 52] = [
     "CMGService_Ambiguous_Body_Length",
     "CMGService_Bad_Answer",
     "CMGService_Bad_Body",
@@ -34,13 +34,17 @@ const REASONS: [&str; 48] = [
     "CMGService_Field_Too_Large",
     "CMGService_Folded_Field",
     "CMGService_Head_Too_Large",
+    "CMGService_Invalid_Certificate",
+    "CMGService_Invalid_Token",
     "CMGService_Method_Not_Allowed",
     "CMGService_No_Connector",
+    "CMGService_No_Credential",
     "CMGService_No_Host",
     "CMGService_No_Settings",
     "CMGService_Not_Published",
     "CMGService_Out_Of_Memory",
     "CMGService_Overloaded",
+    "CMGService_Registration_Only",
     "CMGService_Target_Too_Long",
     "CMGService_Timeout",
     "CMGService_Too_Many_Fields",

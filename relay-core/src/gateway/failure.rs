@@ -10,9 +10,10 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::auth;
 use crate::balance::Outcome;
 use crate::body::SendBodyError;
 use crate::exchange::{AbortCode, EncodeError, MessageId, Tally};
@@ -30,6 +31,9 @@ pub(super) enum Failure {
     /// Policy says no.
     #[error("refused: {0}")]
     Refused(#[from] Refusal),
+    /// Nobody knows who the client is, and the endpoint is for clients.
+    #[error("{}", .0.advice())]
+    Unproven(auth::Refusal),
     /// The request's target is not a path, e.g. `*` or an authority.
     #[error("the request target is not a path")]
     NotAPath,
@@ -89,6 +93,9 @@ impl Failure {
         let service = |status, reason: &'static str| (status, Cow::Borrowed(reason));
         match self {
             Self::Refused(refusal) => {
+                (refusal.status(), format!("CMGService_{}", refusal.reason()).into())
+            }
+            Self::Unproven(refusal) => {
                 (refusal.status(), format!("CMGService_{}", refusal.reason()).into())
             }
             Self::NotAPath => service(StatusCode::BAD_REQUEST, "CMGService_Bad_Target"),
@@ -182,8 +189,12 @@ impl Failure {
         if let Some(seconds) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Self::Refused(refusal) = self {
-            refusal.add_answer_headers(headers);
+        match self {
+            Self::Refused(refusal) => refusal.add_answer_headers(headers),
+            Self::Unproven(refusal) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(refusal.challenge()));
+            }
+            _ => {}
         }
         answer::mark(&mut response, message_id, Some(reason.into_owned().into()));
         response
@@ -238,6 +249,7 @@ mod tests {
     fn all() -> Vec<Failure> {
         vec![
             Failure::Refused(Refusal::NotPublished),
+            Failure::Unproven(auth::Refusal::NoCredential),
             Failure::NotAPath,
             Failure::BadHost,
             Failure::Malformed(Fault::BareLf),
@@ -298,9 +310,10 @@ mod tests {
             Failure::ClientSlow(_) => 15,
             Failure::ClientBody(_) => 16,
             Failure::OutOfMemory => 17,
+            Failure::Unproven(_) => 18,
         };
         let places: BTreeSet<usize> = all().iter().map(place).collect();
-        assert_eq!(places, (0..18).collect(), "one of each is listed");
+        assert_eq!(places, (0..19).collect(), "one of each is listed");
         all()
     }
 
@@ -388,6 +401,7 @@ mod tests {
     fn the_table_of_answers_has_every_answer_of_the_gateway_and_no_other() {
         let mut told: BTreeSet<_> = each_failure().iter().map(row).collect();
         told.extend(each_refusal().map(|refusal| row(&Failure::Refused(refusal))));
+        told.extend(auth::Refusal::ALL.map(|refusal| row(&Failure::Unproven(refusal))));
         told.extend(each_fault().into_iter().map(|fault| row(&Failure::Malformed(fault))));
         let codes = AbortCode::KNOWN.into_iter().chain([AbortCode::Unknown(0x1ff)]);
         told.extend(codes.map(|code| row(&Failure::Aborted(code))));

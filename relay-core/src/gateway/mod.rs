@@ -12,6 +12,7 @@ mod accept;
 mod access;
 mod addresses;
 mod answer;
+mod clients;
 mod config;
 mod control;
 mod counted;
@@ -48,6 +49,7 @@ mod status;
 mod unfit;
 
 pub use answer::AnswerBody;
+pub use clients::check_clients;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
 pub use history::{EndedLink, LinkEnd};
 pub use pressure::{MemoryLimit, MemoryStatus, Pressure};

@@ -10,6 +10,8 @@ use tokio::time::Instant;
 
 use crate::settings::{Digest, OfferRefused, Offered, SITES_MAX, Settings, SettingsDocument};
 
+use super::clients::{Clients, SiteClients, Trusted};
+
 /// Sites that are remembered: those whose settings hold, and as many that were refused.
 const REMEMBERED_MAX: usize = 2 * SITES_MAX;
 
@@ -80,6 +82,8 @@ pub(super) struct Published {
     /// When the instance has started, if that was without settings.
     began: Option<Instant>,
     current: RwLock<Arc<Settings>>,
+    /// Who the clients of each site are.
+    clients: Clients,
     /// By site. Held while a document is judged, so that two are judged one after the other.
     told: Mutex<BTreeMap<String, SiteSettings>>,
     /// Told of each document that is applied.
@@ -101,6 +105,7 @@ impl Published {
         let published = Self {
             began: initial.is_empty().then(Instant::now),
             current: RwLock::default(),
+            clients: Clients::default(),
             told: Mutex::default(),
             applied: Notify::new(),
         };
@@ -116,6 +121,11 @@ impl Published {
     /// When the instance has started, if it waits for what every site publishes.
     pub(super) fn began(&self) -> Option<Instant> {
         self.began
+    }
+
+    /// Who the clients of `site` are; `None` if nobody has said so.
+    pub(super) fn clients(&self, site: &str) -> Option<Arc<SiteClients>> {
+        self.clients.of(site)
     }
 
     /// What holds now.
@@ -137,9 +147,13 @@ impl Published {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let (site, version) = (document.site.clone(), document.version);
         let (digest, endpoints) = (document.digest(), document.endpoints.len());
+        let trusted = document.clients.as_ref().map(Trusted::new).transpose();
+        let trusted = trusted.map_err(|why| OfferRefused::Unusable { why: why.to_string() })?;
         let Offered::Accepted(settings) = self.current().offer(document)? else {
             return Ok(false);
         };
+        // First: what was blocked is blocked before anything else is published.
+        self.clients.trust(&site, trusted);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         self.applied.notify_waiters();
         let from = from.name.to_string();
@@ -187,7 +201,7 @@ mod tests {
     fn document(site: &str, version: u64) -> SettingsDocument {
         let site = site.to_owned();
         let (endpoints, tenants, deadlines) = (Vec::new(), Vec::new(), Vec::new());
-        SettingsDocument { site, version, endpoints, tenants, deadlines }
+        SettingsDocument { site, version, endpoints, tenants, deadlines, clients: None }
     }
 
     #[test]

@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
+use crate::auth::{Methods, Presented, Refusal};
 use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
@@ -191,8 +192,7 @@ impl Relay {
         let end = if body.is_end_stream() { End::NoPayload } else { End::More };
         // One and the same from here to the answer, however often it is sent.
         let settings = self.settings_for(|settings| is_published(settings, &parts)).await;
-        let judged = self.judge(&settings, parts, message_id, end)?;
-        access.note_endpoint(judged.endpoint, judged.site);
+        let judged = self.judge(&settings, parts, message_id, end, access)?;
         let mut body = Some(Replay::new(body)).filter(|_| end == End::More);
         let mut tries = Tries::default();
         loop {
@@ -227,6 +227,7 @@ impl Relay {
         parts: http::request::Parts,
         message_id: MessageId,
         end: End,
+        access: &mut Access,
     ) -> Result<Judged<'a>, Failure> {
         let mut headers = parts.headers;
         let names = parts.extensions.get::<FieldNames>().cloned();
@@ -238,6 +239,11 @@ impl Relay {
         let route: Route<'a> = settings.endpoints().route(&parts.method, &target)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
         let site = settings.site_of(endpoint.role_id).unwrap_or_default();
+        access.note_endpoint(endpoint, site);
+        if let policy::Access::Clients(allowed) = endpoint.access {
+            let client = parts.extensions.get::<Client>();
+            self.identify(site, allowed, &headers, client, access)?;
+        }
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;
         endpoint.request_headers.strip(&mut headers);
@@ -261,6 +267,25 @@ impl Relay {
             interims,
             place,
         })
+    }
+
+    /// Finds out who the client is. Nothing of a request whose client is not known goes on.
+    fn identify(
+        &self,
+        site: &str,
+        allowed: Methods,
+        headers: &HeaderMap,
+        client: Option<&Client>,
+        access: &mut Access,
+    ) -> Result<(), Failure> {
+        let authorization = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let presented = Presented::new(authorization);
+        let chain = client.map_or(&[][..], |client| &client.chain);
+        let clients = self.settings.clients(site);
+        let trail = clients.map(|it| it.search(allowed, &presented, chain)).unwrap_or_default();
+        let refusal = Refusal::of(&trail, &presented);
+        access.note_found(trail);
+        refusal.map_or(Ok(()), |refusal| Err(Failure::Unproven(refusal)))
     }
 
     /// Judges whether anybody has told what is published.

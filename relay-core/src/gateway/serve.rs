@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
+use rustls::pki_types::CertificateDer;
+use rustls::{ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -458,10 +459,10 @@ impl Gateway {
             Ok(stream) => stream,
             Err(why) => return self.failed_handshake(from, Limit::Handshake, &why),
         };
-        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let (is_h2, chain) = of_handshake(stream.get_ref().1);
         let io = Patient::new(stream, limits.answer_stall);
         let slowness = io.slowness();
-        let client = Client { address: from, slowness: slowness.clone() };
+        let client = Client::new(from, slowness.clone()).showing(chain.as_deref());
         let link = if is_h2 {
             let http2 = self.serve_http2(io, client, port).await;
             http2.map(|first| {
@@ -476,7 +477,7 @@ impl Gateway {
                 }))
             })
         } else {
-            let upgraded = self.serve_http1(io, from, port).await;
+            let upgraded = self.serve_http1(io, client, port).await;
             upgraded.map(|pipe| {
                 let (pipe, gateway) = (pipe?, self.clone());
                 let newcomer = Some(Newcomer::from(counted));
@@ -506,7 +507,7 @@ impl Gateway {
     pub(super) async fn serve_http1<P>(
         &self,
         pipe: Patient<P>,
-        from: SocketAddr,
+        client: Client,
         port: Port,
     ) -> Result<Option<P>, BoxError>
     where
@@ -515,7 +516,6 @@ impl Gateway {
         let limits = &self.inner.config.limits;
         let passed = Passed::default();
         let times = Times { head: limits.request_head, idle: limits.idle };
-        let client = Client { address: from, slowness: pipe.slowness() };
         let io = TokioIo::new(Guarded::new(pipe, passed.clone(), times));
         let upgrade = Mutex::new(None);
         let service = service_fn(|mut request: Request<Incoming>| {
@@ -678,6 +678,11 @@ pub(super) fn not_a_link<B>() -> Response<AnswerBody<B>> {
     let mut answer = Response::new(AnswerBody::none());
     *answer.status_mut() = StatusCode::NOT_FOUND;
     answer
+}
+
+/// What a handshake has come to: whether HTTP/2 is spoken, and what the client has shown.
+fn of_handshake(tls: &ServerConnection) -> (bool, Option<Vec<CertificateDer<'static>>>) {
+    (tls.alpn_protocol() == Some(b"h2"), tls.peer_certificates().map(<[_]>::to_vec))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use http::header::HeaderName;
 
 use super::{RequestHeaders, route};
+use crate::auth::Methods;
 
 /// What kind of site role an endpoint leads to; decides its verbs and its default paths.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -60,8 +61,10 @@ impl EndpointKind {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Access {
-    /// Anybody. Exists only until client authentication does; start-up warns about each one.
+    /// Anybody: for trials; start-up warns about each one.
     Anonymous,
+    /// Whoever shows who it is by one of these methods, if the site counts that method.
+    Clients(Methods),
 }
 
 /// One published URL mapping: `/CCM_Proxy_*/<role_id>/<path>` to one site role.

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::auth::Guid;
 use crate::policy::{Endpoint, EndpointMap, EndpointMapError};
 
+use super::clients::{self, ClientTrust, ClientTrustError};
 use super::deadline::{self, Deadline};
 use super::tenant::{RESOURCE_OCTETS_MAX, TENANTS_MAX, Tenant};
 use super::wire;
@@ -35,6 +36,8 @@ pub struct SettingsDocument {
     pub tenants: Vec<Tenant>,
     /// Backends that may take another time than usual to answer; each endpoint at most once.
     pub deadlines: Vec<Deadline>,
+    /// Whose clients count; `None`: nobody's, and all endpoints are anonymous.
+    pub clients: Option<ClientTrust>,
 }
 
 /// Why something is no settings document. All but the first three can be the fault of whoever made
@@ -120,6 +123,16 @@ pub enum DocumentError {
     /// The resource of a tenant is empty, too long or no text.
     #[error("the resource of tenant {0} must have 1 to 1024 octets of text")]
     BadResource(Guid),
+    /// What it says of clients cannot hold.
+    #[error("whose clients count: {0}")]
+    Clients(#[from] ClientTrustError),
+    /// Nobody could ever use this endpoint: it is for clients, and none of the methods that it
+    /// allows counts at this site.
+    #[error("endpoint {place} is for clients, and the document does not say whose count there")]
+    NobodyIn {
+        /// Its place in the document, 1-based.
+        place: usize,
+    },
     /// The endpoints do not fit together.
     #[error(transparent)]
     Endpoints(#[from] EndpointMapError),
@@ -194,7 +207,8 @@ impl SettingsDocument {
         }
         EndpointMap::new(self.endpoints.clone())?;
         deadline::check(&self.deadlines, &self.endpoints)?;
-        check_tenants(&self.tenants)
+        check_tenants(&self.tenants)?;
+        clients::check(self.clients.as_ref(), &self.endpoints)
     }
 }
 
@@ -248,7 +262,7 @@ mod tests {
     fn document(endpoints: Vec<Endpoint>) -> SettingsDocument {
         let site = "default".to_owned();
         let (tenants, deadlines) = (Vec::new(), Vec::new());
-        SettingsDocument { site, version: 7, endpoints, tenants, deadlines }
+        SettingsDocument { site, version: 7, endpoints, tenants, deadlines, clients: None }
     }
 
     fn sample() -> SettingsDocument {

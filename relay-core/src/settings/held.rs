@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::auth::Guid;
 use crate::policy::{EndpointMap, EndpointMapError};
 
+use super::clients::ClientTrust;
 use super::document::{Digest, SettingsDocument};
 use super::tenant::Tenant;
 
@@ -74,6 +75,12 @@ pub enum OfferRefused {
         other: String,
         /// What both want.
         why: EndpointMapError,
+    },
+    /// What it says of clients cannot be used: a certificate that is none, for example.
+    #[error("whose clients count cannot be told: {why}")]
+    Unusable {
+        /// What is wrong, and where.
+        why: String,
     },
     /// As many sites as can be have published settings.
     #[error("settings of {limit} sites are held already")]
@@ -152,6 +159,12 @@ impl Settings {
         tenants.find(|tenant| tenant.id == id)
     }
 
+    /// Whose clients count at a site; `None` if nobody has said so.
+    pub fn clients(&self, site: &str) -> Option<&ClientTrust> {
+        let document = self.documents.iter().find(|document| document.site == site)?;
+        document.clients.as_ref()
+    }
+
     /// The document that holds of each site, in the order in which the sites came.
     pub fn documents(&self) -> &[Arc<SettingsDocument>] {
         &self.documents
@@ -200,7 +213,7 @@ mod tests {
         };
         let endpoints = role_ids.iter().map(endpoint).collect();
         let (site, tenants, deadlines) = (site.to_owned(), Vec::new(), Vec::new());
-        SettingsDocument { site, version, endpoints, tenants, deadlines }
+        SettingsDocument { site, version, endpoints, tenants, deadlines, clients: None }
     }
 
     fn accepted(held: &Settings, document: SettingsDocument) -> Settings {

@@ -39,16 +39,45 @@
 //!       "resource": "https://ConfigMgrService"
 //!     }
 //!   ],
-//!   "deadlines": [{ "role_id": "72057594037927937", "backend_answer_milliseconds": "120000" }]
+//!   "deadlines": [{ "role_id": "72057594037927937", "backend_answer_milliseconds": "120000" }],
+//!   "clients": {
+//!     "methods": ["entra", "certificate", "site-token"],
+//!     "strict": false,
+//!     "certificates": {
+//!       "roots": ["MIIB…"],
+//!       "intermediates": [],
+//!       "revocation": { "lists": [{ "der": "MIIB…" }, { "url": "http://pki.example/ca.crl" }] }
+//!     },
+//!     "tenants": [
+//!       {
+//!         "id": "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9",
+//!         "enabled": true,
+//!         "issuers": ["v1"],
+//!         "audiences": ["https://ConfigMgrService"],
+//!         "keys": { "authority": "https://login.microsoftonline.com" }
+//!       }
+//!     ],
+//!     "tokens": {
+//!       "tenant": "5b0f5c2e-8f5d-4c1e-9d54-3a0e6c1b7a11",
+//!       "signers": ["MIID…"],
+//!       "blocked": ["9f2d1c4b-0a3e-4d5f-8c6b-7e1f2a3b4c5d"]
+//!     }
+//!   }
 //! }
 //! ```
 //!
-//! `critical`, `paths`, `request_body_bytes_max`, `request_headers`, `tenants` and `deadlines` may
-//! be left out. `deadlines` has the endpoints whose backends may take another time to answer than
-//! 62 s. It stands at the top, so that an instance that does not know it waits as for any other.
-//! Numbers of 64 bits travel as decimal text: RFC 8259, section 6, leaves what lies beyond 53 bits
-//! to each reader. `request_headers` closes the list of headers: what it names passes besides the
-//! usual.
+//! `critical`, `paths`, `request_body_bytes_max`, `request_headers`, `tenants`, `deadlines` and
+//! `clients` may be left out. `deadlines` has the endpoints whose backends may take another time to
+//! answer than 62 s. It stands at the top, so that an instance that does not know it waits as for
+//! any other. Numbers of 64 bits travel as decimal text: RFC 8259, section 6, leaves what lies
+//! beyond 53 bits to each reader. `request_headers` closes the list of headers: what it names
+//! passes besides the usual.
+//!
+//! `clients` says whose clients count. An endpoint that is for clients has `"access":
+//! { "clients": [...] }` with the methods that it allows; a reader that does not know of that
+//! refuses the document. Certificates and lists are DER in base64 (RFC 4648, section 4); key sets
+//! are JSON (RFC 7517) in base64, or are fetched from an authority. `revocation` is `"off"`, or has
+//! the lists that hold, or where they are.
 //!
 //! A member at the top that a reader does not know is ignored, unless `critical` lists it: so later
 //! versions add what older ones may pass over, and say so where they may not. Within an endpoint,
@@ -65,6 +94,7 @@
 //!     endpoints: Vec::new(),
 //!     tenants: Vec::new(),
 //!     deadlines: Vec::new(),
+//!     clients: None,
 //! };
 //! let sent = first.encode()?;
 //! let received = SettingsDocument::decode(&sent)?;
@@ -76,6 +106,8 @@
 //! ```
 #![warn(clippy::indexing_slicing)]
 
+mod clients;
+mod clients_wire;
 mod deadline;
 mod document;
 mod held;
@@ -85,6 +117,10 @@ pub mod reference;
 mod tenant;
 mod wire;
 
+pub use clients::{
+    AUDIENCES_MAX, BLOCKED_MAX, ClientTrust, ClientTrustError, KeySource, LISTS_MAX, ListSource,
+    PublishedCertificates, PublishedSigners, Revocation, SIGNERS_MAX, TRUSTED_MAX, TenantTrust,
+};
 pub use deadline::{BACKEND_ANSWER_USUAL, Deadline};
 pub use document::{
     DOCUMENT_OCTETS_MAX, Digest, DocumentError, ENDPOINTS_MAX, SITE_OCTETS_MAX, SettingsDocument,

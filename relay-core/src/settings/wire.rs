@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::auth::{Guid, ParseGuidError};
 use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 
+use super::clients::ClientTrust;
+use super::clients_wire::{WireClients, WireMethods};
 use super::deadline::Deadline;
 use super::document::{DocumentError, SettingsDocument};
 use super::tenant::Tenant;
@@ -14,8 +16,8 @@ use super::tenant::Tenant;
 const FORMAT: u64 = 1;
 
 /// Members that may be listed as critical, because they are understood.
-const MEMBERS: [&str; 7] =
-    ["format", "critical", "site", "version", "endpoints", "tenants", "deadlines"];
+const MEMBERS: [&str; 8] =
+    ["format", "critical", "site", "version", "endpoints", "tenants", "deadlines", "clients"];
 
 /// What every format begins with; anything else may differ.
 #[derive(Deserialize)]
@@ -35,6 +37,8 @@ struct Document {
     tenants: Vec<WireTenant>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     deadlines: Vec<WireDeadline>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clients: Option<WireClients>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -70,7 +74,7 @@ struct WireDeadline {
 #[derive(Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 #[derive(Clone)]
-struct WireGuid(Guid);
+pub(super) struct WireGuid(pub(super) Guid);
 
 impl TryFrom<String> for WireGuid {
     type Error = ParseGuidError;
@@ -98,6 +102,7 @@ enum Kind {
 #[serde(rename_all = "kebab-case")]
 enum WireAccess {
     Anonymous,
+    Clients(WireMethods),
 }
 
 /// A number of 64 bits as decimal text.
@@ -154,6 +159,7 @@ pub(super) fn write(document: &SettingsDocument) -> Vec<u8> {
         endpoints: document.endpoints.iter().map(wire_endpoint).collect(),
         tenants: document.tenants.iter().map(wire_tenant).collect(),
         deadlines: document.deadlines.iter().map(wire_deadline).collect(),
+        clients: document.clients.as_ref().map(WireClients::from),
     };
     serde_json::to_vec(&written).expect("texts, lists and numbers always have a JSON form")
 }
@@ -172,7 +178,8 @@ pub(super) fn read(octets: &[u8]) -> Result<SettingsDocument, DocumentError> {
     let tenants = read.tenants.into_iter().map(tenant).collect();
     let deadlines = read.deadlines.into_iter().map(deadline).collect();
     let (site, version) = (read.site, read.version.0);
-    Ok(SettingsDocument { site, version, endpoints, tenants, deadlines })
+    let clients = read.clients.map(ClientTrust::from);
+    Ok(SettingsDocument { site, version, endpoints, tenants, deadlines, clients })
 }
 
 fn told(error: &serde_json::Error) -> DocumentError {
@@ -209,6 +216,7 @@ fn wire_endpoint(endpoint: &Endpoint) -> WireEndpoint {
         },
         access: match endpoint.access {
             Access::Anonymous => WireAccess::Anonymous,
+            Access::Clients(methods) => WireAccess::Clients(methods.into()),
         },
     }
 }
@@ -254,6 +262,7 @@ fn endpoint(written: WireEndpoint) -> Endpoint {
         }),
         access: match written.access {
             WireAccess::Anonymous => Access::Anonymous,
+            WireAccess::Clients(methods) => Access::Clients(methods.into()),
         },
     }
 }

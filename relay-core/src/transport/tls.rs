@@ -89,7 +89,9 @@ pub enum TlsSetupError {
     Verifier(#[from] VerifierBuilderError),
 }
 
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
+pub(crate) fn read_certificates(
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
     let pem = |source| TlsSetupError::Pem { what: "certificate", path: path.to_owned(), source };
     let chain: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;

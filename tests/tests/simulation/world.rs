@@ -183,6 +183,7 @@ impl World {
             certificate_issuer: None,
             endpoints: endpoints.collect(),
             tenants: Vec::new(),
+            clients: None,
             limits,
             web_proxy: None,
             network: Network::Memory(self.network.host(&name)),

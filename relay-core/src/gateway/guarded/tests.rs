@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep};
 
+use super::super::access::Client;
 use super::*;
 use crate::gateway::patient::Patient;
 use crate::gateway::serve::Port;
@@ -26,7 +27,8 @@ fn connect(gateway: &Gateway) -> (DuplexStream, JoinHandle<()>) {
     let gateway = gateway.clone();
     let serving = tokio::spawn(async move {
         let pipe = Patient::new(server, LONG);
-        let _ = gateway.serve_http1(pipe, FROM, Port::Shared).await;
+        let client = Client::new(FROM, pipe.slowness());
+        let _ = gateway.serve_http1(pipe, client, Port::Shared).await;
     });
     (client, serving)
 }

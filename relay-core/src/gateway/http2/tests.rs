@@ -25,7 +25,7 @@ fn port(gateway: &Gateway, port: Port) -> DuplexStream {
     let (client, server) = tokio::io::duplex(64 << 10);
     let gateway = gateway.clone();
     tokio::spawn(async move {
-        let client = Client { address: FROM, slowness: Slowness::default() };
+        let client = Client::new(FROM, Slowness::default());
         let http2 = Http2::begin(gateway, server, client, port).await.unwrap();
         if let Ok(Some((http2, first))) = http2.serve().await {
             http2.serve_with(first).await;
@@ -341,7 +341,7 @@ async fn a_connection_without_a_stream_is_ended_well_at_the_limit_and_not_before
     let ended = {
         let gateway = gateway.clone();
         tokio::spawn(async move {
-            let whom = Client { address: FROM, slowness: Slowness::default() };
+            let whom = Client::new(FROM, Slowness::default());
             let http2 = Http2::begin(gateway, server, whom, Port::Shared).await.unwrap();
             // A client that has heard that it is the end may hang up first.
             drop(http2.serve().await);

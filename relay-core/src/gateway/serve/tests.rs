@@ -46,7 +46,7 @@ fn document(version: u64) -> SettingsDocument {
     };
     let site = "site".to_owned();
     let (tenants, deadlines) = (Vec::new(), Vec::new());
-    SettingsDocument { site, version, endpoints: vec![endpoint], tenants, deadlines }
+    SettingsDocument { site, version, endpoints: vec![endpoint], tenants, deadlines, clients: None }
 }
 
 pub(in crate::gateway) fn gateway(limits: GatewayLimits) -> Gateway {
@@ -531,7 +531,8 @@ async fn http1_seeing(gateway: &Gateway, request: &str, seen: oneshot::Sender<()
     let gateway = gateway.clone();
     let connection = tokio::spawn(async move {
         let pipe = Patient::new(server, LONG);
-        let _ = gateway.serve_http1(pipe, NOBODY, Port::Shared).await;
+        let client = Client::new(NOBODY, pipe.slowness());
+        let _ = gateway.serve_http1(pipe, client, Port::Shared).await;
     });
     client.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -588,7 +589,7 @@ async fn a_cut_answer_never_looks_complete_over_http2() {
         let site = tokio::spawn(answer_half(peer, declared, by, told));
         let (client, server) = tokio::io::duplex(64 << 10);
         let edge = gateway.clone();
-        let whom = Client { address: NOBODY, slowness: Slowness::default() };
+        let whom = Client::new(NOBODY, Slowness::default());
         tokio::spawn(async move { edge.serve_http2(server, whom, Port::Shared).await });
         let (mut sender, connection) =
             hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(client))

@@ -1,0 +1,305 @@
+//! Whose clients count: `[clients]` and what `[[tenant]]` says of it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::error::ConfigError;
+use super::pem::{certificate_error, revocation_lists};
+use super::source::Source;
+use super::tenant::RawTenant;
+use crate::auth::{KEY_SET_OCTETS_MAX, KeySet, Method, Methods, Strictness};
+use crate::settings::{
+    ClientTrust, KeySource, LISTS_MAX, ListSource, PublishedCertificates, Revocation, TRUSTED_MAX,
+    TenantTrust,
+};
+use crate::transport::read_certificates;
+
+/// The `[clients]` table as written.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a `[clients]` table")]
+pub(super) struct RawClients {
+    methods: Option<Spanned<Vec<Spanned<RawMethod>>>>,
+    strict: Option<bool>,
+    roots: Option<Spanned<PathBuf>>,
+    intermediates: Option<Spanned<PathBuf>>,
+    revocation: Option<Spanned<RawRevocation>>,
+    revocation_lists: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// The name of a method.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawMethod {
+    Entra,
+    Certificate,
+    SiteToken,
+}
+
+#[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+enum RawRevocation {
+    On,
+    Off,
+}
+
+impl RawMethod {
+    fn method(self) -> Method {
+        match self {
+            Self::Entra => Method::Entra,
+            Self::Certificate => Method::Certificate,
+            Self::SiteToken => Method::SiteToken,
+        }
+    }
+}
+
+/// The methods of a list.
+pub(super) fn methods(
+    source: &Source,
+    listed: &Spanned<Vec<Spanned<RawMethod>>>,
+) -> Result<Methods, ConfigError> {
+    let order: Vec<_> = listed.get_ref().iter().map(|it| it.get_ref().method()).collect();
+    Methods::new(&order).map_err(|why| {
+        source.invalid(
+            listed.span(),
+            why.to_string(),
+            "list each of \"entra\", \"certificate\" and \"site-token\" at most once, in the order \
+             in which they are tried",
+        )
+    })
+}
+
+/// What is published of clients, and when any file of it was changed last.
+pub(super) struct Judged {
+    pub(super) trust: ClientTrust,
+    pub(super) modified: Option<SystemTime>,
+}
+
+impl RawClients {
+    /// Judges whose clients count; `has_tokens` if the site issues tokens.
+    pub(super) fn judge(
+        &self,
+        source: &Source,
+        tenants: &[RawTenant],
+        has_tokens: bool,
+    ) -> Result<Judged, ConfigError> {
+        let tenants: Vec<_> =
+            tenants.iter().map(|it| it.trust(source)).collect::<Result<_, _>>()?;
+        let certificates = self.certificates(source)?;
+        let methods = self.methods(source, |method| match method {
+            Method::Entra => !tenants.is_empty(),
+            Method::Certificate => certificates.is_some(),
+            Method::SiteToken => has_tokens,
+        })?;
+        let strictness = match self.strict {
+            Some(true) => Strictness::Refuse,
+            Some(false) | None => Strictness::FallThrough,
+        };
+        let trust = ClientTrust { methods, strictness, certificates, tenants, tokens: None };
+        Ok(Judged { trust, modified: self.modified(source) })
+    }
+
+    /// The methods that count: those that are listed, or all that the site has set up.
+    fn methods(
+        &self,
+        source: &Source,
+        is_set_up: impl Fn(Method) -> bool,
+    ) -> Result<Methods, ConfigError> {
+        let Some(listed) = &self.methods else {
+            let set_up: Vec<_> = Method::ALL.into_iter().filter(|it| is_set_up(*it)).collect();
+            // With none, no endpoint is for clients; that is judged there.
+            return Ok(Methods::new(&set_up).unwrap_or_default());
+        };
+        for written in listed.get_ref() {
+            let method = written.get_ref().method();
+            if is_set_up(method) {
+                continue;
+            }
+            let missing = match method {
+                Method::Entra => "add a `[[tenant]]`",
+                Method::Certificate => "add `roots`, a PEM file with the authorities that count",
+                Method::SiteToken => "add `[tokens]`, with which the site issues tokens",
+            };
+            return Err(source.invalid(
+                written.span(),
+                "no client could ever show who it is by this method",
+                format!("{missing}, or remove the method"),
+            ));
+        }
+        methods(source, listed)
+    }
+
+    fn certificates(&self, source: &Source) -> Result<Option<PublishedCertificates>, ConfigError> {
+        let Some(roots) = &self.roots else {
+            let alone = [
+                self.intermediates.as_ref().map(Spanned::span),
+                self.revocation.as_ref().map(Spanned::span),
+                self.revocation_lists.as_ref().map(Spanned::span),
+            ];
+            return match alone.into_iter().flatten().next() {
+                None => Ok(None),
+                Some(span) => Err(source.invalid(
+                    span,
+                    "this says how certificates of clients are judged, and none counts",
+                    "add `roots`, a PEM file with the authorities that count, or remove the line",
+                )),
+            };
+        };
+        let intermediates = match &self.intermediates {
+            Some(file) => authorities(source, file)?,
+            None => Vec::new(),
+        };
+        let roots = authorities(source, roots)?;
+        Ok(Some(PublishedCertificates {
+            roots,
+            intermediates,
+            revocation: self.revocation(source)?,
+        }))
+    }
+
+    fn revocation(&self, source: &Source) -> Result<Revocation, ConfigError> {
+        let is_off = self.revocation.as_ref().is_some_and(|it| *it.get_ref() == RawRevocation::Off);
+        let listed = self.revocation_lists.as_ref();
+        let listed = listed.filter(|lists| !lists.get_ref().is_empty());
+        match (is_off, listed) {
+            (true, None) => Ok(Revocation::Off),
+            (true, Some(lists)) => Err(source.invalid(
+                lists.span(),
+                "revocation lists are named, and nobody would look at them",
+                "remove `revocation = \"off\"`, or the lists",
+            )),
+            (false, Some(lists)) => lists_of(source, lists),
+            (false, None) => {
+                let place = self.revocation.as_ref().map(Spanned::span);
+                let roots = self.roots.as_ref().map(Spanned::span);
+                Err(source.invalid(
+                    place.or(roots).unwrap_or(0..0),
+                    "without a revocation list every certificate of a client is refused",
+                    "name the lists of all authorities, files or URLs, in `revocation_lists`, or \
+                     say `revocation = \"off\"`: a certificate that was stolen then counts until \
+                     it is over",
+                ))
+            }
+        }
+    }
+
+    /// When one of the files was changed last.
+    fn modified(&self, source: &Source) -> Option<SystemTime> {
+        let lists = self.revocation_lists.iter().flat_map(Spanned::get_ref);
+        let lists = lists.map(|it| PathBuf::from(it.get_ref())).filter(|it| !is_url(it));
+        let files = self.roots.iter().chain(&self.intermediates).map(|it| it.get_ref().clone());
+        let changed = |file: PathBuf| fs::metadata(source.resolve(&file)).ok()?.modified().ok();
+        files.chain(lists).filter_map(changed).max()
+    }
+}
+
+fn is_url(written: &std::path::Path) -> bool {
+    written.to_str().is_some_and(|it| it.starts_with("http://") || it.starts_with("https://"))
+}
+
+fn authorities(source: &Source, file: &Spanned<PathBuf>) -> Result<Vec<Bytes>, ConfigError> {
+    let all = read_certificates(&source.resolve(file.get_ref()))
+        .map_err(|error| certificate_error(source, file, &error))?;
+    let all: Vec<_> = all.iter().map(|it| Bytes::copy_from_slice(it)).collect();
+    if all.len() > TRUSTED_MAX {
+        return Err(source.invalid(
+            file.span(),
+            format!("the file has {} certificates, and may have {TRUSTED_MAX}", all.len()),
+            "leave in those of authorities that issue certificates to clients",
+        ));
+    }
+    Ok(all)
+}
+
+fn lists_of(
+    source: &Source,
+    listed: &Spanned<Vec<Spanned<String>>>,
+) -> Result<Revocation, ConfigError> {
+    let mut lists = Vec::new();
+    for written in listed.get_ref() {
+        if is_url(written.get_ref().as_ref()) {
+            lists.push(ListSource::Url(written.get_ref().clone()));
+        } else {
+            let file = Spanned::new(written.span(), PathBuf::from(written.get_ref()));
+            let read = revocation_lists(source, &file)?;
+            lists.extend(read.into_iter().map(ListSource::Der));
+        }
+    }
+    if lists.len() > LISTS_MAX {
+        return Err(source.invalid(
+            listed.span(),
+            format!("there are {} revocation lists, and may be {LISTS_MAX}", lists.len()),
+            "leave in those of authorities that issue certificates to clients",
+        ));
+    }
+    Ok(Revocation::On(lists))
+}
+
+impl RawTenant {
+    /// Judges how tokens of the tenant count.
+    fn trust(&self, source: &Source) -> Result<TenantTrust, ConfigError> {
+        let tenant = self.judge(source)?;
+        let audiences = match &self.audiences {
+            Some(listed) => listed.iter().map(|it| it.get_ref().clone()).collect(),
+            None => vec![tenant.resource],
+        };
+        let issuers = self.issuers(source)?;
+        Ok(TenantTrust {
+            id: tenant.id,
+            is_enabled: self.enabled.unwrap_or(true),
+            keys: self.keys(source, &issuers)?,
+            issuers,
+            audiences,
+        })
+    }
+
+    fn keys(
+        &self,
+        source: &Source,
+        issuers: &[crate::auth::Issuer],
+    ) -> Result<KeySource, ConfigError> {
+        match (&self.keys, &self.authority) {
+            (Some(_), Some(authority)) => Err(source.invalid(
+                authority.span(),
+                "the keys of this tenant are in a file, and are not fetched as well",
+                "remove `keys` or `authority`",
+            )),
+            (Some(file), None) => key_set(source, file),
+            (None, Some(authority)) => Ok(KeySource::Authority(authority.get_ref().clone())),
+            (None, None) => {
+                let is_government = issuers.contains(&crate::auth::Issuer::Government);
+                let host = if is_government { "us" } else { "com" };
+                Ok(KeySource::Authority(format!("https://login.microsoftonline.{host}")))
+            }
+        }
+    }
+}
+
+fn key_set(source: &Source, file: &Spanned<PathBuf>) -> Result<KeySource, ConfigError> {
+    let path = source.resolve(file.get_ref());
+    let text = fs::read(&path).map_err(|error| {
+        source.invalid(
+            file.span(),
+            format!("cannot read the key set `{}`: {error}", path.display()),
+            "check the path and its permissions; a relative path starts at the folder of this file",
+        )
+    })?;
+    KeySet::read(&text).map_err(|why| {
+        source.invalid(
+            file.span(),
+            format!("`{}` is no key set: {why}", path.display()),
+            format!(
+                "give the JSON that the tenant's `jwks_uri` answers, at most {KEY_SET_OCTETS_MAX} \
+                 octets, or remove the line to have instances fetch it"
+            ),
+        )
+    })?;
+    Ok(KeySource::Published(text.into()))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! Clients of a site, and what the site publishes of them: three methods, each with what proves
+//! something and what does not.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a failed step of a test's set-up is a failed test"
+)]
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use aws_lc_rs::signature::RSA_PKCS1_SHA256;
+use bytes::Bytes;
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, PublicKeyData, SigningKey};
+use relay_core::auth::{Guid, Issuer, Methods, Strictness};
+use relay_core::settings::{
+    ClientTrust, KeySource, PublishedCertificates, PublishedSigners, Revocation, TenantTrust,
+};
+use relay_core::transport::Identity;
+use rustls::ClientConfig;
+use serde_json::{Value, json};
+
+use crate::pki::SiteCa;
+use crate::tokens::{
+    Signer, TENANT, base64url, bulk_claims, ccm_claims, client_claims, entra_claims, entra_header,
+};
+
+/// Now, in seconds since 1970 UTC.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The site's key for tokens, as a library that makes certificates knows it.
+struct SiteKey;
+
+impl PublicKeyData for SiteKey {
+    fn der_bytes(&self) -> &[u8] {
+        Signer::site().public_key()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
+}
+
+impl SigningKey for SiteKey {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(Signer::site().sign(message, &RSA_PKCS1_SHA256))
+    }
+}
+
+/// A site that counts clients by all three methods.
+pub struct ClientSite {
+    /// Whose certificates count.
+    pub authority: SiteCa,
+    /// The certificate that tokens are signed with, in DER.
+    signer: Bytes,
+}
+
+impl Default for ClientSite {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ClientSite {
+    /// A new one. All of them sign tokens with one key, which takes long to make.
+    pub fn new() -> Self {
+        let signer = CertificateParams::new(Vec::new()).unwrap().self_signed(&SiteKey).unwrap();
+        let signer = Bytes::copy_from_slice(signer.der());
+        Self { authority: SiteCa::new(), signer }
+    }
+
+    /// What it publishes: all methods in their usual order, no revocation lists, nothing blocked.
+    pub fn trust(&self) -> ClientTrust {
+        let set = json!({"keys": [Signer::provider().jwk("key")]}).to_string();
+        ClientTrust {
+            methods: Methods::default(),
+            strictness: Strictness::FallThrough,
+            certificates: Some(PublishedCertificates {
+                roots: vec![self.authority.der().into()],
+                intermediates: Vec::new(),
+                revocation: Revocation::Off,
+            }),
+            tenants: vec![TenantTrust {
+                id: TENANT,
+                is_enabled: true,
+                issuers: vec![Issuer::V1],
+                audiences: vec!["https://ConfigMgrService".to_owned()],
+                keys: KeySource::Published(set.into()),
+            }],
+            tokens: Some(PublishedSigners {
+                tenant: TENANT,
+                certificates: vec![self.signer.clone()],
+                blocked: Vec::new(),
+            }),
+        }
+    }
+
+    /// As [`ClientSite::trust`], with these tokens and clients blocked.
+    pub fn trust_blocking(&self, blocked: &[Guid]) -> ClientTrust {
+        let mut trust = self.trust();
+        trust.tokens.as_mut().unwrap().blocked = blocked.to_vec();
+        trust
+    }
+
+    fn token(&self, mut claims: Value, from: i64) -> String {
+        let begins = now().checked_add_signed(from).unwrap();
+        (claims["nbf"], claims["exp"]) = (json!(begins), json!(begins + 3600));
+        let sha = |by, octets: &[u8]| base64url(aws_lc_rs::digest::digest(by, octets));
+        let header = json!({
+            "typ": "JWT", "alg": "RS256",
+            "x5t": sha(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &self.signer),
+            "x5t#S256": sha(&aws_lc_rs::digest::SHA256, &self.signer),
+        });
+        Signer::site().token(header.to_string(), claims.to_string())
+    }
+
+    /// A bulk registration token that counts.
+    pub fn bulk(&self) -> String {
+        self.token(bulk_claims(), -10)
+    }
+
+    /// A token of the site for traffic that counts.
+    pub fn ccm(&self) -> String {
+        self.token(ccm_claims(), -10)
+    }
+
+    /// As [`ClientSite::ccm`], but it was over half an hour ago.
+    pub fn expired_ccm(&self) -> String {
+        self.token(ccm_claims(), -5400)
+    }
+
+    /// A client's own token, bound to its certificate.
+    pub fn client(&self, certificate: &Identity) -> String {
+        let fingerprint = aws_lc_rs::digest::digest(
+            &aws_lc_rs::digest::SHA256,
+            certificate.chain().first().unwrap(),
+        );
+        let mut claims = client_claims();
+        claims["cnf"] = json!({"x5t#S256": base64url(fingerprint)});
+        self.token(claims, -10)
+    }
+
+    /// A token of the tenant that counts.
+    pub fn entra(&self) -> String {
+        Self::entra_by(Signer::provider())
+    }
+
+    /// A token of the tenant that somebody else has signed.
+    pub fn forged_entra(&self) -> String {
+        Self::entra_by(Signer::stranger())
+    }
+
+    fn entra_by(signer: &Signer) -> String {
+        let mut claims = entra_claims();
+        let begins = now() - 10;
+        claims["iat"] = json!(begins);
+        (claims["nbf"], claims["exp"]) = (json!(begins), json!(begins + 3600));
+        signer.token(entra_header().to_string(), claims.to_string())
+    }
+}
+
+/// A certificate that its holder has signed itself.
+pub fn self_signed() -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    Identity::new(vec![certificate.der().clone()], key.into())
+}
+
+/// TLS of a client that trusts `ca` and shows this, if anything.
+pub fn showing(ca: &SiteCa, certificate: Option<&Identity>) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(ca.roots());
+    Arc::new(match certificate {
+        None => builder.with_no_client_auth(),
+        Some(it) => {
+            builder.with_client_auth_cert(it.chain().to_vec(), it.key().clone_key()).unwrap()
+        }
+    })
+}
