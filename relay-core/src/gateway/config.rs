@@ -99,7 +99,9 @@ pub struct GatewayLimits {
     /// client's connection is accepted. Of several kinds the fullest counts. `None`, the default:
     /// nobody watches it.
     pub memory: Option<MemoryLimit>,
-    /// Peers on the link port that are not authenticated yet, at once. Default 512.
+    /// Peers that are to become links and are not authenticated yet, at once. On links' own ports a
+    /// sixteenth of them may be of one address, 32 by default, or of a /64 of IPv6; one more waits,
+    /// in its time for the handshake. So many may wait, of one address and of all. Default 512.
     pub link_handshakes_max: usize,
     /// Time a peer on an HTTPS port has until its whole `ClientHello` is there; never more than
     /// `tls_handshake`. Default 3 s.

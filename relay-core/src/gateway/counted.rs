@@ -92,6 +92,8 @@ pub(super) enum Limit {
     Links,
     /// A handshake of a link was refused, for there were too many.
     LinkHandshakes,
+    /// A handshake of a link had to wait for its place among those of its address.
+    LinkHandshakesOfAddress,
     /// A handshake of a link did not end in time.
     LinkHandshake,
     /// There was so little memory that no client was accepted.
@@ -100,7 +102,7 @@ pub(super) enum Limit {
 
 impl Limit {
     /// One of each.
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Connections,
         Self::OfAddress,
         Self::Handshakes,
@@ -121,6 +123,7 @@ impl Limit {
         Self::MemoryPause,
         Self::HandshakesOfAddress,
         Self::FirstRequest,
+        Self::LinkHandshakesOfAddress,
     ];
 
     /// The name of its count: that of the setting, where it is one.
@@ -144,6 +147,7 @@ impl Limit {
             Self::Http2(Offence::FrameSize { .. }) => "http2_frame_size",
             Self::Links => "links_max",
             Self::LinkHandshakes => "link_handshakes_max",
+            Self::LinkHandshakesOfAddress => "link_handshakes_per_address",
             Self::LinkHandshake => "link_handshake_seconds",
             Self::MemoryPause => "memory_pause",
         }
@@ -153,7 +157,9 @@ impl Limit {
     fn of_link(why: &LinkRefused) -> Option<Self> {
         match why {
             LinkRefused::TooMany(_) => Some(Self::Links),
-            LinkRefused::TooManyHandshakes(_) => Some(Self::LinkHandshakes),
+            LinkRefused::TooManyHandshakes(_) | LinkRefused::TooManyWaiting(_) => {
+                Some(Self::LinkHandshakes)
+            }
             LinkRefused::Connect(ConnectError::Timeout { .. }) => Some(Self::LinkHandshake),
             _ => None,
         }
@@ -225,8 +231,9 @@ pub(super) mod tests {
             Limit::MemoryPause => 17,
             Limit::HandshakesOfAddress => 18,
             Limit::FirstRequest => 19,
+            Limit::LinkHandshakesOfAddress => 20,
         };
-        assert!(Limit::ALL.iter().map(place).eq(0..20));
+        assert!(Limit::ALL.iter().map(place).eq(0..21));
         let tally = tally();
         for limit in Limit::ALL {
             note(&tally, limit);
