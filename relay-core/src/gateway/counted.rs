@@ -1,12 +1,14 @@
-//! What an instance counts: each answer of its own by its reason, and each limit that ends or holds
-//! up a connection without an answer.
+//! What an instance counts: each answer of its own by its reason, each of the site's that was cut
+//! by who broke off, and each limit that ends or holds up a connection without an answer.
 //!
 //! An answer is counted where it is made, in `failure.rs`; a limit where it is noticed. A request
-//! is counted once, by its final answer, and not if the site answered it.
+//! is counted once, by its final answer, and not if the site answered it; then at its end, if that
+//! was too early, in `answer.rs`.
 
 use crate::exchange::Tally;
 use crate::transport::ConnectError;
 
+use super::access::Ended;
 use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
@@ -61,6 +63,14 @@ const REASONS: [&str; 48] = [
     "CMGConnector_Refused",
     "CMGConnector_Timeout",
     "CMGConnector_Too_Slow",
+];
+
+/// Answers of the site of which a client was not sent all, by how its request has ended.
+const CUTS: [&str; 4] = [
+    "answer_cut_client_gone",
+    "answer_cut_client_too_slow",
+    "answer_cut_link_lost",
+    "answer_cut_site",
 ];
 
 /// A limit that a connection has come to. Those without an answer; the others are reasons.
@@ -169,7 +179,20 @@ impl Limit {
 /// Nothing counted yet.
 pub(super) fn tally() -> Tally {
     let limits = Limit::ALL.map(Limit::name);
-    Tally::new(&[REASONS.as_slice(), limits.as_slice()].concat())
+    Tally::new(&[REASONS.as_slice(), &CUTS, limits.as_slice()].concat())
+}
+
+/// Counts an answer of the site, whose request has `ended`, if it was cut by that.
+pub(super) fn note_cut(tally: &Tally, ended: Ended) {
+    let [client_gone, client_too_slow, link_lost, site] = CUTS;
+    tally.note(match ended {
+        Ended::ClientGone => client_gone,
+        Ended::ClientTooSlow => client_too_slow,
+        Ended::LinkLost => link_lost,
+        Ended::SiteBrokeOff => site,
+        // Nothing is refused any more once the site has answered.
+        Ended::Complete | Ended::RefusedHere => return,
+    });
 }
 
 /// Counts a connection that has come to `limit`.

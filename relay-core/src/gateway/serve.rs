@@ -218,7 +218,7 @@ impl Gateway {
             head_limits: HeadLimits::default(),
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
             memory: Memory::new(config.limits.memory.clone()),
-            tally: counted::tally(),
+            tally: Arc::new(counted::tally()),
         };
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),
