@@ -153,6 +153,7 @@ impl Addresses {
     }
 
     /// Whether connections of this address would be half of the handshakes that it may have.
+    #[cfg(any(test, feature = "quic"))]
     pub(super) fn is_crowded(&self, address: IpAddr) -> bool {
         let open = self.lock().open.get(&key(address)).map_or(0, |open| open.connections);
         open >= self.handshakes_max.div_ceil(2)

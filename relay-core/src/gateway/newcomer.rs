@@ -46,6 +46,7 @@ impl Gateway {
 
     /// Whether a peer has to show that it receives at `from`. Whoever forges that address would
     /// else have the places of those who are there.
+    #[cfg(feature = "quic")]
     pub(super) fn is_to_be_asked_back(&self, from: SocketAddr) -> bool {
         self.is_crowded() || self.inner.link_addresses.is_crowded(from.ip())
     }
