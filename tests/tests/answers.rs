@@ -354,7 +354,7 @@ async fn too_many(logs: &Logs, told: &mut BTreeSet<Told>) {
 /// What there is no memory for.
 async fn out_of_memory(logs: &Logs, told: &mut BTreeSet<Told>) {
     let mut house = House::before(nobody().await);
-    house.gateway_limits.memory = Some(MemoryLimit::new(100, || Ok(86)));
+    house.gateway_limits.memory = Some(MemoryLimit::new("resident", 100, || Ok(86)));
     let instance = Instance::start(&house, 1).await;
     until(|| instance.gateway.status().memory.is_some_and(|it| it.used > 0)).await;
     let asker = Asker { house: &house, instance: &instance, logs, site: Site::Ours };

@@ -73,7 +73,7 @@ const fn limit(
     Limit { of, setting, value, points, proof }
 }
 
-const LIMITS: [Limit; 44] = [
+const LIMITS: [Limit; 46] = [
     // Listener.
     limit(
         "connections",
@@ -105,6 +105,23 @@ const LIMITS: [Limit; 44] = [
         16,
         ["served", "served", "waits"],
         Test(HERE_LISTENER, "of_one_address_a_handshake_beyond_its_share_waits_and_no_others_does"),
+    ),
+    limit(
+        "handshakes of links of an address",
+        "link_handshakes_max",
+        32,
+        ["served", "served", "waits"],
+        Test(
+            HERE_LISTENER,
+            "of_one_address_a_links_handshake_beyond_its_share_waits_and_no_others_does",
+        ),
+    ),
+    limit(
+        "links of an address that wait for a handshake",
+        "link_handshakes_max",
+        32,
+        ["waits", "waits", "closed"],
+        Test(HERE_LISTENER, "so_many_links_of_one_address_wait_and_one_more_is_let_go_of"),
     ),
     limit(
         "handshakes of links",
@@ -438,8 +455,12 @@ fn every_test_that_the_table_names_is_there() {
 }
 
 /// The values of the design where a test has a smaller one.
-const DESIGN: [(&str, usize); 3] =
-    [("connections", 20_000), ("handshakes of clients", 512), ("handshakes of links", 512)];
+const DESIGN: [(&str, usize); 4] = [
+    ("connections", 20_000),
+    ("handshakes of clients", 512),
+    ("handshakes of links", 512),
+    ("links of an address that wait for a handshake", 512),
+];
 
 /// What a setting of [`GatewayLimits`], or a limit that other rooms tell, has by default, in the
 /// unit of its row.
@@ -456,6 +477,9 @@ fn default_of(row: &Limit) -> Option<usize> {
         }
         "connections_per_address_max" => gateway.connections_per_address_max,
         "client_handshakes_max" => gateway.client_handshakes_max,
+        "link_handshakes_max" if row.of == "handshakes of links of an address" => {
+            gateway.link_handshakes_max / 16
+        }
         "link_handshakes_max" => gateway.link_handshakes_max,
         "GatewayLimits::client_hello" => seconds(gateway.client_hello),
         "tls_handshake_seconds" => seconds(gateway.tls_handshake),

@@ -15,7 +15,7 @@ use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_tests::client::{Client, Http, bare, with_body};
 use relay_tests::http2::{Frame, Http2Client, WHOLE, asks, block, code, frame, kind};
 use relay_tests::logs::Logs;
-use relay_tests::roles::{House, Rogue, SERVICE, target, until, within};
+use relay_tests::roles::{House, Rogue, SERVICE, counted, target, until, within};
 use relay_tests::site::{Backend, fed, full};
 use serde_json::Value;
 
@@ -201,12 +201,12 @@ type Answer = AnswerBody<Empty<Bytes>>;
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_breaks_off_is_told_with_what_broke_it() {
     within(async {
-        for (how, ended) in [
-            ("reset", "site broke off"),
-            ("lose", "link lost"),
-            ("drop", "client gone"),
-            ("stall", "site broke off"),
-            ("finish", "complete"),
+        for (how, ended, counts) in [
+            ("reset", "site broke off", Some("answer_cut_site")),
+            ("lose", "link lost", Some("answer_cut_link_lost")),
+            ("drop", "client gone", Some("answer_cut_client_gone")),
+            ("stall", "site broke off", Some("answer_cut_site")),
+            ("finish", "complete", None),
         ] {
             let logs = Logs::capture();
             let house = House::before(([127, 0, 0, 1], 9).into());
@@ -230,6 +230,8 @@ async fn an_answer_that_breaks_off_is_told_with_what_broke_it() {
             let line = line(&logs);
             assert_eq!((&line["ended"], &line["octets_down"]), (&ended.into(), &4.into()), "{how}");
             assert_eq!(line["status"], 200, "what the client was told");
+            let expected = counts.into_iter().map(|name| (name, 1)).collect();
+            assert_eq!(counted(gateway.status().counts), expected, "{how}");
         }
     })
     .await;
@@ -301,6 +303,8 @@ async fn a_client_that_takes_nothing_is_told_as_too_slow() {
             let line = line(&logs);
             assert_eq!(line["ended"], "client too slow", "{http:?}: {line}");
             assert!(line["octets_down"].as_u64().unwrap() > 0, "{line}");
+            let counts = counted(gateway.status().counts);
+            assert_eq!(counts.get("answer_cut_client_too_slow"), Some(&1), "{http:?}: {counts:?}");
             drop(answer);
         }
     })

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use relay_tests::client::{Client, Http, bare, with_body};
 use relay_tests::logs::Logs;
 use relay_tests::origin::Origin;
-use relay_tests::roles::{House, target, within};
+use relay_tests::roles::{House, counted, join, target, until, within};
 use relay_tests::site::{RawBackend, fed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Notify;
@@ -58,7 +58,8 @@ async fn a_body_whose_end_nobody_can_tell_is_cut_and_its_fault_is_logged() {
         )
         .await;
         let house = House::before(backend.address);
-        let (gateway, _link) = house.joined().await;
+        let (gateway, point) = (house.gateway(1), house.connection_point(Vec::new()));
+        let _link = join(&gateway, &point).await;
         for http in Http::BOTH {
             let mut client = Client::join(&gateway, &house.ca, http).await;
             let (parts, body) =
@@ -70,6 +71,42 @@ async fn a_body_whose_end_nobody_can_tell_is_cut_and_its_fault_is_logged() {
         let fault = "a chunk's extension is not";
         while logs.with(&["answer cut", fault]).len() < 2 {
             tokio::task::yield_now().await;
+        }
+        assert_eq!(counted(point.status().counts), [("answer_cut_site", 2)].into());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_taken_to_its_end_is_counted_by_who_broke_off() {
+    within(async {
+        // Gives half of an answer, and holds the rest back.
+        let backend = RawBackend::start(|mut stream| async move {
+            assert_ne!(stream.read(&mut [0; 4096]).await.unwrap(), 0);
+            let half = "HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\nhalf";
+            stream.write_all(half.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        })
+        .await;
+        let house = House::before(backend.address);
+        for (breaks, name) in
+            [("client", "answer_cut_client_gone"), ("link", "answer_cut_link_lost")]
+        {
+            let (gateway, point) = (house.gateway(1), house.connection_point(Vec::new()));
+            let link = join(&gateway, &point).await;
+            let mut client = Client::join(&gateway, &house.ca, Http::One).await;
+            let answer = client.send(bare("GET", &target("/SMS_MP/x"))).await.unwrap();
+            let mut body = answer.into_body();
+            assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "half");
+            if breaks == "link" {
+                link.lose();
+            } else {
+                drop((client, body));
+            }
+            let counts = || [counted(gateway.status().counts), counted(point.status().counts)];
+            until(|| counts().iter().all(|counts| !counts.is_empty())).await;
+            let point = ("answer_cut_gateway", 1);
+            assert_eq!(counts(), [[(name, 1)].into(), [point].into()], "the {breaks}");
         }
     })
     .await;

@@ -15,9 +15,9 @@ use relay_core::gateway::{Gateway, Listeners};
 use relay_core::transport::{Listener, QuicListener, link_server_config};
 use relay_tests::client::{Client, Http, bare, with_body};
 use relay_tests::logs::Logs;
-use relay_tests::roles::{House, SERVICE, address, target, until, within};
+use relay_tests::roles::{House, SERVICE, address, counted, target, until, within};
 use relay_tests::site::{Backend, Body, full, octets};
-use tokio::net::UdpSocket;
+use tokio::net::{TcpStream, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -122,6 +122,29 @@ async fn a_link_comes_up_on_quic_alone_and_serves() {
             works(&mut client).await;
         }
         assert!(is_up(&logs, "quic"));
+        site.stop().await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_over_quic_waits_for_its_addresss_share_as_one_over_tcp_does() {
+    within(async {
+        let mut site = Site::start().await;
+        site.house.connection_point_limits.dial_quic = Duration::from_mins(5);
+        let mut held = Vec::new();
+        for _ in 0..32 {
+            held.push(TcpStream::connect(site.links).await.unwrap());
+        }
+        site.dial(site.quic, None);
+        let waits = || {
+            let counts = counted(site.gateway.status().counts);
+            counts.get("link_handshakes_per_address").is_some_and(|count| *count > 0)
+        };
+        until(waits).await;
+        assert_eq!(site.gateway.links(), 0);
+        held.pop();
+        until(|| site.gateway.links() == 1).await;
         site.stop().await;
     })
     .await;

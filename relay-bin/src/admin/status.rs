@@ -52,9 +52,12 @@ pub(super) struct Gateway {
 /// How often things happened, by name.
 pub(super) type Counts = BTreeMap<String, u64>;
 
-/// The memory of a process.
+/// The memory of the kind that is fullest.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Memory {
+    /// Of the process (`resident`), of its `cgroup`, or what the kernel has for `tcp`.
+    #[serde(default = "resident")]
+    pub(super) name: String,
     pub(super) octets_used: u64,
     pub(super) octets_max: u64,
     /// `calm`, `refuses requests` or `accepts no clients`.
@@ -326,9 +329,15 @@ fn is_resting(place: &PlaceStatus) -> bool {
     matches!(place.phase, Phase::Resting)
 }
 
+/// The only kind that instances knew at first.
+fn resident() -> String {
+    "resident".to_owned()
+}
+
 fn memory(status: MemoryStatus) -> Memory {
-    let MemoryStatus { used: octets_used, max: octets_max, pressure, .. } = status;
-    Memory { octets_used, octets_max, pressure: pressure.name().to_owned() }
+    let MemoryStatus { name, used: octets_used, max: octets_max, pressure, .. } = status;
+    let (name, pressure) = (name.to_owned(), pressure.name().to_owned());
+    Memory { name, octets_used, octets_max, pressure }
 }
 
 fn counts(counted: &[Count]) -> Counts {

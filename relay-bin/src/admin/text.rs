@@ -40,7 +40,8 @@ fn gateway_text(gateway: &Gateway) -> String {
     }
     if let Some(memory) = &gateway.memory {
         let (used, max) = (octets(memory.octets_used), octets(memory.octets_max));
-        push_line(&mut text, &format!("memory: {used} of {max}, {}", memory.pressure));
+        let (name, pressure) = (&memory.name, &memory.pressure);
+        push_line(&mut text, &format!("memory ({name}): {used} of {max}, {pressure}"));
     }
     if !gateway.links.is_empty() {
         let mut rows = vec![headings(&["link", "connection point"])];
@@ -263,6 +264,7 @@ mod tests {
                 days_left: 405,
             }),
             memory: Some(Memory {
+                name: "resident".to_owned(),
                 octets_used: 100 << 20,
                 octets_max: 1 << 30,
                 pressure: "calm".to_owned(),
@@ -301,7 +303,7 @@ mod tests {
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
 link certificate: 405 days left, until 2028-01-01T00:00:00Z
-memory: 100 MiB of 1024 MiB, calm
+memory (resident): 100 MiB of 1024 MiB, calm
 link  connection point  transport  state  up         RTT      streams    in       out
 7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
 settings of default: version 3, 2 endpoints

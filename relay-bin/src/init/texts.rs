@@ -325,9 +325,11 @@ fn gateway_counts(limits: &GatewayLimits) -> String {
 # streams_per_link_max = {}
 # Memory that this program may have in use: above 85 % of it new requests are answered 503, above
 # 92 % no client is accepted. Without this line it is what the cgroup lets it have, else all that
-# the machine has. The figure here is no default.
+# the machine has. The figure here is no default. The same goes for all that the cgroup has in use
+# (unless this is the lower limit) and for the kernel's memory for TCP (net.ipv4.tcp_mem).
 # memory_mebibytes_max = 4096
-# Peers on the link port that have not proved who they are, at once.
+# Peers on the link ports that have not proved who they are, at once; of one address a sixteenth,
+# and more wait.
 # link_handshakes_max = {}
 ",
         limits.client_connections_max,

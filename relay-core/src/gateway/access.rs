@@ -273,7 +273,7 @@ impl Access {
     }
 
     /// How it ended, now that nobody waits for it any more.
-    fn ended(&self) -> Ended {
+    pub(super) fn ended(&self) -> Ended {
         let was_slow = self.client.as_ref().is_some_and(|client| client.slowness.is_noted());
         let by_client = if was_slow { Ended::ClientTooSlow } else { Ended::ClientGone };
         self.ended.unwrap_or(by_client)

@@ -27,10 +27,19 @@ const IPV6_PREFIX_BITS: u32 = 64;
 /// that shows its own address for all clients has one number to be told of.
 const CONNECTIONS_PER_HANDSHAKE: usize = 6;
 
+/// Of how many handshakes on links' own ports an address may have one: 32 of the 512 by default.
+///
+/// Our choice. All connection points of a site may come from behind one address, and at once: 16 of
+/// them with two links each, as is the default, need not wait for each other. More wait, for as
+/// long as a handshake may take: all 256 links that an instance has by default are through in eight
+/// turns of a round trip or two. An attacker needs 16 addresses to have all handshakes.
+const HANDSHAKES_PER_LINK_SHARE: usize = 16;
+
 /// The addresses that have connections open. As large as there are connections at most.
 #[derive(Debug)]
 pub(super) struct Addresses {
     connections_max: usize,
+    handshakes_max: usize,
     state: Mutex<State>,
 }
 
@@ -96,7 +105,18 @@ pub(super) struct TooMany {
 
 impl Addresses {
     pub(super) fn new(connections_max: usize) -> Arc<Self> {
-        Arc::new(Self { connections_max, state: Mutex::default() })
+        Self::with(connections_max, connections_max / CONNECTIONS_PER_HANDSHAKE)
+    }
+
+    /// Those of links' own ports, on which `handshakes_max` of all addresses may be under way. What
+    /// an address has there is in its handshake, or waits for it.
+    pub(super) fn of_links(handshakes_max: usize) -> Arc<Self> {
+        Self::with(handshakes_max, handshakes_max / HANDSHAKES_PER_LINK_SHARE)
+    }
+
+    fn with(connections_max: usize, handshakes_max: usize) -> Arc<Self> {
+        let handshakes_max = handshakes_max.clamp(1, Semaphore::MAX_PERMITS);
+        Arc::new(Self { connections_max, handshakes_max, state: Mutex::default() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -129,7 +149,14 @@ impl Addresses {
 
     /// Handshakes of one address at once.
     pub(super) fn handshakes_max(&self) -> usize {
-        (self.connections_max / CONNECTIONS_PER_HANDSHAKE).clamp(1, Semaphore::MAX_PERMITS)
+        self.handshakes_max
+    }
+
+    /// Whether connections of this address would be half of the handshakes that it may have.
+    #[cfg(any(test, feature = "quic"))]
+    pub(super) fn is_crowded(&self, address: IpAddr) -> bool {
+        let open = self.lock().open.get(&key(address)).map_or(0, |open| open.connections);
+        open >= self.handshakes_max.div_ceil(2)
     }
 
     /// The places among handshakes of an address that has a connection; `None` if it has none.
@@ -201,6 +228,21 @@ mod tests {
             assert!(share.take(Instant::now() + LOG_EVERY).await.is_none(), "{connections}");
             held.pop();
             assert!(share.take(Instant::now()).await.is_some(), "{connections}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_sixteenth_of_the_handshakes_of_links_and_is_crowded_from_half_of_that() {
+        for (all, share, crowded) in [(1, 1, 1), (31, 1, 1), (32, 2, 1), (512, 32, 16)] {
+            let addresses = Addresses::of_links(all);
+            assert_eq!(addresses.handshakes_max(), share, "{all}");
+            let mut placed = Vec::new();
+            for open in 0..all {
+                assert_eq!(addresses.is_crowded(ip("192.0.2.1")), open >= crowded, "{open}");
+                placed.push(addresses.place(ip("192.0.2.1")).unwrap());
+            }
+            assert!(addresses.place(ip("192.0.2.1")).is_err(), "{all}");
+            assert!(!addresses.is_crowded(ip("192.0.2.2")));
         }
     }
 

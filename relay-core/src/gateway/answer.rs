@@ -14,9 +14,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
-use crate::exchange::{AbortCode, MessageId};
+use crate::exchange::{AbortCode, MessageId, Tally};
 
 use super::access::{Access, Ended};
+use super::counted;
 use super::header;
 use super::pace::Pace;
 use super::registry::Attempt;
@@ -78,6 +79,8 @@ pub struct AnswerBody<B> {
     /// The request's line in the log, which is written when this is dropped; before the request
     /// leaves the count of those in flight.
     access: Option<Box<Access>>,
+    /// Counts it if it is the site's and is not sent whole.
+    tally: Option<Arc<Tally>>,
     inner: Inner<B>,
 }
 
@@ -124,12 +127,17 @@ impl<B> AnswerBody<B> {
     }
 
     fn of(inner: Inner<B>) -> Self {
-        Self { access: None, inner }
+        Self { access: None, tally: None, inner }
     }
 
     /// Has the line of `access` written when this body has ended.
     pub(super) fn log_to(&mut self, access: Access) {
         self.access = Some(Box::new(access));
+    }
+
+    /// Has `tally` count it if it is the site's, and is cut.
+    pub(super) fn count_in(&mut self, tally: Arc<Tally>) {
+        self.tally = Some(tally);
     }
 
     /// The client took nothing of it for too long.
@@ -151,8 +159,12 @@ impl<B> AnswerBody<B> {
 impl<B> Drop for AnswerBody<B> {
     fn drop(&mut self) {
         let is_through = self.is_through();
-        if let Some(access) = self.access.as_mut().filter(|_| is_through) {
+        let Some(access) = &mut self.access else { return };
+        if is_through {
             access.end(Ended::Complete);
+        }
+        if let (Inner::Relayed(_), Some(tally)) = (&self.inner, &self.tally) {
+            counted::note_cut(tally, access.ended());
         }
     }
 }

@@ -95,10 +95,13 @@ pub struct GatewayLimits {
     /// at most. An exchange that is held open keeps 32 KiB of `link_memory` reserved, which bounds
     /// all of them, and takes no memory by that.
     pub streams_per_link_max: u32,
-    /// Memory that the process may have in use: above 85 % of it new requests are answered 503,
-    /// above 92 % no client's connection is accepted. `None`, the default: nobody watches it.
+    /// Memory that may be in use: above 85 % of it new requests are answered 503, above 92 % no
+    /// client's connection is accepted. Of several kinds the fullest counts. `None`, the default:
+    /// nobody watches it.
     pub memory: Option<MemoryLimit>,
-    /// Peers on the link port that are not authenticated yet, at once. Default 512.
+    /// Peers that are to become links and are not authenticated yet, at once. On links' own ports a
+    /// sixteenth of them may be of one address, 32 by default, or of a /64 of IPv6; one more waits,
+    /// in its time for the handshake. So many may wait, of one address and of all. Default 512.
     pub link_handshakes_max: usize,
     /// Time a peer on an HTTPS port has until its whole `ClientHello` is there; never more than
     /// `tls_handshake`. Default 3 s.

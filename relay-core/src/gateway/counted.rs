@@ -1,12 +1,14 @@
-//! What an instance counts: each answer of its own by its reason, and each limit that ends or holds
-//! up a connection without an answer.
+//! What an instance counts: each answer of its own by its reason, each of the site's that was cut
+//! by who broke off, and each limit that ends or holds up a connection without an answer.
 //!
 //! An answer is counted where it is made, in `failure.rs`; a limit where it is noticed. A request
-//! is counted once, by its final answer, and not if the site answered it.
+//! is counted once, by its final answer, and not if the site answered it; then at its end, if that
+//! was too early, in `answer.rs`.
 
 use crate::exchange::Tally;
 use crate::transport::ConnectError;
 
+use super::access::Ended;
 use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
@@ -67,6 +69,14 @@ const REASONS: [&str; 52] = [
     "CMGConnector_Too_Slow",
 ];
 
+/// Answers of the site of which a client was not sent all, by how its request has ended.
+const CUTS: [&str; 4] = [
+    "answer_cut_client_gone",
+    "answer_cut_client_too_slow",
+    "answer_cut_link_lost",
+    "answer_cut_site",
+];
+
 /// A limit that a connection has come to. Those without an answer; the others are reasons.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Limit {
@@ -96,6 +106,8 @@ pub(super) enum Limit {
     Links,
     /// A handshake of a link was refused, for there were too many.
     LinkHandshakes,
+    /// A handshake of a link had to wait for its place among those of its address.
+    LinkHandshakesOfAddress,
     /// A handshake of a link did not end in time.
     LinkHandshake,
     /// There was so little memory that no client was accepted.
@@ -104,7 +116,7 @@ pub(super) enum Limit {
 
 impl Limit {
     /// One of each.
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Connections,
         Self::OfAddress,
         Self::Handshakes,
@@ -125,6 +137,7 @@ impl Limit {
         Self::MemoryPause,
         Self::HandshakesOfAddress,
         Self::FirstRequest,
+        Self::LinkHandshakesOfAddress,
     ];
 
     /// The name of its count: that of the setting, where it is one.
@@ -148,6 +161,7 @@ impl Limit {
             Self::Http2(Offence::FrameSize { .. }) => "http2_frame_size",
             Self::Links => "links_max",
             Self::LinkHandshakes => "link_handshakes_max",
+            Self::LinkHandshakesOfAddress => "link_handshakes_per_address",
             Self::LinkHandshake => "link_handshake_seconds",
             Self::MemoryPause => "memory_pause",
         }
@@ -157,7 +171,9 @@ impl Limit {
     fn of_link(why: &LinkRefused) -> Option<Self> {
         match why {
             LinkRefused::TooMany(_) => Some(Self::Links),
-            LinkRefused::TooManyHandshakes(_) => Some(Self::LinkHandshakes),
+            LinkRefused::TooManyHandshakes(_) | LinkRefused::TooManyWaiting(_) => {
+                Some(Self::LinkHandshakes)
+            }
             LinkRefused::Connect(ConnectError::Timeout { .. }) => Some(Self::LinkHandshake),
             _ => None,
         }
@@ -167,7 +183,20 @@ impl Limit {
 /// Nothing counted yet.
 pub(super) fn tally() -> Tally {
     let limits = Limit::ALL.map(Limit::name);
-    Tally::new(&[REASONS.as_slice(), limits.as_slice()].concat())
+    Tally::new(&[REASONS.as_slice(), &CUTS, limits.as_slice()].concat())
+}
+
+/// Counts an answer of the site, whose request has `ended`, if it was cut by that.
+pub(super) fn note_cut(tally: &Tally, ended: Ended) {
+    let [client_gone, client_too_slow, link_lost, site] = CUTS;
+    tally.note(match ended {
+        Ended::ClientGone => client_gone,
+        Ended::ClientTooSlow => client_too_slow,
+        Ended::LinkLost => link_lost,
+        Ended::SiteBrokeOff => site,
+        // Nothing is refused any more once the site has answered.
+        Ended::Complete | Ended::RefusedHere => return,
+    });
 }
 
 /// Counts a connection that has come to `limit`.
@@ -229,8 +258,9 @@ pub(super) mod tests {
             Limit::MemoryPause => 17,
             Limit::HandshakesOfAddress => 18,
             Limit::FirstRequest => 19,
+            Limit::LinkHandshakesOfAddress => 20,
         };
-        assert!(Limit::ALL.iter().map(place).eq(0..20));
+        assert!(Limit::ALL.iter().map(place).eq(0..21));
         let tally = tally();
         for limit in Limit::ALL {
             note(&tally, limit);

@@ -29,7 +29,8 @@ use super::http2_rates::{Exceeded, Offence, Rated};
 use super::http2_stream::{
     HEAD_OCTETS_MAX, Heads, Http2Body, is_malformed, note_reset, serve_stream,
 };
-use super::links::{Newcomer, over_pipe};
+use super::links::over_pipe;
+use super::newcomer::Newcomer;
 use super::serve::{Gateway, LinkRefused, PendingLink, Port};
 
 /// Streams of one connection at once.

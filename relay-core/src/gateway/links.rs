@@ -17,33 +17,12 @@ use crate::transport::{
 };
 
 use super::accept::Counted;
-use super::addresses::Share;
 use super::drained::drain;
 use super::history::LinkEnd;
+use super::newcomer::Newcomer;
 use super::published::Peer;
 use super::registry::{Arrival, Start};
 use super::serve::{Gateway, LinkRefused};
-
-/// A peer of an HTTPS port, before it has shown who it is.
-#[derive(Debug)]
-pub(super) struct Newcomer {
-    /// Its address's places among handshakes.
-    share: Share,
-    /// Its place among connections, unless somebody else keeps that.
-    _counted: Option<Counted>,
-}
-
-impl From<Counted> for Newcomer {
-    fn from(counted: Counted) -> Self {
-        Self { share: counted.placed.share(), _counted: Some(counted) }
-    }
-}
-
-impl From<Share> for Newcomer {
-    fn from(share: Share) -> Self {
-        Self { share, _counted: None }
-    }
-}
 
 impl Gateway {
     /// Serves one link of a connection point: mutual TLS, then the mux, until it ends. It shows as
@@ -130,11 +109,7 @@ impl Gateway {
         let deadline = Instant::now() + limits.tls_handshake;
         let share = match &newcomer {
             None => None,
-            Some(newcomer) => {
-                let share = self.handshake_share(&newcomer.share, deadline).await;
-                let limit = self.inner.addresses.handshakes_max();
-                Some(share.ok_or(LinkRefused::TooManyOfAddress(limit))?)
-            }
+            Some(newcomer) => Some(self.share_of(newcomer, deadline).await?),
         };
         let Ok(in_handshake) = self.inner.link_handshakes.try_acquire() else {
             return Err(LinkRefused::TooManyHandshakes(limits.link_handshakes_max));

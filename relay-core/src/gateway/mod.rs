@@ -29,6 +29,7 @@ mod line;
 mod lines;
 mod links;
 mod names;
+mod newcomer;
 mod opening;
 mod overload;
 mod own;

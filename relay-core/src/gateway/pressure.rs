@@ -1,16 +1,17 @@
-//! How much memory the process has in use, and what is not begun for it.
+//! How much memory is in use, and what is not begun for it.
 //!
 //! Most of what costs memory has a limit of its own. This one holds when they add up to more than
 //! there is, or when something was overlooked: the instance then answers 503 before the system ends
-//! it with everything that is in flight. [`Pressure::after`] decides and is pure; the figure comes
-//! from whoever runs the instance: see [`MemoryLimit`].
+//! it with everything that is in flight. [`Pressure::after`] decides and is pure; the figures, of
+//! the process and of what the kernel keeps for it, come from whoever runs the instance: see
+//! [`MemoryLimit`].
 
 use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -98,39 +99,102 @@ impl Fill {
     }
 }
 
-/// Reads how many octets the process has in use.
+/// Reads how many octets are in use.
 type Meter = dyn Fn() -> io::Result<u64> + Send + Sync;
 
-/// How much memory the process may have in use, and how that is read.
+/// How much memory may be in use, of one kind or several, and how that is read. What is begun
+/// follows from the kind that is fullest.
 #[derive(Clone)]
 pub struct MemoryLimit {
+    kinds: Vec<Kind>,
+}
+
+/// One kind of memory.
+#[derive(Clone)]
+struct Kind {
+    name: &'static str,
     max: u64,
     used: Arc<Meter>,
 }
 
 impl MemoryLimit {
-    /// At most `max` octets; `used` reads how many are in use, four times a second. It must not
-    /// block for long. While it fails, nothing is refused.
-    pub fn new(max: u64, used: impl Fn() -> io::Result<u64> + Send + Sync + 'static) -> Self {
-        Self { max, used: Arc::new(used) }
+    /// At most `max` octets of the kind `name`, by which the log and a status call it. `used` reads
+    /// how many are in use, four times a second. It must not block for long. While it fails,
+    /// nothing is refused for this kind.
+    pub fn new(
+        name: &'static str,
+        max: u64,
+        used: impl Fn() -> io::Result<u64> + Send + Sync + 'static,
+    ) -> Self {
+        Self { kinds: Vec::new() }.and(name, max, used)
     }
 
-    /// Octets that may be in use.
-    pub fn max(&self) -> u64 {
-        self.max
+    /// Besides, at most `max` octets of another kind: as [`MemoryLimit::new`].
+    #[must_use]
+    pub fn and(
+        mut self,
+        name: &'static str,
+        max: u64,
+        used: impl Fn() -> io::Result<u64> + Send + Sync + 'static,
+    ) -> Self {
+        self.kinds.push(Kind { name, max, used: Arc::new(used) });
+        self
+    }
+
+    /// Each kind's name and the octets of it that may be in use, the first one first.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.kinds.iter().map(|kind| (kind.name, kind.max))
+    }
+
+    /// Nothing in use, of the first kind.
+    fn unread(&self) -> Option<Reading> {
+        self.kinds.first().map(|kind| Reading { name: kind.name, used: 0, max: kind.max })
     }
 }
 
 impl fmt::Debug for MemoryLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryLimit").field("max", &self.max).finish_non_exhaustive()
+        f.debug_map().entries(self.kinds()).finish()
     }
 }
 
-/// The memory of a process as it was read last.
+impl Kind {
+    /// Reads it, and says so once where that fails after it `could` be read.
+    fn read(&self, could: &mut bool) -> Option<Reading> {
+        let read = (self.used)();
+        if let Err(error) = read.as_ref()
+            && *could
+        {
+            let name = self.name;
+            tracing::warn!(name, %error, "cannot read this memory: nothing is refused for it");
+        }
+        *could = read.is_ok();
+        Some(Reading { name: self.name, used: read.ok()?, max: self.max })
+    }
+}
+
+/// What is in use of one kind of memory.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    name: &'static str,
+    used: u64,
+    max: u64,
+}
+
+impl Reading {
+    /// Whether more of this kind is in use than of `other`, by its share of what may be.
+    fn is_fuller_than(&self, other: &Self) -> bool {
+        u128::from(self.used) * u128::from(other.max)
+            > u128::from(other.used) * u128::from(self.max)
+    }
+}
+
+/// The memory as it was read last: that of the kind that is fullest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct MemoryStatus {
+    /// The kind's name, as [`MemoryLimit::new`] was given it.
+    pub name: &'static str,
     /// Octets in use; 0 until they are read.
     pub used: u64,
     /// Octets that may be.
@@ -143,7 +207,8 @@ pub struct MemoryStatus {
 #[derive(Debug)]
 pub(super) struct Memory {
     limit: Option<MemoryLimit>,
-    used: AtomicU64,
+    /// The fullest kind; `None` if there is none.
+    fullest: Mutex<Option<Reading>>,
     /// Counted as in `Pressure`; written by `watch` alone.
     pressure: AtomicU8,
     changed: Notify,
@@ -151,7 +216,8 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(limit: Option<MemoryLimit>) -> Self {
-        Self { limit, used: AtomicU64::new(0), pressure: AtomicU8::new(0), changed: Notify::new() }
+        let fullest = Mutex::new(limit.as_ref().and_then(MemoryLimit::unread));
+        Self { limit, fullest, pressure: AtomicU8::new(0), changed: Notify::new() }
     }
 
     pub(super) fn pressure(&self) -> Pressure {
@@ -169,44 +235,46 @@ impl Memory {
 
     /// `None` if nobody watches it.
     pub(super) fn status(&self) -> Option<MemoryStatus> {
-        let limit = self.limit.as_ref()?;
-        let used = self.used.load(Ordering::Relaxed);
-        Some(MemoryStatus { used, max: limit.max, pressure: self.pressure() })
+        let Reading { name, used, max } = (*self.fullest())?;
+        Some(MemoryStatus { name, used, max, pressure: self.pressure() })
+    }
+
+    fn fullest(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.fullest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the memory in use again and again, for ever. To be polled by one alone.
     pub(super) async fn watch(&self, tally: &Tally) -> Infallible {
         let Some(limit) = &self.limit else { return std::future::pending().await };
+        let Some(unread) = limit.unread() else { return std::future::pending().await };
         let mut ticks = tokio::time::interval(READ_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_read = true;
+        let mut could = vec![true; limit.kinds.len()];
         loop {
             ticks.tick().await;
-            let read = (limit.used)();
-            if let Err(error) = read.as_ref()
-                && std::mem::replace(&mut is_read, false)
-            {
-                tracing::warn!(%error, "cannot read the memory in use: nothing is refused for it");
-            }
-            is_read = read.is_ok();
-            if self.note(read.unwrap_or(0), limit.max) == Some(Pressure::Pause) {
+            let read = limit.kinds.iter().zip(&mut could).filter_map(|(kind, it)| kind.read(it));
+            let fuller = |one: Reading, other: Reading| {
+                if other.is_fuller_than(&one) { other } else { one }
+            };
+            if self.note(read.reduce(fuller).unwrap_or(unread)) == Some(Pressure::Pause) {
                 counted::note(tally, counted::Limit::MemoryPause);
             }
         }
     }
 
-    /// Takes note of what is in use. Returns the pressure if it has changed.
-    fn note(&self, used: u64, max: u64) -> Option<Pressure> {
-        self.used.store(used, Ordering::Relaxed);
+    /// Takes note of what is in use of the fullest kind. Returns the pressure if it has changed.
+    fn note(&self, fullest: Reading) -> Option<Pressure> {
+        *self.fullest() = Some(fullest);
+        let Reading { name, used, max } = fullest;
         let (before, now) = (self.pressure(), self.pressure().after(used, max));
         if now == before {
             return None;
         }
         self.pressure.store(now as u8, Ordering::Relaxed);
         if now == Pressure::Calm {
-            tracing::info!(used, max, "memory is no longer short: everything is served");
+            tracing::info!(name, used, max, "memory is no longer short: everything is served");
         } else {
-            tracing::warn!(used, max, now = now.name(), "memory is short");
+            tracing::warn!(name, used, max, now = now.name(), "memory is short");
         }
         self.changed.notify_waiters();
         Some(now)

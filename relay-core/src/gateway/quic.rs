@@ -9,6 +9,7 @@ use crate::transport::{
     QuicConnection, QuicListener, Rung, quic_chain,
 };
 
+use super::newcomer::Newcomer;
 use super::serve::{Gateway, LinkRefused, PendingLink};
 
 impl Gateway {
@@ -21,19 +22,24 @@ impl Gateway {
         loop {
             let arrival = listener.accept().await;
             // Over TCP the kernel has seen to forged addresses.
-            if self.is_crowded() && !arrival.is_validated() {
+            let from = arrival.from();
+            if !arrival.is_validated() && self.is_to_be_asked_back(from) {
                 arrival.ask_back();
                 continue;
             }
-            let gateway = self.clone();
-            let from = arrival.from();
-            let link = PendingLink::new(from, async move { gateway.serve_quic(arrival).await });
+            let (gateway, newcomer) = (self.clone(), self.count_in_link(from));
+            let serve = async move { gateway.serve_quic(arrival, newcomer?).await };
+            let link = PendingLink::new(from, serve);
             // Nobody takes it when the instance stops.
             let _ = hand_over.send(link).await;
         }
     }
 
-    async fn serve_quic(&self, arrival: QuicArrival) -> Result<(), LinkRefused> {
+    async fn serve_quic(
+        &self,
+        arrival: QuicArrival,
+        newcomer: Newcomer,
+    ) -> Result<(), LinkRefused> {
         let handshake = |tls, limit| arrival.accept(tls, limit);
         let begin = |connection, config: Config| {
             let config = Config {
@@ -46,6 +52,6 @@ impl Gateway {
             link::new_quic(connection, Side::Listener, config)
         };
         let identify = |it: &QuicConnection| PeerIdentity::of_dialler(&quic_chain(it));
-        self.admit(Rung::Quic, None, handshake, identify, begin).await
+        self.admit(Rung::Quic, Some(newcomer), handshake, identify, begin).await
     }
 }

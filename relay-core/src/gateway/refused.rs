@@ -15,7 +15,8 @@ impl LinkRefused {
             | Self::Link(_)
             | Self::Config(_)
             | Self::TooManyHandshakes(_)
-            | Self::TooManyOfAddress(_) => {
+            | Self::TooManyOfAddress(_)
+            | Self::TooManyWaiting(_) => {
                 return None;
             }
             Self::TooMany(links) => format!("as many links as it takes are up ({links})"),

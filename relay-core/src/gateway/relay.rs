@@ -54,7 +54,7 @@ pub(super) struct Relay {
     pub(super) head_limits: HeadLimits,
     pub(super) answerer: Answerer,
     pub(super) memory: Memory,
-    pub(super) tally: Tally,
+    pub(super) tally: Arc<Tally>,
 }
 
 /// A request that policy lets pass.
@@ -135,6 +135,7 @@ impl Relay {
             Err(failure) => return refuse_of(&failure, access, message_id, &self.tally),
         };
         response.body_mut().log_to(access);
+        response.body_mut().count_in(Arc::clone(&self.tally));
         response
     }
 

@@ -43,7 +43,7 @@ use super::guarded::{GaveUp, Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
 use super::lines::Lines;
-use super::links::Newcomer;
+use super::newcomer::Newcomer;
 use super::own::Answerer;
 use super::patient::Patient;
 use super::pressure::Memory;
@@ -130,6 +130,10 @@ pub(super) struct Inner {
     pub(super) link_memory: MemoryBudget,
     /// Bounds peers that are to become links and are not authenticated yet.
     pub(super) link_handshakes: Semaphore,
+    /// Of those of links' own ports, by address.
+    pub(super) link_addresses: Arc<Addresses>,
+    /// Bounds those who wait because too many of their address are in their handshake.
+    pub(super) link_waits: Semaphore,
     pub(super) history: History,
     /// Bounds what connection points tell at once.
     pub(super) control_places: Semaphore,
@@ -161,9 +165,14 @@ pub enum LinkRefused {
     #[error("the limit of {0} handshakes is reached")]
     TooManyHandshakes(usize),
     /// As many peers of its address as may are in their TLS handshake, and stayed so for as long as
-    /// a handshake may take. Raise `connections_per_address_max` if they are honest.
+    /// a handshake may take. Raise `connections_per_address_max`, or on links' own ports
+    /// `link_handshakes_max`, if they are honest.
     #[error("{0} other peers of its address were in their handshake all the time")]
     TooManyOfAddress(usize),
+    /// As many peers as the limits allow are in their handshake, or wait for it, of its address or
+    /// of all addresses that have too many. Raise `link_handshakes_max` if they are honest.
+    #[error("the limit of {0} peers of crowded addresses that wait for a handshake is reached")]
+    TooManyWaiting(usize),
     /// The peer's certificate cannot be read, so that it names nobody.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
@@ -210,7 +219,7 @@ impl Gateway {
             head_limits: HeadLimits::default(),
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
             memory: Memory::new(config.limits.memory.clone()),
-            tally: counted::tally(),
+            tally: Arc::new(counted::tally()),
         };
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),
@@ -225,6 +234,8 @@ impl Gateway {
             link_places: Semaphore::new(config.limits.links_max),
             link_memory: MemoryBudget::new(config.limits.link_memory),
             link_handshakes: Semaphore::new(config.limits.link_handshakes_max),
+            link_addresses: Addresses::of_links(config.limits.link_handshakes_max),
+            link_waits: Semaphore::new(config.limits.link_handshakes_max),
             history: History::default(),
             control_places: Semaphore::new(control::AT_ONCE_MAX),
             renewal: config.certificate_keeper.clone().map(|it| Arc::new(Renewal::new(it))),
@@ -371,8 +382,10 @@ impl Gateway {
                 // Its peer's hello was read: such links cannot come as fast as they are taken.
                 Some(link) = handed.recv() => link,
                 (stream, from) = accept => {
-                    let gateway = self.clone();
-                    PendingLink::new(from, async move { gateway.serve_link(stream).await })
+                    let (gateway, newcomer) = (self.clone(), self.count_in_link(from));
+                    PendingLink::new(from, async move {
+                        gateway.serve_link_over(Rung::TcpTls, stream, Some(newcomer?)).await
+                    })
                 }
             };
             let gateway = self.clone();

@@ -1,15 +1,17 @@
 //! Limits on connections, from the sockets of their clients.
 
 use std::future::Future;
+use std::net::Ipv4Addr;
 use std::pin::Pin;
 use std::time::Duration;
 
 use http::Response;
+use relay_core::transport::{link_client_config, secure_link};
 use relay_tests::client::{Client, Http, bare, client_hello, tls};
-use relay_tests::roles::{House, counted, target, within};
+use relay_tests::roles::{House, ROGUE, SERVICE, counted, target, until, within};
 use relay_tests::running::{Instance, connection_point};
 use relay_tests::site::{Backend, full, nobody};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Long enough that nobody is let go of for being slow.
@@ -142,6 +144,84 @@ async fn of_one_address_a_handshake_beyond_its_share_waits_and_no_others_does() 
         assert!(still_waits(beyond.as_mut(), &mut before).await);
         held.pop();
         assert_eq!(ask(&mut beyond.await).await, 200);
+    })
+    .await;
+}
+
+/// A connection from `last` of loopback to the port for links.
+async fn to_links(instance: &Instance, last: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::new(127, 0, 0, last), 0).into()).unwrap();
+    socket.connect(instance.links).await.unwrap()
+}
+
+/// Shakes hands with the port for links, and waits for what the instance says then.
+async fn linked(house: &House, pipe: TcpStream) {
+    let identity = house.ca.connection_point(ROGUE);
+    let tls = link_client_config(&identity, &house.ca.anchors()).unwrap();
+    let mut stream = secure_link(pipe, SERVICE, tls).await.unwrap();
+    assert_eq!(stream.read(&mut [0; 1]).await.unwrap(), 1);
+}
+
+/// How often a link has waited for its address's share.
+fn waited(instance: &Instance) -> u64 {
+    let counts = counted(instance.gateway.status().counts);
+    counts.get("link_handshakes_per_address").copied().unwrap_or(0)
+}
+
+#[tokio::test]
+async fn of_one_address_a_links_handshake_beyond_its_share_waits_and_no_others_does() {
+    within(async {
+        let house = house_of(nobody().await);
+        let instance = Instance::start(&house, 1).await;
+        let mut client = instance.client(&house, Http::One).await;
+        let mut held = Vec::new();
+        for _ in 0..30 {
+            held.push(to_links(&instance, 1).await);
+        }
+        for _ in 31..=32 {
+            linked(&house, to_links(&instance, 1).await).await;
+            held.push(to_links(&instance, 1).await);
+        }
+        assert_eq!(waited(&instance), 0);
+        let beyond = to_links(&instance, 1).await;
+        let mut beyond = Box::pin(linked(&house, beyond));
+        assert!(still_waits(beyond.as_mut(), &mut client).await);
+        assert_eq!(waited(&instance), 1);
+        linked(&house, to_links(&instance, 2).await).await;
+        assert!(still_waits(beyond.as_mut(), &mut client).await);
+        held.pop();
+        beyond.await;
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn so_many_links_of_one_address_wait_and_one_more_is_let_go_of() {
+    within(async {
+        let mut house = house_of(nobody().await);
+        house.gateway_limits.link_handshakes_max = 32;
+        let instance = Instance::start(&house, 1).await;
+        // Two of them are in their handshake.
+        let mut held = Vec::new();
+        for _ in 0..31 {
+            held.push(to_links(&instance, 1).await);
+        }
+        let last = to_links(&instance, 1).await;
+        let mut beyond = to_links(&instance, 1).await;
+        // Closed, before anything was said.
+        assert_eq!(beyond.read(&mut [0; 16]).await.unwrap_or(0), 0);
+        until(|| waited(&instance) == 30).await;
+        linked(&house, to_links(&instance, 2).await).await;
+        // As many wait of all addresses together.
+        for _ in 0..4 {
+            held.push(to_links(&instance, 3).await);
+        }
+        let mut beyond = to_links(&instance, 3).await;
+        assert_eq!(beyond.read(&mut [0; 16]).await.unwrap_or(0), 0);
+        linked(&house, to_links(&instance, 2).await).await;
+        drop(held);
+        linked(&house, last).await;
     })
     .await;
 }

@@ -22,7 +22,7 @@ struct Used(Arc<AtomicU64>);
 impl Used {
     fn limit(&self) -> MemoryLimit {
         let used = Arc::clone(&self.0);
-        MemoryLimit::new(MAX, move || Ok(used.load(Ordering::Relaxed)))
+        MemoryLimit::new("resident", MAX, move || Ok(used.load(Ordering::Relaxed)))
     }
 
     /// Has `octets` be in use, and waits until that is known.

@@ -1,5 +1,3 @@
-use std::sync::Mutex;
-
 use super::*;
 
 use Pressure::{Calm, Pause, Refuse};
@@ -38,7 +36,7 @@ fn limit() -> (MemoryLimit, Arc<Mutex<io::Result<u64>>>) {
         Ok(used) => Ok(*used),
         Err(error) => Err(error.kind().into()),
     };
-    (MemoryLimit::new(1000, read), used)
+    (MemoryLimit::new("resident", 1000, read), used)
 }
 
 #[tokio::test(start_paused = true)]
@@ -56,7 +54,7 @@ async fn it_is_read_at_once_and_then_four_times_a_second() {
     assert_eq!(memory.pressure(), Refuse);
     tokio::time::sleep(Duration::from_millis(2)).await;
     assert_eq!(memory.pressure(), Pause);
-    let status = MemoryStatus { used: 921, max: 1000, pressure: Pause };
+    let status = MemoryStatus { name: "resident", used: 921, max: 1000, pressure: Pause };
     assert_eq!(memory.status(), Some(status));
     watch.abort();
 }
@@ -88,4 +86,58 @@ async fn nothing_is_refused_for_a_figure_that_cannot_be_read() {
     memory.may_accept().await;
     assert_eq!(memory.pressure(), Calm);
     watch.abort();
+}
+
+/// What a status shows once it has been read that `used` is in use of limits of 1,000 and 10
+/// octets.
+async fn shown_of_two(used: [io::Result<u64>; 2]) -> MemoryStatus {
+    let [resident, tcp] = used.map(|used| {
+        move || match &used {
+            Ok(used) => Ok(*used),
+            Err(error) => Err(error.kind().into()),
+        }
+    });
+    let limit = MemoryLimit::new("resident", 1000, resident).and("tcp", 10, tcp);
+    assert!(limit.kinds().eq([("resident", 1000), ("tcp", 10)]));
+    let memory = Memory::new(Some(limit));
+    let unread = MemoryStatus { name: "resident", used: 0, max: 1000, pressure: Calm };
+    assert_eq!(memory.status(), Some(unread));
+    let tally = counted::tally();
+    tokio::select! {
+        biased;
+        never = memory.watch(&tally) => match never {},
+        () = tokio::task::yield_now() => {}
+    }
+    memory.status().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_kind_that_is_fullest_is_judged_and_shown() {
+    for (used, name, pressure) in [
+        ([0, 0], "resident", Calm),
+        ([800, 8], "resident", Calm),
+        ([799, 8], "tcp", Calm),
+        ([801, 8], "resident", Calm),
+        ([851, 8], "resident", Refuse),
+        ([850, 9], "tcp", Refuse),
+        ([901, 9], "resident", Refuse),
+        ([1, 10], "tcp", Pause),
+        ([u64::MAX, 10], "resident", Pause),
+    ] {
+        let status = shown_of_two(used.map(Ok)).await;
+        let max = if name == "tcp" { 10 } else { 1000 };
+        let used = if name == "tcp" { used[1] } else { used[0] };
+        assert_eq!(status, MemoryStatus { name, used, max, pressure });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_cannot_be_read_hides_none_that_can() {
+    let fails = || Err(io::ErrorKind::NotFound.into());
+    let resident = MemoryStatus { name: "resident", used: 851, max: 1000, pressure: Refuse };
+    assert_eq!(shown_of_two([Ok(851), fails()]).await, resident);
+    let tcp = MemoryStatus { name: "tcp", used: 9, max: 10, pressure: Refuse };
+    assert_eq!(shown_of_two([fails(), Ok(9)]).await, tcp);
+    let unread = MemoryStatus { name: "resident", used: 0, max: 1000, pressure: Calm };
+    assert_eq!(shown_of_two([fails(), fails()]).await, unread);
 }
