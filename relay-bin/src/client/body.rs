@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Empty, Full};
 use tokio::fs::File;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
@@ -25,6 +25,11 @@ pub(super) type Taken = Arc<AtomicU64>;
 /// No octets.
 pub(super) fn empty() -> RequestBody {
     Empty::new().map_err(|never| match never {}).boxed()
+}
+
+/// These octets.
+pub(super) fn whole(octets: impl Into<Bytes>) -> RequestBody {
+    Full::new(octets.into()).map_err(|never| match never {}).boxed()
 }
 
 /// The next `left` octets of a file.

@@ -165,6 +165,11 @@ impl Token {
         Ok(Self(text.to_owned()))
     }
 
+    /// What a file keeps of it.
+    pub(super) fn text(&self) -> &str {
+        &self.0
+    }
+
     fn field(&self) -> anyhow::Result<HeaderValue> {
         let mut value = HeaderValue::try_from(format!("Bearer {}", self.0))?;
         value.set_sensitive(true);
@@ -192,7 +197,9 @@ impl Token {
 /// A file cannot be used.
 pub(super) fn identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
     warn_of_readers(key, "private key");
-    Ok(Identity::from_pem_files(certificate, key)?)
+    let identity = Identity::from_pem_files(certificate, key)?;
+    identity.judge()?;
+    Ok(identity)
 }
 
 /// Says so of a secret that every account may read. As of keys in configurations: it is used all

@@ -49,6 +49,9 @@ pub(super) enum Fault {
     /// The request cannot be put into words.
     #[error("the request cannot be written: {0}")]
     Request(#[from] http::Error),
+    /// Somebody has pressed Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
     /// What was asked for and what came do not go together.
     #[error("{0}")]
     Nonsense(String),
@@ -84,7 +87,7 @@ impl Fault {
     /// Where it happened.
     pub(super) fn hop(&self) -> Hop {
         match self {
-            Self::File { .. } | Self::Request(_) => Hop::Here,
+            Self::File { .. } | Self::Request(_) | Self::Interrupted => Hop::Here,
             Self::Name { .. } | Self::Unreachable { .. } | Self::Silent { .. } => Hop::Network,
             Self::Untrusted { .. }
             | Self::WrongName { .. }
@@ -131,7 +134,13 @@ impl Fault {
             }
             Self::File { .. } => "check the file, its permissions and the space left",
             Self::Request(_) => "check the verb, the URL and the headers",
+            Self::Interrupted => "the same command again",
             Self::Nonsense(_) => "the log of whoever answered, by message id",
         }
+    }
+
+    /// Whether the same may come to an end when it is tried again.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Broken { .. } | Self::Silent { .. })
     }
 }

@@ -12,11 +12,18 @@ mod args;
 mod body;
 mod connection;
 mod credentials;
+mod download;
 mod fault;
+mod folder;
+mod part;
+mod progress;
+mod registration;
 mod report;
 mod request;
 mod sign;
 mod target;
+mod tries;
+mod upload;
 
 use std::future::Future;
 
@@ -51,12 +58,32 @@ pub(crate) enum Command {
     /// Send one request, and say who answered it and what.
     #[command(after_help = request::EXAMPLES)]
     Request(Box<request::Args>),
+    /// Fetch a file, resumed where it is broken off.
+    #[command(after_help = download::EXAMPLES)]
+    Download(Box<download::Args>),
+    /// Send a file by BITS, in fragments.
+    #[command(after_help = upload::EXAMPLES)]
+    Upload(Box<upload::Args>),
+    /// Register with the site's token service, and keep certificate, key and token in a folder.
+    #[command(after_help = registration::REGISTER_EXAMPLES)]
+    Register(Box<registration::RegisterArgs>),
+    /// Have the token of a registration replaced by a new one.
+    #[command(after_help = registration::RENEW_EXAMPLES)]
+    Renew(Box<registration::RenewArgs>),
+    /// Have a token of Entra ID exchanged for one of the site's.
+    #[command(after_help = registration::EXCHANGE_EXAMPLES)]
+    Exchange(Box<registration::ExchangeArgs>),
 }
 
 /// `relay client`.
 pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Request(args) => request::run(args),
+        Command::Download(args) => download::run(args),
+        Command::Upload(args) => upload::run(args),
+        Command::Register(args) => registration::register(args),
+        Command::Renew(args) => registration::renew(args),
+        Command::Exchange(args) => registration::exchange(args),
     }
 }
 

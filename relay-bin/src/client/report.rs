@@ -40,6 +40,8 @@ pub(super) enum Hop {
     ConnectionPoint,
     /// A management point, software update point, or another server of the site.
     Site,
+    /// The site's token service.
+    TokenService,
     /// Whoever answers at the address; it gives no sign of being a gateway.
     Unknown,
 }
@@ -52,6 +54,7 @@ impl Hop {
             Self::Gateway => "the gateway",
             Self::ConnectionPoint => "the connection point",
             Self::Site => "the site role behind the connection point",
+            Self::TokenService => "the token service",
             Self::Unknown => "whoever answers at that address",
         }
     }
@@ -141,6 +144,12 @@ impl Report {
     /// Whether the command has done what it was asked to.
     pub(super) fn is_answered(&self) -> bool {
         self.outcome == Outcome::Answered
+    }
+
+    /// Whether the same request may be answered a little later: too many, or somebody on the way
+    /// was gone.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self.status, Some(408 | 429 | 502 | 503 | 504))
     }
 
     /// Adds a line.

@@ -184,7 +184,7 @@ async fn ask(
 
 /// Adds the beginning of what a refusal says, where it is not a relay's own: that says the reason
 /// again.
-async fn with_what_was_said(
+pub(super) async fn with_what_was_said(
     report: Report,
     connection: &Connection,
     body: &mut Incoming,

@@ -1,6 +1,8 @@
 //! `relay client` against a gateway and a connection point that run, with a small site role.
 
+mod registration;
 mod request;
+mod transfer;
 
 use std::fs;
 use std::net::SocketAddr;

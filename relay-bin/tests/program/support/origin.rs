@@ -47,11 +47,17 @@ enum End {
     /// By the end of the connection, once what was said is on its way.
     Cut,
     CutNow,
+    Never,
 }
 
 impl Said {
     pub(crate) fn whole(octets: impl Into<Bytes>) -> Self {
         Self { octets: Some(octets.into()), end: End::Whole }
+    }
+
+    /// A head, and a body of which nothing ever comes.
+    pub(crate) fn endless() -> Self {
+        Self { octets: None, end: End::Never }
     }
 
     pub(crate) fn cut(octets: impl Into<Bytes>) -> Self {
@@ -79,6 +85,7 @@ impl Body for Said {
             None if this.end == End::CutNow => {
                 Some(Err(io::Error::other("cut, as the test wants")))
             }
+            None if this.end == End::Never => return Poll::Pending,
             None => None,
         })
     }
