@@ -114,6 +114,17 @@ impl Shown {
     }
 }
 
+impl Shown {
+    /// What a stranger says, without the token that it was shown: some servers repeat a request.
+    pub(super) fn without_secrets(&self, said: &[u8]) -> String {
+        let said = String::from_utf8_lossy(said);
+        match &self.token {
+            Some(token) => said.replace(token.text(), "[redacted]"),
+            None => said.into_owned(),
+        }
+    }
+}
+
 /// A bearer token. A secret: it has no way onto a terminal.
 #[derive(Clone, Eq, PartialEq)]
 pub(super) struct Token(String);

@@ -229,7 +229,7 @@ impl Download<'_> {
         connection: &Connection,
         body: &mut Incoming,
     ) -> Broken {
-        let report = with_what_was_said(report, connection, body).await;
+        let report = with_what_was_said(report, self.shown, connection, body).await;
         let report = if report.is_answered() {
             let status = report.status.unwrap_or_default();
             let means = Some(format!("an answer of {status} is no file"));

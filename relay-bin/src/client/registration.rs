@@ -24,7 +24,6 @@ use super::credentials::{CERTIFICATE, Credentials, KEY, Shown, TOKEN, Token, ide
 use super::fault::Fault;
 use super::folder::Folder;
 use super::report::{Asked, Hop, Outcome, Report, visible};
-use super::request::with_what_was_said;
 use super::sign::Signer;
 use super::target::Target;
 use super::{show, until_interrupted};
@@ -239,13 +238,14 @@ async fn ask(
     *request.headers_mut() = headers;
     let verb = Method::from_bytes(b"CCM_POST").context("the verb is none");
     *request.method_mut() = verb.map_err(Failure::Runtime)?;
-    let answered = answered(reach, target, request).await;
+    let answered = answered(reach, target, shown, request).await;
     Ok(answered.unwrap_or_else(|fault| (Report::of_fault(&fault, None), None)))
 }
 
 async fn answered(
     reach: &Reach,
     target: &Target,
+    shown: &Shown,
     request: Request<body::RequestBody>,
 ) -> Result<(Report, Option<Issued>), Fault> {
     let mut connection = Connection::open(reach, target).await?;
@@ -253,10 +253,10 @@ async fn answered(
     let report = Report::of(&answer, Asked::Site, connection.described());
     let mut body = answer.into_body();
     if matches!(report.hop, Hop::Gateway | Hop::ConnectionPoint) {
-        return Ok((with_what_was_said(report, &connection, &mut body).await, None));
+        return Ok((report, None));
     }
     let said = connection.rest(&mut body, ANSWER_BYTES_MAX).await?;
-    Ok(judge(report, &said, SystemTime::now()))
+    Ok(judge(report, shown, &said, SystemTime::now()))
 }
 
 #[derive(Deserialize)]
@@ -277,9 +277,9 @@ struct Refused {
 }
 
 /// What the service's answer comes to.
-fn judge(report: Report, said: &[u8], now: SystemTime) -> (Report, Option<Issued>) {
+fn judge(report: Report, shown: &Shown, said: &[u8], now: SystemTime) -> (Report, Option<Issued>) {
     if !report.is_answered() {
-        return (refused(report, said), None);
+        return (refused(report, &shown.without_secrets(said)), None);
     }
     let report = Report { hop: Hop::TokenService, ..report };
     match given(said, now) {
@@ -310,8 +310,8 @@ fn given(said: &[u8], now: SystemTime) -> anyhow::Result<(Given, Token)> {
     Ok((given, token))
 }
 
-fn refused(report: Report, said: &[u8]) -> Report {
-    let Ok(told) = serde_json::from_slice::<Refused>(said) else { return report };
+fn refused(report: Report, said: &str) -> Report {
+    let Ok(told) = serde_json::from_str::<Refused>(said) else { return report };
     let detail = visible(&told.detail);
     let means = if detail.is_empty() { report.means } else { Some(detail) };
     let next = "a fresh bulk token, or the site's own network; else the token service's log";

@@ -149,13 +149,12 @@ async fn exchange(
         Ok(Some(_)) | Err(_) => Asked::Gateway,
     };
     let mut so_far = None;
-    let done = ask(reach, target, (request, &taken), asked, output, &mut so_far).await;
+    let done = ask((reach, target, shown), (request, &taken), asked, output, &mut so_far).await;
     Ok(done.unwrap_or_else(|fault| Report::of_fault(&fault, so_far)))
 }
 
 async fn ask(
-    reach: &Reach,
-    target: &Target,
+    (reach, target, shown): (&Reach, &Target, &Shown),
     (request, taken): (Request<RequestBody>, &Taken),
     asked: Asked,
     output: Output,
@@ -173,7 +172,7 @@ async fn ask(
         let kept = output.keep(&connection, &mut body).await?;
         report.fact("body_bytes", kept)
     } else {
-        with_what_was_said(report, &connection, &mut body).await
+        with_what_was_said(report, shown, &connection, &mut body).await
     };
     // Nobody is followed: who is asked is the caller's to say.
     Ok(match location {
@@ -186,6 +185,7 @@ async fn ask(
 /// again.
 pub(super) async fn with_what_was_said(
     report: Report,
+    shown: &Shown,
     connection: &Connection,
     body: &mut Incoming,
 ) -> Report {
@@ -194,7 +194,7 @@ pub(super) async fn with_what_was_said(
     }
     // A refusal whose text breaks off is one all the same.
     let said = connection.rest(body, SAID_BYTES).await.unwrap_or_default();
-    match visible(&String::from_utf8_lossy(&said)) {
+    match visible(&shown.without_secrets(&said)) {
         said if said.is_empty() => report,
         said => report.fact("said", said),
     }

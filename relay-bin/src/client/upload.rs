@@ -159,7 +159,7 @@ impl Upload<'_> {
     async fn run(&mut self) -> Result<Report, Failure> {
         let mut tries = Tries::new(self.args.tries);
         let mut progress = Progress::new();
-        let (mut packet, mut most) = (Packet::Ping, 0);
+        let (mut packet, mut most, mut before) = (Packet::Ping, 0, 0);
         let report = loop {
             let mut headers = HeaderMap::new();
             self.shown.put_into(&mut headers).map_err(Failure::Runtime)?;
@@ -175,8 +175,8 @@ impl Upload<'_> {
                 Err(fault) if fault.is_passing() => (packet, Report::of_fault(&fault, None)),
                 Err(fault) => break Report::of_fault(&fault, None),
             };
-            let has_got_on = self.next > most;
-            (packet, most) = (next, most.max(self.next));
+            let has_got_on = most > before;
+            (packet, before) = (next, most);
             let Some(wait) = tries.after_failure(has_got_on) else { break report };
             tokio::time::sleep(wait).await;
         };
@@ -278,7 +278,7 @@ impl Upload<'_> {
             return Ok((report, head.headers));
         }
         // Whoever refuses may not have read all of it, so the connection is not used again.
-        Ok((with_what_was_said(report, &connection, &mut body).await, head.headers))
+        Ok((with_what_was_said(report, self.shown, &connection, &mut body).await, head.headers))
     }
 
     /// The octets from the next one on, and the fields that say which they are.

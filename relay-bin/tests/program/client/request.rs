@@ -1,7 +1,9 @@
 //! `relay client request`.
 
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Stdio};
 
 use relay_core::auth::{ClientKey, Replay, SignedDigests, SignedHead};
 use rustls::pki_types::CertificateDer;
@@ -187,7 +189,34 @@ fn what_keeps_a_request_from_being_answered_is_told() {
     fails(&[&["https://no.such.name.invalid/"], &ca[..]].concat(), "network", "has no address");
     let plain = format!("https://{SERVICE}:{}/", relay.origin.at.port());
     fails(&[&[plain.as_str()], &ca[..], &resolve].concat(), "unknown", "no TLS handshake");
+    // It takes connections, and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", silent.local_addr().unwrap());
+    fails(&[&url, "--timeout", "1"], "network", "nothing came from");
     assert!(relay.origin.seen().is_empty());
+}
+
+#[test]
+fn a_site_role_that_repeats_the_token_does_not_have_it_shown() {
+    let origin = Origin::start(|asked: &Asked| {
+        let said = format!("no {} here", asked.header("authorization"));
+        http::Response::builder().status(403).body(Said::whole(said)).unwrap()
+    });
+    let home = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/", origin.at);
+    // By standard input, which `run` leaves empty.
+    let mut asked = Command::new(env!("CARGO_BIN_EXE_relay"))
+        .args(["client", "request", "GET", &url, "--token-file", "-", "--json"])
+        .current_dir(home.path())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    asked.stdin.take().unwrap().write_all(SECRET.as_bytes()).unwrap();
+    let done = asked.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!(report["said"], "no Bearer [redacted] here", "{report}");
+    assert_eq!(origin.seen()[0].header("authorization"), format!("Bearer {SECRET}"));
 }
 
 #[test]
@@ -226,6 +255,8 @@ fn a_command_line_that_cannot_be_followed_sends_nothing() {
         &["GET", &here, "--token-file", "words"],
         &["GET", &here, "--token-file", "long"],
         &["GET", &here, "--token-file", "."],
+        // Nothing comes by standard input.
+        &["GET", &here, "--token-file", "-"],
         &["GET", &here, "--certificate", "pem"],
         &["GET", &here, "--key", "pem"],
         &["GET", &here, "--certificate", "pem", "--key", "pem"],

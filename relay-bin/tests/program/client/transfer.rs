@@ -130,6 +130,8 @@ enum Wrong {
     Gap,
     /// The answer to the second one is 503.
     Busy,
+    /// The answer to every other one is 503, the first included.
+    OftenBusy,
     /// No fragment is ever answered well.
     Refused,
 }
@@ -173,7 +175,7 @@ fn upload_server(wrong: Wrong) -> (Relay, Arc<Mutex<Uploads>>) {
 
 /// The status, and the octet expected next.
 fn fragment(state: &mut Uploads, wrong: Wrong, asked: &Asked, session: &str) -> (u16, usize) {
-    let second = state.fragments == 2;
+    let (second, is_odd) = (state.fragments == 2, state.fragments % 2 == 1);
     if matches!(wrong, Wrong::Forgotten) && second {
         state.sessions.clear();
     }
@@ -182,6 +184,7 @@ fn fragment(state: &mut Uploads, wrong: Wrong, asked: &Asked, session: &str) -> 
     let from: usize = range.split('-').next().unwrap().parse().unwrap();
     match wrong {
         Wrong::Busy if second => return (503, octets.len()),
+        Wrong::OftenBusy if is_odd => return (503, octets.len()),
         Wrong::Refused => return (400, octets.len()),
         // It says that it has it all, and has not.
         Wrong::Gap if second => return (200, from + asked.body.len()),
@@ -196,13 +199,18 @@ fn fragment(state: &mut Uploads, wrong: Wrong, asked: &Asked, session: &str) -> 
 #[test]
 fn an_upload_arrives_whatever_befalls_its_fragments() {
     let content = octets(LEN);
-    for (wrong, created, fragments) in
-        [(Wrong::Nothing, 1, 3), (Wrong::Forgotten, 2, 5), (Wrong::Gap, 1, 5), (Wrong::Busy, 1, 4)]
-    {
+    for (wrong, created, fragments) in [
+        (Wrong::Nothing, 1, 3),
+        (Wrong::Forgotten, 2, 5),
+        (Wrong::Gap, 1, 5),
+        (Wrong::Busy, 1, 4),
+        // More failures than tries; between any two something was won.
+        (Wrong::OftenBusy, 1, 6),
+    ] {
         let (relay, uploads) = upload_server(wrong);
         fs::write(relay.path("file"), &content).unwrap();
         let url = relay.url("/ccm_incoming/file");
-        let args = ["upload", "file", &url, "--fragment-kib", "256"];
+        let args = ["upload", "file", &url, "--fragment-kib", "256", "--tries", "2"];
         let (status, report) = relay.report(&args);
         assert_eq!((status, &report["bytes"]), (0, &LEN.into()), "{report}");
         let uploads = uploads.lock().unwrap();
