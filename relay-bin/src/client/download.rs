@@ -126,11 +126,20 @@ impl Download<'_> {
             most = most.max(self.part.len());
             match wait {
                 Some(wait) if is_passing => tokio::time::sleep(wait).await,
-                _ => return Ok(report.fact("bytes_so_far", self.part.len())),
+                _ => return Ok(self.given_up(report)),
             }
         };
         drop(progress);
         self.keep(args, report.fact("resumed", resumed))
+    }
+
+    /// Leaves what the next run can go on from, if there is any.
+    fn given_up(self, report: Report) -> Report {
+        let report = report.fact("bytes_so_far", self.part.len());
+        if self.part.len() == 0 {
+            self.part.discard();
+        }
+        report
     }
 
     /// Puts what is whole in its place, if it is what was wanted.

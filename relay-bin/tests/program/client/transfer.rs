@@ -101,7 +101,7 @@ fn a_download_that_is_refused_says_by_whom_and_leaves_no_file() {
     for (path, hop) in [("/CCM_Client/x", "site"), ("/AdminService", "gateway")] {
         let (status, report) = relay.report(&["download", &relay.url(path), "file"]);
         assert_eq!((status, &report["hop"]), (1, &hop.into()), "{report}");
-        assert!(!relay.path("file").exists());
+        assert!(!relay.path("file").exists() && !relay.path("file.part").exists());
     }
     for wrong in [&["--sha256", "12"][..], &["--tries", "0"]] {
         let done =
