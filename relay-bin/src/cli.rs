@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, demo, init, pki, run};
+use crate::{admin, client, demo, init, pki, run};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -60,6 +60,9 @@ pub(crate) enum Command {
     /// Show or change what a role that runs on this machine logs.
     #[command(after_help = admin::LOG_EXAMPLES)]
     Log(admin::LogArgs),
+    /// Speak to a gateway as a client does, and say which hop refuses and why.
+    #[command(subcommand, after_help = client::EXAMPLES)]
+    Client(client::Command),
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod admin;
 mod cli;
+mod client;
 mod console;
 mod demo;
 mod exit;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         cli::Command::Status(args) => admin::show_status(&args),
         cli::Command::Drain(args) => admin::drain(&args),
         cli::Command::Log(args) => admin::log(&args),
+        cli::Command::Client(command) => client::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

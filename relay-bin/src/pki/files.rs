@@ -22,7 +22,7 @@ pub(super) struct IdentityText {
 
 /// Who may read a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Readers {
+pub(crate) enum Readers {
     /// Every account.
     Anybody,
     /// Its owner.
@@ -148,11 +148,12 @@ fn old_key(certificate: &Path, key: &Path) -> Option<KeyText> {
 }
 
 /// Replaces a file at once as a whole.
-pub(super) fn replace(file: &Path, text: &str, readers: Readers) -> anyhow::Result<()> {
+pub(crate) fn replace(file: &Path, text: &str, readers: Readers) -> anyhow::Result<()> {
     put(staged(file, text, readers)?, file)
 }
 
-fn staged(file: &Path, text: &str, readers: Readers) -> anyhow::Result<NamedTempFile> {
+/// Writes a file beside its place, on the disk.
+pub(crate) fn staged(file: &Path, text: &str, readers: Readers) -> anyhow::Result<NamedTempFile> {
     let written = || {
         let mut builder = tempfile::Builder::new();
         builder.prefix(".relay-pki-");
@@ -166,7 +167,7 @@ fn staged(file: &Path, text: &str, readers: Readers) -> anyhow::Result<NamedTemp
 }
 
 /// Puts a staged file in its place, on the disk too: so what is put later is never there before it.
-fn put(staged: NamedTempFile, file: &Path) -> anyhow::Result<()> {
+pub(crate) fn put(staged: NamedTempFile, file: &Path) -> anyhow::Result<()> {
     staged
         .persist(file)
         .map(drop)

@@ -5,7 +5,7 @@
 //! Nothing else of the program makes certificates. Read [`SiteCa`] first, then `command.rs`.
 
 mod command;
-mod files;
+pub(crate) mod files;
 mod issuer;
 mod keeper;
 mod renewal;

@@ -4,6 +4,7 @@ pub(crate) mod curl;
 pub(crate) mod load;
 pub(crate) mod namespace;
 pub(crate) mod nginx;
+pub(crate) mod origin;
 pub(crate) mod role;
 pub(crate) mod signal;
 pub(crate) mod site;

@@ -1,0 +1,232 @@
+//! One connection, of which each step has a limit.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderValue, Request, Response, Uri, Version};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::args::Reach;
+use super::body::{RequestBody, Taken};
+use super::fault::Fault;
+use super::target::Target;
+
+/// HTTP/2 windows of a stream and of the connection, in octets: a download is not held up by round
+/// trips, and the most that is kept of one is this.
+const WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// A connection to whoever answers for a URL. Dropping it closes it.
+pub(super) struct Connection {
+    sender: Sender,
+    address: SocketAddr,
+    patience: Duration,
+    /// Owns the task that moves the octets.
+    _driver: JoinSet<()>,
+}
+
+enum Sender {
+    Http1(http1::SendRequest<RequestBody>),
+    Http2(http2::SendRequest<RequestBody>),
+}
+
+impl Connection {
+    /// Connects and shakes hands.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`]: nobody there, nobody trusted, or too slow.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: a connection half made is closed.
+    pub(super) async fn open(reach: &Reach, target: &Target) -> Result<Self, Fault> {
+        let (address, stream) = connect(reach, target).await?;
+        // Without it small requests may wait for an acknowledgement; a refusal costs time alone.
+        let _ = stream.set_nodelay(true);
+        let mut driver = JoinSet::new();
+        let broken = |source| Fault::Broken { address, source };
+        let tls = reach.tls().filter(|_| target.is_tls);
+        let sender = match tls {
+            None => http1_over(stream, &mut driver).await.map_err(broken)?,
+            Some(tls) => {
+                let name = ServerName::try_from(target.host.clone());
+                let name = name.map_err(|_| Fault::Nonsense(no_host(&target.host)))?;
+                let shaken = TlsConnector::from(tls).connect(name, stream);
+                let shaken = timeout(reach.patience, shaken).await;
+                let during = "the TLS handshake was under way";
+                let silent = Fault::Silent { address, during, waited: reach.patience };
+                let stream = shaken
+                    .map_err(|_| silent)?
+                    .map_err(|error| Fault::of_handshake(address, &target.host, error))?;
+                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let sender = if is_http2 {
+                    http2_over(stream, &mut driver).await
+                } else {
+                    http1_over(stream, &mut driver).await
+                };
+                sender.map_err(broken)?
+            }
+        };
+        Ok(Self { sender, address, patience: reach.patience, _driver: driver })
+    }
+
+    /// What is spoken, and with whom.
+    pub(super) fn described(&self) -> String {
+        let version = match self.sender {
+            Sender::Http1(_) => "HTTP/1.1",
+            Sender::Http2(_) => "HTTP/2",
+        };
+        format!("{version} with {}", self.address)
+    }
+
+    /// Sends a request and waits for the head of its answer. `taken` counts what goes of the body:
+    /// as long as some does, the answer has time.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`].
+    pub(super) async fn send(
+        &mut self,
+        target: &Target,
+        mut request: Request<RequestBody>,
+        taken: &Taken,
+    ) -> Result<Response<Incoming>, Fault> {
+        let address = self.address;
+        let broken = |source| Fault::Broken { address, source };
+        let answer = match &mut self.sender {
+            Sender::Http1(sender) => {
+                *request.uri_mut() = Uri::from(target.path.clone());
+                let host = HeaderValue::try_from(&target.authority).map_err(http::Error::from)?;
+                request.headers_mut().insert(HOST, host);
+                sender.ready().await.map_err(broken)?;
+                either(sender.send_request(request))
+            }
+            Sender::Http2(sender) => {
+                *request.uri_mut() = target.url()?;
+                *request.version_mut() = Version::HTTP_2;
+                sender.ready().await.map_err(broken)?;
+                either(sender.send_request(request))
+            }
+        };
+        let mut answer = answer;
+        loop {
+            let before = taken.load(Ordering::Relaxed);
+            if let Ok(answer) = timeout(self.patience, &mut answer).await {
+                return answer.map_err(broken);
+            }
+            if taken.load(Ordering::Relaxed) == before {
+                let during = "its answer was waited for";
+                return Err(Fault::Silent { address, during, waited: self.patience });
+            }
+        }
+    }
+
+    /// The next octets of an answer's body; `None` at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`Fault`], if it broke off or stands still.
+    pub(super) async fn more(&self, body: &mut Incoming) -> Result<Option<Bytes>, Fault> {
+        loop {
+            let frame = timeout(self.patience, body.frame()).await.map_err(|_| Fault::Silent {
+                address: self.address,
+                during: "the answer's body was under way",
+                waited: self.patience,
+            })?;
+            match frame {
+                None => return Ok(None),
+                Some(Err(source)) => return Err(Fault::Broken { address: self.address, source }),
+                Some(Ok(frame)) => {
+                    // Trailers say nothing to us.
+                    if let Ok(octets) = frame.into_data() {
+                        return Ok(Some(octets));
+                    }
+                }
+            }
+        }
+    }
+
+    /// What is left of a body, up to `most` octets; the rest is left unread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::more`].
+    pub(super) async fn rest(&self, body: &mut Incoming, most: usize) -> Result<Bytes, Fault> {
+        let mut read = Vec::new();
+        while read.len() < most {
+            let Some(octets) = self.more(body).await? else { break };
+            read.extend_from_slice(&octets);
+        }
+        read.truncate(most);
+        Ok(read.into())
+    }
+}
+
+type Answer = std::pin::Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>>>>;
+
+fn either(answer: impl Future<Output = hyper::Result<Response<Incoming>>> + 'static) -> Answer {
+    Box::pin(answer)
+}
+
+fn no_host(host: &str) -> String {
+    format!("`{host}` is no host that a certificate can be for")
+}
+
+/// Tries every address of the name, in their order.
+async fn connect(reach: &Reach, target: &Target) -> Result<(SocketAddr, TcpStream), Fault> {
+    let name = |source| Fault::Name { host: target.host.clone(), source };
+    let addresses: Vec<SocketAddr> = if let Some(address) = reach.address(target) {
+        vec![address]
+    } else {
+        let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
+        found.map_err(name)?.collect()
+    };
+    let mut last = name(std::io::ErrorKind::NotFound.into());
+    for address in addresses {
+        last = match timeout(reach.patience, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok((address, stream)),
+            Ok(Err(source)) => Fault::Unreachable { address, source },
+            Err(_) => {
+                let during = "a connection was asked for";
+                Fault::Silent { address, during, waited: reach.patience }
+            }
+        };
+    }
+    Err(last)
+}
+
+async fn http1_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    driver: &mut JoinSet<()>,
+) -> hyper::Result<Sender> {
+    let (sender, connection) = http1::Builder::new().handshake(TokioIo::new(stream)).await?;
+    // A connection that ends in an error has said so to whoever waited for an answer on it.
+    driver.spawn(async { _ = connection.await });
+    Ok(Sender::Http1(sender))
+}
+
+async fn http2_over(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    driver: &mut JoinSet<()>,
+) -> hyper::Result<Sender> {
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    driver.spawn(async { _ = connection.await });
+    Ok(Sender::Http2(sender))
+}

@@ -1,0 +1,206 @@
+//! A file of which a part is there: what a download leaves behind when it is broken off.
+//!
+//! `FILE.part` has the octets, `FILE.part.json` says of what. The file itself is put in its place
+//! once it is whole.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+/// What the octets of a part belong to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Known {
+    /// Where they come from.
+    pub(super) url: String,
+    /// What tells the content from any other: `If-Range`.
+    pub(super) validator: String,
+    /// Octets of the whole, if that was told.
+    pub(super) total: Option<u64>,
+}
+
+/// The part of a file that is there.
+pub(super) struct Part {
+    place: PathBuf,
+    file: File,
+    len: u64,
+    hash: Sha256,
+    known: Option<Known>,
+}
+
+impl Part {
+    /// What is there of `place` from `url`; nothing, if that cannot be told.
+    ///
+    /// # Errors
+    ///
+    /// A file beside `place` cannot be read or written.
+    pub(super) fn open(place: &Path, url: &str) -> io::Result<Self> {
+        let known = fs::read(beside(place, ".part.json")).ok();
+        let known = known.and_then(|text| serde_json::from_slice::<Known>(&text).ok());
+        let known = known.filter(|known| known.url == url);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(beside(place, ".part"))?;
+        let place = place.to_owned();
+        let mut part = Self { place, file, len: 0, hash: Sha256::new(), known };
+        if part.known.is_some() {
+            part.read()?;
+        } else {
+            part.clear()?;
+        }
+        Ok(part)
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let mut chunk = vec![0; 64 * 1024];
+        loop {
+            let read = self.file.read(&mut chunk)?;
+            if read == 0 {
+                return Ok(());
+            }
+            self.hash.update(&chunk[..read]);
+            self.len += read as u64;
+        }
+    }
+
+    /// Octets that are there.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// What they belong to, if more can be asked for.
+    pub(super) fn known(&self) -> Option<&Known> {
+        self.known.as_ref().filter(|_| self.len > 0)
+    }
+
+    /// Octets of the whole, if that was told.
+    pub(super) fn total(&self) -> Option<u64> {
+        self.known.as_ref().and_then(|known| known.total)
+    }
+
+    /// Drops what is there.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be changed.
+    pub(super) fn clear(&mut self) -> io::Result<()> {
+        self.known = None;
+        let _ = fs::remove_file(beside(&self.place, ".part.json"));
+        self.file.set_len(0)?;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.len = 0;
+        self.hash = Sha256::new();
+        Ok(())
+    }
+
+    /// Drops what is there, and takes octets of `known` from now on.
+    ///
+    /// # Errors
+    ///
+    /// The files cannot be changed.
+    pub(super) fn begin(&mut self, known: Option<Known>) -> io::Result<()> {
+        self.clear()?;
+        if let Some(known) = &known {
+            // What is cut short says nothing, and the download begins again.
+            fs::write(beside(&self.place, ".part.json"), serde_json::to_vec(known)?)?;
+        }
+        self.known = known;
+        Ok(())
+    }
+
+    /// Takes the next octets.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be written.
+    pub(super) fn push(&mut self, octets: &[u8]) -> io::Result<()> {
+        self.file.write_all(octets)?;
+        self.hash.update(octets);
+        self.len += octets.len() as u64;
+        Ok(())
+    }
+
+    /// SHA-256 of what is there, in hexadecimal.
+    pub(super) fn sha256(&self) -> String {
+        format!("{:x}", self.hash.clone().finalize())
+    }
+
+    /// Puts the file in its place. It is whole.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be put there; what was there before still is.
+    pub(super) fn finish(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        fs::rename(beside(&self.place, ".part"), &self.place)?;
+        // Without its octets it says nothing.
+        let _ = fs::remove_file(beside(&self.place, ".part.json"));
+        Ok(())
+    }
+
+    /// Removes what is there.
+    pub(super) fn discard(self) {
+        for ending in [".part", ".part.json"] {
+            let _ = fs::remove_file(beside(&self.place, ending));
+        }
+    }
+}
+
+fn beside(place: &Path, ending: &str) -> PathBuf {
+    let mut name = place.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Known {
+        let (url, validator) = ("https://a/b".to_owned(), "\"1\"".to_owned());
+        Known { url, validator, total: Some(6) }
+    }
+
+    #[test]
+    fn a_part_goes_on_where_it_was_and_becomes_the_file_at_once() {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("file");
+        fs::write(&place, "before").unwrap();
+        let mut part = Part::open(&place, "https://a/b").unwrap();
+        assert!(part.known().is_none());
+        part.begin(Some(known())).unwrap();
+        part.push(b"abc").unwrap();
+        drop(part);
+        let mut part = Part::open(&place, "https://a/b").unwrap();
+        assert_eq!((part.len(), part.known()), (3, Some(&known())));
+        part.push(b"def").unwrap();
+        assert_eq!(part.sha256(), format!("{:x}", Sha256::digest("abcdef")));
+        assert_eq!(fs::read(&place).unwrap(), b"before");
+        part.finish().unwrap();
+        assert_eq!(fs::read(&place).unwrap(), b"abcdef");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn octets_of_something_else_are_dropped() {
+        let home = tempfile::tempdir().unwrap();
+        let place = home.path().join("file");
+        let with = |known: Option<Known>| {
+            let mut part = Part::open(&place, "https://a/b").unwrap();
+            part.begin(known).unwrap();
+            part.push(b"abc").unwrap();
+        };
+        with(Some(known()));
+        assert_eq!(Part::open(&place, "https://a/other").unwrap().len(), 0);
+        with(None);
+        assert_eq!(Part::open(&place, "https://a/b").unwrap().len(), 0);
+        with(Some(known()));
+        fs::write(beside(&place, ".part.json"), "{").unwrap();
+        assert_eq!(Part::open(&place, "https://a/b").unwrap().len(), 0);
+        with(Some(known()));
+        Part::open(&place, "https://a/b").unwrap().discard();
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    }
+}

@@ -1,0 +1,226 @@
+//! `relay client register`, `renew` and `exchange` against a token service of the tests' own, and
+//! requests with what they give.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::Response;
+use relay_core::auth::{ClientKey, Replay, SignedDigests, SignedHead};
+use serde_json::{Value, json};
+
+use super::{Asked, Origin, Relay, SECRET, Said, run};
+
+const CLIENT: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+
+/// Later than any clock of a test.
+const EXPIRES: u64 = 33_000_000_000;
+
+/// The token that is given for the `n`th request: one for [`CLIENT`], as the site's are.
+fn token(n: u32) -> String {
+    let claims = json!({"ClientId": CLIENT, "n": n}).to_string();
+    format!("e30.{}.{SECRET}", URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// What the service does from the next request on.
+#[derive(Default)]
+struct Service {
+    asked: AtomicU32,
+    refuses: AtomicBool,
+    lies: AtomicBool,
+}
+
+impl Service {
+    fn answer(&self, asked: &Asked) -> Response<Said> {
+        let n = self.asked.fetch_add(1, Ordering::Relaxed);
+        let signed = SignedHead::read(&asked.headers).unwrap();
+        if asked.line.ends_with("/register") {
+            let told: Value = serde_json::from_slice(&asked.body).unwrap();
+            let der = STANDARD.decode(told["certificate"].as_str().unwrap()).unwrap();
+            let key = ClientKey::of_certificate(&der).unwrap();
+            let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+            let judged =
+                signed.unwrap().verify(&key, SignedDigests::Sha256, now, &mut Replay::new(1));
+            judged.unwrap();
+        } else {
+            assert_eq!(asked.body, "{}");
+        }
+        let json = |status: u16, said: &Value| {
+            let answer =
+                Response::builder().status(status).header("content-type", "application/json");
+            answer.body(Said::whole(said.to_string())).unwrap()
+        };
+        if self.refuses.load(Ordering::Relaxed) {
+            return json(
+                403,
+                &json!({"error": "Token_Blocked", "detail": "this token is blocked"}),
+            );
+        }
+        if self.lies.load(Ordering::Relaxed) {
+            return json(200, &json!({"token": SECRET}));
+        }
+        let issued = json!({
+            "client_id": CLIENT, "token": token(n), "expires": EXPIRES, "renew_after": 2_592_000,
+        });
+        json(200, &issued)
+    }
+}
+
+fn relay() -> (Relay, Arc<Service>) {
+    let service = Arc::<Service>::default();
+    let asked = Arc::clone(&service);
+    (Relay::start(move |request: &Asked| asked.answer(request)), service)
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder).unwrap();
+    let mut names: Vec<_> =
+        files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+const WHOLE: [&str; 3] = ["client-key.pem", "client.pem", "client.token"];
+
+#[test]
+fn a_client_registers_over_the_gateway_and_uses_what_it_is_given() {
+    let (relay, _) = relay();
+    let url = relay.url("");
+    relay.secret("bulk", &format!("bulk.{SECRET}"));
+    let (status, report) =
+        relay.report(&["register", &url, "--folder", "me", "--token-file", "bulk"]);
+    assert_eq!((status, &report["hop"]), (0, &"token_service".into()), "{report}");
+    assert_eq!((&report["client_id"], &report["expires"]), (&CLIENT.into(), &EXPIRES.into()));
+    let me = relay.path("me");
+    assert_eq!(names(&me), WHOLE);
+    for name in WHOLE {
+        let mode = fs::metadata(me.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+    let asked = relay.origin.seen().pop().unwrap();
+    assert_eq!(asked.line, "CCM_POST /CCM_STS/register");
+    assert_eq!(asked.header("authorization"), format!("Bearer bulk.{SECRET}"));
+
+    // The folder is what the client shows from now on, and whom its signed head names.
+    let path = relay.url("/CCM_STS");
+    let args = ["request", "CCM_POST", &path, "--folder", "me", "--sign", "--data-file", "empty"];
+    fs::write(relay.path("empty"), "{}").unwrap();
+    let (status, report) = relay.report(&args);
+    assert_eq!(status, 0, "{report}");
+    let asked = relay.origin.seen().pop().unwrap();
+    assert_eq!(asked.header("authorization"), format!("Bearer {}", token(0)));
+    assert_eq!(asked.header("ccmclientid"), format!("GUID:{}", CLIENT.to_uppercase()));
+
+    let before = fs::read(me.join("client-key.pem")).unwrap();
+    let (status, report) = relay.report(&["renew", &url, "--folder", "me"]);
+    assert_eq!(status, 0, "{report}");
+    let asked = relay.origin.seen().pop().unwrap();
+    assert_eq!(asked.line, "CCM_POST /CCM_STS/renew");
+    assert_eq!(asked.header("authorization"), format!("Bearer {}", token(0)));
+    assert_eq!(fs::read_to_string(me.join("client.token")).unwrap().trim(), token(2));
+    assert_eq!(
+        (names(&me), fs::read(me.join("client-key.pem")).unwrap()),
+        (WHOLE.map(str::to_owned).to_vec(), before)
+    );
+
+    let args = ["exchange", &url, "--token-file", "bulk", "--save", "ccm.token"];
+    let (status, report) = relay.report(&args);
+    assert_eq!(status, 0, "{report}");
+    let saved = relay.path("ccm.token");
+    assert_eq!(fs::read_to_string(&saved).unwrap().trim(), token(3));
+    assert_eq!(fs::metadata(saved).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[test]
+fn a_client_registers_on_the_sites_own_network_without_a_token() {
+    let service = Arc::<Service>::default();
+    let asked = Arc::clone(&service);
+    let origin = Origin::start(move |request: &Asked| asked.answer(request));
+    let home = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/", origin.at);
+    let done = run(home.path(), &["register", &url, "--folder", "me"]);
+    let out = String::from_utf8(done.stdout).unwrap();
+    assert!(
+        done.status.success() && out.starts_with("answered: 200 by the token service"),
+        "{out}"
+    );
+    assert_eq!(names(&home.path().join("me")), WHOLE);
+    assert_eq!(origin.seen()[0].header("authorization"), "");
+
+    // Once is enough; again is a wish to be told, and has the same key.
+    let key = || fs::read(home.path().join("me/client-key.pem")).unwrap();
+    let before = key();
+    let again = run(home.path(), &["register", &url, "--folder", "me"]);
+    assert_eq!((again.status.code(), origin.seen().len()), (Some(2), 1));
+    let again = run(home.path(), &["register", &url, "--folder", "me", "--force"]);
+    assert_eq!((again.status.code(), key()), (Some(0), before));
+    let known = origin.seen()[1].header("ccmclientid").to_owned();
+    assert_eq!(known, format!("GUID:{}", CLIENT.to_uppercase()));
+}
+
+#[test]
+fn what_is_refused_leaves_no_half_of_a_registration() {
+    let (relay, service) = relay();
+    let url = relay.url("");
+    relay.secret("bulk", SECRET);
+    let register = ["register", &url, "--folder", "me", "--token-file", "bulk"];
+    service.refuses.store(true, Ordering::Relaxed);
+    let (status, report) = relay.report(&register);
+    let told = (&report["hop"], &report["reason"], &report["means"]);
+    let expected = ("token_service".into(), "Token_Blocked".into(), "this token is blocked".into());
+    assert_eq!((status, told), (1, (&expected.0, &expected.1, &expected.2)), "{report}");
+    assert!(!relay.path("me").exists());
+
+    service.refuses.store(false, Ordering::Relaxed);
+    service.lies.store(true, Ordering::Relaxed);
+    let (status, report) = relay.report(&register);
+    assert_eq!((status, &report["outcome"]), (1, &"failed".into()), "{report}");
+    assert!(!relay.path("me").exists());
+    let (status, report) = relay.report(&["register", &relay.url("/no"), "--folder", "me"]);
+    assert_eq!((status, &report["hop"]), (1, &"gateway".into()), "{report}");
+    assert!(!relay.path("me").exists());
+
+    // A renewal that fails leaves the token that is there.
+    service.lies.store(false, Ordering::Relaxed);
+    assert_eq!(relay.report(&register).0, 0);
+    let before = fs::read(relay.path("me/client.token")).unwrap();
+    service.refuses.store(true, Ordering::Relaxed);
+    assert_eq!(relay.report(&["renew", &url, "--folder", "me"]).0, 1);
+    assert_eq!(fs::read(relay.path("me/client.token")).unwrap(), before);
+    assert_eq!(names(&relay.path("me")), WHOLE);
+}
+
+#[test]
+fn a_registration_that_cannot_be_asked_for_asks_for_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("file"), "x y").unwrap();
+    fs::create_dir(home.path().join("half")).unwrap();
+    fs::write(home.path().join("half/client.pem"), "mine").unwrap();
+    let origin = Origin::start(|_: &Asked| unreachable!("nothing is asked for"));
+    let url = format!("http://{}", origin.at);
+    for wrong in [
+        &["register", &url][..],
+        &["register", "https://relay.example", "--folder", "me"],
+        &["register", "http://relay.example", "--folder", "me"],
+        &["register", &format!("{url}/?x"), "--folder", "me"],
+        &["register", &url, "--folder", "file"],
+        &["register", &url, "--folder", "file/me"],
+        &["register", &url, "--folder", "half"],
+        &["register", &url, "--folder", "me", "--token-file", "file"],
+        &["renew", &url],
+        &["renew", &url, "--folder", "half"],
+        &["renew", &url, "--folder", "nowhere"],
+        &["exchange", &url, "--save", "x"],
+        &["exchange", &url, "--token-file", "file", "--save", "x"],
+    ] {
+        let done = run(home.path(), wrong);
+        assert_eq!(done.status.code(), Some(2), "{wrong:?}");
+    }
+    assert_eq!(names(home.path()), ["file", "half"]);
+    assert_eq!(names(&home.path().join("half")), ["client.pem"]);
+    assert!(origin.seen().is_empty());
+}
