@@ -13,6 +13,7 @@ mod init;
 mod logs;
 mod pki;
 mod run;
+mod site;
 
 use std::process::ExitCode;
 

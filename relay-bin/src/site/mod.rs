@@ -1,0 +1,19 @@
+//! The site's own tokens: what is kept about them, what they are signed with, who may make them.
+//!
+//! The program alone makes and signs tokens; `relay_core::auth` judges them. Nothing here serves
+//! requests or decides what a client may do, and no token is kept anywhere once it was handed out.
+//!
+//! Read [`Store`] and [`SqliteStore`] first. What is kept comes from administrators' commands and
+//! from registrations; the blocks of it go to the instances with the settings document.
+#![cfg_attr(
+    not(test),
+    allow(dead_code, reason = "what the token service of the site asks is here before it")
+)]
+
+mod sqlite;
+mod store;
+
+#[allow(unused_imports, reason = "the token service of the site stands on it")]
+pub(crate) use sqlite::SqliteStore;
+#[allow(unused_imports, reason = "the token service of the site stands on it")]
+pub(crate) use store::{BulkToken, Change, ChangeError, Client, Registration, Store, StoreError};
