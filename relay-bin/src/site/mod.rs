@@ -5,15 +5,19 @@
 //!
 //! Read [`Store`] and [`SqliteStore`] first. What is kept comes from administrators' commands and
 //! from registrations; the blocks of it go to the instances with the settings document.
-#![cfg_attr(
-    not(test),
-    allow(dead_code, reason = "what the token service of the site asks is here before it")
-)]
+#![allow(dead_code, reason = "what the token service of the site asks is here before it")]
 
+mod files;
+mod keys;
 mod sqlite;
 mod store;
+mod token;
 
+#[allow(unused_imports, reason = "the token service of the site stands on it")]
+pub(crate) use keys::{KeyError, Keys, Signer, SigningCertificate};
 #[allow(unused_imports, reason = "the token service of the site stands on it")]
 pub(crate) use sqlite::SqliteStore;
 #[allow(unused_imports, reason = "the token service of the site stands on it")]
 pub(crate) use store::{BulkToken, Change, ChangeError, Client, Registration, Store, StoreError};
+#[allow(unused_imports, reason = "the token service of the site stands on it")]
+pub(crate) use token::{Holder, SignError, Token, Wanted, new_guid};

@@ -1,14 +1,15 @@
 //! The store of a site with one connection point: a file of SQLite.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use std::{fs, io};
 
 use relay_core::auth::Guid;
 use rusqlite::types::Type;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, params};
 use rusqlite::{Transaction, TransactionBehavior};
 
+use super::files::{self, FileFault};
 use super::store::{BulkToken, Change, ChangeError, Client, Registration, Store, StoreError};
 
 #[cfg(test)]
@@ -85,16 +86,14 @@ impl SqliteStore {
         // The last connection that closes moves everything into the file itself.
         made.connection.close().map_err(|(_, error)| told(file, error))?;
         staged.as_file().sync_all().map_err(failed)?;
-        match staged.persist_noclobber(file) {
-            Ok(_) => sync_folder(folder),
-            Err(other) if other.error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(other) => return Err(failed(other.error)),
+        match files::put_new(staged, file) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+            _ => Self::open(file),
         }
-        Self::open(file)
     }
 
     fn open_waiting(file: &Path, busy: Duration) -> Result<Self, StoreError> {
-        judge_file(file)?;
+        files::judge(file).map_err(|fault| unfit(file, fault))?;
         let connection = connect(file, file)?;
         connection.busy_timeout(busy).map_err(|error| told(file, error))?;
         let mut store = Self { connection, file: file.to_owned() };
@@ -405,42 +404,16 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
-/// Refuses what is no file of this account's own.
-fn judge_file(file: &Path) -> Result<(), StoreError> {
-    let about = fs::symlink_metadata(file).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => StoreError::Missing { place: place(file) },
-        _ => StoreError::Unreadable { place: place(file), source },
-    })?;
-    if !about.is_file() {
-        return Err(StoreError::NotAFile { place: place(file) });
-    }
-    match exposed(&about) {
-        Some(mode) => Err(StoreError::Exposed { place: place(file), mode }),
-        None => Ok(()),
+/// What is said of a file that is none of this account's own.
+fn unfit(file: &Path, fault: FileFault) -> StoreError {
+    let place = place(file);
+    match fault {
+        FileFault::Missing => StoreError::Missing { place },
+        FileFault::Unreadable(source) => StoreError::Unreadable { place, source },
+        FileFault::NotAFile => StoreError::NotAFile { place },
+        FileFault::Exposed(mode) => StoreError::Exposed { place, mode },
     }
 }
-
-/// The permissions of a file that other accounts can reach.
-#[cfg(unix)]
-fn exposed(about: &fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = about.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then_some(mode)
-}
-
-#[cfg(not(unix))]
-fn exposed(_about: &fs::Metadata) -> Option<u32> {
-    None
-}
-
-#[cfg(unix)]
-fn sync_folder(folder: &Path) {
-    // A file system that cannot do that knows no better; the file is there all the same.
-    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
-}
-
-#[cfg(not(unix))]
-fn sync_folder(_folder: &Path) {}
 
 /// What an error of SQLite says about the store.
 fn told(file: &Path, error: rusqlite::Error) -> StoreError {

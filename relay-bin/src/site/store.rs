@@ -134,7 +134,10 @@ pub(crate) trait Store: Send {
 #[non_exhaustive]
 pub(crate) enum StoreError {
     /// Nothing is there.
-    #[error("there is no site store at {place}; restore it from a backup, with all its blocks")]
+    #[error(
+        "there is no site store at {place}; `relay token new` makes it with the first token. If \
+         there was one, restore it from a backup, with all its blocks"
+    )]
     Missing { place: String },
     /// The operating system does not let this account open or make it.
     #[error("cannot open the site store {place}: {source}")]
