@@ -7,12 +7,15 @@
 //! from registrations; the blocks of it go to the instances with the settings document.
 #![allow(dead_code, reason = "what the token service of the site asks is here before it")]
 
+mod command;
 mod files;
 mod keys;
+mod shown;
 mod sqlite;
 mod store;
 mod token;
 
+pub(crate) use command::{Command, EXAMPLES, run};
 #[allow(unused_imports, reason = "the token service of the site stands on it")]
 pub(crate) use keys::{KeyError, Keys, Signer, SigningCertificate};
 #[allow(unused_imports, reason = "the token service of the site stands on it")]

@@ -12,3 +12,4 @@ mod reload;
 mod renewal;
 mod restarts;
 mod support;
+mod token;

@@ -31,6 +31,7 @@ mod source;
 mod tenant;
 #[cfg(test)]
 mod testing;
+mod tokens;
 mod warning;
 mod web_proxy;
 
@@ -44,5 +45,6 @@ pub use material::{
     MaterialError, SitePaths,
 };
 pub use source::TEXT_BYTES_MAX;
+pub use tokens::{SiteTokens, site_tokens};
 pub use warning::Warning;
 pub use web_proxy::Environment;
