@@ -131,11 +131,17 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
         Command::List(site) | Command::Rotate(site) => site,
     };
     let tokens = site_tokens(&site.config)?;
-    follow(command, &tokens, site.json).map_err(Failure::Runtime)
+    let now = now().map_err(Failure::Runtime)?;
+    follow(command, &tokens, site.json, now).map_err(Failure::Runtime)?;
+    // Keys that cannot be read are told of where they are needed.
+    let warning = Keys::open(&tokens.folder).ok().and_then(|keys| keys.warning(now));
+    if let Some(warning) = warning {
+        complain(&format!("warning: {warning}"));
+    }
+    Ok(())
 }
 
-fn follow(command: &Command, tokens: &SiteTokens, json: bool) -> anyhow::Result<()> {
-    let now = now()?;
+fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyhow::Result<()> {
     match command {
         Command::New(args) => show(json, &issue(tokens, args.lifetime, now)?, Issued::text),
         Command::List(_) => {
@@ -163,9 +169,6 @@ fn issue(tokens: &SiteTokens, minutes: u64, now: u64) -> anyhow::Result<Issued> 
     let (mut keys, mut store) = prepare(tokens)?;
     if keys.is_empty() {
         keys.rotate(now)?;
-    }
-    if let Some(warning) = keys.warning(now) {
-        complain(&format!("warning: {warning}"));
     }
     let id = new_guid()?;
     let holder = Holder::Anybody(id);

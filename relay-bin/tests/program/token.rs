@@ -165,6 +165,31 @@ fn a_new_token_is_signed_with_the_certificate_it_names_and_claims_what_it_must()
 }
 
 #[test]
+fn the_end_of_the_signing_certificate_is_warned_of_until_another_key_signs() {
+    if !Home::has_openssl() {
+        return;
+    }
+    let home = Home::new();
+    home.token(&["new"]);
+    let made = "req -x509 -newkey rsa:2048 -nodes -keyout key -out certificate -subj /CN=site";
+    for (days, is_warned) in [("61", false), ("59", true)] {
+        home.openssl(&made.split(' ').chain(["-days", days]).collect::<Vec<_>>());
+        let read = |name: &str| fs::read_to_string(home.path(TOKENS).join(name)).unwrap();
+        let both = read("key") + &read("certificate");
+        fs::write(home.path(TOKENS).join("signing-1.pem"), both).unwrap();
+        for args in [["token", "new"], ["token", "list"]] {
+            let output = home.run(&[&args[..], &["--config", CONFIG]].concat(), 0);
+            let said = String::from_utf8(output.stderr).unwrap();
+            let warning = "warning: the certificate that tokens are signed with ends in 5";
+            assert_eq!(said.starts_with(warning), is_warned, "{args:?}: {said}");
+            assert!(is_warned || said.is_empty(), "{said}");
+        }
+    }
+    home.token(&["rotate"]);
+    home.token(&["new"]);
+}
+
+#[test]
 fn a_token_is_printed_once_and_kept_in_no_file() {
     let home = Home::new();
     let printed = home.token(&["new"]);

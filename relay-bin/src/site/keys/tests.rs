@@ -88,8 +88,8 @@ fn one_that_was_replaced_counts_until_its_last_token_is_over_and_signs_no_more()
     keys.rotate(replaced).unwrap();
     for keys in [&keys, &home.keys()] {
         assert_eq!(keys.current().unwrap().number, 2);
-        assert_eq!(numbers_of(keys, replaced + ACCEPTED_AFTER), [1, 2]);
-        assert_eq!(numbers_of(keys, replaced + ACCEPTED_AFTER + 1), [2]);
+        assert_eq!(numbers_of(keys, replaced + 91 * DAY), [1, 2]);
+        assert_eq!(numbers_of(keys, replaced + 91 * DAY + 1), [2]);
         // Nobody signs with the second once it is over; so both end.
         assert_eq!(numbers_of(keys, replaced + LIFE + ACCEPTED_AFTER), [2]);
         assert_eq!(numbers_of(keys, replaced + LIFE + ACCEPTED_AFTER + 1), [0; 0]);
