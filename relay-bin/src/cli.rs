@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, client, demo, init, pki, run};
+use crate::{admin, client, demo, init, pki, run, site};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Issue, renew, revoke and show the certificates of a site.
     #[command(subcommand, after_help = pki::EXAMPLES)]
     Pki(pki::Command),
+    /// Issue, list, block and unblock the registration tokens of a site.
+    #[command(subcommand, after_help = site::EXAMPLES)]
+    Token(site::Command),
     /// Run one gateway instance.
     #[command(after_help = run::GATEWAY_EXAMPLES)]
     Gateway(run::Args),

@@ -14,6 +14,7 @@ mod init;
 mod logs;
 mod pki;
 mod run;
+mod site;
 
 use std::process::ExitCode;
 
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         cli::Command::Demo(args) => return demo::main(args),
         cli::Command::Init(args) => init::run(&args),
         cli::Command::Pki(command) => pki::run(&command),
+        cli::Command::Token(command) => site::run(&command),
         cli::Command::Gateway(args) => run::gateway(&args),
         cli::Command::ConnectionPoint(args) => run::connection_point(&args),
         cli::Command::Status(args) => admin::show_status(&args),

@@ -65,7 +65,7 @@ pub(super) struct Advice {
 /// version.
 pub(super) fn about(reason: &str) -> Option<Advice> {
     let own = FOR_CLIENTS.iter().find(|(name, ..)| *name == reason);
-    let own = own.map(|(_, means, next)| Advice { means: (*means).into(), next: (*next).into() });
+    let own = own.map(|(_, means, next)| Advice { means: plain(means), next: plain(next) });
     own.or_else(|| documented(reason))
 }
 
@@ -74,7 +74,12 @@ fn documented(reason: &str) -> Option<Advice> {
     // Some rows say that they are as another one.
     let other = means.strip_prefix("as `").and_then(|rest| rest.split('`').next());
     let means = other.and_then(row).map_or(means, |(means, _)| means);
-    Some(Advice { means: means.replace('`', ""), next: look_at.replace('`', "") })
+    Some(Advice { means: plain(means), next: plain(look_at) })
+}
+
+/// For a terminal, on which marks of code say nothing.
+fn plain(text: &str) -> String {
+    text.replace('`', "")
 }
 
 /// Columns "means" and "look at" of a reason's first row.

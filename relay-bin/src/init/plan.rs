@@ -4,9 +4,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::ensure;
 use http::Uri;
+use relay_core::auth::Guid;
 use relay_core::transport::{Instance, PortPlan};
 
 use super::{Args, Kind};
+use crate::site::new_guid;
 
 /// Folder of the connection point in the site.
 pub(super) const CONNECTION_POINT_HOME: &str = "connection-point";
@@ -33,6 +35,7 @@ pub(super) struct Plan {
     kind: Kind,
     role_id: u64,
     backend: Uri,
+    tenant: Guid,
 }
 
 impl Plan {
@@ -65,6 +68,7 @@ impl Plan {
             kind: args.kind,
             role_id: args.role_id,
             backend: args.backend.clone(),
+            tenant: new_guid()?,
         })
     }
 
@@ -163,6 +167,11 @@ impl Plan {
             Kind::ManagementPoint => "management-point",
             Kind::SoftwareUpdatePoint => "software-update-point",
         }
+    }
+
+    /// What the site names itself by in its tokens.
+    pub(super) fn tenant(&self) -> Guid {
+        self.tenant
     }
 
     /// A path below the role id that a server of this kind is likely to answer.

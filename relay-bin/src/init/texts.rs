@@ -88,7 +88,7 @@ pub(super) fn connection_point(plan: &Plan) -> String {
     let endpoint = endpoint(plan);
     let backend = plan.backend();
     let backend_ca = backend_ca(plan);
-    let admin = admin(ADMIN_PORT_BASE);
+    let tables = tokens(plan) + "\n" + &admin(ADMIN_PORT_BASE);
     let limits = connection_point_limits(&ConnectionPointLimits::default());
     format!(
         r#"# Connection point of {service}. This folder can be copied to another machine as it is.
@@ -143,7 +143,7 @@ site_crl = "site-ca.crl"
 # https_ca = "site-ca.pem"
 
 {PKI}{WEB_PROXY}
-{admin}
+{tables}
 {SETTINGS}
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
 # A list of up to 16 names several places of this one role: ["http://mp-1", "http://mp-2"].
@@ -203,6 +203,22 @@ listen = \"127.0.0.1:{port}\"
 "
     )
 }
+/// The table of the site's own tokens.
+fn tokens(plan: &Plan) -> String {
+    let tenant = plan.tenant();
+    format!(
+        r#"# The tokens that this site makes, for clients without a certificate: see `relay token`.
+[tokens]
+# Signing keys, and what was issued and blocked; `relay token new` makes it. Only the account of
+# this program may read it. Back it up: a block that is lost is no block.
+folder = "tokens"
+# What the site is called in its tokens. Any GUID, the same at every connection point of the site.
+# With another one, all tokens that were issued count no more.
+tenant = "{tenant}"
+"#
+    )
+}
+
 /// The table about what is published.
 const SETTINGS: &str = "\
 # What is published is sent to every gateway instance. After a change of this file, send SIGHUP.

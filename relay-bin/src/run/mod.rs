@@ -19,7 +19,7 @@ use relay_core::config::{
     AdminListener, Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point,
     load_gateway,
 };
-use relay_core::connection_point::ConnectionPoint;
+use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update};
 use relay_core::gateway::{Gateway, Listeners};
 use relay_core::link::DrainReport;
 use relay_core::transport;
@@ -161,7 +161,8 @@ async fn run_connection_point(
         let issuer = pki::GatewayIssuer::new(authority, loaded.material.site.clone());
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
     }
-    let role = ConnectionPoint::new(loaded.config)
+    let said = reload::Said::new(loaded.config.clone(), loaded.tokens).map_err(Failure::Runtime)?;
+    let role = ConnectionPoint::new(with(loaded.config, said.update()))
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(
         "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}",
@@ -173,11 +174,17 @@ async fn run_connection_point(
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
         .renewing(link, loaded.authority);
-    let reloadable = reload::Reloadable { role, file, fixed };
+    let reloadable = reload::Reloadable { role, file, fixed, said };
     let start = |stop| following.beside(reloadable.run(reloads, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())
+}
+
+/// The configuration with what is published in place of its own.
+fn with(config: ConnectionPointConfig, published: Update) -> ConnectionPointConfig {
+    let Update { gateways, endpoints, tenants, clients, settings_version } = published;
+    ConnectionPointConfig { gateways, endpoints, tenants, clients, settings_version, ..config }
 }
 
 /// Who may ask a role to stop.

@@ -2,14 +2,20 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use relay_core::config::{LoadedConnectionPoint, load_connection_point};
-use relay_core::connection_point::{ConnectionPoint, Update, UpdateError};
+use relay_core::config::{LoadedConnectionPoint, SiteTokens, load_connection_point};
+use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
+use tokio::time::MissedTickBehavior;
 
 use super::signals::{Reloads, Stop};
 use super::{log_warnings, variable};
+use crate::site::{Published, published};
+
+/// How often it is looked whether the site has blocked a token, or signs with another key.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A connection point and the file it was made from.
 pub(super) struct Reloadable {
@@ -17,6 +23,37 @@ pub(super) struct Reloadable {
     pub(super) file: PathBuf,
     /// What the file said at start of what cannot change while the role runs.
     pub(super) fixed: Fixed,
+    /// What the file says that can, and the site's tokens.
+    pub(super) said: Said,
+}
+
+/// What is published: what the file says, and what the site says of its tokens.
+#[derive(Clone)]
+pub(super) struct Said {
+    file: Update,
+    tokens: Option<(SiteTokens, Published)>,
+}
+
+impl Said {
+    /// What a file says, with what is to be published of the tokens that it names. Blocks.
+    pub(super) fn new(
+        config: ConnectionPointConfig,
+        tokens: Option<SiteTokens>,
+    ) -> anyhow::Result<Self> {
+        let tokens = tokens.map(|it| published(&it).map(|now| (it, now))).transpose();
+        let tokens = tokens.context("cannot use what the site makes its tokens with")?;
+        Ok(Self { file: Update::from(config), tokens })
+    }
+
+    /// All of it: its version rises with the file's and with each change of what tokens count.
+    pub(super) fn update(&self) -> Update {
+        let mut update = self.file.clone();
+        if let (Some(clients), Some((_, now))) = (&mut update.clients, &self.tokens) {
+            clients.tokens = Some(now.signers.clone());
+            update.settings_version = update.settings_version.saturating_add(now.revision);
+        }
+        update
+    }
 }
 
 /// What cannot change while a connection point runs, and is compared to say so.
@@ -34,23 +71,62 @@ impl Fixed {
 
 impl Reloadable {
     /// Runs the role until it has stopped, and reads its file again whenever that is asked for.
-    pub(super) async fn run(self, mut reloads: Reloads, stop: Stop) -> DrainReport {
+    pub(super) async fn run(mut self, mut reloads: Reloads, stop: Stop) -> DrainReport {
         let mut running = pin!(self.role.clone().run(stop));
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_readable = true;
         loop {
+            let is_look = tokio::select! {
+                report = &mut running => return report,
+                () = reloads.next() => false,
+                _ = looks.tick(), if self.said.tokens.is_some() => true,
+            };
+            let work = async {
+                if is_look {
+                    self.look(&mut is_readable).await;
+                } else {
+                    let applied = self.reload().await;
+                    self.report(applied);
+                }
+            };
+            // The role goes on while files are read.
             tokio::select! {
                 report = &mut running => return report,
-                () = reloads.next() => {}
-            }
-            // The role goes on while the file is read.
-            tokio::select! {
-                report = &mut running => return report,
-                applied = self.reload() => self.report(applied),
+                () = work => {}
             }
         }
     }
 
+    /// Publishes what has changed of the site's tokens; says once that it cannot be read.
+    async fn look(&mut self, is_readable: &mut bool) {
+        let looked = self.publish_tokens().await;
+        if let Err(why) = looked.as_ref()
+            && *is_readable
+        {
+            let why = format!("{why:#}");
+            tracing::error!(why, "blocks cannot be read or published; those before still hold");
+        }
+        *is_readable = looked.is_ok();
+    }
+
+    async fn publish_tokens(&mut self) -> anyhow::Result<()> {
+        let Some((tokens, before)) = self.said.tokens.clone() else { return Ok(()) };
+        let read = tokens.clone();
+        let now = tokio::task::spawn_blocking(move || published(&read)).await??;
+        if now == before {
+            return Ok(());
+        }
+        let (revision, blocked) = (now.revision, now.signers.blocked.len());
+        let said = Said { file: self.said.file.clone(), tokens: Some((tokens, now)) };
+        self.role.update(said.update()).map_err(|error| explained(&error))?;
+        self.said = said;
+        tracing::info!(revision, blocked, "tokens: blocks and signing keys published");
+        Ok(())
+    }
+
     /// Applies the file as it is now, if all of it can be used.
-    async fn reload(&self) -> anyhow::Result<Applied> {
+    async fn reload(&mut self) -> anyhow::Result<Applied> {
         let file = self.file.clone();
         let loading = move || load_connection_point(&file, &variable);
         let loaded =
@@ -59,12 +135,16 @@ impl Reloadable {
             return Err(anyhow!("`name` and `site` cannot change while it runs: start it anew"));
         }
         log_warnings(&loaded.warnings);
+        let said = tokio::task::spawn_blocking(move || Said::new(loaded.config, loaded.tokens));
+        let said = said.await.context("cannot read the site's tokens")??;
+        let update = said.update();
         let applied = Applied {
-            settings_version: loaded.config.settings_version,
-            endpoints: loaded.config.endpoints.len(),
-            instances: loaded.config.gateways.len(),
+            settings_version: update.settings_version,
+            endpoints: update.endpoints.len(),
+            instances: update.gateways.len(),
         };
-        self.role.update(Update::from(loaded.config)).map_err(|error| explained(&error))?;
+        self.role.update(update).map_err(|error| explained(&error))?;
+        self.said = said;
         Ok(applied)
     }
 

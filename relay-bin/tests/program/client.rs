@@ -1,5 +1,6 @@
 //! `relay client` against a gateway and a connection point that run, with a small site role.
 
+mod authentication;
 mod registration;
 mod request;
 mod transfer;
@@ -34,14 +35,39 @@ struct Relay {
 
 impl Relay {
     fn start(answer: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static) -> Self {
+        Self::start_with(|text| text, answer)
+    }
+
+    /// As [`Relay::start`], with another file of the connection point.
+    fn start_with(
+        change: impl FnOnce(String) -> String,
+        answer: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let home = tempfile::tempdir().unwrap();
         let origin = Origin::start(answer);
         let site = Site::init_with(home.path(), &["--backend", &format!("http://{}", origin.at)]);
+        site.edit("connection-point/connection-point.toml", change);
         let mut gateway = site.start_gateway(1);
         let [clients, links] = gateway.addresses();
         let point = site.start_connection_point(&[links]);
         gateway.wait_for_log("settings applied", 1);
         Self { home, site, origin, clients, gateway, point: Some(point) }
+    }
+
+    /// Ends both roles and starts others.
+    fn start_anew(&mut self) {
+        if let Some(mut point) = self.point.take() {
+            point.kill();
+        }
+        self.gateway.kill();
+        let [_, before] = self.gateway.addresses();
+        self.gateway = self.site.start_gateway(1);
+        let [clients, links] = self.gateway.addresses();
+        self.clients = clients;
+        self.site.edit("connection-point/connection-point.toml", |text| {
+            text.replace(&format!("port = {}", before.port()), &format!("port = {}", links.port()))
+        });
+        self.point = Some(self.site.start_connection_point_in("connection-point"));
     }
 
     fn path(&self, name: &str) -> PathBuf {

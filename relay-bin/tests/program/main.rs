@@ -13,3 +13,4 @@ mod reload;
 mod renewal;
 mod restarts;
 mod support;
+mod token;

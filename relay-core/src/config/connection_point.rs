@@ -20,6 +20,7 @@ use super::pem::{
 };
 use super::source::Source;
 use super::tenant::{self, RawTenant};
+use super::tokens::{RawTokens, SiteTokens};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::auth::Methods;
@@ -46,6 +47,8 @@ pub struct LoadedConnectionPoint {
     /// The authority with which it renews its link certificate by itself, and those of gateway
     /// instances over its links, if it is to.
     pub authority: Option<IdentityPaths>,
+    /// What its site makes tokens with, if it does.
+    pub tokens: Option<SiteTokens>,
     /// What its TLS was made from.
     pub material: ConnectionPointMaterial,
     /// What deserves attention; to be logged at start.
@@ -69,6 +72,7 @@ struct RawConnectionPoint {
     web_proxy: Option<Spanned<RawWebProxy>>,
     admin: Option<RawAdmin>,
     pki: Option<RawPki>,
+    tokens: Option<RawTokens>,
 }
 
 #[derive(Deserialize)]
@@ -129,9 +133,11 @@ struct RawSettings {
 /// changed last; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their
 /// unit; `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the
 /// site's authority, with which the program renews link certificates, its own and those of
-/// gateways; and `[web_proxy]`, with `url` (`http://host:port`) and, as they apply, `user` with
-/// `password_file` and `bypass`, a list of hosts as in [`Bypass`](crate::transport::Bypass), or
-/// with `from_environment = true` alone, which takes the proxy from `environment` as in
+/// gateways; `[tokens]` with `folder`, of signing keys and of what was issued and blocked, and
+/// `tenant`, a GUID that the site names itself by; and `[web_proxy]`, with `url`
+/// (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a list of
+/// hosts as in [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which
+/// takes the proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
 ///
 /// `environment` is asked for nothing else, and not at all where the file does not say so.
@@ -169,6 +175,7 @@ pub fn load_connection_point(
         Some(written) => web_proxy::judge(&source, written, environment)?,
         None => None,
     };
+    let tokens = raw.tokens.as_ref().map(|tokens| tokens.judge(&source)).transpose()?;
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
     let identity = files.read(&source)?;
@@ -208,7 +215,7 @@ pub fn load_connection_point(
         site: site_paths(&source, &raw.link.site_ca, site_crl),
         https_authority: source.resolve(https_ca.get_ref()),
     };
-    Ok(LoadedConnectionPoint { config, admin, authority, material, warnings })
+    Ok(LoadedConnectionPoint { config, admin, authority, tokens, material, warnings })
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
@@ -240,12 +247,12 @@ fn clients(
     source: &Source,
     raw: &RawConnectionPoint,
 ) -> Result<Option<clients::Judged>, ConfigError> {
-    if raw.clients.is_none() && raw.tenant.is_empty() {
+    if raw.clients.is_none() && raw.tenant.is_empty() && raw.tokens.is_none() {
         return Ok(None);
     }
     let (nothing, place) = (RawClients::default(), raw.clients.as_ref().map(Spanned::span));
     let written = raw.clients.as_ref().map_or(&nothing, Spanned::get_ref);
-    let judged = written.judge(source, &raw.tenant, false)?;
+    let judged = written.judge(source, &raw.tenant, raw.tokens.is_some())?;
     check_clients(&judged.trust).map_err(|why| {
         source.invalid(
             place.unwrap_or(0..0),

@@ -32,6 +32,7 @@ mod source;
 mod tenant;
 #[cfg(test)]
 mod testing;
+mod tokens;
 mod warning;
 mod web_proxy;
 
@@ -45,5 +46,6 @@ pub use material::{
     MaterialError, SitePaths,
 };
 pub use source::TEXT_BYTES_MAX;
+pub use tokens::{SiteTokens, site_tokens};
 pub use warning::Warning;
 pub use web_proxy::Environment;

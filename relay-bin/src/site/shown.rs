@@ -1,0 +1,214 @@
+//! What `relay token` shows: as JSON, and as text for people.
+
+use std::fmt::Write as _;
+
+use relay_core::auth::Guid;
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::{BulkToken, Keys, SigningCertificate, Token};
+
+/// A token that was issued just now. The one text in which a token stands.
+#[derive(Serialize)]
+pub(super) struct Issued {
+    guid: String,
+    not_before: String,
+    expires: String,
+    token: String,
+}
+
+/// All that were issued.
+#[derive(Serialize)]
+pub(super) struct Listed {
+    tokens: Vec<ListedToken>,
+}
+
+#[derive(Serialize)]
+struct ListedToken {
+    guid: String,
+    state: State,
+    issued: String,
+    not_before: String,
+    expires: String,
+    blocked_since: Option<String>,
+}
+
+/// What a token is good for now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum State {
+    Valid,
+    NotYet,
+    Expired,
+    Blocked,
+}
+
+/// What a block, or the end of one, has changed.
+#[derive(Serialize)]
+pub(super) struct Blocked {
+    guid: String,
+    #[serde(rename = "blocked")]
+    holds: bool,
+    changed: bool,
+}
+
+/// What signs after a rotation, and what counts.
+#[derive(Serialize)]
+pub(super) struct Rotated {
+    signs: Option<Certificate>,
+    accepted: Vec<Certificate>,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    sha1: String,
+    sha256: String,
+    not_before: String,
+    expires: String,
+}
+
+impl Issued {
+    pub(super) fn new(issued: &BulkToken, token: &Token) -> Self {
+        Self {
+            guid: issued.id.to_string(),
+            not_before: date(issued.not_before),
+            expires: date(issued.expires),
+            token: token.expose().to_owned(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        format!(
+            "GUID         {}\nvalid from   {}\nvalid until  {}\ntoken        {}",
+            self.guid, self.not_before, self.expires, self.token
+        )
+    }
+}
+
+impl Listed {
+    pub(super) fn new(tokens: Vec<BulkToken>, now: u64) -> Self {
+        let listed = |token: BulkToken| ListedToken {
+            guid: token.id.to_string(),
+            state: state(&token, now),
+            issued: date(token.issued),
+            not_before: date(token.not_before),
+            expires: date(token.expires),
+            blocked_since: token.blocked_since.map(date),
+        };
+        Self { tokens: tokens.into_iter().map(listed).collect() }
+    }
+
+    pub(super) fn text(&self) -> String {
+        if self.tokens.is_empty() {
+            return "no token was issued; `relay token new` issues one".to_owned();
+        }
+        let row = |guid: &str, from: &str, until: &str, state: &str| {
+            format!("{guid:<36}  {from:<20}  {until:<20}  {state}\n")
+        };
+        let mut text = row("GUID", "VALID FROM", "VALID UNTIL", "STATE");
+        for token in &self.tokens {
+            let state = match (token.state, &token.blocked_since) {
+                (State::Blocked, Some(since)) => format!("blocked since {since}"),
+                (State::Blocked, None) => "blocked".to_owned(),
+                (State::Valid, _) => "valid".to_owned(),
+                (State::NotYet, _) => "not valid yet".to_owned(),
+                (State::Expired, _) => "expired".to_owned(),
+            };
+            text += &row(&token.guid, &token.not_before, &token.expires, &state);
+        }
+        text
+    }
+}
+
+impl Blocked {
+    pub(super) fn new(id: Guid, holds: bool, changed: bool) -> Self {
+        Self { guid: id.to_string(), holds, changed }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let guid = &self.guid;
+        match (self.holds, self.changed) {
+            (true, true) => format!("blocked {guid}"),
+            (true, false) => format!("{guid} was blocked already"),
+            (false, true) => format!("unblocked {guid}"),
+            (false, false) => format!("{guid} was not blocked"),
+        }
+    }
+}
+
+impl Rotated {
+    pub(super) fn new(keys: &Keys, now: u64) -> Self {
+        Self {
+            signs: keys.current().map(Certificate::new),
+            accepted: keys.accepted(now).map(Certificate::new).collect(),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let signs = self.signs.iter().map(|one| {
+            format!("signs from now on, until {}:\n  {}  {}\n", one.expires, one.sha256, one.sha1)
+        });
+        let accepted = self.accepted.iter().map(|one| format!("\n  {}  {}", one.sha256, one.sha1));
+        let accepted: String = accepted.collect();
+        signs.collect::<String>() + "accepted, by SHA-256 and SHA-1 of the certificate:" + &accepted
+    }
+}
+
+impl Certificate {
+    fn new(certificate: &SigningCertificate) -> Self {
+        Self {
+            sha1: hex(&certificate.key.sha1),
+            sha256: hex(&certificate.key.sha256),
+            not_before: date(certificate.not_before),
+            expires: date(certificate.not_after),
+        }
+    }
+}
+
+fn state(token: &BulkToken, now: u64) -> State {
+    match token.blocked_since {
+        Some(_) => State::Blocked,
+        None if token.expires <= now => State::Expired,
+        None if now < token.not_before => State::NotYet,
+        None => State::Valid,
+    }
+}
+
+/// A time as RFC 3339 has it; as seconds where that has no year for it.
+fn date(time: u64) -> String {
+    let date = i64::try_from(time).ok();
+    let date = date.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok());
+    date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| time.to_string())
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |mut text, octet| {
+        write!(text, "{octet:02x}").expect("writing to a String does not fail");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_valid_from_its_first_second_to_before_its_last_and_never_while_blocked() {
+        let token =
+            BulkToken { id: Guid(1), issued: 5, not_before: 10, expires: 20, blocked_since: None };
+        for (now, expected) in
+            [(9, State::NotYet), (10, State::Valid), (19, State::Valid), (20, State::Expired)]
+        {
+            assert_eq!(state(&token, now), expected, "{now}");
+            let blocked = BulkToken { blocked_since: Some(1), ..token };
+            assert_eq!(state(&blocked, now), State::Blocked);
+        }
+    }
+
+    #[test]
+    fn times_are_shown_as_dates_while_there_are_years_for_them() {
+        assert_eq!(date(1_800_000_000), "2027-01-15T08:00:00Z");
+        assert_eq!(date(u64::MAX), u64::MAX.to_string());
+    }
+}

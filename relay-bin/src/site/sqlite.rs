@@ -1,0 +1,490 @@
+//! The store of a site with one connection point: a file of SQLite.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use relay_core::auth::Guid;
+use rusqlite::types::Type;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, params};
+use rusqlite::{Transaction, TransactionBehavior};
+
+use super::files::{self, FileFault};
+use super::store::{BulkToken, Change, ChangeError, Client, Registration, Store, StoreError};
+
+#[cfg(test)]
+mod tests;
+
+/// How long is waited while another process writes.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// What tells a site store from other databases: `RlSt` in the header of the file.
+// Source: SQLite, "Database File Format", section 1.2.17.
+const APPLICATION_ID: i64 = 0x526c_5374;
+
+/// What leads from each version of the store to the next. A version that has been in use never
+/// changes here; another is appended.
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE bulk_tokens (
+        id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+        issued INTEGER NOT NULL,
+        not_before INTEGER NOT NULL,
+        expires INTEGER NOT NULL,
+        blocked_since INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE clients (
+        id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
+        certificate BLOB NOT NULL CHECK (length(certificate) = 32),
+        registered INTEGER NOT NULL,
+        renewed INTEGER NOT NULL,
+        token_expires INTEGER NOT NULL,
+        bulk_token BLOB REFERENCES bulk_tokens (id),
+        blocked_since INTEGER
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX clients_of_a_bulk_token ON clients (bulk_token);
+    CREATE TABLE journal (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        subject BLOB NOT NULL,
+        change TEXT NOT NULL CHECK (change IN ('blocked', 'unblocked')),
+        at INTEGER NOT NULL
+    ) STRICT;
+"];
+
+/// A site store in one file, beside which SQLite keeps two more while it is open. Each change is on
+/// the disk before its method returns: write-ahead log, `synchronous` FULL.
+pub(crate) struct SqliteStore {
+    connection: Connection,
+    file: PathBuf,
+}
+
+impl SqliteStore {
+    /// Opens the store that is there, and brings an older one up to this version.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]; a store that other accounts can reach, a link and an empty file are refused.
+    pub(crate) fn open(file: &Path) -> Result<Self, StoreError> {
+        Self::open_waiting(file, BUSY)
+    }
+
+    /// Makes an empty store in a folder that is there, and opens it; or opens the one that is
+    /// there. Its name appears once all is in it: a crash leaves nothing half made.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open`].
+    pub(crate) fn create(file: &Path) -> Result<Self, StoreError> {
+        let failed = |source: io::Error| unwritable(file, source);
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        // Files of this kind begin with access for their owner alone.
+        let staged =
+            tempfile::Builder::new().prefix(".relay-site-").tempfile_in(folder).map_err(failed)?;
+        let mut made = Self { connection: connect(staged.path(), file)?, file: file.to_owned() };
+        made.prepare()?;
+        made.migrate(MIGRATIONS)?;
+        // The last connection that closes moves everything into the file itself.
+        made.connection.close().map_err(|(_, error)| told(file, error))?;
+        staged.as_file().sync_all().map_err(failed)?;
+        match files::put_new(staged, file) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
+            _ => Self::open(file),
+        }
+    }
+
+    fn open_waiting(file: &Path, busy: Duration) -> Result<Self, StoreError> {
+        files::judge(file).map_err(|fault| unfit(file, fault))?;
+        let connection = connect(file, file)?;
+        connection.busy_timeout(busy).map_err(|error| told(file, error))?;
+        let mut store = Self { connection, file: file.to_owned() };
+        if store.version()? == 0 {
+            return Err(store.foreign_or_corrupt());
+        }
+        store.judge_owner()?;
+        store.prepare()?;
+        store.check()?;
+        store.migrate(MIGRATIONS)?;
+        Ok(store)
+    }
+
+    /// What holds for the connection from now on. Never done to a file that is no site store.
+    fn prepare(&self) -> Result<(), StoreError> {
+        let prepared = || {
+            self.connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
+            // In a write-ahead log, NORMAL may lose the last transactions when power fails.
+            self.connection.pragma_update(None, "synchronous", "FULL")?;
+            self.connection.pragma_update(None, "foreign_keys", true)
+        };
+        prepared().map_err(|error| self.told(error))
+    }
+
+    fn version(&self) -> Result<i64, StoreError> {
+        let version = self.connection.pragma_query_value(None, "user_version", |row| row.get(0));
+        version.map_err(|error| self.told(error))
+    }
+
+    /// A file without a version: another program's, or one that was cut.
+    fn foreign_or_corrupt(&self) -> StoreError {
+        let tables = self.connection.query_row("SELECT count(*) FROM sqlite_schema", [], count);
+        match tables {
+            Ok(0) => StoreError::Corrupt { place: place(&self.file) },
+            Ok(_) => StoreError::Foreign { place: place(&self.file) },
+            Err(error) => self.told(error),
+        }
+    }
+
+    /// Takes the store through the migrations it has not seen, each in a transaction of its own.
+    fn migrate(&mut self, migrations: &[&str]) -> Result<(), StoreError> {
+        let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+        let file = self.file.clone();
+        loop {
+            let found = self.version()?;
+            if known < found {
+                return Err(StoreError::Newer { place: place(&file), found, known });
+            }
+            if found == known {
+                return Ok(());
+            }
+            self.migrate_once(migrations).map_err(|error| told(&file, error))?;
+        }
+    }
+
+    fn migrate_once(&mut self, migrations: &[&str]) -> rusqlite::Result<()> {
+        let transaction = begin(&mut self.connection)?;
+        // Another process may have done it while this one waited for its turn.
+        let version: i64 =
+            transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let next = usize::try_from(version).ok().and_then(|version| migrations.get(version));
+        if let Some(migration) = next {
+            transaction.execute_batch(migration)?;
+            transaction.pragma_update(None, "user_version", version + 1)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        }
+        transaction.commit()
+    }
+
+    fn judge_owner(&self) -> Result<(), StoreError> {
+        let of = self.connection.pragma_query_value(None, "application_id", count);
+        match of.map_err(|error| self.told(error))? {
+            APPLICATION_ID => Ok(()),
+            _ => Err(StoreError::Foreign { place: place(&self.file) }),
+        }
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        let found: rusqlite::Result<String> =
+            self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        match found.map_err(|error| self.told(error))?.as_str() {
+            "ok" => Ok(()),
+            _ => Err(StoreError::Corrupt { place: place(&self.file) }),
+        }
+    }
+
+    fn told(&self, error: rusqlite::Error) -> StoreError {
+        told(&self.file, error)
+    }
+
+    /// Makes one change in one transaction; what is refused is rolled back.
+    fn change<T>(
+        &mut self,
+        make: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, ChangeError> {
+        let changed = begin(&mut self.connection).map_err(Fault::from).and_then(|transaction| {
+            let outcome = make(&transaction)?;
+            transaction.commit()?;
+            Ok(outcome)
+        });
+        changed.map_err(|fault| match fault {
+            Fault::Refused(refused) => refused,
+            Fault::Sqlite(error) => ChangeError::Store(told(&self.file, error)),
+        })
+    }
+
+    /// Blocks, or ends a block, where `since` says from when.
+    fn set_block(&mut self, id: Guid, since: Option<u64>, now: u64) -> Result<Change, ChangeError> {
+        self.change(|transaction| {
+            let is_blocked = is_blocked(transaction, id)?.ok_or(ChangeError::Unknown(id))?;
+            if is_blocked == since.is_some() {
+                return Ok(Change::None);
+            }
+            for table in ["bulk_tokens", "clients"] {
+                let update = format!("UPDATE {table} SET blocked_since = ?2 WHERE id = ?1");
+                transaction.execute(&update, params![octets(id), since.map(seconds)])?;
+            }
+            let change = if since.is_some() { "blocked" } else { "unblocked" };
+            transaction.execute(
+                "INSERT INTO journal (subject, change, at) VALUES (?1, ?2, ?3)",
+                params![octets(id), change, seconds(now)],
+            )?;
+            Ok(Change::Made)
+        })
+    }
+
+    fn rows<T>(
+        &self,
+        query: &str,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        let rows = self.connection.prepare(query).and_then(|mut statement| {
+            let rows = statement.query_map([], read)?;
+            rows.collect()
+        });
+        rows.map_err(|error| self.told(error))
+    }
+}
+
+impl Store for SqliteStore {
+    fn add_bulk_token(&mut self, token: &BulkToken) -> Result<(), ChangeError> {
+        self.change(|transaction| {
+            if is_blocked(transaction, token.id)?.is_some() {
+                return Err(ChangeError::Known(token.id).into());
+            }
+            transaction.execute(
+                "INSERT INTO bulk_tokens (id, issued, not_before, expires) VALUES (?1, ?2, ?3, ?4)",
+                params![
+                    octets(token.id),
+                    seconds(token.issued),
+                    seconds(token.not_before),
+                    seconds(token.expires)
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    fn bulk_tokens(&self) -> Result<Vec<BulkToken>, StoreError> {
+        self.rows(
+            "SELECT id, issued, not_before, expires, blocked_since FROM bulk_tokens
+             ORDER BY issued DESC, id",
+            |row| {
+                Ok(BulkToken {
+                    id: guid(row, 0)?,
+                    issued: time(row, 1)?,
+                    not_before: time(row, 2)?,
+                    expires: time(row, 3)?,
+                    blocked_since: time_if_any(row, 4)?,
+                })
+            },
+        )
+    }
+
+    fn register(&mut self, client: &Client) -> Result<(), ChangeError> {
+        self.change(|transaction| {
+            let bulk_token = match client.registration {
+                Registration::Intranet => None,
+                Registration::BulkToken(id) => Some(id),
+            };
+            if let Some(id) = bulk_token {
+                let is_blocked = block_in(transaction, "bulk_tokens", id)?;
+                if is_blocked.ok_or(ChangeError::Unknown(id))? {
+                    return Err(ChangeError::Blocked(id).into());
+                }
+            }
+            if block_in(transaction, "bulk_tokens", client.id)?.is_some() {
+                return Err(ChangeError::Known(client.id).into());
+            }
+            if block_in(transaction, "clients", client.id)? == Some(true) {
+                return Err(ChangeError::Blocked(client.id).into());
+            }
+            transaction.execute(
+                "INSERT OR REPLACE INTO clients
+                 (id, certificate, registered, renewed, token_expires, bulk_token)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    octets(client.id),
+                    client.certificate,
+                    seconds(client.registered),
+                    seconds(client.renewed),
+                    seconds(client.token_expires),
+                    bulk_token.map(octets)
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    fn renew(&mut self, client: Guid, renewed: u64, token_expires: u64) -> Result<(), ChangeError> {
+        self.change(|transaction| {
+            let is_blocked = block_in(transaction, "clients", client)?;
+            if is_blocked.ok_or(ChangeError::Unknown(client))? {
+                return Err(ChangeError::Blocked(client).into());
+            }
+            transaction.execute(
+                "UPDATE clients SET renewed = ?2, token_expires = ?3 WHERE id = ?1",
+                params![octets(client), seconds(renewed), seconds(token_expires)],
+            )?;
+            Ok(())
+        })
+    }
+
+    fn client(&self, id: Guid) -> Result<Option<Client>, StoreError> {
+        let found = self.connection.query_row(
+            "SELECT certificate, registered, renewed, token_expires, bulk_token, blocked_since
+             FROM clients WHERE id = ?1",
+            [octets(id)],
+            |row| {
+                let bulk_token = row.get::<_, Option<[u8; 16]>>(4)?;
+                let by = |id| Registration::BulkToken(Guid(u128::from_be_bytes(id)));
+                Ok(Client {
+                    id,
+                    certificate: row.get(0)?,
+                    registered: time(row, 1)?,
+                    renewed: time(row, 2)?,
+                    token_expires: time(row, 3)?,
+                    registration: bulk_token.map_or(Registration::Intranet, by),
+                    blocked_since: time_if_any(row, 5)?,
+                })
+            },
+        );
+        found.optional().map_err(|error| self.told(error))
+    }
+
+    fn block(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError> {
+        self.set_block(id, Some(now), now)
+    }
+
+    fn unblock(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError> {
+        self.set_block(id, None, now)
+    }
+
+    fn blocked(&self) -> Result<Vec<Guid>, StoreError> {
+        self.rows(
+            "SELECT id FROM bulk_tokens WHERE blocked_since IS NOT NULL
+             UNION SELECT id FROM clients WHERE blocked_since IS NOT NULL ORDER BY id",
+            |row| guid(row, 0),
+        )
+    }
+
+    fn generation(&self) -> Result<u64, StoreError> {
+        // Unlike the highest number there is, it stays when rows of the journal are cleared away.
+        let last = self.connection.query_row(
+            "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'journal'), 0)",
+            [],
+            |row| time(row, 0),
+        );
+        last.map_err(|error| self.told(error))
+    }
+}
+
+/// Why a change ended: by SQLite, or by what was asked.
+enum Fault {
+    Refused(ChangeError),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<ChangeError> for Fault {
+    fn from(refused: ChangeError) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Opens a file that is there. `named` is what it is called in errors.
+fn connect(file: &Path, named: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let open = || {
+        let connection = Connection::open_with_flags(file, flags)?;
+        connection.busy_timeout(BUSY)?;
+        let is_readonly = connection.is_readonly("main")?;
+        Ok((connection, is_readonly))
+    };
+    match open().map_err(|error| told(named, error))? {
+        (_, true) => Err(StoreError::ReadOnly { place: place(named) }),
+        (connection, false) => Ok(connection),
+    }
+}
+
+/// Whoever writes begins as the writer: one that has read first could not wait for its turn.
+fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
+    connection.transaction_with_behavior(TransactionBehavior::Immediate)
+}
+
+/// What is said of a file that is none of this account's own.
+fn unfit(file: &Path, fault: FileFault) -> StoreError {
+    let place = place(file);
+    match fault {
+        FileFault::Missing => StoreError::Missing { place },
+        FileFault::Unreadable(source) => StoreError::Unreadable { place, source },
+        FileFault::NotAFile => StoreError::NotAFile { place },
+        FileFault::Exposed(mode) => StoreError::Exposed { place, mode },
+    }
+}
+
+/// What an error of SQLite says about the store.
+fn told(file: &Path, error: rusqlite::Error) -> StoreError {
+    let place = place(file);
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { place },
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { place },
+        Some(ErrorCode::ReadOnly) => StoreError::ReadOnly { place },
+        Some(ErrorCode::DiskFull) => StoreError::Full { place },
+        _ => StoreError::Failed { place, source: Box::new(error) },
+    }
+}
+
+/// What an error of the file system says about a store that is being made.
+fn unwritable(file: &Path, source: io::Error) -> StoreError {
+    let place = place(file);
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::Full { place },
+        io::ErrorKind::ReadOnlyFilesystem => StoreError::ReadOnly { place },
+        _ => StoreError::Unreadable { place, source },
+    }
+}
+
+fn place(file: &Path) -> String {
+    file.display().to_string()
+}
+
+/// Whether a token or client is blocked; none if neither is there.
+fn is_blocked(transaction: &Transaction<'_>, id: Guid) -> rusqlite::Result<Option<bool>> {
+    match block_in(transaction, "bulk_tokens", id)? {
+        Some(is_blocked) => Ok(Some(is_blocked)),
+        None => block_in(transaction, "clients", id),
+    }
+}
+
+fn block_in(
+    transaction: &Transaction<'_>,
+    table: &'static str,
+    id: Guid,
+) -> rusqlite::Result<Option<bool>> {
+    let query = format!("SELECT blocked_since IS NOT NULL FROM {table} WHERE id = ?1");
+    transaction.query_row(&query, [octets(id)], |row| row.get(0)).optional()
+}
+
+fn octets(id: Guid) -> [u8; 16] {
+    id.0.to_be_bytes()
+}
+
+fn guid(row: &Row<'_>, column: usize) -> rusqlite::Result<Guid> {
+    row.get(column).map(|octets| Guid(u128::from_be_bytes(octets)))
+}
+
+/// Times end where SQLite's integers do, 292 thousand million years from now.
+fn seconds(time: u64) -> i64 {
+    i64::try_from(time).unwrap_or(i64::MAX)
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let seconds = row.get::<_, i64>(column)?;
+    u64::try_from(seconds).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, Box::new(error))
+    })
+}
+
+fn time_if_any(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    if row.get_ref(column)?.data_type() == Type::Null {
+        return Ok(None);
+    }
+    time(row, column).map(Some)
+}
+
+fn count(row: &Row<'_>) -> rusqlite::Result<i64> {
+    row.get(0)
+}
