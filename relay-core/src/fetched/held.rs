@@ -12,7 +12,7 @@ use super::keys::{GivenBy, KeySource, KeysFault};
 use super::lists::{Known, ListFault, ListLocation, ListSource, ListState, NewLists, state};
 use super::schedule::{Asked, DAY, Schedule};
 
-/// Octets of all lists that are held, at most: four of the largest.
+/// Octets of all lists that are held, at most, by default: four of the largest.
 pub const LISTS_OCTETS_MAX: usize = 128 << 20;
 
 /// That a source failed, since when and how often.
@@ -78,8 +78,10 @@ type KeysEntry = Entry<KeySource, Arc<KeySet>, GivenBy, KeysFault>;
 type ListEntry = (Entry<ListSource, Arc<[Crl]>, Known, ListFault>, ListState);
 
 /// Everything that is wanted.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Held {
+    /// Octets of all lists together, at most.
+    octets_max: usize,
     schedule: Schedule,
     last_id: u64,
     keys: Vec<KeysEntry>,
@@ -133,6 +135,12 @@ impl<S, T, K, F: fmt::Display + PartialEq> Entry<S, T, K, F> {
 }
 
 impl Held {
+    /// Nothing is wanted. Lists may take `octets_max` octets together.
+    pub(super) fn new(octets_max: usize) -> Self {
+        let schedule = Schedule::default();
+        Self { octets_max, schedule, last_id: 0, keys: Vec::new(), lists: Vec::new() }
+    }
+
     /// As `Fetched::want`. Returns whether something that was held is no more.
     pub(super) fn want(
         &mut self,
@@ -362,8 +370,8 @@ impl Held {
         let others = self.lists.iter().filter(|(it, _)| it.id != id);
         let others: usize = others.filter_map(|(it, _)| it.held.as_deref()).map(octets).sum();
         match brought {
-            Ok(Some((lists, _))) if others + octets(&lists) > LISTS_OCTETS_MAX => {
-                Err(ListFault::NoRoom { octets_max: LISTS_OCTETS_MAX })
+            Ok(Some((lists, _))) if others + octets(&lists) > self.octets_max => {
+                Err(ListFault::NoRoom { octets_max: self.octets_max })
             }
             other => other,
         }

@@ -60,6 +60,9 @@ pub struct FetchConfig {
     pub network: Network,
     /// By which clock lists are over; the operating system's by default.
     pub clock: Clock,
+    /// Octets of all lists that are held, at most; [`LISTS_OCTETS_MAX`] by default. While they are
+    /// fetched and read, each of four may take 64 MiB besides.
+    pub lists_octets_max: usize,
 }
 
 /// More is wanted than is fetched. The fault of whoever publishes it; what was wanted before still
@@ -101,7 +104,12 @@ struct Shared {
 impl FetchConfig {
     /// Trusts `trust`, and has the defaults otherwise.
     pub fn new(trust: TrustAnchors) -> Self {
-        Self { trust, network: Network::default(), clock: Clock::default() }
+        Self {
+            trust,
+            network: Network::default(),
+            clock: Clock::default(),
+            lists_octets_max: LISTS_OCTETS_MAX,
+        }
     }
 }
 
@@ -114,7 +122,7 @@ impl Fetched {
     pub fn new(config: FetchConfig) -> Result<(Self, FetchDriver), TlsSetupError> {
         let tls = backend_client_config(&config.trust)?;
         let shared = Arc::new(Shared {
-            held: Mutex::default(),
+            held: Mutex::new(Held::new(config.lists_octets_max)),
             wake: Notify::new(),
             generation: watch::Sender::new(0),
             began: Instant::now(),
