@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -52,7 +53,9 @@ struct World {
     provider: Provider,
     lists: Provider,
     fetched: Fetched,
-    _driving: Driving,
+    driving: Driving,
+    /// Seconds by which the clock was set ahead.
+    ahead: Arc<AtomicU64>,
 }
 
 impl World {
@@ -70,9 +73,12 @@ impl World {
         config.network = Network::Memory(network.host("instance"));
         config.lists_octets_max = lists_octets_max;
         let began = Instant::now();
-        config.clock = Clock::new(move || NOW + began.elapsed().as_secs());
+        let ahead = Arc::<AtomicU64>::default();
+        let step = Arc::clone(&ahead);
+        let now = move || NOW + step.load(Ordering::Relaxed) + began.elapsed().as_secs();
+        config.clock = Clock::new(now);
         let (fetched, driving) = driven(Fetched::new(config).expect("anchors"));
-        Self { network, ca, provider, lists, fetched, _driving: driving }
+        Self { network, ca, provider, lists, fetched, driving, ahead }
     }
 
     fn source(&self) -> KeySource {
@@ -435,6 +441,54 @@ async fn a_list_that_is_over_is_told_as_such_once_and_its_successor_is_found() {
     assert_eq!(world.list().state, ListState::Expired);
     let asked = world.lists.take();
     assert_eq!(asked.last().map(|(_, newer)| *newer), Some(false), "all of it, not what is newer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_ahead_has_a_list_fetched_and_told_as_over_within_a_minute() {
+    let world = World::new();
+    world.publish_list(0..8, 1);
+    world.want_list("http://ca.example/a.crl");
+    let seen = world.fetched.changed(0).await;
+    world.lists.take();
+    sleep(MINUTE).await;
+    assert_eq!(world.lists.take(), []);
+    world.ahead.store(20 * DAY_SECONDS, Ordering::Relaxed);
+    assert_eq!(world.list().state, ListState::Expired, "to whoever looks, at once");
+    timeout(MINUTE + SECOND, world.fetched.changed(seen)).await.expect("to whoever waits, soon");
+    sleep(2 * MINUTE).await;
+    let asked = world.lists.take();
+    assert!((1..=3).contains(&asked.len()), "{asked:?}");
+    assert_eq!(asked[0], ("/a.crl".to_owned(), false), "all of it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_of_a_time_to_come_is_told_as_such() {
+    let logs = Logs::capture();
+    let world = World::new();
+    world.publish_list(1..8, 1);
+    world.want_list("http://ca.example/a.crl");
+    sleep(2 * MINUTE).await;
+    assert_eq!(world.list().state, ListState::NotYetValid);
+    assert_eq!(logs.with(&["is this machine's clock right?"]).len(), 1);
+    sleep(DAY).await;
+    assert_eq!(world.list().state, ListState::Held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_drops_the_driver_ends_what_it_does_and_keeps_what_is_held() {
+    let world = World::new();
+    world.provider.publish_keys(TENANT, &["key"]);
+    world.want_keys();
+    world.fetched.changed(0).await;
+    world.provider.set(Manner::Silent);
+    sleep(5 * MINUTE).await;
+    world.fetched.ask_again(TENANT);
+    sleep(SECOND).await;
+    let connections = || world.network.between("instance", "login.example").len();
+    assert_eq!(connections(), 1);
+    world.driving.0.abort();
+    sleep(SECOND).await;
+    assert_eq!((connections(), world.names()), (0, vec!["key".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -186,6 +186,9 @@ impl Fetched {
     /// A token names a key of this tenant that is not among [`Fetched::keys`]: they are fetched at
     /// once, by one of all who ask, and once in five minutes. Costs no more than a look.
     ///
+    /// Whoever waits for what comes of it by [`Fetched::changed`] needs a deadline: keys that are
+    /// the same, or did not come, are no change.
+    ///
     /// To be called only for a token that would be good but for its key
     /// (`TokenFault::UnknownKey`).
     pub fn ask_again(&self, tenant: Guid) -> Asked {
