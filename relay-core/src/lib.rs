@@ -29,6 +29,8 @@ pub mod config;
 #[cfg(feature = "net")]
 pub mod connection_point;
 #[cfg(feature = "net")]
+pub mod fetched;
+#[cfg(feature = "net")]
 pub mod gateway;
 #[cfg(feature = "net")]
 pub mod link;

@@ -17,6 +17,7 @@ pub mod llhttp;
 pub mod logs;
 pub mod origin;
 pub mod pki;
+pub mod provider;
 pub mod quic;
 pub mod raw;
 pub mod reading;

@@ -138,6 +138,20 @@ impl SiteCa {
         list.signed_by(&self.0).unwrap().into()
     }
 
+    /// A list that takes nothing back and holds between two times, in seconds since 1970 UTC: DER.
+    pub fn list_between(&self, from: u64, until: u64, number: u64) -> Vec<u8> {
+        let time = |seconds| date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
+        let list = CertificateRevocationListParams {
+            this_update: time(from),
+            next_update: time(until),
+            crl_number: SerialNumber::from(number),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().der().to_vec()
+    }
+
     /// This authority as the only one that is trusted.
     pub fn anchors(&self) -> TrustAnchors {
         TrustAnchors::new([self.certificate()]).unwrap()

@@ -19,6 +19,8 @@ mod certificate_fault;
 #[cfg(feature = "auth")]
 mod crl;
 #[cfg(feature = "auth")]
+mod discovery;
+#[cfg(feature = "auth")]
 mod entra;
 mod guid;
 mod issuer;
@@ -75,6 +77,8 @@ pub use trail::{Finding, Principal, Strictness, Trail, Unproven, search};
 
 #[cfg(feature = "auth")]
 pub use cache::{VERIFIED_MAX, Verified};
+#[cfg(feature = "auth")]
+pub use discovery::{METADATA_OCTETS_MAX, MetadataError, ProviderMetadata};
 #[cfg(feature = "auth")]
 pub use entra::{ENTRA_LEEWAY, ENTRA_LIFETIME_MAX, EntraToken, TrustedTenant};
 #[cfg(feature = "auth")]

@@ -58,7 +58,9 @@ pub use quic::{
 };
 pub use revocation::{RevocationList, Revoked};
 pub use socket::{Network, Socket};
-pub use tcp::{ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure_link};
+pub use tcp::{
+    ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure, secure_link,
+};
 pub(crate) use tls::read_certificates;
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config,

@@ -254,7 +254,15 @@ pub async fn connect(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
 }
 
 /// Speaks TLS on a connected pipe, and verifies that the peer is `server_name`.
-pub(super) async fn secure<P: AsyncRead + AsyncWrite + Unpin>(
+///
+/// # Errors
+///
+/// [`ConnectError::BadName`] and [`ConnectError::Tls`].
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the connection.
+pub async fn secure<P: AsyncRead + AsyncWrite + Unpin>(
     pipe: P,
     server_name: &str,
     tls: Arc<ClientConfig>,
