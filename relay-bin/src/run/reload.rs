@@ -31,7 +31,7 @@ pub(super) struct Reloadable {
 #[derive(Clone)]
 pub(super) struct Said {
     file: Update,
-    tokens: Option<(SiteTokens, Published)>,
+    tokens: Option<(SiteTokens, Option<Published>)>,
 }
 
 impl Said {
@@ -48,7 +48,7 @@ impl Said {
     /// All of it: its version rises with the file's and with each change of what tokens count.
     pub(super) fn update(&self) -> Update {
         let mut update = self.file.clone();
-        if let (Some(clients), Some((_, now))) = (&mut update.clients, &self.tokens) {
+        if let (Some(clients), Some((_, Some(now)))) = (&mut update.clients, &self.tokens) {
             clients.tokens = Some(now.signers.clone());
             update.settings_version = update.settings_version.saturating_add(now.revision);
         }
@@ -117,7 +117,8 @@ impl Reloadable {
         if now == before {
             return Ok(());
         }
-        let (revision, blocked) = (now.revision, now.signers.blocked.len());
+        let revision = now.as_ref().map(|it| it.revision);
+        let blocked = now.as_ref().map(|it| it.signers.blocked.len());
         let said = Said { file: self.said.file.clone(), tokens: Some((tokens, now)) };
         self.role.update(said.update()).map_err(|error| explained(&error))?;
         self.said = said;

@@ -192,7 +192,7 @@ pub(super) fn prepare(tokens: &SiteTokens) -> anyhow::Result<(Keys, SqliteStore)
     Ok((keys, SqliteStore::create(&store(&tokens.folder))?))
 }
 
-fn open(tokens: &SiteTokens) -> anyhow::Result<SqliteStore> {
+pub(super) fn open(tokens: &SiteTokens) -> anyhow::Result<SqliteStore> {
     Ok(SqliteStore::open(&store(&tokens.folder))?)
 }
 

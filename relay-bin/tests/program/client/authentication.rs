@@ -34,12 +34,13 @@ fn what_an_administrator_blocks_is_blocked_at_an_instance_that_runs_and_at_one_t
     let issued = token(&place, &["new"]);
     let (guid, text) = (issued["guid"].as_str().unwrap(), issued["token"].as_str().unwrap());
     place.secret("bulk.token", text);
+    place.gateway.wait_for_log("settings applied", 2);
     let shows = ["--token-file", "bulk.token"];
     assert_eq!(refusal(&place, &[]), "CMGService_No_Credential");
     // The instance knows the site's key: the token is good, and not for this.
     assert_eq!(refusal(&place, &shows), "CMGService_Registration_Only");
     token(&place, &["block", guid]);
-    place.gateway.wait_for_log("settings applied", 2);
+    place.gateway.wait_for_log("settings applied", 3);
     assert_eq!(refusal(&place, &shows), "CMGService_Invalid_Token");
 
     // Both start anew: the instance knows nothing, and asks nobody in before it knows of the block.
