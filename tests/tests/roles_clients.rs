@@ -129,6 +129,7 @@ fn expected(
             Finds::Nothing => {}
             Finds::Proof => return (200, None),
             Finds::Fault => {
+                // A token that proves nothing is told of before a certificate that does not.
                 if worst < weight && (token.text.is_none() || weight > 1) {
                     (worst, told) = (weight, answer);
                 }

@@ -272,11 +272,10 @@ kind = "{kind}"
 # The decimal number in the clients' URL, unique in this file. Above 9223372036854775807 it stands
 # in quotes.
 role_id = {role_id}
-# Lets anybody on the internet use this endpoint. For trials only; each start warns about it. Set up
-# [clients] or a [[tenant]] below and remove the line: then clients have to show who they are.
+# Lets anybody on the internet use this endpoint. For trials only; each start warns about it. Say
+# below whose clients count, and remove the line: then each has to show who it is, by any method, or
+# by those of a list such as `methods = ["entra", "certificate"]`.
 unsafe_allow_anonymous = true
-# Methods by which they may: "entra", "certificate", "site-token"; without this line, any.
-# methods = ["certificate"]
 # Path prefixes below the role id that are published; without this line, those of the kind.
 # paths = ["SMS_MP", "ccm_system"]
 # Largest request body, in octets; without this line, no limit.

@@ -49,7 +49,7 @@ impl Said {
     pub(super) fn update(&self) -> Update {
         let mut update = self.file.clone();
         if let (Some(clients), Some((_, Some(now)))) = (&mut update.clients, &self.tokens) {
-            clients.tokens = Some(now.signers.clone());
+            clients.tokens.clone_from(&now.signers);
             update.settings_version = update.settings_version.saturating_add(now.revision);
         }
         update
@@ -118,7 +118,7 @@ impl Reloadable {
             return Ok(());
         }
         let revision = now.as_ref().map(|it| it.revision);
-        let blocked = now.as_ref().map(|it| it.signers.blocked.len());
+        let blocked = now.as_ref().and_then(|it| it.signers.as_ref()).map(|it| it.blocked.len());
         let said = Said { file: self.said.file.clone(), tokens: Some((tokens, now)) };
         self.role.update(said.update()).map_err(|error| explained(&error))?;
         self.said = said;

@@ -1,21 +1,23 @@
 //! What a connection point publishes of its site's tokens.
 
 use anyhow::ensure;
+use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
 use relay_core::config::SiteTokens;
 use relay_core::settings::{BLOCKED_MAX, PublishedSigners};
 
-use super::command::{now, open};
+use super::command::{self, now};
 use super::keys::Keys;
-use super::store::Store as _;
+use super::sqlite::SqliteStore;
+use super::store::{Store as _, StoreError};
 
 /// What is published of a site's tokens at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Published {
-    /// By what instances judge them.
-    pub(crate) signers: PublishedSigners,
-    /// Rises with each change of that, whichever process makes it: with each block and end of one,
-    /// each key that comes and each that counts no more.
+    /// By what instances judge them; `None` if there is no key, so that none counts.
+    pub(crate) signers: Option<PublishedSigners>,
+    /// Rises with each change of that, whichever process makes it and however: with a block, the
+    /// end of one, a key that comes or is taken away. The store keeps it.
     pub(crate) revision: u64,
 }
 
@@ -27,11 +29,12 @@ pub(crate) struct Published {
 /// What cannot be used, and what to do.
 pub(crate) fn published(tokens: &SiteTokens) -> anyhow::Result<Option<Published>> {
     let keys = Keys::open(&tokens.folder)?;
-    let Some(current) = keys.current() else { return Ok(None) };
     // Where keys are a store was, with its blocks: without it nothing is published.
-    let store = open(tokens)?;
-    // Before the blocks: one that comes in between is then published twice, never missed.
-    let generation = store.generation()?;
+    let mut store = match open(tokens)? {
+        Some(store) => store,
+        None if keys.is_empty() => return Ok(None),
+        None => command::open(tokens)?,
+    };
     let blocked = store.blocked()?;
     ensure!(
         blocked.len() <= BLOCKED_MAX,
@@ -41,16 +44,42 @@ pub(crate) fn published(tokens: &SiteTokens) -> anyhow::Result<Option<Published>
     );
     let certificates: Vec<_> =
         keys.accepted(now()?).map(|one| Bytes::copy_from_slice(&one.der)).collect();
-    // A key that comes adds two and takes one away; one that goes adds one.
-    let numbers = u64::from(current.number) * 2;
-    let revision = generation + numbers.saturating_sub(certificates.len() as u64);
     let signers = PublishedSigners { tenant: tokens.tenant, certificates, blocked };
+    let revision = store.publish(digest(&signers))?;
+    let signers = Some(signers).filter(|it| !it.certificates.is_empty());
     Ok(Some(Published { signers, revision }))
+}
+
+/// The store, if there is one.
+fn open(tokens: &SiteTokens) -> anyhow::Result<Option<SqliteStore>> {
+    match command::open(tokens) {
+        Ok(store) => Ok(Some(store)),
+        Err(error) => match error.downcast_ref() {
+            Some(StoreError::Missing { .. }) => Ok(None),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Tells two of them apart.
+fn digest(signers: &PublishedSigners) -> [u8; 32] {
+    let mut context = Context::new(&SHA256);
+    context.update(&signers.tenant.0.to_be_bytes());
+    context.update(&signers.certificates.len().to_be_bytes());
+    for certificate in &signers.certificates {
+        context.update(&certificate.len().to_be_bytes());
+        context.update(certificate);
+    }
+    for blocked in &signers.blocked {
+        context.update(&blocked.0.to_be_bytes());
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::SqliteStore;
     use super::super::command::prepare;
     use super::*;
     use crate::site::{BulkToken, new_guid};
@@ -63,7 +92,8 @@ mod tests {
         assert!(super::published(&tokens).unwrap().is_none(), "no token was made");
         prepare(&tokens).unwrap().0.rotate(now().unwrap()).unwrap();
         let first = published(&tokens);
-        assert_eq!((first.signers.certificates.len(), first.signers.blocked.len()), (1, 0));
+        let signers = |it: &Published| it.signers.clone().unwrap();
+        assert_eq!((signers(&first).certificates.len(), signers(&first).blocked.len()), (1, 0));
         assert_eq!(published(&tokens), first, "nothing has changed");
         let mut store = SqliteStore::open(&folder.path().join("tokens/site.db")).unwrap();
         let (id, now) = (new_guid().unwrap(), now().unwrap());
@@ -77,14 +107,25 @@ mod tests {
             change.unwrap();
             let after = published(&tokens);
             assert!(before < after.revision);
-            assert_eq!(after.signers.blocked, if is_blocked { vec![id] } else { vec![] });
+            assert_eq!(signers(&after).blocked, if is_blocked { vec![id] } else { vec![] });
             before = after.revision;
         }
         Keys::open(&tokens.folder).unwrap().rotate(now + 1).unwrap();
         let rotated = published(&tokens);
         assert!(before < rotated.revision);
-        assert_eq!(rotated.signers.certificates.len(), 2);
-        assert_eq!(rotated.signers.certificates[0], first.signers.certificates[0]);
+        assert_eq!(signers(&rotated).certificates.len(), 2);
+        assert_eq!(signers(&rotated).certificates[0], signers(&first).certificates[0]);
+        // A key that was stolen is taken away: what is left is published as something new.
+        let mut before = rotated.revision;
+        for (file, left) in [("signing-2.pem", Some(1)), ("signing-1.pem", None)] {
+            std::fs::remove_file(tokens.folder.join(file)).unwrap();
+            let now = published(&tokens);
+            assert_eq!(now.signers.map(|it| it.certificates.len()), left, "{file}");
+            assert!(before < now.revision, "{file}");
+            before = now.revision;
+        }
+        prepare(&tokens).unwrap().0.rotate(super::now().unwrap()).unwrap();
+        assert!(before < published(&tokens).revision);
         drop(store);
         std::fs::remove_file(folder.path().join("tokens/site.db")).unwrap();
         assert!(super::published(&tokens).is_err(), "blocks that are lost are not passed over");

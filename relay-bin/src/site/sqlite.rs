@@ -24,7 +24,8 @@ const APPLICATION_ID: i64 = 0x526c_5374;
 
 /// What leads from each version of the store to the next. A version that has been in use never
 /// changes here; another is appended.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE bulk_tokens (
         id BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
         issued INTEGER NOT NULL,
@@ -48,7 +49,14 @@ const MIGRATIONS: &[&str] = &["
         change TEXT NOT NULL CHECK (change IN ('blocked', 'unblocked')),
         at INTEGER NOT NULL
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE published (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        digest BLOB NOT NULL CHECK (length(digest) = 32)
+    ) STRICT;
+",
+];
 
 /// A site store in one file, beside which SQLite keeps two more while it is open. Each change is on
 /// the disk before its method returns: write-ahead log, `synchronous` FULL.
@@ -353,6 +361,32 @@ impl Store for SqliteStore {
              UNION SELECT id FROM clients WHERE blocked_since IS NOT NULL ORDER BY id",
             |row| guid(row, 0),
         )
+    }
+
+    fn publish(&mut self, digest: [u8; 32]) -> Result<u64, StoreError> {
+        let last = "SELECT number, digest FROM published ORDER BY number DESC LIMIT 1";
+        let same = |connection: &Connection| -> rusqlite::Result<Option<u64>> {
+            let read = |row: &Row<'_>| Ok((time(row, 0)?, row.get::<_, Vec<u8>>(1)?));
+            let found = connection.query_row(last, [], read).optional()?;
+            Ok(found.filter(|(_, it)| *it == digest).map(|(number, _)| number))
+        };
+        // Nothing is written each time that it is looked.
+        if let Some(number) = same(&self.connection).map_err(|error| self.told(error))? {
+            return Ok(number);
+        }
+        let file = self.file.clone();
+        let mut published = || -> rusqlite::Result<u64> {
+            let transaction = begin(&mut self.connection)?;
+            if let Some(number) = same(&transaction)? {
+                return Ok(number);
+            }
+            transaction.execute("INSERT INTO published (digest) VALUES (?1)", [&digest[..]])?;
+            let number = transaction.last_insert_rowid();
+            transaction.execute("DELETE FROM published WHERE number < ?1", [number])?;
+            transaction.commit()?;
+            Ok(u64::try_from(number).unwrap_or(0))
+        };
+        published().map_err(|error| told(&file, error))
     }
 
     fn generation(&self) -> Result<u64, StoreError> {

@@ -119,6 +119,14 @@ pub(crate) trait Store: Send {
     /// [`StoreError`].
     fn blocked(&self) -> Result<Vec<Guid>, StoreError>;
 
+    /// The number of what is published with this digest: of the last time, if that was the same,
+    /// else a new one, which is higher than all before.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn publish(&mut self, digest: [u8; 32]) -> Result<u64, StoreError>;
+
     /// A number that rises with each block and each end of one, whichever process makes it, and
     /// never falls. Whoever watches asks for it before [`Store::blocked`]: what is blocked in
     /// between is then seen twice, never missed.

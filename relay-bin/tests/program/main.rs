@@ -12,5 +12,6 @@ mod nginx_curl;
 mod reload;
 mod renewal;
 mod restarts;
+mod secrets;
 mod support;
 mod token;

@@ -26,7 +26,7 @@ use super::crl::{Crl, Crls, seconds};
 pub const CHAIN_MAX: usize = 8;
 
 /// Octets of all certificates that a client may show, at most.
-pub const CHAIN_BYTES_MAX: usize = 64 << 10;
+pub const CHAIN_BYTES_MAX: usize = 16 << 10;
 
 /// Roots that a site may publish, and as many authorities below them, at most.
 pub const PUBLISHED_MAX: usize = 64;
@@ -199,8 +199,9 @@ impl CertificateTrust {
     /// Whether `chain`, leaf first and each in DER, shows at `now` who has its key. What the client
     /// shows besides the leaf only helps to find a way to a published root.
     ///
-    /// One judgement checks at most 100 signatures. The signature of a list is one of them, and is
-    /// checked each time: that takes as long as hashing the list.
+    /// One judgement checks at most 100 signatures, and looks at few ways: see `way_up`. The
+    /// signature of a list is one of them, and is checked each time: that takes as long as hashing
+    /// the list.
     ///
     /// # Errors
     ///
@@ -215,9 +216,7 @@ impl CertificateTrust {
         let (leaf_der, shown) = chain.split_first().ok_or(CertificateFault::Malformed)?;
         let leaf = Parsed::read(leaf_der).ok_or(CertificateFault::Malformed)?;
         leaf.has_strong_key()?;
-        let authorities: Vec<CertificateDer<'_>> =
-            shown.iter().map(|der| CertificateDer::from(*der)).collect();
-        let authorities = [&authorities[..], &self.intermediates].concat();
+        let authorities = [&way_up(&leaf, shown)?[..], &self.intermediates].concat();
         let anchors: Vec<_> = self.roots.iter().map(|root| root.anchor.clone()).collect();
 
         let der = CertificateDer::from(*leaf_der);
@@ -303,6 +302,36 @@ impl CertificateTrust {
         let root = root.ok_or(CertificateFault::Untrusted)?;
         span.narrow(Span { from: root.from, until: root.until });
         Ok(())
+    }
+}
+
+/// Of what a client shows besides its leaf, what leads upwards from that: at each step the first
+/// two certificates of the authority that is named, for one may have two, and no more. All ways
+/// through what a stranger has made up would be some thousands otherwise, each of them looked at.
+fn way_up<'a>(
+    leaf: &Parsed<'_>,
+    shown: &[&'a [u8]],
+) -> Result<Vec<CertificateDer<'a>>, CertificateFault> {
+    let read = |der: &&'a [u8]| Parsed::read(der).ok_or(CertificateFault::Malformed);
+    let mut left: Vec<_> = shown.iter().zip(shown.iter().map(read)).collect();
+    let mut issuer = leaf.certificate.issuer().as_raw().to_vec();
+    let mut way = Vec::new();
+    loop {
+        let mut next = None;
+        for _ in 0..2 {
+            let is_it = |it: &(_, Result<Parsed<'_>, _>)| {
+                it.1.as_ref().is_ok_and(|it| it.certificate.subject().as_raw() == issuer)
+            };
+            let Some(at) = left.iter().position(is_it) else { break };
+            let (der, authority) = left.remove(at);
+            way.push(CertificateDer::from(*der));
+            next.get_or_insert(authority?.certificate.issuer().as_raw().to_vec());
+        }
+        match next {
+            // One of a root's own says nothing of who is above it.
+            Some(above) if above != issuer => issuer = above,
+            _ => return Ok(way),
+        }
     }
 }
 

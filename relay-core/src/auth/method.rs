@@ -23,7 +23,7 @@ impl Method {
         match self {
             Self::Entra => "entra",
             Self::Certificate => "certificate",
-            Self::SiteToken => "site_token",
+            Self::SiteToken => "site-token",
         }
     }
 }
@@ -46,7 +46,7 @@ pub struct Methods {
 #[non_exhaustive]
 pub enum MethodsError {
     /// Nobody could ever show who it is. Publish the endpoint to nobody by leaving it out instead.
-    #[error("at least one method is needed: entra, certificate or site_token")]
+    #[error("at least one method is needed: entra, certificate or site-token")]
     Empty,
     /// A method is tried once or not at all.
     #[error("method {0} is listed twice")]

@@ -64,7 +64,11 @@ impl Tokens {
             trust.iter().flat_map(|trust| trust.keys.clone()).collect()
         };
         let (old, new) = (of_site(&self.site), of_site(&site));
-        if !self.tenants.iter().all(keeps) || !old.iter().all(|key| new.contains(key)) {
+        // What a token says of its site was read when it was verified.
+        let name = |trust: &Option<SiteTrust>| trust.as_ref().map(|trust| trust.tenant);
+        let is_other = self.site.is_some() && name(&self.site) != name(&site);
+        let has_all = old.iter().all(|key| new.contains(key));
+        if is_other || !self.tenants.iter().all(keeps) || !has_all {
             self.generation += 1;
         }
         self.tenants = tenants;

@@ -39,22 +39,52 @@ impl Verdicts {
         chain: &[&[u8]],
         now: u64,
     ) -> Result<ClientCertificate, CertificateFault> {
+        if let Some(known) = self.known(trust, lists, chain, now)? {
+            return Ok(known);
+        }
+        let judged = trust.judge(lists, chain, now)?;
+        self.note(trust, lists, chain, &judged);
+        Ok(judged)
+    }
+
+    /// What was said of a chain before, if that holds. Takes no longer than hashing it, so that
+    /// whoever shares this can judge by [`CertificateTrust::judge`] while others look here.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateFault::TooLarge`], [`CertificateFault::Malformed`].
+    pub fn known(
+        &mut self,
+        trust: &CertificateTrust,
+        lists: &Crls,
+        chain: &[&[u8]],
+        now: u64,
+    ) -> Result<Option<ClientCertificate>, CertificateFault> {
+        certificate::within_bounds(chain)?;
         let generations = (trust.generation(), lists.generation());
-        if self.generations != generations {
+        if self.generations < generations {
             self.proven.clear();
             self.order.clear();
             self.generations = generations;
         }
-        certificate::within_bounds(chain)?;
-        let name = certificate::chain_fingerprint(chain);
-        if let Some(known) = self.proven.get(&name)
-            && known.holds_at(now)
-        {
-            return Ok(known.clone());
+        if self.generations != generations {
+            return Ok(None);
         }
-        let judged = trust.judge(lists, chain, now)?;
-        self.remember(name, &judged);
-        Ok(judged)
+        let known = self.proven.get(&certificate::chain_fingerprint(chain));
+        Ok(known.filter(|known| known.holds_at(now)).cloned())
+    }
+
+    /// Remembers what `trust` and `lists` have said of a chain, unless others judge by now.
+    pub fn note(
+        &mut self,
+        trust: &CertificateTrust,
+        lists: &Crls,
+        chain: &[&[u8]],
+        judged: &ClientCertificate,
+    ) {
+        if self.generations == (trust.generation(), lists.generation()) {
+            self.remember(certificate::chain_fingerprint(chain), judged);
+        }
     }
 
     fn remember(&mut self, name: [u8; 32], judged: &ClientCertificate) {

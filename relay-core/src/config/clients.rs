@@ -1,7 +1,7 @@
 //! Whose clients count: `[clients]` and what `[[tenant]]` says of it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -87,6 +87,7 @@ impl RawClients {
         tenants: &[RawTenant],
         has_tokens: bool,
     ) -> Result<Judged, ConfigError> {
+        let keys = tenants.iter().filter_map(|it| it.keys.as_ref().map(|it| it.get_ref().clone()));
         let tenants: Vec<_> =
             tenants.iter().map(|it| it.trust(source)).collect::<Result<_, _>>()?;
         let certificates = self.certificates(source)?;
@@ -100,7 +101,8 @@ impl RawClients {
             Some(false) | None => Strictness::FallThrough,
         };
         let trust = ClientTrust { methods, strictness, certificates, tenants, tokens: None };
-        Ok(Judged { trust, modified: self.modified(source) })
+        let modified = keys.chain(self.files()).filter_map(|file| changed(source, &file)).max();
+        Ok(Judged { trust, modified })
     }
 
     /// The methods that count: those that are listed, or all that the site has set up.
@@ -187,17 +189,21 @@ impl RawClients {
         }
     }
 
-    /// When one of the files was changed last.
-    fn modified(&self, source: &Source) -> Option<SystemTime> {
+    /// The files that are published.
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
         let lists = self.revocation_lists.iter().flat_map(Spanned::get_ref);
         let lists = lists.map(|it| PathBuf::from(it.get_ref())).filter(|it| !is_url(it));
         let files = self.roots.iter().chain(&self.intermediates).map(|it| it.get_ref().clone());
-        let changed = |file: PathBuf| fs::metadata(source.resolve(&file)).ok()?.modified().ok();
-        files.chain(lists).filter_map(changed).max()
+        files.chain(lists)
     }
 }
 
-fn is_url(written: &std::path::Path) -> bool {
+/// When a file was changed last.
+fn changed(source: &Source, file: &Path) -> Option<SystemTime> {
+    fs::metadata(source.resolve(file)).ok()?.modified().ok()
+}
+
+fn is_url(written: &Path) -> bool {
     written.to_str().is_some_and(|it| it.starts_with("http://") || it.starts_with("https://"))
 }
 

@@ -3,7 +3,7 @@
 //! `auth` judges; here is what it judges by, what it remembers, and the clock.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
@@ -150,7 +150,7 @@ struct JudgedBy {
     methods: Methods,
     strictness: Strictness,
     tokens: Tokens,
-    certificates: Option<(CertificateTrust, Crls)>,
+    certificates: Option<Arc<(CertificateTrust, Crls)>>,
     /// Rises with each trust, so that no verdict outlives one.
     generation: u64,
 }
@@ -162,8 +162,10 @@ impl SiteClients {
         (now.methods, now.strictness) = (trusted.methods, trusted.strictness);
         now.tokens.trust(trusted.tenants, trusted.site);
         let generation = now.generation;
-        now.certificates =
-            trusted.certificates.map(|(trust, lists)| (trust.of_generation(generation), lists));
+        let of_now = |(trust, lists): (CertificateTrust, _)| {
+            Arc::new((trust.of_generation(generation), lists))
+        };
+        now.certificates = trusted.certificates.map(of_now);
     }
 
     /// Finds out who a client is by `allowed` methods: by what it has presented with its request,
@@ -175,31 +177,49 @@ impl SiteClients {
         chain: &[CertificateDer<'_>],
     ) -> Trail {
         let now = seconds(SystemTime::now());
-        let by = self.judged_by.read().unwrap_or_else(PoisonError::into_inner);
+        let (methods, strictness, certificates) = {
+            let by = self.judged_by();
+            (by.methods.within(&allowed), by.strictness, by.certificates.clone())
+        };
         // The document would not have been taken without one that is allowed.
-        let Some(methods) = by.methods.within(&allowed) else { return Trail::default() };
-        search(&methods, by.strictness, |method| match method {
-            Method::Entra => by.tokens.of_tenant(presented, now),
-            Method::Certificate => self.certificate(&by, chain, now),
+        let Some(methods) = methods else { return Trail::default() };
+        search(&methods, strictness, |method| match method {
+            Method::Entra => self.judged_by().tokens.of_tenant(presented, now),
+            Method::Certificate => self.certificate(certificates.as_deref(), chain, now),
             Method::SiteToken => {
                 let possessed: Vec<_> = chain.first().map(fingerprint).into_iter().collect();
                 let shown = Shown { now, purpose: Use::Traffic, possessed: &possessed };
-                by.tokens.of_site(presented, shown)
+                self.judged_by().tokens.of_site(presented, shown)
             }
         })
     }
 
-    fn certificate(&self, by: &JudgedBy, chain: &[CertificateDer<'_>], now: u64) -> Finding {
+    fn judged_by(&self) -> RwLockReadGuard<'_, JudgedBy> {
+        self.judged_by.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Judges a chain. Nobody waits meanwhile: it takes as long as several signatures.
+    fn certificate(
+        &self,
+        by: Option<&(CertificateTrust, Crls)>,
+        chain: &[CertificateDer<'_>],
+        now: u64,
+    ) -> Finding {
         if chain.is_empty() {
             return Finding::Absent;
         }
-        let Some((trust, lists)) = &by.certificates else {
+        let Some((trust, lists)) = by else {
             return Finding::Unproven(CertificateFault::Untrusted.into());
         };
         let shown: Vec<&[u8]> = chain.iter().map(|it| &**it).collect();
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        let verdicts = verdicts.get_or_insert_with(|| Verdicts::new(CHAINS_MAX));
-        match verdicts.judge(trust, lists, &shown, now) {
+        let known = self.with_verdicts(|all| all.known(trust, lists, &shown, now));
+        let judged = known.and_then(|known| match known {
+            Some(known) => Ok(known),
+            None => trust.judge(lists, &shown, now).inspect(|judged| {
+                self.with_verdicts(|all| all.note(trust, lists, &shown, judged));
+            }),
+        });
+        match judged {
             Ok(it) => Finding::Proven(Principal {
                 method: Method::Certificate,
                 name: it.subject,
@@ -207,6 +227,11 @@ impl SiteClients {
             }),
             Err(why) => Finding::Unproven(why.into()),
         }
+    }
+
+    fn with_verdicts<T>(&self, look: impl FnOnce(&mut Verdicts) -> T) -> T {
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        look(verdicts.get_or_insert_with(|| Verdicts::new(CHAINS_MAX)))
     }
 }
 

@@ -147,11 +147,12 @@ impl Published {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let (site, version) = (document.site.clone(), document.version);
         let (digest, endpoints) = (document.digest(), document.endpoints.len());
-        let trusted = document.clients.as_ref().map(Trusted::new).transpose();
-        let trusted = trusted.map_err(|why| OfferRefused::Unusable { why: why.to_string() })?;
+        let clients = document.clients.clone();
         let Offered::Accepted(settings) = self.current().offer(document)? else {
             return Ok(false);
         };
+        let trusted = clients.as_ref().map(Trusted::new).transpose();
+        let trusted = trusted.map_err(|why| OfferRefused::Unusable { why: why.to_string() })?;
         // First: what was blocked is blocked before anything else is published.
         self.clients.trust(&site, trusted);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);

@@ -139,8 +139,8 @@ impl Relay {
         response
     }
 
-    /// Judges whether there is memory for one more request. Until clients authenticate, each is a
-    /// stranger's; whoever has shown who it is would pass.
+    /// Judges whether there is memory for one more request. Before clients are asked who they
+    /// are, for that costs memory, too.
     fn admit(&self) -> Result<(), Failure> {
         match self.memory.pressure() {
             Pressure::Calm => Ok(()),
@@ -241,9 +241,12 @@ impl Relay {
         let (endpoint, waits) = (route.endpoint, route.is_held());
         let site = settings.site_of(endpoint.role_id).unwrap_or_default();
         access.note_endpoint(endpoint, site);
-        if let policy::Access::Clients(allowed) = endpoint.access {
-            let client = parts.extensions.get::<Client>();
-            self.identify(site, allowed, &headers, client, access)?;
+        match endpoint.access {
+            policy::Access::Anonymous => {}
+            policy::Access::Clients(allowed) => {
+                let client = parts.extensions.get::<Client>();
+                self.identify(site, allowed, &headers, client, access)?;
+            }
         }
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;

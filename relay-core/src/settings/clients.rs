@@ -204,7 +204,11 @@ fn check_lists(lists: &[ListSource]) -> Result<(), ClientTrustError> {
 }
 
 fn has(url: &str, schemes: &[&str]) -> bool {
-    let is_after = |scheme: &&str| url.strip_prefix(*scheme).is_some_and(|rest| !rest.is_empty());
+    // A user and password would be published to all instances.
+    let is_host = |rest: &str| {
+        rest.split('/').next().is_some_and(|host| !host.is_empty() && !host.contains('@'))
+    };
+    let is_after = |scheme: &&str| url.strip_prefix(*scheme).is_some_and(is_host);
     schemes.iter().any(is_after) && url.bytes().all(|octet| octet.is_ascii_graphic())
 }
 
@@ -217,7 +221,9 @@ fn check_text(
     if is_text && is_right(text) {
         return Ok(());
     }
-    Err(ClientTrustError::Text { text: text.chars().take(64).collect(), wanted })
+    // What may be a password is not repeated.
+    let shown = if text.contains('@') { "[not shown]" } else { text };
+    Err(ClientTrustError::Text { text: shown.chars().take(64).collect(), wanted })
 }
 
 fn count(what: &'static str, count: usize, min: usize, max: usize) -> Result<(), ClientTrustError> {

@@ -12,9 +12,16 @@ use rustls::crypto::{
 };
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
+    SignatureScheme,
+};
 
 use super::tls::{Identity, TlsSetupError};
+
+/// Octets of all that a client may show. It is kept for as long as the connection is there, and of
+/// more than that `auth` would judge nothing.
+const SHOWN_OCTETS_MAX: usize = 16 << 10;
 
 /// Takes any certificate whose key the client has, and clients without one.
 #[derive(Debug)]
@@ -33,10 +40,16 @@ impl ClientCertVerifier for Possession {
 
     fn verify_client_cert(
         &self,
-        _leaf: &CertificateDer<'_>,
-        _others: &[CertificateDer<'_>],
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        let octets: usize = others.iter().chain([leaf]).map(|it| it.len()).sum();
+        if octets > SHOWN_OCTETS_MAX {
+            return Err(Error::InvalidCertificate(
+                CertificateError::ApplicationVerificationFailure,
+            ));
+        }
         Ok(ClientCertVerified::assertion())
     }
 

@@ -60,6 +60,11 @@ impl Role {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_relay")), home, args)
     }
 
+    /// As [`Role::start`], with a log of everything, by everybody.
+    pub(crate) fn start_traced(home: &Path, args: &[&str]) -> Self {
+        Self::start_at(Command::new(env!("CARGO_BIN_EXE_relay")), home, args, "trace")
+    }
+
     /// As [`Role::start`], from a shell that has done `before`.
     pub(crate) fn start_after(before: &str, home: &Path, args: &[&str]) -> Self {
         let mut shell = Command::new("sh");
@@ -68,10 +73,14 @@ impl Role {
         Self::start_by(shell, home, args)
     }
 
-    fn start_by(mut command: Command, home: &Path, args: &[&str]) -> Self {
+    fn start_by(command: Command, home: &Path, args: &[&str]) -> Self {
+        Self::start_at(command, home, args, "info")
+    }
+
+    fn start_at(mut command: Command, home: &Path, args: &[&str], log: &str) -> Self {
         let mut child = command
             .args(args)
-            .args(["--log", "info", "--log-format", "json"])
+            .args(["--log", log, "--log-format", "json"])
             .current_dir(home)
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())

@@ -168,8 +168,26 @@ impl Site {
         Role::start_after(before, &self.home, &["gateway", "--config", "gateway-1/gateway.toml"])
     }
 
+    /// Starts both roles with a log of everything: instance 1, and a connection point that dials
+    /// it.
+    pub(crate) fn start_traced(&self) -> [Role; 2] {
+        let mut gateway =
+            Role::start_traced(&self.home, &["gateway", "--config", "gateway-1/gateway.toml"]);
+        let [_, links] = gateway.addresses();
+        self.dial(&[links]);
+        let file = "connection-point/connection-point.toml";
+        let point = Role::start_traced(&self.home, &["connection-point", "--config", file]);
+        [gateway, point]
+    }
+
     /// Starts the connection point, which dials the instances at `links`.
     pub(crate) fn start_connection_point(&self, links: &[SocketAddr]) -> Role {
+        self.dial(links);
+        self.start_connection_point_in("connection-point")
+    }
+
+    /// Has the connection point dial the instances at `links`.
+    fn dial(&self, links: &[SocketAddr]) {
         let mut tables = String::new();
         for (instance, at) in (1..).zip(links) {
             write!(
@@ -186,7 +204,5 @@ impl Site {
             let (_, after) = rest.split_once("[link]\n").unwrap();
             format!("{before}{tables}[link]\n{after}")
         });
-        let file = "connection-point/connection-point.toml";
-        Role::start(&self.home, &["connection-point", "--config", file])
     }
 }

@@ -205,6 +205,8 @@ fn texts_are_what_they_must_be() {
         (&format!("https://{long}"), true, true),
         (&format!("https://{long}x"), false, false),
         ("https://", false, false),
+        ("https:///ca.crl", false, false),
+        ("https://user:secret@host/ca.crl", false, false),
         ("https://a b", false, false),
         ("ftp://a", false, false),
         ("", false, false),
