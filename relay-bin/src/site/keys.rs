@@ -236,7 +236,7 @@ fn numbers(folder: &Path) -> Result<Vec<u32>, KeyError> {
     Ok(numbers)
 }
 
-/// The number in the name of a file, written as [`file`] writes it.
+/// The number in the name of a file, written as [`file()`] writes it.
 fn number(name: &str) -> Option<u32> {
     let number = name.strip_prefix("signing-")?.strip_suffix(".pem")?.parse().ok()?;
     (name == format!("signing-{number}.pem")).then_some(number)
