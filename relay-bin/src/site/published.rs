@@ -35,6 +35,10 @@ pub(crate) fn published(tokens: &SiteTokens) -> anyhow::Result<Option<Published>
         None if keys.is_empty() => return Ok(None),
         None => command::open(tokens)?,
     };
+    // Its first key is about to be made.
+    if keys.is_empty() && !store.was_published()? {
+        return Ok(None);
+    }
     let blocked = store.blocked()?;
     ensure!(
         blocked.len() <= BLOCKED_MAX,
@@ -90,7 +94,9 @@ mod tests {
         let tokens = tokens_in(folder.path());
         let published = |tokens| published(tokens).unwrap().unwrap();
         assert!(super::published(&tokens).unwrap().is_none(), "no token was made");
-        prepare(&tokens).unwrap().0.rotate(now().unwrap()).unwrap();
+        let (mut keys, _) = prepare(&tokens).unwrap();
+        assert!(super::published(&tokens).unwrap().is_none(), "no key was made");
+        keys.rotate(now().unwrap()).unwrap();
         let first = published(&tokens);
         let signers = |it: &Published| it.signers.clone().unwrap();
         assert_eq!((signers(&first).certificates.len(), signers(&first).blocked.len()), (1, 0));

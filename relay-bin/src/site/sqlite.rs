@@ -389,6 +389,11 @@ impl Store for SqliteStore {
         published().map_err(|error| told(&file, error))
     }
 
+    fn was_published(&self) -> Result<bool, StoreError> {
+        let any = "SELECT EXISTS (SELECT 1 FROM published)";
+        self.connection.query_row(any, [], |row| row.get(0)).map_err(|error| self.told(error))
+    }
+
     fn generation(&self) -> Result<u64, StoreError> {
         // Unlike the highest number there is, it stays when rows of the journal are cleared away.
         let last = self.connection.query_row(

@@ -127,6 +127,13 @@ pub(crate) trait Store: Send {
     /// [`StoreError`].
     fn publish(&mut self, digest: [u8; 32]) -> Result<u64, StoreError>;
 
+    /// Whether anything was ever published.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn was_published(&self) -> Result<bool, StoreError>;
+
     /// A number that rises with each block and each end of one, whichever process makes it, and
     /// never falls. Whoever watches asks for it before [`Store::blocked`]: what is blocked in
     /// between is then seen twice, never missed.
