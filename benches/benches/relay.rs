@@ -12,10 +12,25 @@ const POST_SMALL: Ask = Ask { up: SMALL_UP, down: SMALL_DOWN };
 const DOWNLOAD: Ask = Ask { up: 0, down: BULK_OCTETS };
 const UPLOAD: Ask = Ask { up: BULK_OCTETS, down: SMALL_DOWN };
 
+/// What is measured, by name and by how many are in flight; the small ones first.
+const ALL: [(&str, Ask, usize); 5] = [
+    ("get_1k_1_in_flight", GET_1K, 1),
+    ("get_1k_64_in_flight", GET_1K, 64),
+    ("post_300_64_in_flight", POST_SMALL, 64),
+    ("download_16m", DOWNLOAD, 1),
+    ("upload_16m", UPLOAD, 1),
+];
+
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     for (group, way) in [("relay/loopback", Way::Relayed), ("raw/http", Way::Direct)] {
-        measure(&mut criterion, group, way);
+        measure(&mut criterion, group, way, &ALL);
+    }
+    // What it costs beside the first group that each client shows who it is.
+    let ways =
+        [("relay/token", Way::RelayedByToken), ("relay/certificate", Way::RelayedByCertificate)];
+    for (group, way) in ways {
+        measure(&mut criterion, group, way, &ALL[..3]);
     }
     criterion.final_summary();
 }
@@ -42,17 +57,11 @@ impl Fixture {
     }
 }
 
-fn measure(criterion: &mut Criterion, group: &str, way: Way) {
+fn measure(criterion: &mut Criterion, group: &str, way: Way, all: &[(&str, Ask, usize)]) {
     let mut group = criterion.benchmark_group(group);
     // Few, long samples: the begin and end of each, with fewer in flight, must not count.
     group.sample_size(20).sampling_mode(SamplingMode::Flat);
-    for (name, ask, in_flight) in [
-        ("get_1k_1_in_flight", GET_1K, 1),
-        ("get_1k_64_in_flight", GET_1K, 64),
-        ("post_300_64_in_flight", POST_SMALL, 64),
-        ("download_16m", DOWNLOAD, 1),
-        ("upload_16m", UPLOAD, 1),
-    ] {
+    for &(name, ask, in_flight) in all {
         group.throughput(throughput(ask));
         let mut fixture = None;
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {

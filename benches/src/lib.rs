@@ -17,6 +17,7 @@
 use bytes::Bytes;
 
 pub mod cases;
+pub mod clients;
 pub mod engines;
 pub mod instructions;
 pub mod load;

@@ -1,7 +1,9 @@
 //! A site certification authority in memory, for one benchmark.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber, date_time_ymd,
 };
 use relay_core::transport::{Identity, TrustAnchors};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -60,6 +62,7 @@ impl SiteCa {
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate().expect("the platform gives randomness");
         let issuer = CertifiedIssuer::self_signed(params, key);
         Self { issuer: issuer.expect("the parameters are constants that fit the key") }
@@ -92,6 +95,36 @@ impl SiteCa {
     /// Never: the certificate was made here.
     pub fn anchors(&self) -> TrustAnchors {
         TrustAnchors::new([self.issuer.der().clone()]).expect("the authority is a certificate")
+    }
+
+    /// The authority's own certificate, in DER.
+    pub fn der(&self) -> &[u8] {
+        self.issuer.der()
+    }
+
+    /// A list in DER, from a year ago for a hundred years, of as many certificates that were taken
+    /// back.
+    ///
+    /// # Panics
+    ///
+    /// Never: the parameters fit the key.
+    pub fn revocation_list(&self, revoked: u32) -> Vec<u8> {
+        let revoked = (1..=revoked).map(|number| RevokedCertParams {
+            serial_number: SerialNumber::from(u64::from(number)),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2126, 1, 1),
+            crl_number: SerialNumber::from(1u64),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let list = list.signed_by(&self.issuer);
+        list.expect("the parameters are constants that fit the key").der().to_vec()
     }
 
     fn issue(&self, name: &str, purpose: ExtendedKeyUsagePurpose) -> Papers {

@@ -196,7 +196,7 @@ pub async fn site(mut told: Told) -> anyhow::Result<()> {
     limits.links_per_instance = task.links;
     limits.link_memory = task.link_memory.unwrap_or(limits.link_memory);
     let links = (Rung::TcpTls, at(task.links_port));
-    let point = relay::connection_point(&task.papers, links, at(task.backend_port), limits);
+    let point = relay::connection_point(&task.papers, links, at(task.backend_port), limits, None);
     let running = tokio::spawn(async move { point.run(std::future::pending()).await });
     let _: Option<()> = told.next().await?;
     running.abort();

@@ -10,36 +10,43 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use relay_core::auth::Methods;
 use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
     SiteEndpoint,
 };
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
+use relay_core::settings::ClientTrust;
 use relay_core::transport::{
     Identity, Instance, Listener, Network, QuicListener, Rung, backend_client_config,
-    client_edge_config, link_client_config, link_server_config,
+    client_edge_config_asking, link_client_config, link_server_config,
 };
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, ServerConfig};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::clients::ClientSite;
 use crate::load::take_turn;
 use crate::pki::{CONNECTION_POINT, HOST, Papers, SiteCa};
 use crate::{CHUNK_OCTETS, payload};
 
-/// Role id of the management point; the size of number that real sites have.
+/// Role id of the management point that anybody may use; the size of number that real sites have.
 const ROLE: u64 = 72_057_594_037_927_939;
+
+/// Role id of the one that asks clients who they are.
+const ASKING_ROLE: u64 = ROLE + 1;
 
 /// How often the fixture looks whether the link is up.
 const LOOK: Duration = Duration::from_millis(1);
@@ -47,8 +54,12 @@ const LOOK: Duration = Duration::from_millis(1);
 /// Where a client's requests go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
-    /// Through the relay, over TLS.
+    /// Through the relay, over TLS, where anybody may.
     Relayed,
+    /// As that, where clients are asked who they are and show a token of the site.
+    RelayedByToken,
+    /// As that, where they have shown a certificate of the site's authority in TLS.
+    RelayedByCertificate,
     /// Straight to the backend, without TLS: what the backend and the client alone cost.
     Direct,
 }
@@ -68,6 +79,10 @@ pub struct Relay {
     clients: SocketAddr,
     backend: SocketAddr,
     client_tls: Arc<ClientConfig>,
+    /// TLS of a client that shows a certificate.
+    shown_tls: Arc<ClientConfig>,
+    /// What a client shows that has a token.
+    authorization: HeaderValue,
     _tasks: JoinSet<()>,
 }
 
@@ -87,7 +102,7 @@ impl Relay {
     ///
     /// As [`Relay::start`].
     pub async fn start_over(rung: Rung) -> Self {
-        let ca = SiteCa::new();
+        let (ca, clients_site) = (SiteCa::new(), ClientSite::new());
         let mut tasks = JoinSet::new();
         let backend = start_backend(&mut tasks).await;
         let clients = listener().await;
@@ -109,7 +124,9 @@ impl Relay {
         tasks.spawn(async move { _ = serving.await });
         let limits = ConnectionPointLimits::default();
         let papers = ca.link_client_papers();
-        let connection_point = connection_point(&papers, (rung, links_at), backend, limits);
+        let published = Some(clients_site.published(&ca));
+        let connection_point =
+            connection_point(&papers, (rung, links_at), backend, limits, published);
         let running = connection_point.run(std::future::pending());
         tasks.spawn(async move { _ = running.await });
         while gateway.settings().sites.is_empty() {
@@ -117,7 +134,10 @@ impl Relay {
         }
         let client_tls = backend_client_config(&ca.anchors());
         let client_tls = client_tls.expect("the provider supports the default versions");
-        Self { clients: clients_at, backend, client_tls, _tasks: tasks }
+        let shown_tls = showing(&ca, &ca.link_client());
+        let authorization = format!("Bearer {}", clients_site.token(0));
+        let authorization = HeaderValue::try_from(authorization).expect("a token is text");
+        Self { clients: clients_at, backend, client_tls, shown_tls, authorization, _tasks: tasks }
     }
 
     /// Connects `count` clients, each with a connection of its own.
@@ -134,14 +154,38 @@ impl Relay {
     }
 
     async fn client(&self, way: Way) -> Client {
+        let asking = format!("/CCM_Proxy_MutualAuth/{ASKING_ROLE}");
         match way {
             Way::Relayed => Client::dial(self.clients, Arc::clone(&self.client_tls)).await,
+            Way::RelayedByToken => {
+                let client = Client::dial(self.clients, Arc::clone(&self.client_tls)).await;
+                let authorization = Some(self.authorization.clone());
+                Client { root: asking, authorization, ..client }
+            }
+            Way::RelayedByCertificate => {
+                let client = Client::dial(self.clients, Arc::clone(&self.shown_tls)).await;
+                Client { root: asking, ..client }
+            }
             Way::Direct => {
                 let send = connect(TokioIo::new(reach(self.backend).await)).await;
-                Client { send, root: String::new() }
+                Client { send, root: String::new(), authorization: None }
             }
         }
     }
+}
+
+/// TLS of a client that shows a certificate.
+fn showing(ca: &SiteCa, identity: &Identity) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates([CertificateDer::from(ca.der().to_vec())]);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider supports the default versions")
+        .with_root_certificates(roots);
+    let (chain, key) = (identity.chain().to_vec(), identity.key().clone_key());
+    let config = builder.with_client_auth_cert(chain, key);
+    Arc::new(config.expect("the key is the certificate's"))
 }
 
 async fn reach(to: SocketAddr) -> TcpStream {
@@ -181,6 +225,8 @@ pub async fn secure(to: SocketAddr, tls: Arc<ClientConfig>) -> TlsStream<TcpStre
 pub struct Client {
     send: SendRequest<Octets>,
     root: String,
+    /// What it shows with each request.
+    authorization: Option<HeaderValue>,
 }
 
 impl Client {
@@ -191,7 +237,7 @@ impl Client {
     /// If it cannot.
     pub async fn dial(to: SocketAddr, tls: Arc<ClientConfig>) -> Self {
         let send = connect(TokioIo::new(secure(to, tls).await)).await;
-        Self { send, root: root() }
+        Self { send, root: root(), authorization: None }
     }
 
     /// Waits for a notification: an exchange that the backend answers when it likes.
@@ -222,13 +268,16 @@ impl Client {
             0 => Method::GET,
             _ => Method::from_bytes(b"CCM_POST").expect("the verb is a token"),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(format!("{}/SMS_MP/{}", self.root, ask.down))
             .header("host", HOST)
             .header("user-agent", "ConfigMgr Messaging HTTP Sender")
             .body(Octets { left: ask.up })
             .expect("the parts are constants that are valid");
+        if let Some(shown) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, shown.clone());
+        }
         let answer = self.send.send_request(request).await.expect("the request is answered");
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(count(answer.into_body()).await, ask.down, "the answer is whole");
@@ -326,15 +375,15 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Octets>, Infallib
     Ok(response)
 }
 
-fn endpoint() -> Endpoint {
+fn endpoint(name: &str, role_id: u64, access: Access) -> Endpoint {
     Endpoint {
-        name: "mp".to_owned(),
+        name: name.to_owned(),
         kind: EndpointKind::ManagementPoint,
-        role_id: ROLE,
+        role_id,
         paths: None,
         request_body_bytes_max: None,
         request_headers: RequestHeaders::Open,
-        access: Access::Anonymous,
+        access,
     }
 }
 
@@ -354,7 +403,7 @@ pub fn gateway_limits() -> GatewayLimits {
 ///
 /// If the identity was not made for a server.
 pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>, limits: GatewayLimits) -> Gateway {
-    let client_tls = client_edge_config(identity).expect("the identity was made for this");
+    let client_tls = client_edge_config_asking(identity).expect("the identity was made for this");
     Gateway::new(GatewayConfig {
         service: HOST.to_owned(),
         instance: Instance::FIRST,
@@ -367,7 +416,8 @@ pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>, limits: Gateway
     })
 }
 
-/// A connection point that dials one address and forwards to one.
+/// A connection point that dials one address and forwards to one. Whose clients count there is
+/// `clients`; `None`: nobody is asked.
 ///
 /// # Panics
 ///
@@ -377,10 +427,20 @@ pub fn connection_point(
     (rung, links): (Rung, SocketAddr),
     backend: SocketAddr,
     limits: ConnectionPointLimits,
+    clients: Option<ClientTrust>,
 ) -> ConnectionPoint {
     let port = Some(links.port());
     let link_tls = link_client_config(&papers.identity(), &papers.anchors());
-    let url = format!("http://{backend}").parse().expect("an address makes a URL");
+    let url: Uri = format!("http://{backend}").parse().expect("an address makes a URL");
+    let mut endpoints = vec![endpoint("mp", ROLE, Access::Anonymous)];
+    if clients.is_some() {
+        let access = Access::Clients(Methods::default());
+        endpoints.push(endpoint("asking", ASKING_ROLE, access));
+    }
+    let at_backend = |endpoint| {
+        let backend = BackendConfig::new(url.clone(), None);
+        SiteEndpoint { endpoint, backend }
+    };
     let connection_point = ConnectionPoint::new(ConnectionPointConfig {
         name: CONNECTION_POINT.to_owned(),
         site: "bench".to_owned(),
@@ -398,15 +458,12 @@ pub fn connection_point(
         link_tls: link_tls.expect("the identity was made for this"),
         https_tls: backend_client_config(&papers.anchors()).expect("the versions are supported"),
         certificate_issuer: None,
-        endpoints: vec![SiteEndpoint {
-            endpoint: endpoint(),
-            backend: BackendConfig::new(url, None),
-        }],
+        endpoints: endpoints.into_iter().map(at_backend).collect(),
         tenants: Vec::new(),
-        clients: None,
+        clients,
         limits,
         web_proxy: None,
         network: Network::default(),
     });
-    connection_point.expect("one endpoint has no double")
+    connection_point.expect("no endpoint has a double")
 }
