@@ -752,12 +752,27 @@ fn what_the_table_begins_with_is_accepted() {
         let fields = [format!("{scheme} {good}").into_bytes()];
         assert!(outcome(found(&tokens, &fields, (NOW, Use::Traffic), &[])).is_ok(), "{scheme}");
     }
-    let renewal = [format!("Bearer {}", Client.good()).into_bytes()];
-    let renewal = found(&tokens, &renewal, (NOW, Use::Registration), &[[1; 32], CERTIFICATE]);
-    assert!(outcome(renewal).is_ok(), "a client renews its own token");
     assert!(at(&tokens, Bulk, &Bulk.lacking(Part::Header, "x5t#S256"), NOW).is_ok());
     let other = Entra.headed("kid", json!("other"));
     assert!(at(&tokens, Entra, &other, NOW).is_ok(), "each key that is published counts");
+}
+
+#[test]
+fn each_kind_of_token_counts_for_its_uses_alone() {
+    let tokens = trusting();
+    let (registration, traffic) = (TokenFault::RegistrationOnly, TokenFault::TrafficOnly);
+    for (kind, [registers, renews, travels]) in [
+        (Bulk, [None, Some(&registration), Some(&registration)]),
+        (Client, [None, None, None]),
+        (Ccm, [Some(&traffic), Some(&traffic), None]),
+    ] {
+        let fields = [format!("Bearer {}", kind.good()).into_bytes()];
+        let uses = [Use::Registration, Use::Renewal, Use::Traffic];
+        for (purpose, fault) in uses.into_iter().zip([registers, renews, travels]) {
+            let judged = found(&tokens, &fields, (NOW, purpose), &[[1; 32], CERTIFICATE]);
+            assert_eq!(outcome(judged).err().as_ref(), fault, "{kind:?} for {purpose:?}");
+        }
+    }
 }
 
 #[test]

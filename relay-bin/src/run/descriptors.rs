@@ -45,7 +45,9 @@ pub(super) fn fit_connection_point(loaded: &LoadedConnectionPoint) {
 fn backend_connections(loaded: &LoadedConnectionPoint) -> usize {
     let ConnectionPointLimits { backend_connections_max: of_each, .. } = loaded.config.limits;
     let of_endpoint = |backend: &relay_core::connection_point::BackendConfig| {
-        backend.limits.connections_max.unwrap_or(of_each).saturating_mul(backend.urls.len())
+        // One within the process takes none.
+        let places = if backend.local_service().is_some() { 0 } else { backend.urls.len() };
+        backend.limits.connections_max.unwrap_or(of_each).saturating_mul(places)
     };
     let endpoints = loaded.config.endpoints.iter();
     endpoints.map(|it| of_endpoint(&it.backend)).fold(0, usize::saturating_add)

@@ -85,6 +85,7 @@ fn describe(endpoint: &Endpoint) -> String {
         EndpointKind::ManagementPoint => "management point",
         EndpointKind::SoftwareUpdatePoint => "software update point",
         EndpointKind::Content => "content",
+        EndpointKind::TokenService => "token service",
         _ => "site role",
     };
     format!("{}: {kind}, role id {}", endpoint.name, endpoint.role_id)

@@ -31,6 +31,8 @@ mod jwks;
 #[cfg(feature = "auth")]
 mod jwt;
 mod method;
+#[cfg(feature = "auth")]
+mod possession;
 #[cfg(all(feature = "auth", feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod reference;
@@ -61,6 +63,11 @@ pub use certificate::{
 };
 #[cfg(feature = "auth")]
 pub use crl::{CRL_BYTES_MAX, Crl, CrlFault, Crls};
+#[cfg(feature = "auth")]
+pub use possession::{
+    CLIENT_CERTIFICATE_FIELD, CLIENT_CERTIFICATE_OCTETS_MAX, ClaimedPossession, Possession,
+    PossessionFault,
+};
 #[cfg(feature = "auth")]
 pub use replay::{Replay, ReplayFault};
 #[cfg(feature = "auth")]

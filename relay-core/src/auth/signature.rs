@@ -300,6 +300,23 @@ impl SignedHead {
         now: u64,
         used: &mut Replay,
     ) -> Result<Guid, SignatureFault> {
+        self.verify_with(key, digests, now, |key, at| used.take(key, at, now))
+    }
+
+    /// As [`SignedHead::verify`], for whoever shares the memory of what was used: `take` is
+    /// [`Replay::take`], called once and last, so that nobody need hold the memory while the
+    /// signatures are verified.
+    ///
+    /// # Errors
+    ///
+    /// [`SignatureFault`].
+    pub fn verify_with(
+        &self,
+        key: &ClientKey,
+        digests: SignedDigests,
+        now: u64,
+        take: impl FnOnce([u8; 32], u64) -> Result<(), ReplayFault>,
+    ) -> Result<Guid, SignatureFault> {
         if now.saturating_sub(self.at) > SIGNATURE_WINDOW {
             return Err(SignatureFault::Stale);
         }
@@ -309,7 +326,7 @@ impl SignedHead {
         for (text, signature) in &self.signed {
             key.verify(text, signature, digests)?;
         }
-        used.take(*key.fingerprint(), self.at, now)?;
+        take(*key.fingerprint(), self.at)?;
         Ok(self.id)
     }
 }

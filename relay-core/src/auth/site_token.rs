@@ -72,8 +72,10 @@ impl Category {
 /// What a token is shown for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Use {
-    /// To be given a token of one's own, or a newer one.
+    /// To be given a token of one's own.
     Registration,
+    /// To be given a newer one in its place.
+    Renewal,
     /// Everything else.
     Traffic,
 }
@@ -196,9 +198,10 @@ impl SiteToken {
             return Err(TokenFault::Unbound);
         }
         match (self.category, shown.purpose) {
-            (Category::Bulk, Use::Traffic) => Err(TokenFault::RegistrationOnly),
+            // Nor is it renewed: what it opens is a client's first step and no other.
+            (Category::Bulk, Use::Renewal | Use::Traffic) => Err(TokenFault::RegistrationOnly),
             // Eight hours must not become ninety days: a client registers with what it began with.
-            (Category::Ccm, Use::Registration) => Err(TokenFault::TrafficOnly),
+            (Category::Ccm, Use::Registration | Use::Renewal) => Err(TokenFault::TrafficOnly),
             _ => Ok(Principal { method: Method::SiteToken, name: self.name(), until }),
         }
     }

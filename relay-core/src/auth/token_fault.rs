@@ -121,7 +121,7 @@ pub enum TokenFault {
     #[error("it is good for registration only: the client must register and use what it gets")]
     RegistrationOnly,
     /// What is exchanged for another credential does not renew itself.
-    #[error("it is not good for registration: the client must show what it registers with")]
+    #[error("it is good for traffic only: the client must show its own token, or register")]
     TrafficOnly,
     /// The token of a client, without the client's key.
     #[error("it is bound to a certificate that the client has not shown: it is another client's")]

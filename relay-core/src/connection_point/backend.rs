@@ -322,7 +322,10 @@ fn connector(
         }
         None => builder,
     };
-    let dialer = SiteDialer::new(network, limits.connect);
+    let dialer = match config.local_service() {
+        Some(service) => SiteDialer::Local(service.clone()),
+        None => SiteDialer::new(network, limits.connect),
+    };
     let connector = builder.enable_http1().wrap_connector(dialer);
     let connector = InTime { connector, limit: limits.connect };
     Judging { connector, patience: limits.answer, places, wait: limits.connect }
@@ -400,7 +403,7 @@ fn no_tls() -> rustls::ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection_point::{BackendLimits, ConnectionPointLimits};
+    use crate::connection_point::{BackendLimits, ConnectionPointLimits, LocalService};
 
     #[test]
     fn a_pool_is_kept_for_the_same_urls_with_the_very_same_tls_alone() {
@@ -417,6 +420,16 @@ mod tests {
         let secured = to("https://mp", Some(&one));
         assert!(secured.is(&to("https://mp", Some(&one))));
         assert!(!secured.is(&to("https://mp", Some(&other))), "it may trust another authority");
+    }
+
+    #[test]
+    fn a_pool_is_kept_for_the_very_same_service_within_the_process() {
+        let (one, _) = LocalService::new();
+        let (other, _) = LocalService::new();
+        let local = BackendConfig::local(one.clone());
+        assert!(local.is(&BackendConfig::local(one)));
+        assert!(!local.is(&BackendConfig::local(other)), "it is served by another");
+        assert!(!local.is(&BackendConfig::new(local.urls[0].clone(), None)), "it has a socket");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 use crate::transport::{ClientCertificates, TrustAnchors};
 
 use super::config::ConnectionPointLimits;
+use super::local_service::LocalService;
 
 /// Backends that one endpoint can have.
 pub const BACKENDS_MAX: usize = 16;
@@ -42,7 +43,12 @@ pub struct BackendConfig {
     pub limits: BackendLimits,
     /// What each backend is asked every now and then; `None`: nothing, the default.
     pub check: Option<BackendCheck>,
+    /// The one within the process that this is; `None` if it is behind sockets.
+    pub(super) local: Option<LocalService>,
 }
+
+/// What a backend within the process is called in place of a URL.
+const LOCAL: &str = "local";
 
 impl BackendConfig {
     /// The backend at `url`, with everything else left at its default.
@@ -55,7 +61,18 @@ impl BackendConfig {
             name: None,
             limits: BackendLimits::default(),
             check: None,
+            local: None,
         }
+    }
+
+    /// A backend within the process: one, to which every connection is made whatever `urls` say.
+    pub fn local(service: LocalService) -> Self {
+        Self { local: Some(service), ..Self::new(Uri::from_static(LOCAL), None) }
+    }
+
+    /// The service within the process, if it is one.
+    pub fn local_service(&self) -> Option<&LocalService> {
+        self.local.as_ref()
     }
 
     /// Whether pools made for `other` would be the same.
@@ -66,7 +83,12 @@ impl BackendConfig {
     /// Whether the pool of a URL that both have would be the same.
     pub(super) fn is_but_for_urls(&self, other: &Self) -> bool {
         let rest = |it: &Self| (it.name.clone(), it.limits, it.check.clone());
-        rest(self) == rest(other) && self.has_tls_of(other)
+        let is_one = match (&self.local, &other.local) {
+            (None, None) => true,
+            (Some(own), Some(others)) => own.is(others),
+            _ => false,
+        };
+        rest(self) == rest(other) && is_one && self.has_tls_of(other)
     }
 
     fn has_tls_of(&self, other: &Self) -> bool {

@@ -23,6 +23,7 @@ mod dial;
 mod drained;
 mod forward;
 mod interim;
+mod local_service;
 mod publish;
 mod renew;
 mod serve;
@@ -55,6 +56,7 @@ pub use backend_check::BackendStatus;
 pub use backend_config::{BACKENDS_MAX, BackendCheck, BackendConfig, BackendLimits};
 pub use backend_health::BackendState;
 pub use config::{ConnectionPointConfig, ConnectionPointLimits, GatewayAddress, SiteEndpoint};
+pub use local_service::{LocalConnections, LocalService};
 
 pub use publish::{PublishOutcome, PublishState};
 pub use renew::CertificateIssuer;

@@ -1,4 +1,5 @@
-//! Connections to site roles, over whichever network the connection point is on.
+//! Connections to site roles, over whichever network the connection point is on, and to what stands
+//! in for one within the process.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,6 +15,8 @@ use crate::body::BoxError;
 use crate::transport::memory::MemoryHost;
 use crate::transport::{Network, Socket};
 
+use super::local_service::LocalService;
+
 /// Octets asked for as the kernel's receive buffer of a connection to a site role; Linux takes
 /// twice as much, half of it for its own accounts: tcp(7), `SO_RCVBUF`.
 ///
@@ -27,6 +30,8 @@ const RECEIVE_BUFFER: usize = 128 << 10;
 #[derive(Clone, Debug)]
 pub(super) enum SiteDialer {
     System(HttpConnector),
+    /// Dials no network at all.
+    Local(LocalService),
     #[cfg(any(test, feature = "test-util"))]
     Memory(MemoryHost),
 }
@@ -57,6 +62,7 @@ impl Service<Uri> for SiteDialer {
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         match self {
             Self::System(tcp) => tcp.poll_ready(cx).map_err(Into::into),
+            Self::Local(_) => Poll::Ready(Ok(())),
             #[cfg(any(test, feature = "test-util"))]
             Self::Memory(_) => Poll::Ready(Ok(())),
         }
@@ -69,6 +75,13 @@ impl Service<Uri> for SiteDialer {
                 Box::pin(async move {
                     let stream = connecting.await?.into_inner();
                     Ok(TokioIo::new(Socket::from(stream)))
+                })
+            }
+            Self::Local(service) => {
+                let service = service.clone();
+                Box::pin(async move {
+                    let pipe = service.connect().await?;
+                    Ok(TokioIo::new(Socket::Local(pipe)))
                 })
             }
             #[cfg(any(test, feature = "test-util"))]
@@ -88,6 +101,7 @@ impl Connection for Socket {
     fn connected(&self) -> Connected {
         match self {
             Self::Tcp(stream) => stream.connected(),
+            Self::Local(_) => Connected::new(),
             #[cfg(any(test, feature = "test-util"))]
             Self::Memory(_) => Connected::new(),
         }

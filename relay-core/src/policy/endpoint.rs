@@ -17,6 +17,9 @@ pub enum EndpointKind {
     SoftwareUpdatePoint,
     /// A distribution point: content, which is read and never written.
     Content,
+    /// The site's own token service, where clients register, renew what they were given, and
+    /// exchange tokens of Entra.
+    TokenService,
 }
 
 impl EndpointKind {
@@ -28,6 +31,8 @@ impl EndpointKind {
         match self {
             Self::ManagementPoint => &["HEAD", "CCM_POST", "BITS_POST", "GET", "PROPFIND"],
             Self::Content => &["HEAD", "GET", "PROPFIND"],
+            // Our choice: it gives and never shows, so nothing but a message reaches it.
+            Self::TokenService => &["CCM_POST", "POST"],
             Self::SoftwareUpdatePoint => {
                 &["HEAD", "CCM_POST", "BITS_POST", "GET", "PROPFIND", "POST"]
             }
@@ -53,6 +58,7 @@ impl EndpointKind {
             }
             // The virtual directories of a distribution point for packages and their signatures.
             Self::Content => &["SMS_DP_SMSPKG$", "SMS_DP_SMSSIG$"],
+            Self::TokenService => &["CCM_STS"],
         }
     }
 }
@@ -228,6 +234,12 @@ mod tests {
         assert!(map.by_role_id(3).is_none());
         assert!(map.by_name("b").is_none());
         assert_eq!(map.endpoints().len(), 2);
+    }
+
+    #[test]
+    fn a_token_service_takes_messages_and_nothing_else() {
+        assert_eq!(EndpointKind::TokenService.verbs(), ["CCM_POST", "POST"]);
+        assert_eq!(EndpointKind::TokenService.default_paths(), ["CCM_STS"]);
     }
 
     #[test]

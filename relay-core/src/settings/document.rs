@@ -531,6 +531,7 @@ mod tests {
             Just(EndpointKind::ManagementPoint),
             Just(EndpointKind::SoftwareUpdatePoint),
             Just(EndpointKind::Content),
+            Just(EndpointKind::TokenService),
         ];
         let listed = prop::option::of(prop::collection::vec("x-[a-z]{1,4}", 0..3));
         (any::<u64>(), "[^\\p{Cc}]{0,8}", kind, paths, any::<Option<u64>>(), listed).prop_map(

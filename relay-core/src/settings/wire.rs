@@ -96,6 +96,7 @@ enum Kind {
     ManagementPoint,
     SoftwareUpdatePoint,
     Content,
+    TokenService,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -206,6 +207,7 @@ fn wire_endpoint(endpoint: &Endpoint) -> WireEndpoint {
             EndpointKind::ManagementPoint => Kind::ManagementPoint,
             EndpointKind::SoftwareUpdatePoint => Kind::SoftwareUpdatePoint,
             EndpointKind::Content => Kind::Content,
+            EndpointKind::TokenService => Kind::TokenService,
         },
         role_id: Decimal(endpoint.role_id),
         paths: endpoint.paths.clone(),
@@ -253,6 +255,7 @@ fn endpoint(written: WireEndpoint) -> Endpoint {
             Kind::ManagementPoint => EndpointKind::ManagementPoint,
             Kind::SoftwareUpdatePoint => EndpointKind::SoftwareUpdatePoint,
             Kind::Content => EndpointKind::Content,
+            Kind::TokenService => EndpointKind::TokenService,
         },
         role_id: written.role_id.0,
         paths: written.paths,

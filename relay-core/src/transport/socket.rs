@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 
 #[cfg(any(test, feature = "test-util"))]
@@ -14,13 +14,15 @@ use super::tcp::{ConnectError, Purpose, connect, set_options};
 
 /// A connected socket of any network that the roles run on.
 ///
-/// Without the feature `test-util` there is only the system's, and this is a [`TcpStream`] in all
-/// but name.
+/// Without the feature `test-util` that is the system's, and this a [`TcpStream`] in all but name,
+/// unless the other end is within the process.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Socket {
     /// The operating system's.
     Tcp(TcpStream),
+    /// A pipe within the process.
+    Local(DuplexStream),
     /// A test's, in memory.
     #[cfg(any(test, feature = "test-util"))]
     Memory(MemoryStream),
@@ -75,6 +77,7 @@ impl AsyncRead for Socket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, into),
+            Self::Local(stream) => Pin::new(stream).poll_read(cx, into),
             #[cfg(any(test, feature = "test-util"))]
             Self::Memory(stream) => Pin::new(stream).poll_read(cx, into),
         }
@@ -89,6 +92,7 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Local(stream) => Pin::new(stream).poll_write(cx, octets),
             #[cfg(any(test, feature = "test-util"))]
             Self::Memory(stream) => Pin::new(stream).poll_write(cx, octets),
         }
@@ -101,12 +105,13 @@ impl AsyncWrite for Socket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Local(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             #[cfg(any(test, feature = "test-util"))]
             Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
-    /// Both networks take many slices at once.
+    /// Each of them takes many slices at once.
     fn is_write_vectored(&self) -> bool {
         true
     }
@@ -114,6 +119,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Local(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(any(test, feature = "test-util"))]
             Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
@@ -122,6 +128,7 @@ impl AsyncWrite for Socket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Local(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(any(test, feature = "test-util"))]
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
