@@ -21,6 +21,7 @@ mod connection_point;
 mod endpoint;
 mod error;
 mod explain;
+mod fetch;
 mod gateway;
 mod gateway_addresses;
 mod limits;
