@@ -411,6 +411,7 @@ pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>, limits: Gateway
         client_tls,
         link_tls,
         certificate_keeper: None,
+        fetch: None,
         balance: Balance::default(),
         limits,
     })

@@ -93,6 +93,7 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   service   localhost, instance 1
   clients   https://127.0.0.1:8443
   links     127.0.0.1:10140
+  fetches   nothing: [fetch] is not there
   admin     http://127.0.0.1:10181
 "
     );

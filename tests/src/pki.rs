@@ -121,18 +121,12 @@ impl SiteCa {
         taken_back: &[&Identity],
         until_year: i32,
     ) -> CertificateRevocationListDer<'static> {
-        let entry = |identity: &&Identity| RevokedCertParams {
-            serial_number: Certificate::of_chain(identity.chain()).unwrap().serial.into(),
-            revocation_time: date_time_ymd(1999, 1, 1),
-            reason_code: None,
-            invalidity_date: None,
-        };
         let list = CertificateRevocationListParams {
             this_update: date_time_ymd(2000, 1, 1),
             next_update: date_time_ymd(until_year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
-            revoked_certs: taken_back.iter().map(entry).collect(),
+            revoked_certs: taken_back.iter().map(|it| revoked(it)).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         list.signed_by(&self.0).unwrap().into()
@@ -140,13 +134,24 @@ impl SiteCa {
 
     /// A list that takes nothing back and holds between two times, in seconds since 1970 UTC: DER.
     pub fn list_between(&self, from: u64, until: u64, number: u64) -> Vec<u8> {
+        self.list_revoking(&[], from, until, number)
+    }
+
+    /// As [`SiteCa::list_between`], and takes these back.
+    pub fn list_revoking(
+        &self,
+        taken_back: &[&Identity],
+        from: u64,
+        until: u64,
+        number: u64,
+    ) -> Vec<u8> {
         let time = |seconds| date_time_ymd(1970, 1, 1) + Duration::from_secs(seconds);
         let list = CertificateRevocationListParams {
             this_update: time(from),
             next_update: time(until),
             crl_number: SerialNumber::from(number),
             issuing_distribution_point: None,
-            revoked_certs: Vec::new(),
+            revoked_certs: taken_back.iter().map(|it| revoked(it)).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         list.signed_by(&self.0).unwrap().der().to_vec()
@@ -180,5 +185,15 @@ impl SiteCa {
     /// Its certificate.
     pub fn certificate(&self) -> CertificateDer<'static> {
         self.0.der().clone()
+    }
+}
+
+/// The entry of a list that takes this back.
+fn revoked(identity: &Identity) -> RevokedCertParams {
+    RevokedCertParams {
+        serial_number: Certificate::of_chain(identity.chain()).unwrap().serial.into(),
+        revocation_time: date_time_ymd(1999, 1, 1),
+        reason_code: None,
+        invalidity_date: None,
     }
 }

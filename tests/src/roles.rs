@@ -21,6 +21,7 @@ use relay_core::connection_point::{
     ConnectionPointLimits, GatewayAddress, LinkEnded, SiteEndpoint,
 };
 use relay_core::exchange::{AnswerHead, Assertions, Count, HeadLimits, MessageId, RequestHead};
+use relay_core::fetched::FetchConfig;
 use relay_core::gateway::{
     Balance, CertificateKeeper, Gateway, GatewayConfig, GatewayLimits, LinkRefused,
 };
@@ -104,6 +105,8 @@ pub struct House {
     pub web_proxy: Option<WebProxy>,
     /// What keeps the link certificate of gateways, if something does.
     pub keeper: Option<Arc<dyn CertificateKeeper>>,
+    /// How gateways fetch, if they do.
+    pub fetch: Option<FetchConfig>,
     /// What signs certificates at connection points, if something does.
     pub issuer: Option<Arc<dyn CertificateIssuer>>,
     /// Connection points made so far: each has a name of its own.
@@ -141,6 +144,7 @@ impl House {
             connection_point_limits,
             web_proxy: None,
             keeper: None,
+            fetch: None,
             issuer: None,
             points: AtomicUsize::new(0),
         }
@@ -161,6 +165,7 @@ impl House {
             client_tls: client_edge_config_asking(&identity).unwrap(),
             link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
             certificate_keeper: self.keeper.clone(),
+            fetch: self.fetch.clone(),
             balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })

@@ -885,6 +885,8 @@ fn what_was_verified_once_is_asked_again_for_all_that_may_change() {
     assert_eq!(at(&tokens, Entra, &entra, NOW), Err(TokenFault::UnknownKey), "the key is gone");
     let rolled = Entra.headed("kid", json!("newer"));
     assert!(at(&tokens, Entra, &rolled, NOW).is_ok(), "without restart");
+    tokens.trust(vec![TrustedTenant::new(TENANT, KeySet::default())], Some(site(&[])));
+    assert_eq!(at(&tokens, Entra, &rolled, NOW), Err(TokenFault::KeysNotFetched), "none yet");
     assert!(at(&tokens, Client, &client, NOW).is_ok());
     tokens.trust(vec![], None);
     assert_eq!(at(&tokens, Client, &client, NOW), Err(TokenFault::Issuer), "the site is gone");

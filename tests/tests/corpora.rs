@@ -122,6 +122,11 @@ fn the_corpus_of_jwks_passes() {
 }
 
 #[test]
+fn the_corpus_of_metadata_passes() {
+    replay("metadata", auth::reference::metadata);
+}
+
+#[test]
 fn the_corpus_of_crl_passes() {
     replay("crl", auth::reference::crl);
 }

@@ -3,6 +3,7 @@
 //!
 //! Time is virtual where the network is in memory; TLS and HTTP are real everywhere.
 
+use std::convert::Infallible;
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -34,7 +35,7 @@ const DAY: Duration = Duration::from_hours(24);
 const DAY_SECONDS: u64 = 86_400;
 
 /// Ended with the test.
-struct Driving(JoinHandle<()>);
+struct Driving(JoinHandle<Infallible>);
 
 impl Drop for Driving {
     fn drop(&mut self) {
@@ -69,7 +70,7 @@ impl World {
         let tls = open_to_all(&ca.server("login.example"));
         let provider = Provider::in_memory(&network.host("login.example"), Some(tls));
         let lists = Provider::in_memory(&network.host("ca.example"), None);
-        let mut config = FetchConfig::new(ca.anchors());
+        let mut config = FetchConfig::new(&ca.anchors()).expect("anchors");
         config.network = Network::Memory(network.host("instance"));
         config.lists_octets_max = lists_octets_max;
         let began = Instant::now();
@@ -77,7 +78,7 @@ impl World {
         let step = Arc::clone(&ahead);
         let now = move || NOW + step.load(Ordering::Relaxed) + began.elapsed().as_secs();
         config.clock = Clock::new(now);
-        let (fetched, driving) = driven(Fetched::new(config).expect("anchors"));
+        let (fetched, driving) = driven(Fetched::new(config));
         Self { network, ca, provider, lists, fetched, driving, ahead }
     }
 
@@ -106,7 +107,12 @@ impl World {
     }
 
     fn names(&self) -> Vec<String> {
-        self.fetched.keys(TENANT).iter().flat_map(|it| it.names()).map(str::to_owned).collect()
+        self.fetched
+            .keys(&self.source())
+            .iter()
+            .flat_map(|it| it.names())
+            .map(str::to_owned)
+            .collect()
     }
 
     /// Why there are no newer keys.
@@ -133,7 +139,7 @@ async fn keys_that_rolled_come_by_one_request_for_a_thousand_who_ask_and_once_in
     let world = World::new();
     world.provider.publish_keys(TENANT, &["old"]);
     world.want_keys();
-    assert_eq!(world.fetched.keys(TENANT), None);
+    assert_eq!(world.fetched.keys(&world.source()), None);
     let seen = world.fetched.changed(0).await;
     assert_eq!(world.names(), ["old"]);
     assert_eq!(world.provider.take().len(), 2, "metadata and keys");
@@ -142,7 +148,8 @@ async fn keys_that_rolled_come_by_one_request_for_a_thousand_who_ask_and_once_in
     let asking: Vec<_> = (0..1000)
         .map(|_| {
             let fetched = world.fetched.clone();
-            tokio::spawn(async move { fetched.ask_again(TENANT) })
+            let source = world.source();
+            tokio::spawn(async move { fetched.ask_again(&source) })
         })
         .collect();
     let mut begun = 0;
@@ -157,15 +164,16 @@ async fn keys_that_rolled_come_by_one_request_for_a_thousand_who_ask_and_once_in
     world.provider.publish_keys(TENANT, &["new"]);
     sleep(298 * SECOND).await;
     for _ in 0..1000 {
-        assert_eq!(world.fetched.ask_again(TENANT), Asked::TooSoon);
+        assert_eq!(world.fetched.ask_again(&world.source()), Asked::TooSoon);
     }
     sleep(SECOND).await;
     assert_eq!(world.provider.take(), []);
     sleep(2 * SECOND).await;
-    assert_eq!(world.fetched.ask_again(TENANT), Asked::Begun);
+    assert_eq!(world.fetched.ask_again(&world.source()), Asked::Begun);
     world.fetched.changed(seen).await;
     assert_eq!(world.names(), ["new"], "the old key is gone");
-    assert_eq!(world.fetched.ask_again(Guid(1)), Asked::Unwanted);
+    let other = KeySource::new(Guid(1), &world.provider.origin, ProviderVersion::V2);
+    assert_eq!(world.fetched.ask_again(&other.expect("an address")), Asked::Unwanted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -180,7 +188,7 @@ async fn while_one_fetches_whoever_asks_is_served_by_that_and_silence_ends_it_in
         world.fetched.want(vec![], vec![]).expect("nothing");
         world.want_keys();
         sleep(14 * SECOND).await;
-        assert_eq!(world.fetched.ask_again(TENANT), Asked::UnderWay, "{manner:?}");
+        assert_eq!(world.fetched.ask_again(&world.source()), Asked::UnderWay, "{manner:?}");
         assert_eq!(world.fault(), None, "{manner:?}");
         sleep(2 * SECOND).await;
         assert_eq!(world.provider.take().len(), is_heard, "{manner:?}");
@@ -281,7 +289,7 @@ async fn a_provider_that_answers_wrongly_changes_nothing_and_the_reason_is_told(
         world.provider.set_at(&path, manner.clone());
         world.provider.take();
         sleep(5 * MINUTE).await;
-        world.fetched.ask_again(TENANT);
+        world.fetched.ask_again(&world.source());
         sleep(SECOND).await;
         assert_eq!(world.fault(), Some(expected), "{at} {manner:?}");
         assert_eq!(world.names(), ["key"], "{at} {manner:?}");
@@ -318,9 +326,9 @@ async fn a_server_that_is_not_proven_is_told_nothing() {
         let tls = open_to_all(&identity);
         let provider = Provider::in_memory(&network.host("login.example"), Some(tls));
         provider.publish_keys(TENANT, &["key"]);
-        let mut config = FetchConfig::new(ca.anchors());
+        let mut config = FetchConfig::new(&ca.anchors()).expect("anchors");
         config.network = Network::Memory(network.host("instance"));
-        let (fetched, _driving) = driven(Fetched::new(config).expect("anchors"));
+        let (fetched, _driving) = driven(Fetched::new(config));
         let source = KeySource::new(TENANT, &provider.origin, ProviderVersion::V2);
         fetched.want(vec![source.expect("an address")], vec![]).expect("one tenant");
         sleep(SECOND).await;
@@ -348,7 +356,7 @@ async fn what_is_wanted_no_more_is_forgotten_and_not_asked_for() {
 
     world.fetched.want(vec![], vec![]).expect("nothing");
     assert_eq!(world.fetched.changed(seen).await, seen + 1);
-    assert_eq!((world.fetched.keys(TENANT), world.fetched.lists().len()), (None, 0));
+    assert_eq!((world.fetched.keys(&world.source()), world.fetched.lists().len()), (None, 0));
     sleep(3 * DAY).await;
     assert_eq!((world.provider.take().len(), world.lists.take().len()), (0, 0));
 
@@ -373,13 +381,14 @@ async fn more_than_is_fetched_is_refused_whole() {
         (0..count).map(|at| world.list_at(ListLocation::file(format!("/absent/{at}")))).collect()
     };
     let fetched = &world.fetched;
-    fetched.want(keys(64), lists(LIST_SOURCES_MAX)).expect("as many as may be");
-    assert_eq!(KEY_SOURCES_MAX, 64);
-    assert_eq!(fetched.want(keys(65), vec![]), Err(WantError::TooManyTenants));
+    fetched.want(keys(256), lists(LIST_SOURCES_MAX)).expect("as many as may be");
+    assert_eq!(KEY_SOURCES_MAX, 256);
+    assert_eq!(fetched.want(keys(257), vec![]), Err(WantError::TooManyTenants));
     assert_eq!(fetched.want(vec![], lists(LIST_SOURCES_MAX + 1)), Err(WantError::TooManyLists));
+    assert_eq!((fetched.tenants().len(), fetched.lists().len()), (256, LIST_SOURCES_MAX));
     let twice = [keys(1), keys(1)].concat();
-    assert_eq!(fetched.want(twice, vec![]), Err(WantError::TenantTwice(Guid(1))));
-    assert_eq!((fetched.tenants().len(), fetched.lists().len()), (64, LIST_SOURCES_MAX));
+    fetched.want(twice, [lists(1), lists(1)].concat()).expect("one, said twice");
+    assert_eq!((fetched.tenants().len(), fetched.lists().len()), (1, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -482,7 +491,7 @@ async fn whoever_drops_the_driver_ends_what_it_does_and_keeps_what_is_held() {
     world.fetched.changed(0).await;
     world.provider.set(Manner::Silent);
     sleep(5 * MINUTE).await;
-    world.fetched.ask_again(TENANT);
+    world.fetched.ask_again(&world.source());
     sleep(SECOND).await;
     let connections = || world.network.between("instance", "login.example").len();
     assert_eq!(connections(), 1);
@@ -607,9 +616,10 @@ async fn over_sockets_keys_roll_by_one_request_for_a_thousand_who_ask_at_once() 
     let provider = Provider::on_loopback(Some(tls)).await;
     provider.publish_keys(TENANT, &["old"]);
     let (fetched, _driving) =
-        driven(Fetched::new(FetchConfig::new(ca.anchors())).expect("anchors"));
+        driven(Fetched::new(FetchConfig::new(&ca.anchors()).expect("anchors")));
     let source = KeySource::new(TENANT, &provider.origin, ProviderVersion::V2);
-    fetched.want(vec![source.expect("an address")], vec![]).expect("one tenant");
+    let source = source.expect("an address");
+    fetched.want(vec![source.clone()], vec![]).expect("one tenant");
     let seen = changed(&fetched, 0).await;
     assert_eq!(provider.take().len(), 2);
 
@@ -617,7 +627,8 @@ async fn over_sockets_keys_roll_by_one_request_for_a_thousand_who_ask_at_once() 
     let asking: Vec<_> = (0..1000)
         .map(|_| {
             let fetched = fetched.clone();
-            tokio::spawn(async move { fetched.ask_again(TENANT) })
+            let source = source.clone();
+            tokio::spawn(async move { fetched.ask_again(&source) })
         })
         .collect();
     let mut begun = 0;
@@ -625,7 +636,7 @@ async fn over_sockets_keys_roll_by_one_request_for_a_thousand_who_ask_at_once() 
         begun += usize::from(asked.await.expect("an answer") == Asked::Begun);
     }
     changed(&fetched, seen).await;
-    let keys = fetched.keys(TENANT).expect("keys");
+    let keys = fetched.keys(&source).expect("keys");
     assert_eq!((begun, keys.names().collect::<Vec<_>>()), (1, vec!["new"]));
     assert_eq!(provider.take().len(), 2);
 }
@@ -636,7 +647,7 @@ async fn over_sockets_an_answer_without_an_end_is_given_up_at_its_limit() {
     let provider = Provider::on_loopback(Some(open_to_all(&ca.server("localhost")))).await;
     provider.set(Manner::Endless);
     let (fetched, _driving) =
-        driven(Fetched::new(FetchConfig::new(ca.anchors())).expect("anchors"));
+        driven(Fetched::new(FetchConfig::new(&ca.anchors()).expect("anchors")));
     let source = KeySource::new(TENANT, &provider.origin, ProviderVersion::V2);
     fetched.want(vec![source.expect("an address")], vec![]).expect("one tenant");
     let fault = || fetched.tenants().pop().and_then(|it| it.failure).map(|it| it.why);
@@ -651,7 +662,7 @@ async fn over_sockets_a_list_of_plain_http_is_held() {
     let server = Provider::on_loopback(None).await;
     server.publish("/a.crl", ca.list_between(0, 4_000_000_000, 1));
     let (fetched, _driving) =
-        driven(Fetched::new(FetchConfig::new(ca.anchors())).expect("anchors"));
+        driven(Fetched::new(FetchConfig::new(&ca.anchors()).expect("anchors")));
     let location = ListLocation::server(&format!("{}/a.crl", server.origin)).expect("an address");
     let source = ListSource { location, authorities: trust(&ca) };
     fetched.want(vec![], vec![source]).expect("one list");

@@ -9,7 +9,8 @@ use relay_core::connection_point::{
 };
 use relay_core::exchange::Count;
 use relay_core::gateway::{
-    self, EndedLink, GatewayStatus, LinkEnd, MemoryStatus, SettingsSnapshot, SiteSettings,
+    self, EndedLink, GatewayStatus, LinkEnd, MemoryStatus, ProofCount, SettingsSnapshot,
+    SiteSettings, SourceKind, SourceStatus,
 };
 use relay_core::link::{DrainReport, LinkStats};
 use relay_core::transport::{Certificate, Misstep};
@@ -42,6 +43,12 @@ pub(super) struct Gateway {
     /// since the start.
     #[serde(default)]
     pub(super) counts: Counts,
+    /// What each method of authentication has found, since the start: `proven`, or why not.
+    #[serde(default)]
+    pub(super) authentications: BTreeMap<String, Counts>,
+    /// Where keys and revocation lists of its sites are fetched from.
+    #[serde(default)]
+    pub(super) sources: Vec<Source>,
     pub(super) links: Vec<GatewayLink>,
     /// What is published here, by site.
     pub(super) settings: Vec<Settings>,
@@ -62,6 +69,29 @@ pub(super) struct Memory {
     pub(super) octets_max: u64,
     /// `calm`, `refuses requests` or `accepts no clients`.
     pub(super) pressure: String,
+}
+
+/// A place that keys or revocation lists are fetched from.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Source {
+    /// `keys` or `lists`.
+    pub(super) kind: String,
+    /// Whose keys.
+    pub(super) tenant: Option<String>,
+    pub(super) address: String,
+    /// `held`, `awaited`, `expired`, `not yet valid`, or `not fetched` by this instance at all.
+    pub(super) state: String,
+    /// Since it was last fetched; absent if it never was.
+    pub(super) age_seconds: Option<u64>,
+    /// When the first of its lists is over. RFC 3339, UTC.
+    pub(super) next_update: Option<String>,
+    /// Why it failed last; absent if it did not since it was last fetched.
+    pub(super) why: Option<String>,
+    pub(super) failures_in_a_row: u32,
+    /// When the first of them was.
+    pub(super) failing_since: Option<String>,
+    /// When it is asked again; absent while it is.
+    pub(super) next_try_seconds: Option<u64>,
 }
 
 /// A certificate that a role shows.
@@ -298,6 +328,8 @@ impl Status {
             requests_in_flight: status.in_flight,
             certificate: status.link_certificate.map(|it| own_certificate(&it, now)),
             memory: status.memory.map(memory),
+            authentications: authentications(&status.proofs),
+            sources: status.sources.into_iter().map(|it| source(it, now)).collect(),
             counts: counts(&status.counts),
             links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
             settings: settings.sites.into_iter().map(site_settings).collect(),
@@ -342,6 +374,42 @@ fn memory(status: MemoryStatus) -> Memory {
 
 fn counts(counted: &[Count]) -> Counts {
     counted.iter().map(|it| (it.name.to_owned(), it.count)).collect()
+}
+
+fn authentications(counted: &[ProofCount]) -> BTreeMap<String, Counts> {
+    let mut all = BTreeMap::<String, Counts>::new();
+    for it in counted {
+        let of = all.entry(it.method.name().to_owned()).or_default();
+        of.insert(it.outcome.to_owned(), it.count);
+    }
+    all
+}
+
+fn source(status: SourceStatus, now: Now) -> Source {
+    let SourceStatus { kind, source, state, fetched_at, next_update, failure, next_in, .. } =
+        status;
+    let (kind, tenant) = match kind {
+        SourceKind::Keys(tenant) => ("keys", Some(tenant.to_string())),
+        _ => ("lists", None),
+    };
+    let wall = u64::try_from(now.wall.unix_timestamp()).unwrap_or_default();
+    Source {
+        kind: kind.to_owned(),
+        tenant,
+        address: source,
+        state: state.name().to_owned(),
+        age_seconds: fetched_at.map(|at| wall.saturating_sub(at)),
+        next_update: next_update.and_then(since_1970),
+        failures_in_a_row: failure.as_ref().map_or(0, |it| it.count),
+        failing_since: failure.as_ref().and_then(|it| since_1970(it.since)),
+        why: failure.map(|it| it.why),
+        next_try_seconds: next_in.map(|next| next.as_secs()),
+    }
+}
+
+fn since_1970(seconds: u64) -> Option<String> {
+    let seconds = i64::try_from(seconds).ok()?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok().map(rfc3339)
 }
 
 fn own_certificate(certificate: &Certificate, now: Now) -> OwnCertificate {

@@ -1,8 +1,11 @@
 //! A status as text for people. Pure: values in, text out.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::status::{Backend, ConnectionPoint, Counts, Gateway, Link, Log, Status};
+use relay_core::gateway::SourceState;
+
+use super::status::{Backend, ConnectionPoint, Counts, Gateway, Link, Log, Source, Status};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -60,7 +63,9 @@ fn gateway_text(gateway: &Gateway) -> String {
             push_line(&mut text, &format!("  refused last: {why}"));
         }
     }
+    push_sources(&mut text, &gateway.sources);
     push_counts(&mut text, &gateway.counts);
+    push_authentications(&mut text, &gateway.authentications);
     for ended in gateway.ended.iter().rev().take(8) {
         let who = match (&ended.connection_point, &ended.refused_from) {
             (Some(name), _) => format!("link {} of {name} down", ended.number.unwrap_or_default()),
@@ -129,6 +134,45 @@ fn push_counts(text: &mut String, counts: &Counts) {
     if !rows.is_empty() {
         push_line(text, "counted since the start:");
         push_table(text, &rows);
+    }
+}
+
+/// A line for each method and outcome that there was.
+fn push_authentications(text: &mut String, counted: &BTreeMap<String, Counts>) {
+    let all = counted.iter().flat_map(|(method, counts)| {
+        let happened = counts.iter().filter(|(_, count)| **count > 0);
+        happened.map(|(outcome, count)| vec![method.clone(), outcome.clone(), count.to_string()])
+    });
+    let rows: Vec<_> = all.collect();
+    if !rows.is_empty() {
+        push_line(text, "clients by method, and what it found, since the start:");
+        push_table(text, &rows);
+    }
+}
+
+/// A line for each place that is fetched from, and for each that fails why.
+fn push_sources(text: &mut String, sources: &[Source]) {
+    if sources.is_empty() {
+        return;
+    }
+    let mut rows = vec![["fetched", "state", "age", "next try"].map(str::to_owned).to_vec()];
+    let time = |seconds: Option<u64>| seconds.map_or_else(|| "-".to_owned(), duration);
+    for it in sources {
+        let (age, next) = (time(it.age_seconds), time(it.next_try_seconds));
+        rows.push(vec![it.address.clone(), it.state.clone(), age, next]);
+    }
+    push_table(text, &rows);
+    for it in sources {
+        let (source, count) = (&it.address, it.failures_in_a_row);
+        if let Some(why) = &it.why {
+            let since = it.failing_since.as_deref().unwrap_or("-");
+            let line = format!("{source} failed {count} times since {since}, last: {why}");
+            push_line(text, &line);
+        }
+        if it.state == SourceState::NotFetched.name() {
+            let line = format!("{source}: this instance has no [fetch], and refuses by it");
+            push_line(text, &line);
+        }
     }
 }
 
@@ -246,6 +290,21 @@ mod tests {
         }
     }
 
+    fn source(state: &str, why: Option<&str>) -> Source {
+        Source {
+            kind: "lists".to_owned(),
+            tenant: None,
+            address: "http://ca.example/a.crl".to_owned(),
+            state: state.to_owned(),
+            age_seconds: why.map(|_| 3600),
+            next_update: None,
+            why: why.map(str::to_owned),
+            failures_in_a_row: 3,
+            failing_since: Some("2026-11-22T07:00:00Z".to_owned()),
+            next_try_seconds: why.map(|_| 299),
+        }
+    }
+
     fn counts(counted: &[(&str, u64)]) -> Counts {
         counted.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect()
     }
@@ -274,6 +333,12 @@ mod tests {
                 ("http2_pings", 0),
                 ("idle_seconds", 3),
             ]),
+            authentications: [("entra".to_owned(), counts(&[("proven", 4), ("expired", 0)]))]
+                .into(),
+            sources: vec![
+                source("held", Some("503 Service Unavailable")),
+                source("not fetched", None),
+            ],
             links: vec![GatewayLink {
                 number: 7,
                 connection_point: "cp\x1b[31m".to_owned(),
@@ -308,9 +373,16 @@ link  connection point  transport  state  up         RTT      streams    in     
 7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
 settings of default: version 3, 2 endpoints
   refused last: 409 version 2 is older
+fetched                  state        age        next try
+http://ca.example/a.crl  held         1 h 0 min  4 min
+http://ca.example/a.crl  not fetched  -          -
+http://ca.example/a.crl failed 3 times since 2026-11-22T07:00:00Z, last: 503 Service Unavailable
+http://ca.example/a.crl: this instance has no [fetch], and refuses by it
 counted since the start:
 CMGService_Overloaded  12
 idle_seconds           3
+clients by method, and what it found, since the start:
+entra  proven  4
 2026-11-22T07:00:00Z link 6 of cp-1 down: closed
 ";
         assert_eq!(status(&Status::Gateway(gateway)), expected);

@@ -129,6 +129,7 @@ pub(crate) async fn start_relay(
             client_tls: Arc::clone(&edge),
             link_tls,
             certificate_keeper: None,
+            fetch: None,
             balance: Balance::default(),
             limits,
         });

@@ -70,12 +70,21 @@ site_ca = "site-ca.pem"
 # What that authority has taken back: `relay pki revoke` writes it. Without this line nobody asks.
 site_crl = "site-ca.crl"
 
+{FETCH}
 {admin}
 # What is published is not written here: connection points say so, over their links.
 
 {limits}"#
     )
 }
+
+/// The table of an instance that fetches keys and revocation lists, in full as a comment.
+const FETCH: &str = r#"# Has this instance fetch what a site publishes the address of: the keys of a
+# tenant, and revocation lists. Without it such tokens and certificates are refused. Servers of
+# https addresses must be trusted by this file; Debian's own has the public authorities.
+# [fetch]
+# trust = "/etc/ssl/certs/ca-certificates.crt"
+"#;
 
 /// `connection-point.toml`.
 pub(super) fn connection_point(plan: &Plan) -> String {
@@ -290,8 +299,9 @@ unsafe_allow_anonymous = true
 # PEM files: the roots that count, and authorities below them that clients may not show.
 # roots = "clients-ca.pem"
 # intermediates = "clients-intermediates.pem"
-# What the authorities have taken back: a list of each of them, PEM or DER. A certificate is refused
-# when its list is missing or over. "off": nobody asks.
+# What the authorities have taken back: a list of each of them, a file (PEM or DER) or a URL that
+# instances with [fetch] ask. A certificate is refused when its list is missing or over. "off":
+# nobody asks.
 # revocation_lists = ["clients-ca.crl"]
 # revocation = "off"
 # The order of the methods; without this line, all that are set up: Entra, certificate, site token.
@@ -309,7 +319,8 @@ unsafe_allow_anonymous = true
 # Whose tokens: "v1", "v2", "government"; and for what they are issued, by default the resource.
 # issuers = ["v1"]
 # audiences = ["https://ConfigMgrService"]
-# The keys that its tokens are signed with: the JSON that its jwks_uri answers.
+# The keys that its tokens are signed with: the JSON that its jwks_uri answers. Without this line,
+# instances with [fetch] fetch them, and newer ones.
 # keys = "tenant-keys.json"
 "#
     )

@@ -36,7 +36,7 @@ type Load = Arc<dyn Fn() -> Result<Apply, MaterialError> + Send + Sync>;
 type Renew = Arc<dyn Fn() -> Result<Option<SystemTime>, Failure> + Send + Sync>;
 
 /// What the files held, so that a change shows. Secrets among them leave no trace here.
-type Contents = [u8; 32];
+pub(super) type Contents = [u8; 32];
 
 /// Keeps the TLS of a running role up to date with its files.
 pub(super) struct Follower {
@@ -183,7 +183,8 @@ fn tell(certificate: Option<&Certificate>) {
     tracing::info!(subject, sha256, "certificates read again; new links use them");
 }
 
-fn contents(files: &[PathBuf]) -> Contents {
+/// What files hold; blocks on the file system.
+pub(super) fn contents(files: &[PathBuf]) -> Contents {
     let mut all = Sha256::new();
     for file in files {
         // One that cannot be read differs from an empty one.

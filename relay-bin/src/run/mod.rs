@@ -3,6 +3,7 @@
 //! A role runs until a signal asks it to stop; requests in flight then have the configured time to
 //! end. A second signal ends the process at once.
 
+mod client_files;
 mod descriptors;
 mod material;
 mod memory;
@@ -54,9 +55,10 @@ Examples:
   Run, and log what each link does:
     relay connection-point --config connection-point.toml --log info,relay_core::link=debug
 
-Certificates, keys and revocation lists are read again within a minute of a change, or at once on
-SIGHUP, which has it read its file again, too: endpoints and gateways change while it runs. What
-cannot be used changes nothing, and the log says why. Links that are up go on, unless the peer's
+Certificates, keys and revocation lists, its own and those that say whose clients count, are read
+again within a minute of a change, or at once on SIGHUP, which has it read its file again, too:
+endpoints and gateways change while it runs. What cannot be used changes nothing, and the log says
+why. Links that are up go on, unless the peer's
 certificate holds no more: one that was revoked has its link closed, one that is over has it
 replaced.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
@@ -174,7 +176,8 @@ async fn run_connection_point(
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
         .renewing(link, loaded.authority);
-    let reloadable = reload::Reloadable { role, file, fixed, said };
+    let client_files = client_files::Watched::new(loaded.client_files);
+    let reloadable = reload::Reloadable { role, file, fixed, said, client_files };
     let start = |stop| following.beside(reloadable.run(reloads, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;

@@ -2,20 +2,27 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
-use relay_core::config::{LoadedConnectionPoint, SiteTokens, load_connection_point};
+use relay_core::config::{
+    ClientFiles, LoadedConnectionPoint, SiteTokens, Warning, load_connection_point,
+};
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
 use tokio::time::MissedTickBehavior;
 
+use super::client_files::Watched;
 use super::signals::{Reloads, Stop};
 use super::{log_warnings, variable};
 use crate::site::{Published, published};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often the files are looked at that say whose clients count. Our choice: as often as those
+/// that TLS is made from.
+const FILES_EVERY: Duration = Duration::from_mins(1);
 
 /// A connection point and the file it was made from.
 pub(super) struct Reloadable {
@@ -25,6 +32,18 @@ pub(super) struct Reloadable {
     pub(super) fixed: Fixed,
     /// What the file says that can, and the site's tokens.
     pub(super) said: Said,
+    /// What the file names of whose clients count.
+    pub(super) client_files: Watched,
+}
+
+/// What is to be done.
+enum Work {
+    /// Look whether what is published of the site's tokens has changed.
+    Tokens,
+    /// Look at the files that say whose clients count.
+    ClientFiles,
+    /// Read the file.
+    File,
 }
 
 /// What is published: what the file says, and what the site says of its tokens.
@@ -43,6 +62,12 @@ impl Said {
         let tokens = tokens.map(|it| published(&it).map(|now| (it, now))).transpose();
         let tokens = tokens.context("cannot use what the site makes its tokens with")?;
         Ok(Self { file: Update::from(config), tokens })
+    }
+
+    /// Whether both say the same of whose clients count, by the file's version too.
+    fn says_of_clients_as(&self, other: &Self) -> bool {
+        self.file.clients == other.file.clients
+            && self.file.settings_version == other.file.settings_version
     }
 
     /// All of it: its version rises with the file's and with each change of what tokens count.
@@ -75,19 +100,24 @@ impl Reloadable {
         let mut running = pin!(self.role.clone().run(stop));
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut file_looks = tokio::time::interval(FILES_EVERY);
+        file_looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_readable = true;
         loop {
-            let is_look = tokio::select! {
+            let work = tokio::select! {
                 report = &mut running => return report,
-                () = reloads.next() => false,
-                _ = looks.tick(), if self.said.tokens.is_some() => true,
+                () = reloads.next() => Work::File,
+                _ = looks.tick(), if self.said.tokens.is_some() => Work::Tokens,
+                _ = file_looks.tick() => Work::ClientFiles,
             };
             let work = async {
-                if is_look {
-                    self.look(&mut is_readable).await;
-                } else {
-                    let applied = self.reload().await;
-                    self.report(applied);
+                match work {
+                    Work::Tokens => self.look(&mut is_readable).await,
+                    Work::ClientFiles => self.look_at_client_files().await,
+                    Work::File => {
+                        let applied = self.reload().await;
+                        self.report(applied);
+                    }
                 }
             };
             // The role goes on while files are read.
@@ -110,6 +140,25 @@ impl Reloadable {
         *is_readable = looked.is_ok();
     }
 
+    /// Applies the file, if what it names of whose clients count has changed, and tries again where
+    /// that failed. What fails, and that a list ends, is told once.
+    async fn look_at_client_files(&mut self) {
+        if self.client_files.have_changed().await {
+            let outcome = match self.load().await {
+                // As when it was read: what is in force already is no news.
+                Ok((_, said)) if said.says_of_clients_as(&self.said) => None,
+                Ok((loaded, said)) => Some(self.apply(loaded, said)),
+                Err(why) => Some(Err(why)),
+            };
+            let failure = outcome.as_ref().and_then(|it| it.as_ref().err());
+            let is_news = self.client_files.tried(failure.map(|why| format!("{why:#}")));
+            if let Some(outcome) = outcome.filter(|it| it.is_ok() || is_news) {
+                self.report(outcome);
+            }
+        }
+        log_warnings(&self.client_files.news(SystemTime::now()));
+    }
+
     async fn publish_tokens(&mut self) -> anyhow::Result<()> {
         let Some((tokens, before)) = self.said.tokens.clone() else { return Ok(()) };
         let read = tokens.clone();
@@ -128,6 +177,12 @@ impl Reloadable {
 
     /// Applies the file as it is now, if all of it can be used.
     async fn reload(&mut self) -> anyhow::Result<Applied> {
+        let (loaded, said) = self.load().await?;
+        self.apply(loaded, said)
+    }
+
+    /// Reads the file, and judges all of it.
+    async fn load(&self) -> anyhow::Result<(Loaded, Said)> {
         let file = self.file.clone();
         let loading = move || load_connection_point(&file, &variable);
         let loaded =
@@ -135,9 +190,14 @@ impl Reloadable {
         if Fixed::of(&loaded) != self.fixed {
             return Err(anyhow!("`name` and `site` cannot change while it runs: start it anew"));
         }
-        log_warnings(&loaded.warnings);
-        let said = tokio::task::spawn_blocking(move || Said::new(loaded.config, loaded.tokens));
+        let LoadedConnectionPoint { config, tokens, client_files, warnings, .. } = loaded;
+        let said = tokio::task::spawn_blocking(move || Said::new(config, tokens));
         let said = said.await.context("cannot read the site's tokens")??;
+        Ok((Loaded { client_files, warnings }, said))
+    }
+
+    fn apply(&mut self, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
+        log_warnings(&loaded.warnings);
         let update = said.update();
         let applied = Applied {
             settings_version: update.settings_version,
@@ -146,6 +206,7 @@ impl Reloadable {
         };
         self.role.update(update).map_err(|error| explained(&error))?;
         self.said = said;
+        self.client_files.read_again(loaded.client_files);
         Ok(applied)
     }
 
@@ -179,6 +240,12 @@ fn explained(error: &UpdateError) -> anyhow::Error {
     anyhow!("{error}{help}")
 }
 
+/// What a file says besides what is published.
+struct Loaded {
+    client_files: ClientFiles,
+    warnings: Vec<Warning>,
+}
+
 /// What a file has brought.
 struct Applied {
     settings_version: u64,
@@ -188,4 +255,75 @@ struct Applied {
 
 fn shown(file: &Path) -> String {
     file.display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
+    use super::*;
+
+    /// A connection point of a fresh site in `home`, whose clients count by certificate.
+    fn connection_point(home: &Path) -> Reloadable {
+        let site = home.join("site");
+        let command = crate::cli::Cli::command();
+        let init = command.find_subcommand("init").unwrap().clone();
+        let line = ["init", site.to_str().unwrap(), "--backend", "http://127.0.0.1:8080"];
+        let args = crate::init::Args::from_arg_matches(&init.get_matches_from(line)).unwrap();
+        assert!(crate::init::run(&args).is_ok());
+        let folder = site.join("connection-point");
+        fs::copy(folder.join("site-ca.pem"), folder.join("clients-ca.pem")).unwrap();
+        fs::copy(folder.join("site-ca.crl"), folder.join("clients-ca.crl")).unwrap();
+        let file = folder.join("connection-point.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let clients = "\n[clients]\nroots = \"clients-ca.pem\"\n\
+                       revocation_lists = [\"clients-ca.crl\"]\n";
+        let text = text.replace("\nunsafe_allow_anonymous = true\n", "\n") + clients;
+        fs::write(&file, text).unwrap();
+        let loaded = load_connection_point(&file, &variable).unwrap();
+        let fixed = Fixed::of(&loaded);
+        let said = Said::new(loaded.config.clone(), loaded.tokens).unwrap();
+        let role = ConnectionPoint::new(super::super::with(loaded.config, said.update())).unwrap();
+        let client_files = Watched::new(loaded.client_files);
+        Reloadable { role, file, fixed, said, client_files }
+    }
+
+    fn roots(point: &Reloadable) -> usize {
+        let clients = point.said.file.clients.as_ref().unwrap();
+        clients.certificates.as_ref().unwrap().roots.len()
+    }
+
+    #[tokio::test]
+    async fn authorities_that_change_are_published_and_those_before_stay_where_they_cannot_be_used()
+    {
+        let home = tempfile::tempdir().unwrap();
+        let mut point = connection_point(home.path());
+        let version = point.said.file.settings_version;
+        point.look_at_client_files().await;
+        assert_eq!((roots(&point), point.said.file.settings_version), (1, version), "no news");
+
+        let file = point.file.with_file_name("clients-ca.pem");
+        let good = fs::read_to_string(&file).unwrap();
+        fs::write(&file, "broken").unwrap();
+        point.look_at_client_files().await;
+        assert_eq!((roots(&point), point.said.file.settings_version), (1, version));
+
+        // Now another file cannot be used; it is tried again until that is repaired.
+        fs::write(&file, format!("{good}{good}")).unwrap();
+        let later = SystemTime::now() + Duration::from_secs(1);
+        fs::File::options().append(true).open(&file).unwrap().set_modified(later).unwrap();
+        let list = point.file.with_file_name("site-ca.crl");
+        let kept = fs::read(&list).unwrap();
+        fs::remove_file(&list).unwrap();
+        point.look_at_client_files().await;
+        assert_eq!(roots(&point), 1);
+        fs::write(&list, kept).unwrap();
+        point.look_at_client_files().await;
+        assert_eq!(roots(&point), 2);
+        assert!(point.said.file.settings_version > version);
+        let (published, _) = (point.said.update(), point.role.published());
+        assert_eq!(published.clients, point.said.file.clients);
+    }
 }

@@ -21,6 +21,11 @@ pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
     if let Some(address) = loaded.quic_link_listen {
         row(&mut text, "links", &format!("quic on {address}"));
     }
+    let fetches = match &config.fetch {
+        Some(_) => "keys and revocation lists that sites name by their address",
+        None => "nothing: [fetch] is not there",
+    };
+    row(&mut text, "fetches", fetches);
     admin(&mut text, loaded.admin.as_ref());
     text.truncate(text.trim_end().len());
     text

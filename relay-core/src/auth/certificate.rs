@@ -67,7 +67,7 @@ pub enum RevocationCheck {
 }
 
 /// What certificates of clients are judged by: what the site has published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct CertificateTrust {
     roots: Vec<Root>,
     intermediates: Vec<CertificateDer<'static>>,
@@ -75,7 +75,7 @@ pub struct CertificateTrust {
     generation: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 struct Root {
     der: CertificateDer<'static>,
     anchor: TrustAnchor<'static>,
@@ -170,6 +170,22 @@ impl CertificateTrust {
         Ok(trust)
     }
 
+    /// Trust in whatever any of `all` trusts, for lists that several sites name: each site judges
+    /// by its own besides. Of generation 0, and without a limit of its own.
+    pub fn of_any<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let (roots, intermediates, check) = (Vec::new(), Vec::new(), RevocationCheck::On);
+        let mut any = Self { roots, intermediates, check, generation: 0 };
+        for each in all {
+            let new = |it: &&Root| !any.roots.contains(it);
+            let roots: Vec<_> = each.roots.iter().filter(new).cloned().collect();
+            any.roots.extend(roots);
+            let new = |it: &&CertificateDer<'_>| !any.intermediates.contains(it);
+            let below: Vec<_> = each.intermediates.iter().filter(new).cloned().collect();
+            any.intermediates.extend(below);
+        }
+        any
+    }
+
     /// As this one, of another generation.
     #[must_use]
     pub fn of_generation(self, generation: u64) -> Self {
@@ -230,7 +246,7 @@ impl CertificateTrust {
             RevocationCheck::Off => None,
             RevocationCheck::On => {
                 let options = RevocationOptionsBuilder::new(&read);
-                let options = options.map_err(|_| CertificateFault::ListMissing);
+                let options = options.map_err(|_| missing(lists));
                 Some(options.map(|it| it.with_expiration_policy(ExpirationPolicy::Enforce).build()))
             }
         };
@@ -250,7 +266,10 @@ impl CertificateTrust {
                 options,
                 Some(&within),
             )
-            .map_err(|error| fault(&error))?;
+            .map_err(|error| match fault(&error) {
+                CertificateFault::ListMissing => missing(lists),
+                fault => fault,
+            })?;
         if let Some(fault) = no_list {
             return Err(fault);
         }
@@ -488,6 +507,15 @@ fn sha256(parts: &[&[u8]]) -> [u8; 32] {
         context.update(part);
     }
     context.finish().as_ref().try_into().expect("SHA-256 has 32 octets")
+}
+
+/// Why there is no list of an authority's.
+fn missing(lists: &Crls) -> CertificateFault {
+    if lists.is_awaiting() {
+        CertificateFault::ListNotFetched
+    } else {
+        CertificateFault::ListMissing
+    }
 }
 
 /// What the reasons of `webpki` come to. Whatever it does not know yet is not permitted.

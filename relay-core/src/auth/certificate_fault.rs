@@ -38,6 +38,13 @@ pub enum CertificateFault {
     /// Revocation is checked, and there is no list of an authority's. The site has to publish one.
     #[error("there is no revocation list of an authority of the chain")]
     ListMissing,
+    /// Revocation is checked, and a list that is to be fetched is not there. The instance that says
+    /// so fetches nothing, or whoever publishes the list cannot be reached.
+    #[error(
+        "a revocation list has not been fetched, and none is there of an authority of the chain; \
+         `relay status` of this instance says why"
+    )]
+    ListNotFetched,
     /// The list of an authority is over. The authority has to issue, the site to publish another.
     #[error("the revocation list of an authority of the chain has expired")]
     ListExpired,
@@ -50,4 +57,48 @@ pub enum CertificateFault {
     /// A key is too short, or an algorithm too old: RSA below 2048 bits, SHA-1, DSA.
     #[error("a key or signature of the chain is too weak")]
     Weak,
+}
+
+impl CertificateFault {
+    /// One of each.
+    pub const ALL: [Self; 16] = [
+        Self::Malformed,
+        Self::TooLarge,
+        Self::TooDeep,
+        Self::TooCostly,
+        Self::Untrusted,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::NoClientUse,
+        Self::NotPermitted,
+        Self::Revoked,
+        Self::ListMissing,
+        Self::ListNotFetched,
+        Self::ListExpired,
+        Self::ListNotYetValid,
+        Self::ListUntrusted,
+        Self::Weak,
+    ];
+
+    /// Its name where such faults are counted.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::TooDeep => "too_deep",
+            Self::TooCostly => "too_costly",
+            Self::Untrusted => "untrusted",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::NoClientUse => "no_client_use",
+            Self::NotPermitted => "not_permitted",
+            Self::Revoked => "revoked",
+            Self::ListMissing => "list_missing",
+            Self::ListNotFetched => "list_not_fetched",
+            Self::ListExpired => "list_expired",
+            Self::ListNotYetValid => "list_not_yet_valid",
+            Self::ListUntrusted => "list_untrusted",
+            Self::Weak => "weak",
+        }
+    }
 }

@@ -251,6 +251,7 @@ pub(super) fn seconds(time: ASN1Time) -> Option<u64> {
 pub struct Crls {
     held: Vec<Crl>,
     generation: u64,
+    is_awaiting: bool,
 }
 
 impl Crls {
@@ -289,6 +290,18 @@ impl Crls {
         *held = list;
         self.generation += 1;
         Ok(true)
+    }
+
+    /// The same, said to lack lists that are to be fetched, or to have them all: whoever misses one
+    /// is told so.
+    #[must_use]
+    pub fn awaiting(self, is_awaiting: bool) -> Self {
+        Self { is_awaiting, ..self }
+    }
+
+    /// Whether there are lists that are still to be fetched.
+    pub fn is_awaiting(&self) -> bool {
+        self.is_awaiting
     }
 
     /// Those that hold.

@@ -24,6 +24,7 @@ pub struct TrustedTenant {
     /// The audiences that are accepted; `https://ConfigMgrService` by default.
     pub audiences: Vec<String>,
     /// The keys of its cloud. A tenant lives in one, so no other cloud's key verifies its tokens.
+    /// Empty while none have been fetched.
     pub keys: KeySet,
 }
 
@@ -53,12 +54,18 @@ impl EntraToken {
     ///
     /// # Errors
     ///
-    /// [`TokenFault`]; after [`TokenFault::UnknownKey`] the caller may ask for newer keys.
+    /// [`TokenFault`]; after [`TokenFault::UnknownKey`] and [`TokenFault::KeysNotFetched`] the
+    /// caller may ask for newer keys.
     pub fn judge(jwt: &Jwt<'_>, tenants: &[TrustedTenant], now: u64) -> Result<Self, TokenFault> {
         let token = Self::read(jwt.claims())?;
         let tenant = token.admitted_by(tenants)?;
         token.times.judge(now, ENTRA_LEEWAY, ENTRA_LIFETIME_MAX)?;
-        let key = tenant.keys.get(jwt.key_id("kid")?).ok_or(TokenFault::UnknownKey)?;
+        let name = jwt.key_id("kid")?;
+        let key = match tenant.keys.get(name) {
+            Some(key) => key,
+            None if tenant.keys.is_empty() => return Err(TokenFault::KeysNotFetched),
+            None => return Err(TokenFault::UnknownKey),
+        };
         jwt.check(key)?;
         Ok(token)
     }

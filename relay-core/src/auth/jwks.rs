@@ -108,6 +108,11 @@ impl KeySet {
         self.keys.iter().find(|(it, _)| it == name).map(|(_, key)| key)
     }
 
+    /// Whether there is none; a set that was read has one at least.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Whether each key of `other` is here too, by the same name.
     pub(super) fn has_all_of(&self, other: &Self) -> bool {
         other.keys.iter().all(|key| self.keys.contains(key))

@@ -75,6 +75,12 @@ pub enum TokenFault {
     /// Nobody who is trusted has said that this key is theirs. Keys may have been replaced since.
     #[error("its key is not known: the issuer has a new one, or it is of another issuer")]
     UnknownKey,
+    /// Of the keys of its tenant none has been fetched.
+    #[error(
+        "the keys of its tenant have not been fetched: the provider cannot be reached, or this \
+         instance fetches nothing; its `relay status` says why"
+    )]
+    KeysNotFetched,
     /// It was not signed by the key it names.
     #[error("its signature is wrong: it was damaged on the way, or changed")]
     Signature,
@@ -126,4 +132,82 @@ pub enum TokenFault {
     /// The token of a client, without the client's key.
     #[error("it is bound to a certificate that the client has not shown: it is another client's")]
     Unbound,
+}
+
+impl TokenFault {
+    /// One of each.
+    pub const ALL: [Self; 33] = [
+        Self::SeveralFields,
+        Self::FieldTooLong,
+        Self::Scheme,
+        Self::Malformed,
+        Self::TooLong(Part::Header),
+        Self::Base64(Part::Header),
+        Self::Json(Part::Header),
+        Self::Duplicate(Part::Header),
+        Self::Extension(""),
+        Self::EmbeddedKey(""),
+        Self::Algorithm,
+        Self::Type,
+        Self::NoKeyId(""),
+        Self::KeyIdsDisagree,
+        Self::UnknownKey,
+        Self::KeysNotFetched,
+        Self::Signature,
+        Self::NoClaim(""),
+        Self::ClaimForm(""),
+        Self::Claim(""),
+        Self::Issuer,
+        Self::Audience,
+        Self::Tenant,
+        Self::TenantDisabled,
+        Self::NotYet,
+        Self::IssuedLater,
+        Self::Expired,
+        Self::LivesTooLong,
+        Self::Nobody,
+        Self::Blocked,
+        Self::RegistrationOnly,
+        Self::TrafficOnly,
+        Self::Unbound,
+    ];
+
+    /// Its name where such faults are counted.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::SeveralFields => "several_fields",
+            Self::FieldTooLong => "field_too_long",
+            Self::Scheme => "scheme",
+            Self::Malformed => "malformed",
+            Self::TooLong(_) => "part_too_long",
+            Self::Base64(_) => "base64",
+            Self::Json(_) => "json",
+            Self::Duplicate(_) => "duplicate_member",
+            Self::Extension(_) => "extension",
+            Self::EmbeddedKey(_) => "embedded_key",
+            Self::Algorithm => "algorithm",
+            Self::Type => "type",
+            Self::NoKeyId(_) => "no_key_id",
+            Self::KeyIdsDisagree => "key_ids_disagree",
+            Self::UnknownKey => "unknown_key",
+            Self::KeysNotFetched => "keys_not_fetched",
+            Self::Signature => "signature",
+            Self::NoClaim(_) => "no_claim",
+            Self::ClaimForm(_) => "claim_form",
+            Self::Claim(_) => "claim",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Tenant => "tenant",
+            Self::TenantDisabled => "tenant_disabled",
+            Self::NotYet => "not_yet_valid",
+            Self::IssuedLater => "issued_later",
+            Self::Expired => "expired",
+            Self::LivesTooLong => "lives_too_long",
+            Self::Nobody => "nobody",
+            Self::Blocked => "blocked",
+            Self::RegistrationOnly => "registration_only",
+            Self::TrafficOnly => "traffic_only",
+            Self::Unbound => "unbound",
+        }
+    }
 }

@@ -4,7 +4,7 @@ use super::cache::{VERIFIED_MAX, Verified};
 use super::entra::{EntraToken, TrustedTenant};
 use super::jwt::{Jwt, bearer, digest};
 use super::site_token::{Shown, SigningKey, SiteToken, SiteTrust};
-use super::{Finding, Principal, TokenFault};
+use super::{Finding, Guid, Principal, TokenFault};
 
 /// Whose tokens count, and what was verified by that.
 #[derive(Debug)]
@@ -91,6 +91,14 @@ impl Tokens {
             let token = self.of_tenants.put(self.generation, digest, token);
             token.admit(&self.tenants, now).map(Some)
         })
+    }
+
+    /// The tenant that a request's token says it is of: for whoever asks for newer keys. Nothing of
+    /// it is proven.
+    pub fn claimed_tenant(presented: &Presented<'_>) -> Option<Guid> {
+        let text = presented.token.as_ref().ok().copied().flatten()?;
+        let jwt = Jwt::read(text).ok()?;
+        jwt.claims().text("tid").ok()?.parse().ok()
     }
 
     /// What a request's token is as one of the site. A token that does not say so is absent here,

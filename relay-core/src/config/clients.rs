@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::client_files::{ClientFiles, ClientList};
 use super::error::ConfigError;
 use super::pem::{certificate_error, revocation_lists};
 use super::source::Source;
@@ -77,6 +78,7 @@ pub(super) fn methods(
 pub(super) struct Judged {
     pub(super) trust: ClientTrust,
     pub(super) modified: Option<SystemTime>,
+    pub(super) files: ClientFiles,
 }
 
 impl RawClients {
@@ -101,8 +103,10 @@ impl RawClients {
             Some(false) | None => Strictness::FallThrough,
         };
         let trust = ClientTrust { methods, strictness, certificates, tenants, tokens: None };
-        let modified = keys.chain(self.files()).filter_map(|file| changed(source, &file)).max();
-        Ok(Judged { trust, modified })
+        let files: Vec<_> = keys.chain(self.files()).map(|file| source.resolve(&file)).collect();
+        let modified = files.iter().filter_map(|file| changed(file)).max();
+        let files = ClientFiles { files, lists: self.lists(source)? };
+        Ok(Judged { trust, modified, files })
     }
 
     /// The methods that count: those that are listed, or all that the site has set up.
@@ -189,6 +193,19 @@ impl RawClients {
         }
     }
 
+    /// The revocation lists that files hold, with their times.
+    fn lists(&self, source: &Source) -> Result<Vec<ClientList>, ConfigError> {
+        let named = self.revocation_lists.iter().flat_map(Spanned::get_ref);
+        let mut lists = Vec::new();
+        for written in named.filter(|it| !is_url(it.get_ref().as_ref())) {
+            let file = Spanned::new(written.span(), PathBuf::from(written.get_ref()));
+            let path = source.resolve(file.get_ref());
+            let read = revocation_lists(source, &file)?;
+            lists.extend(read.iter().filter_map(|der| ClientList::read(path.clone(), der)));
+        }
+        Ok(lists)
+    }
+
     /// The files that are published.
     fn files(&self) -> impl Iterator<Item = PathBuf> {
         let lists = self.revocation_lists.iter().flat_map(Spanned::get_ref);
@@ -199,8 +216,8 @@ impl RawClients {
 }
 
 /// When a file was changed last.
-fn changed(source: &Source, file: &Path) -> Option<SystemTime> {
-    fs::metadata(source.resolve(file)).ok()?.modified().ok()
+fn changed(file: &Path) -> Option<SystemTime> {
+    fs::metadata(file).ok()?.modified().ok()
 }
 
 fn is_url(written: &Path) -> bool {

@@ -8,6 +8,7 @@ use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
 use super::backend::backend;
+use super::client_files::ClientFiles;
 use super::clients::{self, RawClients};
 use super::endpoint::{self, RawEndpoint};
 use super::error::ConfigError;
@@ -51,6 +52,8 @@ pub struct LoadedConnectionPoint {
     pub tokens: Option<SiteTokens>,
     /// What its TLS was made from.
     pub material: ConnectionPointMaterial,
+    /// What was read of whose clients count.
+    pub client_files: ClientFiles,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
 }
@@ -164,7 +167,8 @@ pub fn load_connection_point(
     let clients = clients(&source, &raw)?;
     let modified = clients.as_ref().and_then(|it| it.modified).max(Some(source.modified()));
     let settings_version = version(&source, raw.settings.as_ref(), modified)?;
-    let clients = clients.map(|it| it.trust);
+    let (clients, client_files) = clients.map(|it| (it.trust, it.files)).unzip();
+    let client_files = client_files.unwrap_or_default();
     let counted = clients.as_ref().map(|it| &it.methods);
     let endpoints = endpoints(&source, &raw.endpoint, counted)?;
     let limits = match &raw.limits {
@@ -194,6 +198,7 @@ pub fn load_connection_point(
     warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(&source)));
     warnings.extend(files.warning(&source));
     warnings.extend(revocation_warning(&source, &anchors, site_crl, SystemTime::now()));
+    warnings.extend(client_files.warnings(SystemTime::now()));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
     let config = ConnectionPointConfig {
         name,
@@ -215,7 +220,7 @@ pub fn load_connection_point(
         site: site_paths(&source, &raw.link.site_ca, site_crl),
         https_authority: source.resolve(https_ca.get_ref()),
     };
-    Ok(LoadedConnectionPoint { config, admin, authority, tokens, material, warnings })
+    Ok(LoadedConnectionPoint { config, admin, authority, tokens, material, client_files, warnings })
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {

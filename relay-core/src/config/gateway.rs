@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
 use super::error::{ConfigError, Place};
+use super::fetch::RawFetch;
 use super::limits::RawGatewayLimits;
 use super::listen;
 use super::material::GatewayMaterial;
@@ -96,6 +97,7 @@ struct RawGateway {
     endpoint: Option<Spanned<IgnoredAny>>,
     limits: Option<RawGatewayLimits>,
     admin: Option<RawAdmin>,
+    fetch: Option<RawFetch>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -143,7 +145,8 @@ struct RawLinks {
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
 /// `[links]` with the same and `site_ca` (optional: `https_listen`, `site_crl`, `quic`,
 /// `quic_listen`). Optional: `balance` (`round-robin`, the default, `least-in-flight` or
-/// `peak-ewma`), `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit, and
+/// `peak-ewma`), `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit,
+/// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, and
 /// `[admin]` with `listen`, an address of loopback. What is published is not written here:
 /// connection points say so, over their links.
 ///
@@ -172,6 +175,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     };
 
     let memory_max = raw.limits.as_ref().map(|limits| limits.memory_max(&source)).transpose()?;
+    let fetch = raw.fetch.as_ref().map(|fetch| fetch.judge(&source)).transpose()?;
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let client_files =
         IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
@@ -204,6 +208,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             client_tls,
             link_tls,
             certificate_keeper: None,
+            fetch,
             balance: raw.balance.judge(),
             limits,
         },

@@ -16,11 +16,13 @@
 mod admin;
 mod backend;
 mod backend_url;
+mod client_files;
 mod clients;
 mod connection_point;
 mod endpoint;
 mod error;
 mod explain;
+mod fetch;
 mod gateway;
 mod gateway_addresses;
 mod limits;
@@ -38,6 +40,7 @@ mod web_proxy;
 
 pub use admin::{AdminListener, admin_address};
 pub use backend_url::{BackendUrlError, parse_backend_url};
+pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};

@@ -35,6 +35,18 @@ pub enum Warning {
         /// The file that holds it.
         file: PathBuf,
     },
+    /// A revocation list of clients is over, so that certificates of its authority are refused.
+    ClientListOver {
+        /// The file that holds it.
+        file: PathBuf,
+    },
+    /// A revocation list of clients is over soon.
+    ClientListEnds {
+        /// The file that holds it.
+        file: PathBuf,
+        /// Whole hours until then.
+        hours_left: u64,
+    },
     /// The web proxy's password can be read by every account of the machine.
     PasswordReadableByOthers {
         /// The file that holds it.
@@ -84,6 +96,18 @@ impl fmt::Display for Warning {
                 f,
                 "the revocation list {} has expired, so every peer of a link is refused; have the \
                  site's authority sign a new one",
+                file.display()
+            ),
+            Self::ClientListOver { file } => write!(
+                f,
+                "the revocation list {} of clients has expired, so every certificate of its \
+                 authority is refused; put a new one in its place",
+                file.display()
+            ),
+            Self::ClientListEnds { file, hours_left } => write!(
+                f,
+                "the revocation list {} of clients expires in {hours_left} hours; from then on \
+                 every certificate of its authority is refused: put a new one in its place",
                 file.display()
             ),
             Self::PasswordReadableByOthers { file, mode } => write!(

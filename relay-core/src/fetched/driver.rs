@@ -1,6 +1,7 @@
 //! Fetches what is due, for ever.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ impl FetchDriver {
     /// # Cancel safety
     ///
     /// Dropping the future ends every exchange that is under way. What is held stays.
-    pub async fn run(mut self) {
+    pub async fn run(mut self) -> Infallible {
         loop {
             self.end_unwanted();
             self.look();

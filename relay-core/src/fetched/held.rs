@@ -192,7 +192,7 @@ impl Held {
             return;
         };
         let entry = &mut self.lists[at].0;
-        if Arc::ptr_eq(&entry.source.authorities, &source.authorities) {
+        if entry.source.authorities == source.authorities {
             return;
         }
         entry.source = source;
@@ -211,12 +211,16 @@ impl Held {
         self.last_id
     }
 
-    pub(super) fn keys_of(&self, tenant: Guid) -> Option<Arc<KeySet>> {
-        self.keys.iter().find(|it| it.source.tenant() == tenant)?.held.clone()
+    pub(super) fn keys_of(&self, source: &KeySource) -> Option<Arc<KeySet>> {
+        self.keys.iter().find(|it| it.source == *source)?.held.clone()
     }
 
-    pub(super) fn ask(&mut self, tenant: Guid, now: Duration) -> Asked {
-        let entry = self.keys.iter().find(|it| it.source.tenant() == tenant);
+    pub(super) fn lists_at(&self, place: &ListLocation) -> Option<Arc<[Crl]>> {
+        self.lists.iter().find(|(it, _)| it.source.location == *place)?.0.held.clone()
+    }
+
+    pub(super) fn ask(&mut self, source: &KeySource, now: Duration) -> Asked {
+        let entry = self.keys.iter().find(|it| it.source == *source);
         entry.map_or(Asked::Unwanted, |entry| self.schedule.handle_asked(entry.id, now))
     }
 

@@ -21,10 +21,11 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::ClientConfig;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::auth::{Guid, KeySet};
+use crate::auth::{Crl, KeySet};
 use crate::transport::{Network, TlsSetupError, TrustAnchors, backend_client_config};
 
 pub use address::{ADDRESS_OCTETS_MAX, AddressFault};
@@ -38,11 +39,13 @@ pub use schedule::Asked;
 use get::Getter;
 use held::Held;
 
-/// Tenants whose keys are fetched, at most: as many as a site may publish.
-pub const KEY_SOURCES_MAX: usize = 64;
+/// Sources of keys, at most, of all sites together. Our choice: as many as four sites may publish;
+/// 128 keys of each take 32 MiB.
+pub const KEY_SOURCES_MAX: usize = 256;
 
-/// Places that lists are fetched from, at most: one for each authority that a site may publish.
-pub const LIST_SOURCES_MAX: usize = 64;
+/// Places that lists are fetched from, at most, of all sites together. Our choice: as many as four
+/// sites may publish.
+pub const LIST_SOURCES_MAX: usize = 256;
 
 /// Seconds since 1970 UTC, by whichever clock is to count.
 #[derive(Clone)]
@@ -52,10 +55,8 @@ pub struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct FetchConfig {
-    /// Whose certificates prove that a server is the one of an `https://` address. Nothing looks at
-    /// the machine's own store; [`TrustAnchors::from_pem_file`] reads it where it is a file, such
-    /// as `/etc/ssl/certs/ca-certificates.crt`.
-    pub trust: TrustAnchors,
+    /// By whom a server is trusted to be the one of an `https://` address.
+    tls: Arc<ClientConfig>,
     /// The network; the operating system's by default. No web proxy is asked.
     pub network: Network,
     /// By which clock lists are over; the operating system's by default.
@@ -71,13 +72,12 @@ pub struct FetchConfig {
 #[non_exhaustive]
 pub enum WantError {
     /// [`KEY_SOURCES_MAX`].
-    #[error("keys of more than {KEY_SOURCES_MAX} tenants are wanted")]
+    #[error("keys of more than {KEY_SOURCES_MAX} tenants are wanted, of all sites together")]
     TooManyTenants,
-    /// Of one tenant there are two sources.
-    #[error("the keys of tenant {0} are wanted from two places")]
-    TenantTwice(Guid),
     /// [`LIST_SOURCES_MAX`].
-    #[error("revocation lists of more than {LIST_SOURCES_MAX} places are wanted")]
+    #[error(
+        "revocation lists of more than {LIST_SOURCES_MAX} places are wanted, of all sites together"
+    )]
     TooManyLists,
 }
 
@@ -102,43 +102,42 @@ struct Shared {
 }
 
 impl FetchConfig {
-    /// Trusts `trust`, and has the defaults otherwise.
-    pub fn new(trust: TrustAnchors) -> Self {
-        Self {
-            trust,
+    /// Has a server prove by `trust` that it is the one of an `https://` address, and the defaults
+    /// otherwise. Nothing looks at the machine's own store; [`TrustAnchors::from_pem_file`] reads
+    /// it where it is a file, such as `/etc/ssl/certs/ca-certificates.crt`.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsSetupError`], if nothing can be trusted by `trust`.
+    pub fn new(trust: &TrustAnchors) -> Result<Self, TlsSetupError> {
+        Ok(Self {
+            tls: backend_client_config(trust)?,
             network: Network::default(),
             clock: Clock::default(),
             lists_octets_max: LISTS_OCTETS_MAX,
-        }
+        })
     }
 }
 
 impl Fetched {
     /// Nothing is held or wanted yet. The second half has to run.
-    ///
-    /// # Errors
-    ///
-    /// [`TlsSetupError`], if nothing can be trusted by `config.trust`.
-    pub fn new(config: FetchConfig) -> Result<(Self, FetchDriver), TlsSetupError> {
-        let tls = backend_client_config(&config.trust)?;
+    pub fn new(config: FetchConfig) -> (Self, FetchDriver) {
         let shared = Arc::new(Shared {
             held: Mutex::new(Held::new(config.lists_octets_max)),
             wake: Notify::new(),
             generation: watch::Sender::new(0),
             began: Instant::now(),
             clock: config.clock,
-            getter: Getter { network: config.network, tls },
+            getter: Getter { network: config.network, tls: config.tls },
         });
-        Ok((Self { shared: Arc::clone(&shared) }, FetchDriver::new(shared)))
+        (Self { shared: Arc::clone(&shared) }, FetchDriver::new(shared))
     }
 
     /// Has these fetched from now on, and nothing else. A source that was wanted before keeps what
     /// is held of it and its time; one that is wanted no more is forgotten with what it gave. A
     /// list whose authorities are others now is fetched at once.
     ///
-    /// Authorities are others if they are another `Arc`.
-    ///
-    /// A place that is listed twice is fetched once, with the authorities that come first.
+    /// What is listed twice is fetched once; a list with the authorities that come first.
     ///
     /// # Errors
     ///
@@ -150,11 +149,6 @@ impl Fetched {
         if lists.len() > LIST_SOURCES_MAX {
             return Err(WantError::TooManyLists);
         }
-        for (at, source) in keys.iter().enumerate() {
-            if keys[..at].iter().any(|it| it.tenant() == source.tenant()) {
-                return Err(WantError::TenantTwice(source.tenant()));
-            }
-        }
         let has_lost = self.shared.held().want(keys, lists, self.shared.began.elapsed());
         if has_lost {
             self.shared.has_changed();
@@ -163,11 +157,17 @@ impl Fetched {
         Ok(())
     }
 
-    /// The keys of a tenant: the last ones that its provider gave, however long ago.
+    /// The keys of a source: the last ones that it gave, however long ago.
     // Our choice: without an end. Who makes the provider unreachable for an instance would else
     // lock out every client, and `status` tells how old they are.
-    pub fn keys(&self, tenant: Guid) -> Option<Arc<KeySet>> {
-        self.shared.held().keys_of(tenant)
+    pub fn keys(&self, source: &KeySource) -> Option<Arc<KeySet>> {
+        self.shared.held().keys_of(source)
+    }
+
+    /// The lists of a place: the last ones that it gave, over or not. `auth` refuses by those that
+    /// are.
+    pub fn lists_at(&self, place: &ListLocation) -> Option<Arc<[Crl]>> {
+        self.shared.held().lists_at(place)
     }
 
     /// Every place that lists are wanted from, in the order in which they were first wanted, with
@@ -178,12 +178,12 @@ impl Fetched {
         self.shared.held().lists(self.shared.began.elapsed(), self.shared.clock.now())
     }
 
-    /// Every tenant whose keys are wanted, in the order in which they were first wanted.
+    /// Every source of keys that is wanted, in the order in which they were first wanted.
     pub fn tenants(&self) -> Vec<KeysStatus> {
         self.shared.held().tenants(self.shared.began.elapsed())
     }
 
-    /// A token names a key of this tenant that is not among [`Fetched::keys`]: they are fetched at
+    /// A token names a key that is not among [`Fetched::keys`] of this source: they are fetched at
     /// once, by one of all who ask, and once in five minutes. Costs no more than a look.
     ///
     /// Whoever waits for what comes of it by [`Fetched::changed`] needs a deadline: keys that are
@@ -191,8 +191,8 @@ impl Fetched {
     ///
     /// To be called only for a token that would be good but for its key
     /// (`TokenFault::UnknownKey`).
-    pub fn ask_again(&self, tenant: Guid) -> Asked {
-        let asked = self.shared.held().ask(tenant, self.shared.began.elapsed());
+    pub fn ask_again(&self, source: &KeySource) -> Asked {
+        let asked = self.shared.held().ask(source, self.shared.began.elapsed());
         if asked == Asked::Begun {
             self.shared.wake.notify_one();
         }

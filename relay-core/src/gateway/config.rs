@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use tokio::sync::Semaphore;
 
 use crate::balance::{LeastInFlight, LoadBalancer, Outliers, PeakEwma, RoundRobin};
+use crate::fetched::FetchConfig;
 use crate::settings::SettingsDocument;
 use crate::transport::Instance;
 
@@ -32,6 +33,9 @@ pub struct GatewayConfig {
     /// Has connection points that can sign renew what `link_tls` shows, once less than a third of
     /// its life is left; `None` if the product sees to that itself.
     pub certificate_keeper: Option<Arc<dyn CertificateKeeper>>,
+    /// How keys of tenants and revocation lists are fetched that sites name by their address;
+    /// `None`: they are not, and whoever is judged by them is refused.
+    pub fetch: Option<FetchConfig>,
     /// Which link takes a request.
     pub balance: Balance,
     /// Limits; the defaults suit production.

@@ -3,8 +3,9 @@
 //!
 //! This room terminates clients' TLS, judges each request, picks a live link, and moves bodies both
 //! ways. It keeps no client data. What is published it is told by connection points: see
-//! `control.rs`. It never dials: connection points do. Read [`Gateway`] first, then `relay.rs`, the
-//! life of one request.
+//! `control.rs`. It never dials a site: connection points dial it. It asks providers of keys and
+//! servers of revocation lists, if it is told to: see `fetching.rs`. Read [`Gateway`] first, then
+//! `relay.rs`, the life of one request.
 //!
 //! Every failure is mapped to an answer in one place, `failure.rs`.
 
@@ -18,6 +19,7 @@ mod control;
 mod counted;
 mod drained;
 mod failure;
+mod fetching;
 mod guarded;
 mod history;
 mod http2;
@@ -36,6 +38,7 @@ mod own;
 mod pace;
 mod patient;
 mod pressure;
+mod proofs;
 mod published;
 #[cfg(feature = "quic")]
 mod quic;
@@ -52,8 +55,10 @@ mod unfit;
 pub use answer::AnswerBody;
 pub use clients::check_clients;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
+pub use fetching::{SourceFailure, SourceKind, SourceState, SourceStatus};
 pub use history::{EndedLink, LinkEnd};
 pub use pressure::{MemoryLimit, MemoryStatus, Pressure};
+pub use proofs::ProofCount;
 pub use published::{AppliedSettings, RefusedSettings, SettingsSnapshot, SiteSettings};
 pub use renewal::{CertificateKeeper, CertificateRequest, HeldCertificate};
 pub use serve::{Gateway, LinkRefused, Listeners};

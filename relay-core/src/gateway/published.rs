@@ -10,7 +10,8 @@ use tokio::time::Instant;
 
 use crate::settings::{Digest, OfferRefused, Offered, SITES_MAX, Settings, SettingsDocument};
 
-use super::clients::{Clients, SiteClients, Trusted};
+use super::clients::{Clients, SiteClients, Trusted, Unusable};
+use super::fetching::Fetching;
 
 /// Sites that are remembered: those whose settings hold, and as many that were refused.
 const REMEMBERED_MAX: usize = 2 * SITES_MAX;
@@ -101,11 +102,11 @@ pub(super) enum Novelty {
 
 impl Published {
     /// Settings with `initial`, in their order, as if connection points had offered them.
-    pub(super) fn with(initial: &[SettingsDocument]) -> Self {
+    pub(super) fn with(initial: &[SettingsDocument], fetching: Fetching) -> Self {
         let published = Self {
             began: initial.is_empty().then(Instant::now),
             current: RwLock::default(),
-            clients: Clients::default(),
+            clients: Clients::new(fetching),
             told: Mutex::default(),
             applied: Notify::new(),
         };
@@ -126,6 +127,11 @@ impl Published {
     /// Who the clients of `site` are; `None` if nobody has said so.
     pub(super) fn clients(&self, site: &str) -> Option<Arc<SiteClients>> {
         self.clients.of(site)
+    }
+
+    /// What is fetched for all sites.
+    pub(super) fn fetching(&self) -> &Fetching {
+        self.clients.fetching()
     }
 
     /// What holds now.
@@ -151,10 +157,10 @@ impl Published {
         let Offered::Accepted(settings) = self.current().offer(document)? else {
             return Ok(false);
         };
-        let trusted = clients.as_ref().map(Trusted::new).transpose();
-        let trusted = trusted.map_err(|why| OfferRefused::Unusable { why: why.to_string() })?;
+        let unusable = |why: Unusable| OfferRefused::Unusable { why: why.to_string() };
+        let trusted = clients.as_ref().map(Trusted::new).transpose().map_err(unusable)?;
         // First: what was blocked is blocked before anything else is published.
-        self.clients.trust(&site, trusted);
+        self.clients.trust(&site, trusted).map_err(|why| unusable(why.into()))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         self.applied.notify_waiters();
         let from = from.name.to_string();
@@ -189,6 +195,10 @@ impl Published {
 mod tests {
     use super::*;
 
+    fn published(initial: &[SettingsDocument]) -> Published {
+        Published::with(initial, Fetching::default())
+    }
+
     fn refused(from: &str, reason: &str) -> RefusedSettings {
         RefusedSettings {
             version: None,
@@ -207,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_new_until_it_is_repeated_and_outlives_what_is_applied_after_it() {
-        let published = Published::with(&[document("a", 1)]);
+        let published = published(&[document("a", 1)]);
         assert_eq!(published.refuse(refused("cp", "why"), "a"), Novelty::New);
         assert_eq!(published.refuse(refused("cp", "why"), "a"), Novelty::Repeated);
         assert_eq!(published.refuse(refused("cp", "other"), "a"), Novelty::New);
@@ -223,7 +233,7 @@ mod tests {
 
     #[test]
     fn no_more_than_32_sites_are_remembered_and_those_whose_settings_hold_always_are() {
-        let published = Published::with(&[]);
+        let published = published(&[]);
         for number in 0..40 {
             published.refuse(refused("cp", "why"), &format!("refused-{number}"));
         }
@@ -236,7 +246,7 @@ mod tests {
 
     #[test]
     fn of_start_documents_that_clash_the_first_holds() {
-        let published = Published::with(&[document("a", 2), document("a", 1)]);
+        let published = published(&[document("a", 2), document("a", 1)]);
         assert_eq!(published.current().documents()[0].version, 2);
     }
 }

@@ -35,6 +35,7 @@ use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
 use super::pressure::{Memory, Pressure};
+use super::proofs::Proofs;
 use super::published::Published;
 use super::registry::{Attempt, Entry, Registry};
 use super::replay::Replay;
@@ -55,6 +56,8 @@ pub(super) struct Relay {
     pub(super) answerer: Answerer,
     pub(super) memory: Memory,
     pub(super) tally: Arc<Tally>,
+    /// What each method of authentication has found.
+    pub(super) proofs: Proofs,
 }
 
 /// A request that policy lets pass.
@@ -288,6 +291,7 @@ impl Relay {
         let clients = self.settings.clients(site);
         let trail = clients.map(|it| it.search(allowed, &presented, chain)).unwrap_or_default();
         let refusal = Refusal::of(&trail, &presented);
+        self.proofs.note(&trail);
         access.note_found(trail);
         refusal.map_or(Ok(()), |refusal| Err(Failure::Unproven(refusal)))
     }

@@ -39,6 +39,7 @@ use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
 use super::control;
 use super::counted::{self, Limit};
+use super::fetching::Fetching;
 use super::guarded::{GaveUp, Guarded, Passed, Times, Told, Until};
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
@@ -47,6 +48,7 @@ use super::newcomer::Newcomer;
 use super::own::Answerer;
 use super::patient::Patient;
 use super::pressure::Memory;
+use super::proofs::Proofs;
 use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::{Relay, refuse};
@@ -211,7 +213,7 @@ impl Gateway {
     fn with_registry(mut config: GatewayConfig, registry: Registry) -> Self {
         config.limits = config.limits.countable();
         let relay = Relay {
-            settings: Published::with(&config.initial),
+            settings: Published::with(&config.initial, Fetching::new(config.fetch.clone())),
             registry: Arc::new(registry),
             lines: Lines::new(config.limits.link_credit, config.limits.overload_wait),
             limits: config.limits.clone(),
@@ -220,6 +222,7 @@ impl Gateway {
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
             memory: Memory::new(config.limits.memory.clone()),
             tally: Arc::new(counted::tally()),
+            proofs: Proofs::default(),
         };
         let inner = Inner {
             client_tls: InForce::new(Arc::clone(&config.client_tls)),
@@ -324,6 +327,7 @@ impl Gateway {
     ) -> DrainReport {
         let mut client_tasks = JoinSet::new();
         let mut link_tasks = JoinSet::new();
+        let mut fetching = pin!(self.fetch());
         {
             let (hand_over, handed) = mpsc::channel(HANDED_OVER_MAX);
             let accept_clients = self.accept_https(
@@ -348,6 +352,7 @@ impl Gateway {
                 biased;
                 () = shutdown => {}
                 never = self.inner.relay.memory.watch(self.tally()) => match never {},
+                never = fetching.as_mut() => match never {},
                 () = accept_clients => {}
                 () = accept_https_links => {}
                 () = accept_quic => {}
@@ -359,6 +364,7 @@ impl Gateway {
         tokio::select! {
             report = self.drain(client_tasks, link_tasks) => report,
             never = self.inner.relay.memory.watch(self.tally()) => match never {},
+            never = fetching => match never {},
         }
     }
 

@@ -8,8 +8,10 @@ use crate::link::{DrainReport, LinkStats};
 use crate::transport::{Certificate, Instance, Rung};
 
 use super::drained::drain;
+use super::fetching::SourceStatus;
 use super::history::EndedLink;
 use super::pressure::MemoryStatus;
+use super::proofs::ProofCount;
 use super::registry::Entry;
 use super::serve::Gateway;
 
@@ -30,6 +32,10 @@ pub struct GatewayStatus {
     /// How often the instance answered by itself, by reason, and how often a connection came to a
     /// limit, since the start.
     pub counts: Vec<Count>,
+    /// What each method of authentication has found, since the start.
+    pub proofs: Vec<ProofCount>,
+    /// Where keys and revocation lists of its sites are, and how each place stands.
+    pub sources: Vec<SourceStatus>,
     /// The memory in use; `None` without [`GatewayLimits::memory`](super::GatewayLimits::memory).
     pub memory: Option<MemoryStatus>,
     /// What links are met with; `None` unless [`Gateway::show_link_certificate`] was told.
@@ -97,6 +103,8 @@ impl Gateway {
             in_flight: self.in_flight(),
             connections_refused: self.inner.addresses.refused(),
             counts: self.inner.relay.tally.counts(),
+            proofs: self.inner.relay.proofs.counts(),
+            sources: self.inner.relay.settings.fetching().status(),
             memory: self.inner.relay.memory.status(),
             link_certificate: lock(&self.inner.link_certificate).clone(),
             links,

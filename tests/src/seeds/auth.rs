@@ -1,4 +1,5 @@
-//! Inputs of the targets that judge tokens and key sets. Nobody has signed any of the tokens.
+//! Inputs of the targets that judge tokens, key sets and metadata of providers. Nobody has signed
+//! any of the tokens.
 
 use serde_json::{Value, json};
 
@@ -9,7 +10,7 @@ use crate::tokens::{
 };
 
 pub(super) fn all() -> Vec<Seed> {
-    [tokens(), key_sets()].concat()
+    [tokens(), key_sets(), metadata()].concat()
 }
 
 /// A token with a signature of zeros.
@@ -90,5 +91,34 @@ fn key_sets() -> Vec<Seed> {
         seed("written-even-exponent", with("e", json!("AQAA"))),
         seed("written-leading-zero", with("n", json!(base64url([0; 257])))),
         seed("written-certificates", with("x5c", json!(["MIIB", "MIIC"]))),
+    ]
+}
+
+fn metadata() -> Vec<Seed> {
+    let seed = |name, text: String| Seed { target: "metadata", name, octets: text.into_bytes() };
+    let issuer = format!("https://sts.windows.net/{TENANT}/");
+    let keys = "https://login.microsoftonline.com/common/discovery/keys";
+    let good = json!({"issuer": issuer, "jwks_uri": keys});
+    let with = |name: &str, value: Value| {
+        let mut metadata = good.clone();
+        metadata[name] = value;
+        metadata.to_string()
+    };
+    vec![
+        seed("written-two-members", good.to_string()),
+        seed("written-more", with("id_token_signing_alg_values_supported", json!(["RS256"]))),
+        seed("written-nested", with("claims", json!({"issuer": "other", "of": [{"a": 1}]}))),
+        seed("written-no-address", with("jwks_uri", Value::Null)),
+        seed("written-number", with("issuer", json!(1))),
+        seed("written-escapes", good.to_string().replace("issuer", "\\u0069ssuer")),
+        seed(
+            "written-surrogates",
+            with("issuer", json!("\u{1f511}")).replace('\u{1f511}', "\\ud83d\\udd11"),
+        ),
+        seed("written-lone-surrogate", good.to_string().replace("https", "\\ud83d")),
+        seed("written-member-twice", good.to_string().replacen('{', "{\"issuer\":\"a\",", 1)),
+        seed("written-list", json!([good]).to_string()),
+        seed("written-trailing", format!("{good} {{}}")),
+        seed("written-html", "<html>".to_owned()),
     ]
 }

@@ -380,6 +380,7 @@ fn gateway_config(instance: usize) -> GatewayConfig {
         client_tls: client_edge_config(&SITE.gateway).unwrap(),
         link_tls: link_server_config(&SITE.gateway, &SITE.anchors()).unwrap(),
         certificate_keeper: None,
+        fetch: None,
         balance: Balance::default(),
         limits: gateway_limits(),
     }

@@ -213,6 +213,33 @@ fn without_a_list_of_each_authority_nothing_is_proven() {
 }
 
 #[test]
+fn a_list_that_is_still_to_be_fetched_is_told_as_such_and_matters_to_nobody_else() {
+    let site = Site::new();
+    for held in [vec![], vec![site.root.list()], vec![site.middle.list()]] {
+        let held = lists(held).awaiting(true);
+        assert_eq!(site.judge(&held, NOW), Err(CertificateFault::ListNotFetched));
+        let all_there = held.awaiting(false);
+        assert_eq!(site.judge(&all_there, NOW), Err(CertificateFault::ListMissing));
+    }
+    assert!(site.judge(&site.lists().awaiting(true), NOW).is_ok());
+    let gone = lists([site.root.list(), site.middle.revoking()]).awaiting(true);
+    assert_eq!(site.judge(&gone, NOW), Err(CertificateFault::Revoked));
+}
+
+#[test]
+fn a_list_that_several_sites_name_may_be_of_any_of_their_authorities() {
+    let (one, other) = (Site::new(), Site::new());
+    let sites = [one.trust(RevocationCheck::On), other.trust(RevocationCheck::Off)];
+    let any = CertificateTrust::of_any(&sites);
+    for list in [one.root.list(), one.middle.list(), other.root.list(), other.middle.list()] {
+        assert!(any.has_signed(&list));
+    }
+    assert!(!any.has_signed(&Authority::root("root").list()));
+    assert_eq!(any, CertificateTrust::of_any(sites.iter().chain(&sites)), "each once");
+    assert_ne!(any, CertificateTrust::of_any(&sites[..1]));
+}
+
+#[test]
 fn a_list_counts_from_its_first_second_until_the_next_is_due() {
     let site = Site::new();
     let from = START + 50;

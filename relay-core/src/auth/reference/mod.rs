@@ -7,4 +7,4 @@ mod certificates;
 mod tokens;
 
 pub use certificates::{client_certificate, crl};
-pub use tokens::{jwks, jwt};
+pub use tokens::{jwks, jwt, metadata};

@@ -1,5 +1,5 @@
-//! What tokens and key sets are judged by: octets that nobody has signed never pass, and what is
-//! read is within its limits.
+//! What tokens, key sets and metadata of providers are judged by: octets that nobody has signed
+//! never pass, and what is read is within its limits.
 //!
 //! Hidden behind the feature `fuzzing` and not covered by semver. The fuzz targets and the replay
 //! of their corpora call these; every violation is a panic.
@@ -7,8 +7,9 @@
 use std::collections::HashSet;
 
 use crate::auth::{
-    AUTHORIZATION_OCTETS_MAX, Finding, Guid, KEY_SET_OCTETS_MAX, KEYS_MAX, KeySet, Presented,
-    RsaKey, Shown, SigningKey, SiteTrust, Tokens, TrustedTenant, Use,
+    AUTHORIZATION_OCTETS_MAX, Finding, Guid, KEY_SET_OCTETS_MAX, KEYS_MAX, KeySet,
+    METADATA_OCTETS_MAX, Presented, ProviderMetadata, RsaKey, Shown, SigningKey, SiteTrust, Tokens,
+    TrustedTenant, Use,
 };
 
 /// A moment at which the written seeds would be valid.
@@ -51,6 +52,19 @@ pub fn jwks(data: &[u8]) {
         assert!((2048..=8192).contains(&key.bits()), "{} bits", key.bits());
         assert_eq!(names.iter().filter(|it| *it == name).count(), 1, "two by one name");
     }
+}
+
+/// The body of the fuzz target `metadata`: `data` is offered as what a provider says of itself.
+///
+/// # Panics
+///
+/// If what is taken exceeds its limit, or another reader of JSON finds another issuer or address.
+pub fn metadata(data: &[u8]) {
+    let Ok(read) = ProviderMetadata::read(data) else { return };
+    assert!(data.len() <= METADATA_OCTETS_MAX);
+    let other: serde_json::Value = serde_json::from_slice(data).expect("an object, so JSON");
+    assert_eq!(other.get("issuer").and_then(|it| it.as_str()), Some(&*read.issuer));
+    assert_eq!(other.get("jwks_uri").and_then(|it| it.as_str()), Some(&*read.jwks_uri));
 }
 
 fn is_unproven(finding: &Finding) -> bool {

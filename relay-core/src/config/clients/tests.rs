@@ -4,7 +4,7 @@
 
 use crate::auth::{Issuer, Method, Methods};
 use crate::config::testing::{Site, message};
-use crate::config::{ConfigError, LoadedConnectionPoint};
+use crate::config::{ConfigError, LoadedConnectionPoint, Warning};
 use crate::policy::Access;
 use crate::settings::{KeySource, ListSource, Revocation};
 
@@ -58,6 +58,24 @@ fn what_is_written_of_certificates_is_published() {
     let more = "\n[clients]\nroots = \"site-ca.pem\"\nrevocation = \"off\"\n";
     let certificates = load("", more).unwrap().config.clients.unwrap().certificates.unwrap();
     assert_eq!(certificates.revocation, Revocation::Off);
+}
+
+#[test]
+fn the_files_that_are_published_are_named_and_their_lists_warned_of() {
+    let site = Site::new();
+    let load = |more: &str| {
+        let with = |text: &str| text.replace(ANONYMOUS, "") + more;
+        site.connection_point_with(with).unwrap()
+    };
+    let good = load(CERTIFICATES);
+    let files = ["site-ca.pem", "site-ca.crl"].map(|name| site.path(name));
+    assert_eq!(good.client_files.files, files);
+    assert_eq!(good.client_files.lists.len(), 1);
+    assert_eq!(good.warnings, []);
+    let over = load(&CERTIFICATES.replace("site-ca.crl", "over.crl"));
+    assert_eq!(over.warnings, [Warning::ClientListOver { file: site.path("over.crl") }]);
+    let urls = CERTIFICATES.replace("site-ca.crl", "http://pki.example/ca.crl");
+    assert_eq!(load(&urls).client_files.lists, []);
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub(in crate::gateway) fn gateway(limits: GatewayLimits) -> Gateway {
         client_tls: client_edge_config(&identity).unwrap(),
         link_tls: link_server_config(&identity, &anchors).unwrap(),
         certificate_keeper: None,
+        fetch: None,
         balance: Balance::default(),
         limits,
     })
