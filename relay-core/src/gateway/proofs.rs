@@ -21,6 +21,9 @@ pub struct ProofCount {
 /// That a method has found out who a client is.
 const PROVEN: &str = "proven";
 
+/// That it has, but for a signed head that does not prove the key which the client needs.
+const SIGNATURE: &str = "possession";
+
 /// What each method has found, each by a list that never grows.
 #[derive(Debug)]
 pub(super) struct Proofs([(Method, Tally); Method::ALL.len()]);
@@ -36,7 +39,7 @@ impl Default for Proofs {
                     TokenFault::ALL.iter().map(TokenFault::name).collect()
                 }
             };
-            (method, Tally::new(&[&[PROVEN][..], &faults].concat()))
+            (method, Tally::new(&[&[PROVEN, SIGNATURE][..], &faults].concat()))
         };
         Self(Method::ALL.map(of))
     }
@@ -51,6 +54,7 @@ impl Proofs {
                 Finding::Proven(_) => PROVEN,
                 Finding::Unproven(Unproven::Token(why)) => why.name(),
                 Finding::Unproven(Unproven::Certificate(why)) => why.name(),
+                Finding::Unproven(Unproven::Possession(_)) => SIGNATURE,
             };
             if let Some((_, tally)) = self.0.iter().find(|(it, _)| it == method) {
                 tally.note(outcome);
