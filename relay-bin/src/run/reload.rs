@@ -1,16 +1,18 @@
 //! A running connection point reads its file again when it is asked to.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use relay_core::config::{LoadedConnectionPoint, SiteTokens, load_connection_point};
+use relay_core::config::{IdentityPaths, LoadedConnectionPoint, SiteTokens, load_connection_point};
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
 use tokio::time::MissedTickBehavior;
 
 use super::signals::{Reloads, Stop};
+use super::token_service::Beside;
 use super::{log_warnings, variable};
 use crate::site::{Published, published};
 
@@ -25,6 +27,8 @@ pub(super) struct Reloadable {
     pub(super) fixed: Fixed,
     /// What the file says that can, and the site's tokens.
     pub(super) said: Said,
+    /// The service that issues those, if there is one.
+    pub(super) service: Beside,
 }
 
 /// What is published: what the file says, and what the site says of its tokens.
@@ -61,11 +65,36 @@ impl Said {
 pub(super) struct Fixed {
     name: String,
     site: String,
+    service: Option<FixedService>,
+}
+
+/// What cannot change of a token service while it runs.
+#[derive(Eq, PartialEq)]
+struct FixedService {
+    tokens: Option<SiteTokens>,
+    intranet: Option<(SocketAddr, Option<IdentityPaths>)>,
+    fetches_keys: bool,
 }
 
 impl Fixed {
     pub(super) fn of(loaded: &LoadedConnectionPoint) -> Self {
-        Self { name: loaded.config.name.clone(), site: loaded.config.site.clone() }
+        let service = loaded.token_service.as_ref().map(|service| FixedService {
+            tokens: loaded.tokens.clone(),
+            intranet: service.intranet.as_ref().map(|it| (it.listen, it.identity.clone())),
+            fetches_keys: service.provider_trust.is_some(),
+        });
+        Self { name: loaded.config.name.clone(), site: loaded.config.site.clone(), service }
+    }
+
+    /// Why this cannot take the place of what was at start, if it cannot.
+    fn refusal(&self, now: &Self) -> Option<&'static str> {
+        if (&self.name, &self.site) != (&now.name, &now.site) {
+            return Some("`name` and `site` cannot change while it runs: start it anew");
+        }
+        (self.service != now.service).then_some(
+            "`listen`, `certificate`, `key` and `provider_ca` of `[token_service]`, and with one \
+             `[tokens]`, cannot change while it runs: start it anew",
+        )
     }
 }
 
@@ -130,12 +159,13 @@ impl Reloadable {
     async fn reload(&mut self) -> anyhow::Result<Applied> {
         let file = self.file.clone();
         let loading = move || load_connection_point(&file, &variable);
-        let loaded =
+        let mut loaded =
             tokio::task::spawn_blocking(loading).await.context("cannot read the file")??;
-        if Fixed::of(&loaded) != self.fixed {
-            return Err(anyhow!("`name` and `site` cannot change while it runs: start it anew"));
+        if let Some(why) = self.fixed.refusal(&Fixed::of(&loaded)) {
+            return Err(anyhow!(why));
         }
         log_warnings(&loaded.warnings);
+        self.service.publish(&mut loaded);
         let said = tokio::task::spawn_blocking(move || Said::new(loaded.config, loaded.tokens));
         let said = said.await.context("cannot read the site's tokens")??;
         let update = said.update();
@@ -144,8 +174,12 @@ impl Reloadable {
             endpoints: update.endpoints.len(),
             instances: update.gateways.len(),
         };
+        let tenants = update.clients.as_ref().map(|it| it.tenants.clone()).unwrap_or_default();
         self.role.update(update).map_err(|error| explained(&error))?;
         self.said = said;
+        let service = self.service.clone();
+        // What it reads cannot be used at worst, and it has told so.
+        let _ = tokio::task::spawn_blocking(move || service.reload(tenants)).await;
         Ok(applied)
     }
 

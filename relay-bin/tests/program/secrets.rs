@@ -80,6 +80,9 @@ fn no_secret_is_in_what_the_program_says_at_level_trace_or_shows() {
     let home = home.path();
     let origin = Origin::start(answer);
     let site = Site::init_with(home, &["--backend", &format!("http://{}", origin.at)]);
+    site.edit("connection-point/connection-point.toml", |text| {
+        text.replace("[token_service]\n", "[token_service]\nlisten = \"127.0.0.1:0\"\n")
+    });
     let mut heard = Heard(Vec::new());
     let config = "site/connection-point/connection-point.toml";
     let token = ["token", "new", "--config", config, "--json"];
@@ -115,12 +118,19 @@ fn no_secret_is_in_what_the_program_says_at_level_trace_or_shows() {
         heard.relay(home, &[&args[..], &more].concat(), status);
         heard.relay(home, &[&args[..], &more, &["--http1"]].concat(), status);
     }
+    let service = format!("http://{}", point.token_service());
+    for (door, status) in [("register", 0), ("renew", 1)] {
+        heard.relay(home, &["client", door, &service, "--folder", "me"], status);
+    }
+    let own = fs::read_to_string(home.join("me/client.token")).unwrap();
+    secrets.extend(own.trim().split('.').skip(1).map(str::to_owned));
     for admin in [&at_gateway, &at_point] {
         for asked in [&["status"][..], &["status", "--json"], &["log"], &["log", "--json"]] {
             heard.relay(home, &[asked, &["--admin", admin]].concat(), 0);
         }
     }
-    for asked in [&["list"][..], &["list", "--json"], &["block", issued["guid"].as_str().unwrap()]]
+    for asked in
+        [&["list"][..], &["clients", "--json"], &["block", issued["guid"].as_str().unwrap()]]
     {
         heard.relay(home, &[&["token"], asked, &["--config", config]].concat(), 0);
     }

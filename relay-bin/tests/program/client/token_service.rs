@@ -1,0 +1,117 @@
+//! The site's own token service, over a gateway and on the site's own network: clients that
+//! register, renew and exchange, use what they are given, and are blocked.
+
+use serde_json::json;
+
+use super::*;
+
+const TABLE: &str = "[token_service]\n";
+
+/// A relay whose clients have to show who they are, with `lines` in `[token_service]`.
+fn relay(lines: &str, tables: &str) -> Relay {
+    Relay::start_with(
+        |text| {
+            let text = text.replace("unsafe_allow_anonymous = true\n", "");
+            text.replace(TABLE, &format!("{TABLE}{lines}")) + tables
+        },
+        |_| answer(200, "from the site"),
+    )
+}
+
+impl Relay {
+    /// The token service on the site's own network.
+    fn intranet(&mut self) -> String {
+        format!("http://{}", self.point.as_mut().unwrap().token_service())
+    }
+
+    /// A bulk token in a file of this name; its GUID. Instances know of its key then.
+    fn bulk(&mut self, name: &str, settings: usize) -> String {
+        let issued = self.token(&["new"]);
+        self.secret(name, issued["token"].as_str().unwrap());
+        self.gateway.wait_for_log("settings applied", settings);
+        issued["guid"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks the site role, and says by which reason that is refused; empty if it is not.
+    fn use_it(&self, shows: &[&str]) -> String {
+        let url = self.url("/SMS_MP/x");
+        let (status, report) = self.report(&[&["request", "GET", &url], shows].concat());
+        assert_eq!(status == 0, report["reason"].is_null(), "{report:#}");
+        report["reason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The reason of the token service for which a command is refused.
+    fn refusal(&self, args: &[&str]) -> String {
+        let (status, report) = self.report(args);
+        assert_eq!((status, &report["hop"]), (1, &"token_service".into()), "{report:#}");
+        report["reason"].as_str().unwrap().to_owned()
+    }
+
+    fn succeed(&self, args: &[&str]) -> Value {
+        let (status, report) = self.report(args);
+        assert_eq!((status, &report["hop"]), (0, &"token_service".into()), "{report:#}");
+        report
+    }
+}
+
+fn text<'a>(report: &'a Value, name: &str) -> &'a str {
+    report[name].as_str().unwrap()
+}
+
+#[test]
+fn on_the_sites_own_network_a_client_registers_without_a_token() {
+    let mut place = relay("listen = \"127.0.0.1:0\"\n", "");
+    let intranet = place.intranet();
+    let register = ["register", &intranet, "--folder", "me"];
+    assert_eq!(place.refusal(&register), "unavailable", "no signing key was made");
+    assert!(!place.path("me").exists());
+    place.bulk("bulk", 2);
+    let first = place.succeed(&register);
+    let id = text(&first, "client_id").to_owned();
+    assert_eq!(place.use_it(&["--folder", "me"]), "");
+    let again = place.succeed(&[&register[..], &["--force"]].concat());
+    assert_eq!(text(&again, "client_id"), id);
+    assert_eq!(place.refusal(&["renew", &intranet, "--folder", "me"]), "too_early");
+    let client = &place.token(&["clients"])["clients"][0];
+    assert_eq!((text(client, "how"), &client["bulk_token"]), ("intranet", &Value::Null));
+    place.token(&["block", &id]);
+    assert_eq!(place.refusal(&[&register[..], &["--force"]].concat()), "blocked");
+
+    let point = place.point.as_mut().unwrap();
+    let admin = point.admin();
+    let shown = Command::new(env!("CARGO_BIN_EXE_relay"))
+        .args(["status", "--json", "--admin", &admin.to_string()])
+        .output()
+        .unwrap();
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    let counts = &shown["counts"];
+    let counted = ["registered", "refused_unavailable", "refused_too_early", "refused_blocked"];
+    let counted = counted.map(|name| counts[format!("token_service_{name}")].as_u64().unwrap());
+    assert_eq!(counted, [2, 1, 1, 1], "{counts:#}");
+}
+
+#[test]
+fn on_the_sites_own_network_tls_shows_whose_key_it_is() {
+    let lines = "listen = \"127.0.0.1:0\"\ncertificate = \"../gateway-1/clients.pem\"\n\
+                 key = \"../gateway-1/clients-key.pem\"\n";
+    let mut place = relay(lines, "");
+    place.bulk("bulk", 2);
+    let port = place.point.as_mut().unwrap().token_service().port();
+    let url = format!("https://{SERVICE}:{port}");
+    place.succeed(&["register", &url, "--folder", "me"]);
+    assert_eq!(place.use_it(&["--folder", "me"]), "");
+    // A stranger's certificate is not the one that is asked for.
+    let [certificate, key] = place.certificate("stranger");
+    fs::write(place.path("body"), json!({"certificate": der(&place, "me")}).to_string()).unwrap();
+    let at = format!("{url}/CCM_STS/register");
+    let shows = ["--certificate", &certificate, "--key", &key, "--data-file", "body"];
+    let (status, report) = place.report(&[&["request", "POST", &at], &shows[..]].concat());
+    assert_eq!((status, &report["status"]), (1, &403.into()), "{report:#}");
+    assert_eq!(place.token(&["clients"])["clients"].as_array().unwrap().len(), 1);
+}
+
+/// The certificate of a registration, as it is asked with.
+fn der(place: &Relay, folder: &str) -> String {
+    let pem = fs::read_to_string(place.path(folder).join("client.pem")).unwrap();
+    pem.lines().filter(|line| !line.starts_with("-----")).collect()
+}
