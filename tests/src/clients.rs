@@ -8,11 +8,16 @@
 )]
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::RSA_PKCS1_SHA256;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, PublicKeyData, SigningKey};
+use rcgen::{
+    CertificateParams, CustomExtension, KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
+    SigningKey,
+};
 use relay_core::auth::{Guid, Issuer, Methods, Strictness};
 use relay_core::settings::{
     ClientTrust, KeySource, PublishedCertificates, PublishedSigners, Revocation, TenantTrust,
@@ -23,7 +28,8 @@ use serde_json::{Value, json};
 
 use crate::pki::SiteCa;
 use crate::tokens::{
-    Signer, TENANT, base64url, bulk_claims, ccm_claims, client_claims, entra_claims, entra_header,
+    SOMEBODY, Signer, TENANT, base64url, bulk_claims, ccm_claims, client_claims, entra_claims,
+    entra_header,
 };
 
 /// Now, in seconds since 1970 UTC.
@@ -168,6 +174,73 @@ pub fn self_signed() -> Identity {
     let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     Identity::new(vec![certificate.der().clone()], key.into())
+}
+
+/// A client with an RSA key that signs the heads of its requests.
+pub struct SigningClient {
+    key: KeyPair,
+    /// The certificate that it has made itself.
+    pub identity: Identity,
+}
+
+impl Default for SigningClient {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SigningClient {
+    /// A new one.
+    pub fn new() -> Self {
+        Self::padded(KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap(), 0)
+    }
+
+    /// A new one, whose certificate has so many octets of DER, 2,000 at least.
+    pub fn of_octets(octets: usize) -> Self {
+        let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let pem = key.serialize_pem();
+        let plain = Self::padded(key, 1000).der().len();
+        let padded =
+            |less| Self::padded(KeyPair::from_pem(&pem).unwrap(), 1000 + octets - plain - less);
+        (0..8).map(padded).find(|it| it.der().len() == octets).unwrap()
+    }
+
+    fn padded(key: KeyPair, octets: usize) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let padding = CustomExtension::from_oid_content(&[1, 3, 6, 1], vec![7; octets]);
+        params.custom_extensions.push(padding);
+        let certificate = params.self_signed(&key).unwrap();
+        let private = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+        let identity = Identity::new(vec![certificate.der().clone()], private.into());
+        Self { key, identity }
+    }
+
+    /// Its certificate in DER.
+    pub fn der(&self) -> &[u8] {
+        self.identity.chain().first().unwrap()
+    }
+
+    /// Fields that show that it has its key, signed at `at`: seconds since 1970 UTC.
+    pub fn signed_head(&self, at: u64) -> Vec<(&'static str, String)> {
+        let id = format!("GUID:{}", SOMEBODY.to_ascii_uppercase());
+        let at = rcgen::date_time_ymd(1970, 1, 1) + Duration::from_secs(at);
+        let day = format!("{:04}-{:02}-{:02}", at.year(), u8::from(at.month()), at.day());
+        let at = format!("{day}T{:02}:{:02}:{:02}Z", at.hour(), at.minute(), at.second());
+        vec![
+            ("CCMClientCertificate", STANDARD.encode(self.der())),
+            ("CCMClientIDSignature", self.sign(&id)),
+            ("CCMClientID", id),
+            ("CCMClientTimestampsSignature", self.sign(&at)),
+            ("CCMClientTimestamp", at),
+        ]
+    }
+
+    fn sign(&self, text: &str) -> String {
+        let wide: Vec<u8> = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+        let octets = self.key.sign(&wide).unwrap();
+        let digit = |it: u8| char::from_digit(it.into(), 16).unwrap().to_ascii_uppercase();
+        octets.iter().rev().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+    }
 }
 
 /// TLS of a client that trusts `ca` and shows this, if anything.

@@ -22,9 +22,38 @@ pub struct Seed {
 
 /// Every written seed.
 pub fn all() -> Vec<Seed> {
-    let all =
-        [roomy_ops(), ends(), consumers(), hostile_peers(), settings(), edge::all(), auth::all()];
+    let all = [
+        roomy_ops(),
+        ends(),
+        consumers(),
+        hostile_peers(),
+        settings(),
+        edge::all(),
+        auth::all(),
+        heads(),
+    ];
     all.into_iter().flatten().collect()
+}
+
+/// Heads of requests with the certificate of their client, and its limits on both sides.
+fn heads() -> Vec<Seed> {
+    let sized = |name, octets: usize| {
+        let value = vec![0x30; octets];
+        let length = |octets: usize| u16::try_from(octets).unwrap_or(u16::MAX).to_be_bytes();
+        let section = length(3 + octets + 19);
+        // Limits of the defaults; version 1, a request; GET; the target `/`.
+        let front = [0, 0x11, 0x01, 0, 1, b'/'];
+        let certificate = [&[0x04][..], &length(octets), &value].concat();
+        let id = [&[0x81, 0, 16][..], &[7; 16], &[0, 0]].concat();
+        let octets = [&front[..], &section, &certificate, &id].concat();
+        Seed { target: "head_block", name, octets }
+    };
+    vec![
+        sized("written-certificate", 3),
+        sized("written-certificate-empty", 0),
+        sized("written-certificate-largest", 4096),
+        sized("written-certificate-too-large", 4097),
+    ]
 }
 
 /// What the listener's octet becomes when the dialer does it.

@@ -19,8 +19,9 @@ use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use relay_core::connection_point::LocalService;
 use socket2::SockRef;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -182,6 +183,58 @@ impl Backend {
     pub async fn until_in_flight(&self, count: usize) {
         self.in_flight.clone().wait_for(|now| *now == count).await.unwrap();
     }
+}
+
+/// An HTTP server within the connection point's process. Dropping it cuts every connection.
+#[derive(Debug)]
+pub struct LocalBackend {
+    seen: Arc<Mutex<Vec<http::request::Parts>>>,
+    _tasks: JoinSet<()>,
+}
+
+impl LocalBackend {
+    /// Starts a server that answers each request by `handler`. Returns what connects to it.
+    pub fn start<H, F>(handler: H) -> (LocalService, Self)
+    where
+        H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let (service, mut connections) = LocalService::new();
+        let (seen, handler) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(handler));
+        let mut tasks = JoinSet::new();
+        let log = Arc::clone(&seen);
+        tasks.spawn(async move {
+            let mut pipes = JoinSet::new();
+            while let Some(pipe) = connections.next().await {
+                pipes.spawn(serve_local(pipe, Arc::clone(&handler), Arc::clone(&log)));
+            }
+        });
+        (service, Self { seen, _tasks: tasks })
+    }
+
+    /// The heads of every request that came, in order.
+    pub fn seen(&self) -> Vec<http::request::Parts> {
+        self.seen.lock().unwrap().clone()
+    }
+}
+
+async fn serve_local<H, F>(
+    pipe: DuplexStream,
+    handler: Arc<H>,
+    log: Arc<Mutex<Vec<http::request::Parts>>>,
+) where
+    H: Fn(Request<Incoming>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|request: Request<Incoming>| {
+        let (parts, body) = request.into_parts();
+        log.lock().unwrap().push(parts.clone());
+        let answer = handler(Request::from_parts(parts, body));
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let server = hyper::server::conn::http1::Builder::new();
+    // An error is a connection that the connection point cut.
+    let _ = server.serve_connection(TokioIo::new(pipe), service).await;
 }
 
 /// A server that does with each connection as `script` says; it need not speak HTTP.

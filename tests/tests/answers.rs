@@ -23,7 +23,7 @@ use relay_core::policy::{Access, EndpointKind};
 use relay_core::settings::SettingsDocument;
 use relay_core::transport::{ClientCertificates, backend_client_config_showing};
 use relay_tests::client::{Client, Http, bare, tls};
-use relay_tests::clients::{ClientSite, self_signed, showing};
+use relay_tests::clients::{ClientSite, SigningClient, now, self_signed, showing};
 use relay_tests::logs::Logs;
 use relay_tests::pki::SiteCa;
 use relay_tests::roles::{House, Rogue, counted, counted_since, target, until, within};
@@ -376,6 +376,13 @@ async fn strangers(logs: &Logs, told: &mut BTreeSet<Told>) {
         told.insert(asker.ask("GET", "/SMS_MP/x", &field).await);
         assert!(logs.with(&[&token]).is_empty(), "a token is in no log");
     }
+    let signing = SigningClient::new();
+    let token = site.client(&signing.identity);
+    let mut fields = format!("Authorization: Bearer {token}\r\n");
+    for (name, value) in signing.signed_head(now() - 3600) {
+        fields.extend([name, ": ", &value, "\r\n"]);
+    }
+    told.insert(asker.ask("GET", "/SMS_MP/x", &fields).await);
     let tls = showing(&house.ca, Some(&self_signed()));
     let client = Client::dial_with(instance.clients, &tls, Http::Two).await;
     told.insert(asker.ask_over(client, bare("GET", &target("/SMS_MP/x"))).await);

@@ -13,14 +13,22 @@ pub enum Refusal {
     InvalidToken,
     /// It has shown a certificate that proves nothing, and no token.
     InvalidCertificate,
+    /// It has shown a good token, or a good certificate, and a signed head that does not prove the
+    /// key that it needs.
+    InvalidSignature,
     /// It has shown a good bulk token where that does not count.
     RegistrationOnly,
 }
 
 impl Refusal {
     /// One of each.
-    pub const ALL: [Self; 4] =
-        [Self::NoCredential, Self::InvalidToken, Self::InvalidCertificate, Self::RegistrationOnly];
+    pub const ALL: [Self; 5] = [
+        Self::NoCredential,
+        Self::InvalidToken,
+        Self::InvalidCertificate,
+        Self::InvalidSignature,
+        Self::RegistrationOnly,
+    ];
 
     /// What to do, for people.
     pub fn advice(self) -> &'static str {
@@ -35,6 +43,11 @@ impl Refusal {
                 "the certificate proves nothing; the gateway's access log says why, by the \
                  message id"
             }
+            Self::InvalidSignature => {
+                "the signed timestamp does not prove that the client has the key of its \
+                 certificate; is its clock right? The gateway's access log says why, by the \
+                 message id"
+            }
             Self::RegistrationOnly => {
                 "a bulk registration token is good for registration only: the client has to \
                  register, and to show the token that it is given"
@@ -46,7 +59,7 @@ impl Refusal {
     pub fn challenge(self) -> &'static str {
         match self {
             Self::NoCredential | Self::InvalidCertificate => "Bearer",
-            Self::InvalidToken => "Bearer error=\"invalid_token\"",
+            Self::InvalidToken | Self::InvalidSignature => "Bearer error=\"invalid_token\"",
             Self::RegistrationOnly => "Bearer error=\"insufficient_scope\"",
         }
     }
@@ -68,6 +81,7 @@ impl Refusal {
             Unproven::Token(TokenFault::RegistrationOnly) => Self::RegistrationOnly,
             Unproven::Token(_) => Self::InvalidToken,
             Unproven::Certificate(_) => Self::InvalidCertificate,
+            Unproven::Possession(_) => Self::InvalidSignature,
         });
         let none = if presented.is_there() { Self::InvalidToken } else { Self::NoCredential };
         Some(refusals.chain([none]).max_by_key(|it| it.weight()).unwrap_or(none))
@@ -77,9 +91,10 @@ impl Refusal {
     /// 6750, section 3.1, `insufficient_scope`.
     pub fn status(self) -> http::StatusCode {
         match self {
-            Self::NoCredential | Self::InvalidToken | Self::InvalidCertificate => {
-                http::StatusCode::UNAUTHORIZED
-            }
+            Self::NoCredential
+            | Self::InvalidToken
+            | Self::InvalidCertificate
+            | Self::InvalidSignature => http::StatusCode::UNAUTHORIZED,
             Self::RegistrationOnly => http::StatusCode::FORBIDDEN,
         }
     }
@@ -90,6 +105,7 @@ impl Refusal {
             Self::NoCredential => "No_Credential",
             Self::InvalidToken => "Invalid_Token",
             Self::InvalidCertificate => "Invalid_Certificate",
+            Self::InvalidSignature => "Invalid_Signature",
             Self::RegistrationOnly => "Registration_Only",
         }
     }
@@ -100,14 +116,17 @@ impl Refusal {
             Self::NoCredential => 0,
             Self::InvalidCertificate => 1,
             Self::InvalidToken => 2,
-            Self::RegistrationOnly => 3,
+            Self::InvalidSignature => 3,
+            Self::RegistrationOnly => 4,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::{CertificateFault, Method, Methods, Principal, Strictness, search};
+    use super::super::{
+        CertificateFault, Method, Methods, PossessionFault, Principal, Strictness, search,
+    };
     use super::*;
 
     fn told(entra: &Finding, certificate: &Finding, site: &Finding) -> Option<Refusal> {
@@ -142,15 +161,18 @@ mod tests {
         assert_eq!(told(&absent, &certificate, &token), Some(Refusal::InvalidToken));
         assert_eq!(told(&token, &certificate, &absent), Some(Refusal::InvalidToken));
         assert_eq!(told(&absent, &certificate, &bulk), Some(Refusal::RegistrationOnly));
+        let signature = Finding::Unproven(PossessionFault::Unsigned.into());
+        assert_eq!(told(&token, &certificate, &signature), Some(Refusal::InvalidSignature));
+        assert_eq!(told(&absent, &signature, &token), Some(Refusal::InvalidSignature));
         assert_eq!(told(&token, &certificate, &proven), None);
     }
 
     #[test]
     fn all_but_a_bulk_token_is_401() {
-        for refusal in [Refusal::NoCredential, Refusal::InvalidToken, Refusal::InvalidCertificate] {
-            assert_eq!(refusal.status(), 401);
+        for refusal in Refusal::ALL {
+            let is_bulk = refusal == Refusal::RegistrationOnly;
+            assert_eq!(refusal.status(), if is_bulk { 403 } else { 401 });
         }
-        assert_eq!(Refusal::RegistrationOnly.status(), 403);
         assert_eq!(Refusal::InvalidToken.reason(), "Invalid_Token");
     }
 }

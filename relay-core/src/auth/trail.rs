@@ -1,5 +1,7 @@
 //! What each method finds, and what the findings come to.
 
+#[cfg(feature = "auth")]
+use super::PossessionFault;
 use super::{CertificateFault, Method, Methods, TokenFault};
 
 /// Who a client has shown to be.
@@ -24,6 +26,10 @@ pub enum Unproven {
     /// Of a certificate.
     #[error(transparent)]
     Certificate(#[from] CertificateFault),
+    /// Of a signature by which the client would have the key that it must have.
+    #[cfg(feature = "auth")]
+    #[error(transparent)]
+    Possession(#[from] PossessionFault),
 }
 
 /// What one method finds.

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, RETRY_AFTER, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri};
 use http_body::Body;
 use hyper::body::Incoming as BackendBody;
 use hyper::ext::ReasonPhrase;
@@ -14,13 +16,13 @@ use tracing::{Instrument as _, Span};
 
 use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError, SendBodyError};
 use crate::exchange::{
-    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, RequestHead, Tally,
-    TraceContext,
+    AbortCode, AnswerHead, FieldNames, HeadLimits, MessageId, Origin, ProvenCertificate,
+    RequestHead, Tally, TraceContext,
 };
 use crate::http1::Fault;
 use crate::link::{Incoming, RecvStream, SendStream};
 use crate::mux::{HeadKind, StreamCode};
-use crate::policy::{self, EndpointMap, Refusal};
+use crate::policy::{self, EndpointKind, EndpointMap, Refusal};
 
 use super::backend::{Busy, Place, causes, with_causes};
 use super::backend_config::BackendConfig;
@@ -30,6 +32,12 @@ use super::backends::{Asked, Backends, Order, Unanswered};
 use super::counted;
 use super::interim::Interims;
 use super::upload::{LastMove, Unsent};
+
+/// Tells the token service of the certificate whose key its client has proven to have; never what a
+/// client says itself, which policy drops. Only the service within this process is told: whoever
+/// else a connection reaches could not know who says so.
+// RFC 9440, section 2.2.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 
 /// What every request needs.
 #[derive(Debug)]
@@ -261,13 +269,19 @@ impl Forwarder {
         let declared = policy::declared_body_length(&headers)?;
         policy::check_body_length(route.endpoint, declared)?;
         policy::strip_request_headers(&mut headers)?;
-        route.endpoint.request_headers.strip(&mut headers);
+        route.endpoint.strip_request_headers(&mut headers);
         // The gateway's own name; the backend has another, which the client fills in.
         headers.remove(HOST);
         if let Some(names) = assertions.names.as_ref().and_then(as_value) {
             headers.insert(NAMES, names);
         }
         let backends = self.backends.get(&route.endpoint.role_id).ok_or(Failure::NoBackend)?;
+        if route.endpoint.kind == EndpointKind::TokenService
+            && backends.config().local_service().is_some()
+            && let Some(certificate) = &assertions.certificate
+        {
+            headers.insert(CLIENT_CERT, client_cert(certificate));
+        }
         let answer_within = backends.pools().first().map(|pool| pool.limits().answer);
         let answer_within = answer_within.filter(|_| !route.is_held());
         let limit = route.endpoint.request_body_bytes_max;
@@ -443,6 +457,12 @@ where
             return Err(Cut::Stalled(stall));
         }
     }
+}
+
+/// The certificate as a byte sequence of a structured field: RFC 9440, section 2.1.
+fn client_cert(certificate: &ProvenCertificate) -> HeaderValue {
+    let value = format!(":{}:", STANDARD.encode(certificate.as_bytes()));
+    HeaderValue::try_from(value).expect("base64 between colons is always a value")
 }
 
 /// For the pipe to the backend, which takes it out again.

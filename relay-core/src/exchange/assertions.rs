@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::FieldNames;
 use super::block::{DecodeError, EncodeError, Reader, Sink, put_len16};
+use super::{FieldNames, ProvenCertificate};
 
 /// Assertion types with this bit must be understood; others are skipped when unknown.
 const CRITICAL: u8 = 0x80;
 const ANSWER_WITHIN: u8 = 0x02;
 const NAMES: u8 = 0x03;
+const CERTIFICATE: u8 = 0x04;
 const MESSAGE_ID: u8 = CRITICAL | 0x01;
 
 /// The id of one message, the same on every hop, in every log line and in the answer.
@@ -80,7 +81,7 @@ impl FromStr for MessageId {
 
 /// What the gateway asserts about a request. The site trusts these, never a client's header.
 ///
-/// More will follow (how the client proved itself, who it is, a trace); hence the constructor.
+/// More will follow (who the client is, a trace); hence the constructor.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Assertions {
@@ -95,19 +96,24 @@ pub struct Assertions {
     /// In which case the client wrote the names of fields; `None` if there is nothing special about
     /// any. A peer that does not know of it loses the case.
     pub names: Option<FieldNames>,
+    /// The certificate whose key the client has proven to have, where the site's token service is
+    /// to know of one. A peer that does not know of it tells the service of none.
+    pub certificate: Option<ProvenCertificate>,
 }
 
 impl Assertions {
     /// Creates assertions that say nothing but the message id.
     pub fn new(message_id: MessageId) -> Self {
-        Self { message_id, answer_within: None, names: None }
+        Self { message_id, answer_within: None, names: None, certificate: None }
     }
 
     /// Writes the section, in ascending order of type.
     pub(super) fn write(&self, sink: &mut impl Sink) -> Result<(), EncodeError> {
         let names = self.names.as_ref().map(FieldNames::as_bytes);
+        let certificate = self.certificate.as_ref().map(ProvenCertificate::as_bytes);
         let value_octets = self.answer_within.map_or(0, |_| 3 + 4)
             + names.map_or(0, |names| 3 + names.len())
+            + certificate.map_or(0, |der| 3 + der.len())
             + 3
             + self.message_id.0.len();
         put_len16(sink, value_octets)?;
@@ -117,6 +123,9 @@ impl Assertions {
         if let Some(names) = names {
             put_assertion(sink, NAMES, names)?;
         }
+        if let Some(der) = certificate {
+            put_assertion(sink, CERTIFICATE, der)?;
+        }
         put_assertion(sink, MESSAGE_ID, &self.message_id.0)
     }
 
@@ -124,7 +133,7 @@ impl Assertions {
     pub(super) fn read(reader: &mut Reader) -> Result<Self, DecodeError> {
         let mut message_id = None;
         let mut answer_within = None;
-        let mut names = None;
+        let (mut names, mut certificate) = (None, None);
         read_section(reader, |kind, value| {
             match kind {
                 MESSAGE_ID => message_id = Some(MessageId(fixed(kind, value)?)),
@@ -136,12 +145,16 @@ impl Assertions {
                     let list = FieldNames::new(Bytes::copy_from_slice(value));
                     names = Some(list.ok_or(DecodeError::BadAssertion { kind })?);
                 }
+                CERTIFICATE => {
+                    let der = ProvenCertificate::new(Bytes::copy_from_slice(value));
+                    certificate = Some(der.ok_or(DecodeError::BadAssertion { kind })?);
+                }
                 _ => return refuse_critical(kind),
             }
             Ok(())
         })?;
         let message_id = message_id.ok_or(DecodeError::NoMessageId)?;
-        Ok(Self { message_id, answer_within, names })
+        Ok(Self { message_id, answer_within, names, certificate })
     }
 }
 

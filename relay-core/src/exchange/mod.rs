@@ -38,6 +38,7 @@ mod block;
 mod field_names;
 mod head;
 mod names;
+mod proven_certificate;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod reference;
@@ -51,5 +52,6 @@ pub use assertions::{Assertions, MessageId, ParseMessageIdError};
 pub use block::{DecodeError, EncodeError, HeadLimits};
 pub use field_names::FieldNames;
 pub use head::{AnswerHead, Origin, RequestHead, Trailers};
+pub use proven_certificate::ProvenCertificate;
 pub use tally::{Count, Tally};
 pub use trace::TraceContext;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{AnswerHead, DecodeError, EncodeError, HeadLimits, RequestHead, Trailers};
 
 /// Assertions that version 1 knows: of requests, and of answers.
-const KNOWN: [&[u8]; 2] = [&[0x02, 0x03, 0x81], &[]];
+const KNOWN: [&[u8]; 2] = [&[0x02, 0x03, 0x04, 0x81], &[]];
 
 /// The body of the fuzz target `head_block`.
 ///

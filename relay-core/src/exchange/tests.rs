@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::{
     AnswerHead, Assertions, DecodeError, EncodeError, FieldNames, HeadLimits, MessageId, Origin,
-    RequestHead, Trailers,
+    ProvenCertificate, RequestHead, Trailers,
 };
 
 fn limits() -> HeadLimits {
@@ -108,6 +108,44 @@ fn names_stand_between_the_wait_and_the_message_id() {
     assert_eq!(head.encode(&limits()).unwrap(), unhex(&whole));
     assert_eq!(RequestHead::decode(unhex(&whole), &limits()), Ok(head));
     assert_eq!(RequestHead::decode(plain, &limits()), Ok(request()));
+}
+
+#[test]
+fn a_certificate_stands_between_the_names_and_the_message_id() {
+    let certificate = "04 0003 300100";
+    let whole = REQUEST_HEX.replace("001a", "0020").replace("fde8", &format!("fde8{certificate}"));
+    let mut head = request();
+    head.assertions.certificate = ProvenCertificate::new(Bytes::from_static(&[0x30, 1, 0]));
+    assert_eq!(head.encode(&limits()).unwrap(), unhex(&whole));
+    assert_eq!(RequestHead::decode(unhex(&whole), &limits()), Ok(head.clone()));
+    let names = "03 0005 582d612c79"; // X-a,y
+    head.assertions.names = FieldNames::new(Bytes::from_static(b"X-a,y"));
+    let both = format!("fde8{names}{certificate}");
+    let both = REQUEST_HEX.replace("001a", "0028").replace("fde8", &both);
+    assert_eq!(head.encode(&limits()).unwrap(), unhex(&both));
+    assert_eq!(RequestHead::decode(unhex(&both), &limits()), Ok(head));
+}
+
+#[test]
+fn a_certificate_has_1_to_4096_octets() {
+    let told = |octets: usize| {
+        let section = u16::try_from(19 + 3 + octets).unwrap().to_be_bytes();
+        let length = u16::try_from(octets).unwrap().to_be_bytes();
+        let id = unhex("81 0010 00112233445566778899aabbccddeeff");
+        let front = unhex("11 01 0001 2f");
+        let value = vec![7; octets];
+        let block = [&front[..], &section, &[4], &length, &value, &id, &[0, 0]].concat();
+        RequestHead::decode(block.into(), &limits())
+            .map(|head| head.assertions.certificate.map(|it| it.as_bytes().len()))
+    };
+    for octets in [1, 4095, 4096] {
+        assert_eq!(told(octets), Ok(Some(octets)));
+        assert!(ProvenCertificate::new(vec![7; octets].into()).is_some());
+    }
+    for octets in [0, 4097] {
+        assert_eq!(told(octets), Err(DecodeError::BadAssertion { kind: 4 }));
+        assert!(ProvenCertificate::new(vec![7; octets].into()).is_none());
+    }
 }
 
 #[test]
@@ -241,7 +279,7 @@ fn unknown_assertions_are_skipped_unless_critical() {
         (&*format!("80 0000 {id}"), DecodeError::UnknownCriticalAssertion { kind: 0x80 }),
         (&*format!("{id} {id}"), DecodeError::AssertionOrder { kind: 0x81 }),
         (&*format!("{id} 02 0004 00000000"), DecodeError::AssertionOrder { kind: 0x02 }),
-        (&*format!("04 0000 01 0000 {id}"), DecodeError::AssertionOrder { kind: 0x01 }),
+        (&*format!("05 0000 01 0000 {id}"), DecodeError::AssertionOrder { kind: 0x01 }),
         (&*format!("02 0003 000000 {id}"), DecodeError::BadAssertion { kind: 0x02 }),
         (&*format!("03 0000 {id}"), DecodeError::BadAssertion { kind: 0x03 }),
         (&*format!("03 0004 612c2c62 {id}"), DecodeError::BadAssertion { kind: 0x03 }),

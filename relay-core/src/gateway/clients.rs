@@ -6,19 +6,20 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
 
-use aws_lc_rs::digest;
 use bytes::Bytes;
 use rustls::pki_types::CertificateDer;
 
 use crate::auth::{
     CertificateFault, CertificateTrust, Crl, CrlFault, Crls, Finding, KeySet, KeySetError, Method,
-    Methods, Presented, Principal, PublishedFault, RevocationCheck, Shown, SignerFault, SigningKey,
-    SiteTrust, Strictness, Tokens, Trail, TrustedTenant, Use, Verdicts, search,
+    Methods, Principal, PublishedFault, RevocationCheck, SignerFault, SigningKey, SiteTrust,
+    Strictness, Tokens, Trail, TrustedTenant, Verdicts, search,
 };
 use crate::settings::{
     ClientTrust, KeySource, ListSource, PublishedCertificates, PublishedSigners, Revocation,
     TenantTrust,
 };
+
+use super::possession::{Shows, Used};
 
 /// Chains of certificates that are remembered for a site: 8 MiB at most.
 const CHAINS_MAX: usize = 8 * 1024;
@@ -143,6 +144,7 @@ impl Clients {
 pub(super) struct SiteClients {
     judged_by: RwLock<JudgedBy>,
     verdicts: Mutex<Option<Verdicts>>,
+    used: Used,
 }
 
 #[derive(Debug, Default)]
@@ -168,14 +170,8 @@ impl SiteClients {
         now.certificates = trusted.certificates.map(of_now);
     }
 
-    /// Finds out who a client is by `allowed` methods: by what it has presented with its request,
-    /// and by the certificates that it has shown in TLS, its own first.
-    pub(super) fn search(
-        &self,
-        allowed: Methods,
-        presented: &Presented<'_>,
-        chain: &[CertificateDer<'_>],
-    ) -> Trail {
+    /// Finds out who a client is by `allowed` methods.
+    pub(super) fn search(&self, allowed: Methods, shows: &Shows<'_>) -> Trail {
         let now = seconds(SystemTime::now());
         let (methods, strictness, certificates) = {
             let by = self.judged_by();
@@ -183,14 +179,16 @@ impl SiteClients {
         };
         // The document would not have been taken without one that is allowed.
         let Some(methods) = methods else { return Trail::default() };
-        search(&methods, strictness, |method| match method {
-            Method::Entra => self.judged_by().tokens.of_tenant(presented, now),
-            Method::Certificate => self.certificate(certificates.as_deref(), chain, now),
-            Method::SiteToken => {
-                let possessed: Vec<_> = chain.first().map(fingerprint).into_iter().collect();
-                let shown = Shown { now, purpose: Use::Traffic, possessed: &possessed };
-                self.judged_by().tokens.of_site(presented, shown)
-            }
+        let presented = &shows.presented;
+        search(&methods, strictness, |method| {
+            let found = match method {
+                Method::Entra => self.judged_by().tokens.of_tenant(presented, now),
+                Method::Certificate => self.certificate(certificates.as_deref(), shows.chain, now),
+                Method::SiteToken => shows.site_token(now, &self.used, |shown| {
+                    self.judged_by().tokens.of_site(presented, shown)
+                }),
+            };
+            shows.confirm(found, now, &self.used)
         })
     }
 
@@ -233,11 +231,6 @@ impl SiteClients {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         look(verdicts.get_or_insert_with(|| Verdicts::new(CHAINS_MAX)))
     }
-}
-
-fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
-    let digest = digest::digest(&digest::SHA256, certificate);
-    digest.as_ref().try_into().expect("SHA-256 has 32 octets")
 }
 
 /// Seconds since 1970 UTC.

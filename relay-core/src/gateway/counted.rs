@@ -13,7 +13,7 @@ use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
 /// Reasons of answers, as in `ANSWERS.md`.
-const REASONS: [&str; 52] = [
+const REASONS: [&str; 53] = [
     "CMGService_Ambiguous_Body_Length",
     "CMGService_Bad_Answer",
     "CMGService_Bad_Body",
@@ -37,6 +37,7 @@ const REASONS: [&str; 52] = [
     "CMGService_Folded_Field",
     "CMGService_Head_Too_Large",
     "CMGService_Invalid_Certificate",
+    "CMGService_Invalid_Signature",
     "CMGService_Invalid_Token",
     "CMGService_Method_Not_Allowed",
     "CMGService_No_Connector",

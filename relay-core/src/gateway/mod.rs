@@ -24,6 +24,7 @@ mod http2;
 mod http2_places;
 mod http2_rates;
 mod http2_stream;
+mod identify;
 mod interim;
 mod line;
 mod lines;
@@ -35,6 +36,7 @@ mod overload;
 mod own;
 mod pace;
 mod patient;
+mod possession;
 mod pressure;
 mod published;
 #[cfg(feature = "quic")]

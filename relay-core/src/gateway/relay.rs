@@ -7,13 +7,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::HOST;
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
-use crate::auth::{Methods, Presented, Refusal};
 use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
@@ -241,21 +240,22 @@ impl Relay {
         let (endpoint, waits) = (route.endpoint, route.is_held());
         let site = settings.site_of(endpoint.role_id).unwrap_or_default();
         access.note_endpoint(endpoint, site);
-        match endpoint.access {
-            policy::Access::Anonymous => {}
+        let certificate = match endpoint.access {
+            policy::Access::Anonymous => None,
             policy::Access::Clients(allowed) => {
                 let client = parts.extensions.get::<Client>();
-                self.identify(site, allowed, &headers, client, access)?;
+                self.identify((site, &route, allowed), &headers, client, access)?
             }
-        }
+        };
         policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
         policy::strip_request_headers(&mut headers)?;
-        endpoint.request_headers.strip(&mut headers);
+        endpoint.strip_request_headers(&mut headers);
         let backend_answer = settings.backend_answer(endpoint.role_id);
         let answer_within = (!waits).then(|| self.limits.answer_within(backend_answer));
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
         assertions.names = names;
+        assertions.certificate = certificate;
         let is_head = parts.method == Method::HEAD;
         let is_repeatable = end == End::NoPayload && is_repeatable(&parts.method);
         let request = RequestHead { method: parts.method, target, headers, assertions };
@@ -271,25 +271,6 @@ impl Relay {
             interims,
             place,
         })
-    }
-
-    /// Finds out who the client is. Nothing of a request whose client is not known goes on.
-    fn identify(
-        &self,
-        site: &str,
-        allowed: Methods,
-        headers: &HeaderMap,
-        client: Option<&Client>,
-        access: &mut Access,
-    ) -> Result<(), Failure> {
-        let authorization = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
-        let presented = Presented::new(authorization);
-        let chain = client.map_or(&[][..], |client| &client.chain);
-        let clients = self.settings.clients(site);
-        let trail = clients.map(|it| it.search(allowed, &presented, chain)).unwrap_or_default();
-        let refusal = Refusal::of(&trail, &presented);
-        access.note_found(trail);
-        refusal.map_or(Ok(()), |refusal| Err(Failure::Unproven(refusal)))
     }
 
     /// Judges whether anybody has told what is published.

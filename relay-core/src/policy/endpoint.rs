@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use http::HeaderMap;
 use http::header::HeaderName;
 
-use super::{RequestHeaders, route};
+use super::{RequestHeaders, headers, route};
 use crate::auth::Methods;
 
 /// What kind of site role an endpoint leads to; decides its verbs and its default paths.
@@ -91,6 +92,19 @@ pub struct Endpoint {
     pub request_headers: RequestHeaders,
     /// Who may use it.
     pub access: Access,
+}
+
+impl Endpoint {
+    /// Drops every field of a request that may not reach this endpoint, beyond those that
+    /// [`strip_request_headers`](super::strip_request_headers) drops for all: what its closed list
+    /// leaves out, and `CCMClientCertificate` unless it is a token service's. Doing it twice
+    /// changes nothing more.
+    pub fn strip_request_headers(&self, headers: &mut HeaderMap) {
+        self.request_headers.strip(headers);
+        if self.kind != EndpointKind::TokenService {
+            headers.remove(headers::CLIENT_CERTIFICATE);
+        }
+    }
 }
 
 /// Every published endpoint, keyed by role id.
@@ -240,6 +254,24 @@ mod tests {
     fn a_token_service_takes_messages_and_nothing_else() {
         assert_eq!(EndpointKind::TokenService.verbs(), ["CCM_POST", "POST"]);
         assert_eq!(EndpointKind::TokenService.default_paths(), ["CCM_STS"]);
+    }
+
+    #[test]
+    fn a_clients_certificate_reaches_a_token_service_alone() {
+        use EndpointKind::{Content, ManagementPoint, SoftwareUpdatePoint, TokenService};
+        for kind in [Content, ManagementPoint, SoftwareUpdatePoint, TokenService] {
+            for request_headers in [RequestHeaders::Open, RequestHeaders::Listed([].into())] {
+                let endpoint = Endpoint { kind, request_headers, ..endpoint("a", 1) };
+                let mut headers = HeaderMap::new();
+                for name in ["ccmclientcertificate", "ccmclientid"] {
+                    headers.insert(name, http::HeaderValue::from_static("x"));
+                }
+                endpoint.strip_request_headers(&mut headers);
+                let is_there = headers.contains_key("ccmclientcertificate");
+                assert_eq!(is_there, kind == TokenService, "{kind:?}");
+                assert!(headers.contains_key("ccmclientid"));
+            }
+        }
     }
 
     #[test]

@@ -81,6 +81,10 @@ const NOT_FROM_CLIENTS_PREFIXES: [&str; 13] = [
     "x-ssl-",
 ];
 
+/// The certificate whose key has signed the head of a request. It is shown to the relay and to the
+/// site's token service, and is no business of other site roles, which have their own.
+pub(super) const CLIENT_CERTIFICATE: HeaderName = HeaderName::from_static("ccmclientcertificate");
+
 /// Beginnings of headers that a site role's answer may not carry to a client.
 // Source: MC-BUP, BITS-Host-Id and BITS-Host-Id-Fallback-Timeout, would send the client to an
 // internal name. RFC 7838: so would `Alt-Svc`.
@@ -89,8 +93,9 @@ const NOT_TO_CLIENTS_PREFIXES: [&str; 4] = ["alt-svc", "bits-host-id", "relay-",
 /// Headers that `Connection` may not name, besides [`NAMED_HEADERS`] and `BITS-*`.
 // RFC 9110, section 7.6.1: a sender must not name a header that is meant for all recipients.
 // Without this check a client could have its framing or identity removed after it was judged.
-const END_TO_END: [HeaderName; 9] = [
+const END_TO_END: [HeaderName; 10] = [
     header::AUTHORIZATION,
+    CLIENT_CERTIFICATE,
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
@@ -365,6 +370,7 @@ mod tests {
     fn connection_may_not_name_what_must_reach_the_site() {
         let others =
             ["Content-Length", "HOST", "Authorization", "Content-Range", "BITS-Session-Id"];
+        let others = others.into_iter().chain(["CCMClientCertificate"]);
         for name in NAMED_HEADERS.into_iter().chain(others) {
             let mut headers = map(&[("Connection", format!("close,{name}").as_bytes())]);
             let before = headers.clone();
@@ -428,6 +434,7 @@ mod tests {
             ("X-Forwarded-For", b"x"),
             ("CCMClientID", b"x"),
             ("BITS-Host-Id", b"x"),
+            ("CCMClientCertificate", b"x"),
         ]);
         strip_trailers(&mut trailers);
         assert_eq!(names(&trailers), ["x-checksum"]);

@@ -3,7 +3,7 @@
 use http::Method;
 use http::uri::PathAndQuery;
 
-use super::{Endpoint, EndpointMap, Refusal, path};
+use super::{Endpoint, EndpointKind, EndpointMap, Refusal, path};
 
 /// Endings of path segments that are never published, whatever an administrator configures.
 ///
@@ -55,6 +55,10 @@ pub struct Route<'a> {
 /// Source: Microsoft Learn, "Client notification": clients keep a connection open and wait.
 const NOTIFICATION_PATH: &str = "BGB";
 
+/// The path of a token service, and what follows it where a client registers.
+const TOKEN_SERVICE_PATH: &str = "CCM_STS";
+const REGISTRATION: &str = "register";
+
 impl Route<'_> {
     /// Whether the site answers only when it has something to say, so that no deadline for the
     /// answer's head makes sense.
@@ -62,6 +66,17 @@ impl Route<'_> {
         let path = self.site_target.path().trim_start_matches('/');
         let first = path.split('/').next().unwrap_or_default();
         first.eq_ignore_ascii_case(NOTIFICATION_PATH)
+    }
+
+    /// Whether the token service is asked to register a client: the one thing that whoever is no
+    /// client yet may ask. All else at a token service is for clients.
+    pub fn is_registration(&self) -> bool {
+        let mut segments = self.site_target.path().split('/').rev();
+        self.endpoint.kind == EndpointKind::TokenService
+            && segments.next().is_some_and(|last| path::segment_is(last, REGISTRATION))
+            // Below what is published, which is `CCM_STS` by default: no service of another name.
+            && segments.next().is_some_and(|before| path::segment_is(before, TOKEN_SERVICE_PATH))
+            && segments.eq([""])
     }
 }
 
@@ -163,7 +178,7 @@ fn site_target(target: &PathAndQuery, site_path: &str) -> PathAndQuery {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Access, EndpointKind, RequestHeaders, UnsafePath};
+    use super::super::{Access, RequestHeaders, UnsafePath};
     use super::*;
     use proptest::prelude::*;
 
@@ -277,6 +292,39 @@ mod tests {
                 let target = format!("/CCM_Proxy_MutualAuth/{id}{site}");
                 assert_eq!(judge("CCM_POST", &target), Err(Refusal::NotPublished), "{target}");
             }
+        }
+    }
+
+    #[test]
+    fn a_client_registers_at_one_path_of_a_token_service_and_nowhere_else() {
+        let published = Some(vec!["CCM_STS".to_owned(), "x".to_owned()]);
+        let map = EndpointMap::new(vec![
+            Endpoint { paths: published, ..endpoint("sts", EndpointKind::TokenService, 1) },
+            endpoint("mp", EndpointKind::ManagementPoint, 2),
+        ]);
+        let map = map.unwrap();
+        let registers = |role_id: u64, path: &str| {
+            let target = format!("/CCM_Proxy_ServerAuth/{role_id}{path}").parse().unwrap();
+            map.route(&Method::from_bytes(b"CCM_POST").unwrap(), &target).unwrap().is_registration()
+        };
+        for path in ["/CCM_STS/register", "/ccm_sts/%52egister?register", "/CCM_STS/REGISTER?a=/b"]
+        {
+            assert!(registers(1, path), "{path}");
+            assert!(!registers(2, path), "{path}");
+        }
+        for path in [
+            "/CCM_STS",
+            "/CCM_STS/renew",
+            "/CCM_STS/exchange",
+            "/CCM_STS/register/",
+            "/CCM_STS/register/x",
+            "/CCM_STS/registers",
+            "/CCM_STS/renew/register",
+            "/CCM_STS/CCM_STS/register",
+            "/CCM_STS/renew?/CCM_STS/register",
+            "/x/register",
+        ] {
+            assert!(!registers(1, path), "{path}");
         }
     }
 
