@@ -112,6 +112,7 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   gateway   instance 2 at 127.0.0.1 port 10141, then https 8444 as gateway-2.localhost
   admin     http://127.0.0.1:10180
   endpoint  mp: management point, role id 72057594037927937, to http://127.0.0.1:8080/
+  endpoint  token-service: token service, role id 72057594037927938, in this program
 "
     );
 }

@@ -23,12 +23,14 @@ use tokio::task::JoinHandle;
 use super::HEADER;
 use super::status::{Drained, Log, Now, Refused, SetLog, Status};
 use crate::logs::Level;
+use crate::site::service::Tally;
 
 /// The role that is administered.
 #[derive(Clone)]
 pub(crate) enum Role {
     Gateway(Gateway),
-    ConnectionPoint(ConnectionPoint),
+    /// With what its token service has done, if it has one.
+    ConnectionPoint(ConnectionPoint, Option<Arc<Tally>>),
 }
 
 impl Role {
@@ -37,8 +39,10 @@ impl Role {
         let now = Now::read();
         match self {
             Self::Gateway(gateway) => Status::gateway(gateway.status(), gateway.settings(), now),
-            Self::ConnectionPoint(point) => {
-                Status::connection_point(point.status(), point.published(), now)
+            Self::ConnectionPoint(point, service) => {
+                let tally = service.as_ref().map(|it| it.counts());
+                let counts = tally.into_iter().flatten();
+                Status::connection_point(point.status(), point.published(), counts, now)
             }
         }
     }
@@ -46,7 +50,7 @@ impl Role {
     async fn drain_link(&self, id: &str) -> Option<DrainReport> {
         match self {
             Self::Gateway(gateway) => gateway.drain_link(id.parse().ok()?).await,
-            Self::ConnectionPoint(point) => {
+            Self::ConnectionPoint(point, _) => {
                 let (instance, place) = id.split_once('.')?;
                 let instance = Instance::new(instance.parse().ok()?).ok()?;
                 point.drain_link(instance, place.parse().ok()?).await

@@ -193,7 +193,8 @@ pub(super) struct ConnectionPoint {
     /// The site roles that it forwards to.
     #[serde(default)]
     pub(super) backends: Vec<Backend>,
-    /// How often it answered in a backend's place, by reason, since the start.
+    /// How often it answered in a backend's place, by reason, and what its token service has issued
+    /// and refused (`token_service_*`), since the start.
     #[serde(default)]
     pub(super) counts: Counts,
 }
@@ -340,6 +341,7 @@ impl Status {
     pub(super) fn connection_point(
         status: ConnectionPointStatus,
         published: Vec<PublishState>,
+        of_token_service: impl Iterator<Item = (String, u64)>,
         now: Now,
     ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
@@ -352,7 +354,7 @@ impl Status {
             places: status.places.into_iter().map(|it| place(it, now)).collect(),
             published: published.into_iter().map(published_at).collect(),
             backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
-            counts: counts(&status.counts),
+            counts: counts(&status.counts).into_iter().chain(of_token_service).collect(),
         })
     }
 }

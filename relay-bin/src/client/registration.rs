@@ -32,26 +32,28 @@ use super::{show, until_interrupted};
 pub(super) const REGISTER_EXAMPLES: &str = "\
 Examples:
   Register over the gateway, with the bulk token that `relay token new` has printed:
-    relay client register https://relay.example/CCM_Proxy_ServerAuth/72057594037927937 \\
+    relay client register https://relay.example/CCM_Proxy_ServerAuth/72057594037927938 \\
         --ca site-ca.pem --token-file bulk.token --folder me
   Register on the site's own network, where no token is asked for:
-    relay client register https://mp.corp.example --ca corp-ca.pem --folder me
+    relay client register https://sts.corp.example:8444 --ca corp-ca.pem --folder me
 
 DIR then holds client.pem, client-key.pem and client.token, for their owner's eyes alone. What
-`--folder` names in other commands is such a folder. If anything fails, nothing is written.";
+`--folder` names in other commands is such a folder. If anything fails, nothing is written.
+The number is role_id of [token_service] in connection-point.toml. The token is good for 90 days;
+`relay client renew` replaces it from the 30th day on.";
 
 /// Shown below the help of `relay client renew`.
 pub(super) const RENEW_EXAMPLES: &str = "\
 Examples:
-  Have the token of a registration replaced by a new one:
-    relay client renew https://relay.example/CCM_Proxy_ServerAuth/72057594037927937 \\
+  Have the token of a registration, 30 to 90 days old, replaced by a new one:
+    relay client renew https://relay.example/CCM_Proxy_ServerAuth/72057594037927938 \\
         --ca site-ca.pem --folder me";
 
 /// Shown below the help of `relay client exchange`.
 pub(super) const EXCHANGE_EXAMPLES: &str = "\
 Examples:
   Have a token of Entra ID exchanged for one of the site's, good for 8 hours:
-    relay client exchange https://relay.example/CCM_Proxy_ServerAuth/72057594037927937 \\
+    relay client exchange https://relay.example/CCM_Proxy_ServerAuth/72057594037927938 \\
         --ca site-ca.pem --token-file entra.token --save ccm.token";
 
 /// Octets of the service's answer that are read.
@@ -314,7 +316,12 @@ fn refused(report: Report, said: &str) -> Report {
     let Ok(told) = serde_json::from_str::<Refused>(said) else { return report };
     let detail = visible(&told.detail);
     let means = if detail.is_empty() { report.means } else { Some(detail) };
-    let next = "a fresh bulk token, or the site's own network; else the token service's log";
+    let next = match told.error.as_str() {
+        "too_early" => "nothing to do: the token is good, and is renewed later",
+        "slow_down" | "busy" | "unknown_key" => "the same once more, later",
+        "unavailable" => "the log of the connection point",
+        _ => "a fresh bulk token, or the site's own network; else the connection point's log",
+    };
     Report {
         hop: Hop::TokenService,
         reason: Some(visible(&told.error)),

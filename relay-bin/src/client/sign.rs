@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
-use relay_core::auth::Guid;
+use relay_core::auth::{CLIENT_CERTIFICATE_FIELD, CLIENT_CERTIFICATE_OCTETS_MAX, Guid};
 use relay_core::transport::Identity;
 use rustls::SignatureScheme;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
@@ -17,7 +19,11 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 /// Signs with a client's key.
-pub(super) struct Signer(Arc<dyn SigningKey>);
+pub(super) struct Signer {
+    key: Arc<dyn SigningKey>,
+    /// The key's certificate as it is sent, if it is one that can be.
+    certificate: Option<HeaderValue>,
+}
 
 impl Signer {
     /// One that signs with the key of `identity`.
@@ -29,10 +35,14 @@ impl Signer {
         let key = any_supported_type(identity.key()).context("the key cannot be used")?;
         let is_rsa = key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]).is_some();
         ensure!(is_rsa, "requests are signed with RSA keys alone; this one is of another kind");
-        Ok(Self(key))
+        // A larger one is taken by nobody: then the signature proves no certificate.
+        let leaf = identity.chain().first().filter(|it| it.len() <= CLIENT_CERTIFICATE_OCTETS_MAX);
+        let certificate = leaf.map(|leaf| HeaderValue::try_from(STANDARD.encode(leaf)));
+        Ok(Self { key, certificate: certificate.transpose()? })
     }
 
-    /// The fields that say that `client` sends a request at `now`.
+    /// The fields that say that `client` sends a request at `now`, and by which certificate's key:
+    /// behind a proxy that ends TLS, nothing else shows it.
     ///
     /// # Errors
     ///
@@ -54,12 +64,15 @@ impl Signer {
         let field = |(name, value): (&'static str, String)| {
             Ok((HeaderName::from_static(name), HeaderValue::try_from(value)?))
         };
-        fields.into_iter().map(field).collect()
+        let certificate = self.certificate.clone();
+        let certificate =
+            certificate.map(|it| Ok((HeaderName::from_static(CLIENT_CERTIFICATE_FIELD), it)));
+        fields.into_iter().map(field).chain(certificate).collect()
     }
 
     fn sign(&self, text: &str) -> anyhow::Result<String> {
         let wide: Vec<u8> = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
-        let signer = self.0.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]);
+        let signer = self.key.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256]);
         let signer = signer.context("the key signs no longer by RSA")?;
         let octets = signer.sign(&wide).context("the key does not sign")?;
         let mut hex = String::new();
@@ -78,7 +91,7 @@ mod tests {
     use http::HeaderMap;
     use rcgen::SignatureAlgorithm;
     use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256};
-    use relay_core::auth::{ClientKey, Replay, SignedDigests, SignedHead};
+    use relay_core::auth::{ClientKey, Possession, Replay, SignedDigests, SignedHead};
 
     use super::*;
 
@@ -106,6 +119,8 @@ mod tests {
         let key = ClientKey::of_certificate(&der).unwrap();
         let judged = signed.verify(&key, SignedDigests::Sha256, now, &mut Replay::new(8));
         assert_eq!(judged, Ok(client));
+        let proven = Possession::judge(&headers, now, &mut Replay::new(8)).unwrap().unwrap();
+        assert_eq!((proven.client, &proven.certificate[..]), (client, &der[..]));
     }
 
     #[test]

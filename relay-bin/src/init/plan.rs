@@ -182,12 +182,13 @@ impl Plan {
         }
     }
 
-    /// The role id as TOML: integers there end at `i64::MAX`, so larger ones stand in quotes.
     pub(super) fn role_id_toml(&self) -> String {
-        match i64::try_from(self.role_id) {
-            Ok(number) => number.to_string(),
-            Err(_) => format!("\"{}\"", self.role_id),
-        }
+        as_toml(self.role_id)
+    }
+
+    /// The role id of the token service: the next one, or the one before the last there is.
+    pub(super) fn token_service_role_id_toml(&self) -> String {
+        as_toml(self.role_id.checked_add(1).unwrap_or(u64::MAX - 1))
     }
 
     /// The backend's URL without the `/` that `Uri` puts at its end.
@@ -207,5 +208,13 @@ impl Plan {
         };
         let port = self.client_listen(instance).port();
         format!("https://{host}:{port}/CCM_Proxy_MutualAuth/{}/", self.role_id)
+    }
+}
+
+/// A role id as TOML: integers there end at `i64::MAX`, so larger ones stand in quotes.
+fn as_toml(role_id: u64) -> String {
+    match i64::try_from(role_id) {
+        Ok(number) => number.to_string(),
+        Err(_) => format!("\"{role_id}\""),
     }
 }

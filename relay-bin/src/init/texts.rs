@@ -97,7 +97,7 @@ pub(super) fn connection_point(plan: &Plan) -> String {
     let endpoint = endpoint(plan);
     let backend = plan.backend();
     let backend_ca = backend_ca(plan);
-    let tables = tokens(plan) + "\n" + &admin(ADMIN_PORT_BASE);
+    let tables = [tokens(plan), token_service(plan), admin(ADMIN_PORT_BASE)].join("\n");
     let limits = connection_point_limits(&ConnectionPointLimits::default());
     format!(
         r#"# Connection point of {service}. This folder can be copied to another machine as it is.
@@ -224,6 +224,26 @@ folder = "tokens"
 # What the site is called in its tokens. Any GUID, the same at every connection point of the site.
 # With another one, all tokens that were issued count no more.
 tenant = "{tenant}"
+"#
+    )
+}
+
+/// The table of the service that issues tokens to clients.
+fn token_service(plan: &Plan) -> String {
+    let role_id = plan.token_service_role_id_toml();
+    format!(
+        r#"# Where clients register by such a token, and renew their own: a service in this program.
+[token_service]
+# The number in its URL: /CCM_Proxy_ServerAuth/{role_id}/CCM_STS. No endpoint has the same.
+role_id = {role_id}
+# Where clients of the site's own network reach it, who register without a token: an address of this
+# machine, with certificate and key, two PEM files. Without those on loopback alone.
+# listen = "127.0.0.1:8444"
+# Methods that a client may show itself by, of those that count at the site.
+# methods = ["site-token"]
+# PEM file of authorities, by which the keys of tenants without a `keys` file are fetched, so that
+# their tokens can be exchanged. Debian's own is /etc/ssl/certs/ca-certificates.crt
+# provider_ca = "site-ca.pem"
 "#
     )
 }

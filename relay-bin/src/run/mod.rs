@@ -10,6 +10,7 @@ mod memory;
 mod reload;
 mod signals;
 mod summary;
+mod token_service;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -156,6 +157,7 @@ async fn run_connection_point(
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_connection_point(&loaded);
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let service = token_service::start(&mut loaded).await?;
     let fixed = reload::Fixed::of(&loaded);
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
@@ -167,19 +169,23 @@ async fn run_connection_point(
     let role = ConnectionPoint::new(with(loaded.config, said.update()))
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(
-        "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}",
+        "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}{}",
+        service.told(),
         admin_told(admin_socket.as_ref())
     ));
-    let admin = admin(admin_socket, Role::ConnectionPoint(role.clone()), level);
+    let admin = admin(admin_socket, Role::ConnectionPoint(role.clone(), service.tally()), level);
     let mut orders = Orders::new(signals, admin);
     let material = loaded.material;
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
         .renewing(link, loaded.authority);
     let client_files = client_files::Watched::new(loaded.client_files);
-    let reloadable = reload::Reloadable { role, file, fixed, said, client_files };
+    let service_too = service.clone();
+    let reloadable =
+        reload::Reloadable { role, file, fixed, said, client_files, service: service_too };
     let start = |stop| following.beside(reloadable.run(reloads, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
+    service.end().await;
     orders.end(report).await;
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! A running connection point reads its file again when it is asked to.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
-    ClientFiles, LoadedConnectionPoint, SiteTokens, Warning, load_connection_point,
+    ClientFiles, IdentityPaths, LoadedConnectionPoint, SiteTokens, Warning, load_connection_point,
 };
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
@@ -14,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::client_files::Watched;
 use super::signals::{Reloads, Stop};
+use super::token_service::Beside;
 use super::{log_warnings, variable};
 use crate::site::{Published, published};
 
@@ -34,6 +36,8 @@ pub(super) struct Reloadable {
     pub(super) said: Said,
     /// What the file names of whose clients count.
     pub(super) client_files: Watched,
+    /// The service that issues those tokens, if there is one.
+    pub(super) service: Beside,
 }
 
 /// What is to be done.
@@ -86,11 +90,36 @@ impl Said {
 pub(super) struct Fixed {
     name: String,
     site: String,
+    service: Option<FixedService>,
+}
+
+/// What cannot change of a token service while it runs.
+#[derive(Eq, PartialEq)]
+struct FixedService {
+    tokens: Option<SiteTokens>,
+    intranet: Option<(SocketAddr, Option<IdentityPaths>)>,
+    fetches_keys: bool,
 }
 
 impl Fixed {
     pub(super) fn of(loaded: &LoadedConnectionPoint) -> Self {
-        Self { name: loaded.config.name.clone(), site: loaded.config.site.clone() }
+        let service = loaded.token_service.as_ref().map(|service| FixedService {
+            tokens: loaded.tokens.clone(),
+            intranet: service.intranet.as_ref().map(|it| (it.listen, it.identity.clone())),
+            fetches_keys: service.provider_trust.is_some(),
+        });
+        Self { name: loaded.config.name.clone(), site: loaded.config.site.clone(), service }
+    }
+
+    /// Why this cannot take the place of what was at start, if it cannot.
+    fn refusal(&self, now: &Self) -> Option<&'static str> {
+        if (&self.name, &self.site) != (&now.name, &now.site) {
+            return Some("`name` and `site` cannot change while it runs: start it anew");
+        }
+        (self.service != now.service).then_some(
+            "`listen`, `certificate`, `key` and `provider_ca` of `[token_service]`, and with one \
+             `[tokens]`, cannot change while it runs: start it anew",
+        )
     }
 }
 
@@ -147,7 +176,7 @@ impl Reloadable {
             let outcome = match self.load().await {
                 // As when it was read: what is in force already is no news.
                 Ok((_, said)) if said.says_of_clients_as(&self.said) => None,
-                Ok((loaded, said)) => Some(self.apply(loaded, said)),
+                Ok((loaded, said)) => Some(self.apply(loaded, said).await),
                 Err(why) => Some(Err(why)),
             };
             let failure = outcome.as_ref().and_then(|it| it.as_ref().err());
@@ -178,25 +207,26 @@ impl Reloadable {
     /// Applies the file as it is now, if all of it can be used.
     async fn reload(&mut self) -> anyhow::Result<Applied> {
         let (loaded, said) = self.load().await?;
-        self.apply(loaded, said)
+        self.apply(loaded, said).await
     }
 
     /// Reads the file, and judges all of it.
     async fn load(&self) -> anyhow::Result<(Loaded, Said)> {
         let file = self.file.clone();
         let loading = move || load_connection_point(&file, &variable);
-        let loaded =
+        let mut loaded =
             tokio::task::spawn_blocking(loading).await.context("cannot read the file")??;
-        if Fixed::of(&loaded) != self.fixed {
-            return Err(anyhow!("`name` and `site` cannot change while it runs: start it anew"));
+        if let Some(why) = self.fixed.refusal(&Fixed::of(&loaded)) {
+            return Err(anyhow!(why));
         }
+        self.service.publish(&mut loaded);
         let LoadedConnectionPoint { config, tokens, client_files, warnings, .. } = loaded;
         let said = tokio::task::spawn_blocking(move || Said::new(config, tokens));
         let said = said.await.context("cannot read the site's tokens")??;
         Ok((Loaded { client_files, warnings }, said))
     }
 
-    fn apply(&mut self, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
+    async fn apply(&mut self, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
         log_warnings(&loaded.warnings);
         let update = said.update();
         let applied = Applied {
@@ -204,9 +234,13 @@ impl Reloadable {
             endpoints: update.endpoints.len(),
             instances: update.gateways.len(),
         };
+        let tenants = update.clients.as_ref().map(|it| it.tenants.clone()).unwrap_or_default();
         self.role.update(update).map_err(|error| explained(&error))?;
         self.said = said;
         self.client_files.read_again(loaded.client_files);
+        let service = self.service.clone();
+        // What it reads cannot be used at worst, and it has told so.
+        let _ = tokio::task::spawn_blocking(move || service.reload(tenants)).await;
         Ok(applied)
     }
 
@@ -287,7 +321,8 @@ mod tests {
         let said = Said::new(loaded.config.clone(), loaded.tokens).unwrap();
         let role = ConnectionPoint::new(super::super::with(loaded.config, said.update())).unwrap();
         let client_files = Watched::new(loaded.client_files);
-        Reloadable { role, file, fixed, said, client_files }
+        let service = Beside::default();
+        Reloadable { role, file, fixed, said, client_files, service }
     }
 
     fn roots(point: &Reloadable) -> usize {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use relay_core::config::{AdminListener, LoadedConnectionPoint, LoadedGateway};
+use relay_core::config::{AdminListener, LoadedConnectionPoint, LoadedGateway, TokenServiceConfig};
 use relay_core::connection_point::BackendConfig;
 use relay_core::policy::{Endpoint, EndpointKind};
 
@@ -59,8 +59,18 @@ pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> S
         row(&mut text, "endpoint", &format!("{what}, to {}", urls.join(", ")));
         client_certificates(&mut text, backend);
     }
+    token_service(&mut text, loaded.token_service.as_ref());
     text.truncate(text.trim_end().len());
     text
+}
+
+fn token_service(text: &mut String, config: Option<&TokenServiceConfig>) {
+    let Some(config) = config else { return };
+    row(text, "endpoint", &format!("{}, in this program", describe(&config.endpoint)));
+    if let Some(intranet) = &config.intranet {
+        let scheme = if intranet.identity.is_some() { "https" } else { "http" };
+        row(text, "  listens", &format!("{scheme}://{}", intranet.listen));
+    }
 }
 
 /// What would be shown now to a backend that asks, and what would not.

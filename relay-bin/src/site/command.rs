@@ -8,7 +8,7 @@ use relay_core::auth::Guid;
 use relay_core::config::{SiteTokens, site_tokens};
 use serde::Serialize;
 
-use super::shown::{Blocked, Issued, Listed, Rotated};
+use super::shown::{Blocked, Issued, Listed, ListedClients, Rotated};
 use super::{BulkToken, Change, Holder, Keys, SqliteStore, Store, Token, Wanted};
 use super::{files, new_guid};
 use crate::console::{complain, say};
@@ -27,6 +27,8 @@ Examples:
   Which there are, and an end to one of them:
     relay token list --config connection-point.toml
     relay token block 5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4 --config connection-point.toml
+  Which clients have registered; the GUID of one ends all its tokens:
+    relay token clients --config connection-point.toml
   Sign with another key from now on; what was signed before counts to its end:
     relay token rotate --config connection-point.toml
 
@@ -49,6 +51,17 @@ Examples:
   Those that are blocked:
     relay token list --json --config connection-point.toml \\
         | jq '.tokens[] | select(.state == \"blocked\")'";
+
+const CLIENTS_EXAMPLES: &str = "\
+Examples:
+  All clients that have registered, the last one first:
+    relay token clients --config connection-point.toml
+  Those whose token ends within a week, which have not renewed it for long:
+    relay token clients --json --config connection-point.toml \\
+        | jq '.clients[] | select(.state == \"valid\") | select(.expires < (now + 604800 | todate))'
+
+The GUID is what `relay token block` takes. Clients that show a token of Entra ID are not listed:
+nothing is kept of them here.";
 
 const BLOCK_EXAMPLES: &str = "\
 Examples:
@@ -80,6 +93,9 @@ pub(crate) enum Command {
     /// List the tokens that were issued.
     #[command(after_help = LIST_EXAMPLES)]
     List(Site),
+    /// List the clients that have registered.
+    #[command(after_help = CLIENTS_EXAMPLES)]
+    Clients(Site),
     /// Block a token, or a registered client.
     #[command(after_help = BLOCK_EXAMPLES)]
     Block(BlockArgs),
@@ -128,7 +144,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     let site = match command {
         Command::New(args) => &args.site,
         Command::Block(args) | Command::Unblock(args) => &args.site,
-        Command::List(site) | Command::Rotate(site) => site,
+        Command::List(site) | Command::Clients(site) | Command::Rotate(site) => site,
     };
     let tokens = site_tokens(&site.config)?;
     let now = now().map_err(Failure::Runtime)?;
@@ -147,6 +163,10 @@ fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyho
         Command::List(_) => {
             let listed = Listed::new(open(tokens)?.bulk_tokens()?, now);
             show(json, &listed, Listed::text)
+        }
+        Command::Clients(_) => {
+            let listed = ListedClients::new(open(tokens)?.clients()?, now);
+            show(json, &listed, ListedClients::text)
         }
         Command::Block(BlockArgs { id, .. }) => {
             let change = open(tokens)?.block(*id, now)?;
@@ -196,7 +216,8 @@ pub(super) fn open(tokens: &SiteTokens) -> anyhow::Result<SqliteStore> {
     Ok(SqliteStore::open(&store(&tokens.folder))?)
 }
 
-fn store(folder: &Path) -> PathBuf {
+/// Where the store is.
+pub(super) fn store(folder: &Path) -> PathBuf {
     folder.join(STORE)
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{BulkToken, Keys, SigningCertificate, Token};
+use super::{BulkToken, Client, Keys, Registration, SigningCertificate, Token};
 
 /// A token that was issued just now. The one text in which a token stands.
 #[derive(Serialize)]
@@ -42,6 +42,26 @@ enum State {
     NotYet,
     Expired,
     Blocked,
+}
+
+/// All clients that have registered.
+#[derive(Serialize)]
+pub(super) struct ListedClients {
+    clients: Vec<ListedClient>,
+}
+
+#[derive(Serialize)]
+struct ListedClient {
+    guid: String,
+    state: State,
+    registered: String,
+    /// `intranet` or `bulk-token`.
+    how: &'static str,
+    bulk_token: Option<String>,
+    renewed: String,
+    expires: String,
+    certificate_sha256: String,
+    blocked_since: Option<String>,
 }
 
 /// What a block, or the end of one, has changed.
@@ -110,14 +130,67 @@ impl Listed {
         for token in &self.tokens {
             let state = match (token.state, &token.blocked_since) {
                 (State::Blocked, Some(since)) => format!("blocked since {since}"),
-                (State::Blocked, None) => "blocked".to_owned(),
-                (State::Valid, _) => "valid".to_owned(),
-                (State::NotYet, _) => "not valid yet".to_owned(),
-                (State::Expired, _) => "expired".to_owned(),
+                (state, _) => state.text().to_owned(),
             };
             text += &row(&token.guid, &token.not_before, &token.expires, &state);
         }
         text
+    }
+}
+
+impl ListedClients {
+    pub(super) fn new(clients: Vec<Client>, now: u64) -> Self {
+        let listed = |client: Client| {
+            let (how, bulk_token) = match client.registration {
+                Registration::Intranet => ("intranet", None),
+                Registration::BulkToken(id) => ("bulk-token", Some(id.to_string())),
+            };
+            ListedClient {
+                guid: client.id.to_string(),
+                state: client_state(&client, now),
+                registered: date(client.registered),
+                how,
+                bulk_token,
+                renewed: date(client.renewed),
+                expires: date(client.token_expires),
+                certificate_sha256: hex(&client.certificate),
+                blocked_since: client.blocked_since.map(date),
+            }
+        };
+        Self { clients: clients.into_iter().map(listed).collect() }
+    }
+
+    pub(super) fn text(&self) -> String {
+        if self.clients.is_empty() {
+            return "no client has registered".to_owned();
+        }
+        let row = |cells: [&str; 6]| {
+            let [guid, how, registered, renewed, until, state] = cells;
+            format!(
+                "{guid:<36}  {how:<10}  {registered:<20}  {renewed:<20}  {until:<20}  {state}\n"
+            )
+        };
+        let mut text = row(["GUID", "BY", "REGISTERED", "RENEWED", "VALID UNTIL", "STATE"]);
+        for client in &self.clients {
+            let blocked =
+                client.blocked_since.as_ref().map(|since| format!("blocked since {since}"));
+            let state = blocked.unwrap_or_else(|| client.state.text().to_owned());
+            let dates = [&client.registered, &client.renewed, &client.expires];
+            let [registered, renewed, until] = dates.map(String::as_str);
+            text += &row([&client.guid, client.how, registered, renewed, until, &state]);
+        }
+        text
+    }
+}
+
+impl State {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::NotYet => "not valid yet",
+            Self::Expired => "expired",
+            Self::Blocked => "blocked",
+        }
     }
 }
 
@@ -175,6 +248,15 @@ fn state(token: &BulkToken, now: u64) -> State {
     }
 }
 
+fn client_state(client: &Client, now: u64) -> State {
+    match client.blocked_since {
+        Some(_) => State::Blocked,
+        None if client.token_expires <= now => State::Expired,
+        None if now < client.renewed => State::NotYet,
+        None => State::Valid,
+    }
+}
+
 /// A time as RFC 3339 has it; as seconds where that has no year for it.
 fn date(time: u64) -> String {
     let date = i64::try_from(time).ok();
@@ -204,6 +286,39 @@ mod tests {
             let blocked = BulkToken { blocked_since: Some(1), ..token };
             assert_eq!(state(&blocked, now), State::Blocked);
         }
+    }
+
+    #[test]
+    fn a_client_is_listed_with_how_it_came_and_what_its_token_is_good_for() {
+        let client = Client {
+            id: Guid(1),
+            certificate: [0xab; 32],
+            registered: 1_800_000_000,
+            renewed: 1_800_000_000,
+            token_expires: 1_800_000_060,
+            registration: Registration::BulkToken(Guid(2)),
+            blocked_since: None,
+        };
+        for (now, blocked_since, state) in [
+            (1_799_999_999, None, "not valid yet"),
+            (1_800_000_000, None, "valid"),
+            (1_800_000_060, None, "expired"),
+            (1_800_000_060, Some(1_800_000_000), "blocked since 2027-01-15T08:00:00Z"),
+        ] {
+            let text = ListedClients::new(vec![Client { blocked_since, ..client }], now).text();
+            let line = text.lines().nth(1).unwrap();
+            let start = "00000000-0000-0000-0000-000000000001  bulk-token  2027-01-15T08:00:00Z";
+            assert!(line.starts_with(start) && line.ends_with(state), "{line}");
+        }
+        let intranet = Client { registration: Registration::Intranet, ..client };
+        let listed = serde_json::to_value(ListedClients::new(vec![intranet], 0)).unwrap();
+        let listed = &listed["clients"][0];
+        assert_eq!(
+            (&listed["how"], &listed["bulk_token"]),
+            (&"intranet".into(), &None::<u8>.into())
+        );
+        assert_eq!(listed["certificate_sha256"], "ab".repeat(32));
+        assert_eq!(ListedClients::new(Vec::new(), 0).text(), "no client has registered");
     }
 
     #[test]

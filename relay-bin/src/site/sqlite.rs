@@ -56,6 +56,9 @@ const MIGRATIONS: &[&str] = &[
         digest BLOB NOT NULL CHECK (length(digest) = 32)
     ) STRICT;
 ",
+    "
+    CREATE UNIQUE INDEX clients_by_certificate ON clients (certificate);
+",
 ];
 
 /// A site store in one file, beside which SQLite keeps two more while it is open. Each change is on
@@ -241,6 +244,14 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    fn client_where(&self, what: &str, is: &[u8]) -> Result<Option<Client>, StoreError> {
+        let query = format!("SELECT {CLIENT} FROM clients WHERE {what}");
+        let found = self.connection.query_row(&query, [is], client).optional();
+        found.map_err(|error| self.told(error))
+    }
+}
+
 impl Store for SqliteStore {
     fn add_bulk_token(&mut self, token: &BulkToken) -> Result<(), ChangeError> {
         self.change(|transaction| {
@@ -294,6 +305,10 @@ impl Store for SqliteStore {
             if block_in(transaction, "clients", client.id)? == Some(true) {
                 return Err(ChangeError::Blocked(client.id).into());
             }
+            // To replace another row by its certificate would take away the block of that client.
+            if let Some(other) = other_of(transaction, client)? {
+                return Err(ChangeError::Registered(other).into());
+            }
             transaction.execute(
                 "INSERT OR REPLACE INTO clients
                  (id, certificate, registered, renewed, token_expires, bulk_token)
@@ -326,25 +341,15 @@ impl Store for SqliteStore {
     }
 
     fn client(&self, id: Guid) -> Result<Option<Client>, StoreError> {
-        let found = self.connection.query_row(
-            "SELECT certificate, registered, renewed, token_expires, bulk_token, blocked_since
-             FROM clients WHERE id = ?1",
-            [octets(id)],
-            |row| {
-                let bulk_token = row.get::<_, Option<[u8; 16]>>(4)?;
-                let by = |id| Registration::BulkToken(Guid(u128::from_be_bytes(id)));
-                Ok(Client {
-                    id,
-                    certificate: row.get(0)?,
-                    registered: time(row, 1)?,
-                    renewed: time(row, 2)?,
-                    token_expires: time(row, 3)?,
-                    registration: bulk_token.map_or(Registration::Intranet, by),
-                    blocked_since: time_if_any(row, 5)?,
-                })
-            },
-        );
-        found.optional().map_err(|error| self.told(error))
+        self.client_where("id = ?1", &octets(id))
+    }
+
+    fn client_of(&self, certificate: [u8; 32]) -> Result<Option<Client>, StoreError> {
+        self.client_where("certificate = ?1", &certificate)
+    }
+
+    fn clients(&self) -> Result<Vec<Client>, StoreError> {
+        self.rows(&format!("SELECT {CLIENT} FROM clients ORDER BY registered DESC, id"), client)
     }
 
     fn block(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError> {
@@ -495,6 +500,31 @@ fn block_in(
 ) -> rusqlite::Result<Option<bool>> {
     let query = format!("SELECT blocked_since IS NOT NULL FROM {table} WHERE id = ?1");
     transaction.query_row(&query, [octets(id)], |row| row.get(0)).optional()
+}
+
+/// The columns that [`client`] reads.
+const CLIENT: &str =
+    "id, certificate, registered, renewed, token_expires, bulk_token, blocked_since";
+
+fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
+    let bulk_token = row.get::<_, Option<[u8; 16]>>(5)?;
+    let by = |id| Registration::BulkToken(Guid(u128::from_be_bytes(id)));
+    Ok(Client {
+        id: guid(row, 0)?,
+        certificate: row.get(1)?,
+        registered: time(row, 2)?,
+        renewed: time(row, 3)?,
+        token_expires: time(row, 4)?,
+        registration: bulk_token.map_or(Registration::Intranet, by),
+        blocked_since: time_if_any(row, 6)?,
+    })
+}
+
+/// Another client that has the certificate of this one.
+fn other_of(transaction: &Transaction<'_>, client: &Client) -> rusqlite::Result<Option<Guid>> {
+    let query = "SELECT id FROM clients WHERE certificate = ?1 AND id <> ?2";
+    let named = params![client.certificate, octets(client.id)];
+    transaction.query_row(query, named, |row| guid(row, 0)).optional()
 }
 
 fn octets(id: Guid) -> [u8; 16] {

@@ -75,10 +75,12 @@ pub(crate) trait Store: Send {
     fn bulk_tokens(&self) -> Result<Vec<BulkToken>, StoreError>;
 
     /// Registers a client, or registers it anew: then all but its block is replaced. Whether one
-    /// may be registered anew, and by whom, is not decided here.
+    /// may be registered anew, and by whom, is not decided here. No two clients have one
+    /// certificate, whichever connection point registers them.
     ///
     /// # Errors
     ///
+    /// [`ChangeError::Registered`] if another client has its certificate,
     /// [`ChangeError::Blocked`] if the client or the bulk token it comes with is blocked,
     /// [`ChangeError::Unknown`] if no such bulk token was issued, [`ChangeError::Known`] if a bulk
     /// token has the client's GUID; [`ChangeError::Store`].
@@ -97,6 +99,20 @@ pub(crate) trait Store: Send {
     ///
     /// [`StoreError`].
     fn client(&self, id: Guid) -> Result<Option<Client>, StoreError>;
+
+    /// The client that has registered with the certificate of this SHA-256 thumbprint.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn client_of(&self, certificate: [u8; 32]) -> Result<Option<Client>, StoreError>;
+
+    /// All clients, the last one registered first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn clients(&self) -> Result<Vec<Client>, StoreError>;
 
     /// Blocks a bulk token or client from `now` on.
     ///
@@ -141,6 +157,7 @@ pub(crate) trait Store: Send {
     /// # Errors
     ///
     /// [`StoreError`].
+    #[allow(dead_code, reason = "what is published is compared as a whole")]
     fn generation(&self) -> Result<u64, StoreError>;
 }
 
@@ -211,6 +228,9 @@ pub(crate) enum ChangeError {
     /// The GUID is taken.
     #[error("the GUID {0} is taken by another token or client; make another one")]
     Known(Guid),
+    /// The certificate is that of another client.
+    #[error("client {0} has registered with this certificate; go on with its GUID")]
+    Registered(Guid),
     /// The store itself.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -70,7 +70,7 @@ fn both_roles_show_their_links_and_drain_when_they_are_asked() {
     assert_eq!((&there["links_up"], &there["links_wanted"]), (&2.into(), &2.into()), "{there:#}");
     gateway.wait_for_log("settings applied", 1);
     let settings = &json(&["status"], at_gateway)["settings"][0];
-    assert_eq!((&settings["site"], &settings["endpoints"]), (&"default".into(), &1.into()));
+    assert_eq!((&settings["site"], &settings["endpoints"]), (&"default".into(), &2.into()));
     let text = ask(&["status"], at_point);
     assert!(text.starts_with("connection point connection-point-1: 2 of 2 links up\n"), "{text}");
     let text = ask(&["status"], at_gateway);

@@ -3,6 +3,7 @@
 mod authentication;
 mod registration;
 mod request;
+mod token_service;
 mod transfer;
 
 use std::fs;
@@ -96,6 +97,19 @@ impl Relay {
             panic!("{args:?}: {shown}{}", String::from_utf8_lossy(&done.stderr))
         });
         (done.status.code().unwrap(), report)
+    }
+
+    /// What `relay token` says, in the site's folder.
+    fn token(&self, args: &[&str]) -> Value {
+        let done = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .arg("token")
+            .args(args)
+            .args(["--config", "connection-point/connection-point.toml", "--json"])
+            .current_dir(self.path("site"))
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        serde_json::from_slice(&done.stdout).unwrap()
     }
 
     /// Writes a file that only its owner may read.

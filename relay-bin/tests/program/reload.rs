@@ -44,20 +44,24 @@ fn a_file_read_again_is_published_and_one_that_is_broken_changes_nothing() {
     });
     let mut connection_point = Role::start(home, &["connection-point", "-c", FILE]);
     let applied = gateway.wait_for_log("settings applied", 1);
-    assert!(applied.contains("\"endpoints\":1"), "{applied}");
+    assert!(applied.contains("\"endpoints\":2"), "{applied}");
 
     edit(home, FILE, |text| text + &endpoint("second", 2));
     connection_point.signal("HUP");
     let applied = gateway.wait_for_log("settings applied", 2);
-    assert!(applied.contains("\"endpoints\":2"), "{applied}");
+    assert!(applied.contains("\"endpoints\":3"), "{applied}");
     let told = connection_point.wait_for_log("endpoints and gateways applied", 1);
-    assert!(told.contains("\"endpoints\":2") && told.contains("\"instances\":1"), "{told}");
+    assert!(told.contains("\"endpoints\":3") && told.contains("\"instances\":1"), "{told}");
 
     let good = fs::read_to_string(home.join(FILE)).unwrap();
     let older = good.replace("# version = 1\n", "version = 1\n") + &endpoint("third", 3);
     for (broken, why) in [
         (good.clone() + "[[endpoint]]\nnme = 1\n", "unknown key `nme`"),
         (good.replace("connection-point-1", "another"), "cannot change while it runs"),
+        (
+            good.replace("[token_service]", "[token_service]\nlisten = \"127.0.0.1:0\""),
+            "of `[token_",
+        ),
         (older, "so it must be higher"),
     ] {
         fs::write(home.join(FILE), broken).unwrap();
@@ -69,7 +73,7 @@ fn a_file_read_again_is_published_and_one_that_is_broken_changes_nothing() {
     fs::write(home.join(FILE), good + &endpoint("third", 3) + &endpoint("fourth", 4)).unwrap();
     connection_point.signal("HUP");
     let applied = gateway.wait_for_log("settings applied", 3);
-    assert!(applied.contains("\"endpoints\":4"), "nothing of the broken files: {applied}");
+    assert!(applied.contains("\"endpoints\":5"), "nothing of the broken files: {applied}");
     for (role, which) in [(connection_point, "connection point"), (gateway, "gateway")] {
         let (status, printed) = role.stop();
         assert_eq!(status, Some(0), "{which}: {printed:#?}");

@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use http::Response;
 
 use crate::support::origin::{Asked, Origin, Said};
+use crate::support::role::Role;
 use crate::support::site::{HTTPS_ROLE, SERVICE, Site};
 
 /// What stands in every secret that the test makes.
@@ -74,12 +75,23 @@ fn answer(_: &Asked) -> Response<Said> {
         .unwrap()
 }
 
+/// Has a client register on the site's own network; what is secret of the token that it is given.
+fn registered(heard: &mut Heard, home: &Path, point: &mut Role) -> Vec<String> {
+    let service = format!("http://{}", point.token_service());
+    for (door, status) in [("register", 0), ("renew", 1)] {
+        heard.relay(home, &["client", door, &service, "--folder", "me"], status);
+    }
+    let own = fs::read_to_string(home.join("me/client.token")).unwrap();
+    own.trim().split('.').skip(1).map(str::to_owned).collect()
+}
+
 #[test]
 fn no_secret_is_in_what_the_program_says_at_level_trace_or_shows() {
     let home = tempfile::tempdir().unwrap();
     let home = home.path();
     let origin = Origin::start(answer);
     let site = Site::init_with(home, &["--backend", &format!("http://{}", origin.at)]);
+    site.have_clients_register_here();
     let mut heard = Heard(Vec::new());
     let config = "site/connection-point/connection-point.toml";
     let token = ["token", "new", "--config", config, "--json"];
@@ -115,12 +127,14 @@ fn no_secret_is_in_what_the_program_says_at_level_trace_or_shows() {
         heard.relay(home, &[&args[..], &more].concat(), status);
         heard.relay(home, &[&args[..], &more, &["--http1"]].concat(), status);
     }
+    secrets.extend(registered(&mut heard, home, &mut point));
     for admin in [&at_gateway, &at_point] {
         for asked in [&["status"][..], &["status", "--json"], &["log"], &["log", "--json"]] {
             heard.relay(home, &[asked, &["--admin", admin]].concat(), 0);
         }
     }
-    for asked in [&["list"][..], &["list", "--json"], &["block", issued["guid"].as_str().unwrap()]]
+    for asked in
+        [&["list"][..], &["clients", "--json"], &["block", issued["guid"].as_str().unwrap()]]
     {
         heard.relay(home, &[&["token"], asked, &["--config", config]].concat(), 0);
     }

@@ -193,6 +193,11 @@ pub(super) struct Times {
 }
 
 impl Times {
+    /// From when it counts, in seconds since 1970 UTC.
+    pub(super) fn not_before(self) -> u64 {
+        self.not_before
+    }
+
     /// Whether it is valid at `now`, if clocks may differ by `leeway` and it may be valid for
     /// `lifetime_max`; all in seconds. Answers when it will not be any more.
     ///

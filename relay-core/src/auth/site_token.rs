@@ -216,6 +216,11 @@ impl SiteToken {
         self.id
     }
 
+    /// From when it counts, in seconds since 1970 UTC: when it was issued.
+    pub fn not_before(&self) -> u64 {
+        self.times.not_before()
+    }
+
     /// The client it was issued to; none if anybody may register with it.
     pub fn client(&self) -> Option<Guid> {
         self.client

@@ -1,6 +1,7 @@
 //! A connection point's configuration file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Deserialize;
@@ -21,6 +22,7 @@ use super::pem::{
 };
 use super::source::Source;
 use super::tenant::{self, RawTenant};
+use super::token_service::{RawTokenService, TokenServiceConfig};
 use super::tokens::{RawTokens, SiteTokens};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
@@ -50,6 +52,9 @@ pub struct LoadedConnectionPoint {
     pub authority: Option<IdentityPaths>,
     /// What its site makes tokens with, if it does.
     pub tokens: Option<SiteTokens>,
+    /// The service that issues tokens to clients, if it has one. `config` has no endpoint of it:
+    /// whoever runs the service adds that.
+    pub token_service: Option<TokenServiceConfig>,
     /// What its TLS was made from.
     pub material: ConnectionPointMaterial,
     /// What was read of whose clients count.
@@ -76,6 +81,7 @@ struct RawConnectionPoint {
     admin: Option<RawAdmin>,
     pki: Option<RawPki>,
     tokens: Option<RawTokens>,
+    token_service: Option<RawTokenService>,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +115,27 @@ struct RawLink {
     https_ca: Option<Spanned<PathBuf>>,
 }
 
+impl RawLink {
+    fn files(&self) -> IdentityFiles<'_> {
+        IdentityFiles { certificate: &self.certificate, key: &self.key }
+    }
+
+    /// TLS of links to instances that the site's authority vouches for.
+    fn tls(
+        &self,
+        source: &Source,
+        anchors: &TrustAnchors,
+    ) -> Result<Arc<rustls::ClientConfig>, ConfigError> {
+        let identity = self.files().read(source)?;
+        link_client_config(&identity, anchors).map_err(|error| match error {
+            TlsSetupError::Verifier(_) => {
+                site_error(source, &self.site_ca, self.site_crl.as_ref(), &error)
+            }
+            other => self.files().error(source, &other),
+        })
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a `[settings]` table")]
 struct RawSettings {
@@ -137,10 +164,11 @@ struct RawSettings {
 /// unit; `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the
 /// site's authority, with which the program renews link certificates, its own and those of
 /// gateways; `[tokens]` with `folder`, of signing keys and of what was issued and blocked, and
-/// `tenant`, a GUID that the site names itself by; and `[web_proxy]`, with `url`
-/// (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a list of
-/// hosts as in [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which
-/// takes the proxy from `environment` as in
+/// `tenant`, a GUID that the site names itself by; `[token_service]` with `role_id` (optional:
+/// `name`, `methods`, `listen` with `certificate` and `key`, `provider_ca`); and `[web_proxy]`,
+/// with `url` (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a
+/// list of hosts as in [`Bypass`](crate::transport::Bypass), or with `from_environment = true`
+/// alone, which takes the proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
 ///
 /// `environment` is asked for nothing else, and not at all where the file does not say so.
@@ -180,26 +208,19 @@ pub fn load_connection_point(
         None => None,
     };
     let tokens = raw.tokens.as_ref().map(|tokens| tokens.judge(&source)).transpose()?;
+    let service = raw.token_service.as_ref();
+    let token_service =
+        service.map(|it| it.judge(&source, tokens.is_some(), counted, &endpoints)).transpose()?;
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
-    let files = IdentityFiles { certificate: &raw.link.certificate, key: &raw.link.key };
-    let identity = files.read(&source)?;
     let site_crl = raw.link.site_crl.as_ref();
     let anchors = site_anchors(&source, &raw.link.site_ca, site_crl)?;
-    let link_tls = link_client_config(&identity, &anchors).map_err(|error| match error {
-        TlsSetupError::Verifier(_) => site_error(&source, &raw.link.site_ca, site_crl, &error),
-        other => files.error(&source, &other),
-    })?;
+    let link_tls = raw.link.tls(&source, &anchors)?;
     let https_ca = raw.link.https_ca.as_ref().unwrap_or(&raw.link.site_ca);
     let https_tls = backend_client_config(&trust_anchors(&source, https_ca)?)
         .map_err(|error| certificate_error(&source, https_ca, &error))?;
 
-    let mut warnings = endpoint::warnings(&source, &raw.endpoint);
     let authority = raw.pki.as_ref().map(|pki| pki.judge(&source, &anchors)).transpose()?;
-    warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(&source)));
-    warnings.extend(files.warning(&source));
-    warnings.extend(revocation_warning(&source, &anchors, site_crl, SystemTime::now()));
-    warnings.extend(client_files.warnings(SystemTime::now()));
-    warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
+    let warnings = warnings(&source, &raw, &anchors, &client_files);
     let config = ConnectionPointConfig {
         name,
         site,
@@ -216,11 +237,38 @@ pub fn load_connection_point(
         network: Network::default(),
     };
     let material = ConnectionPointMaterial {
-        link: files.paths(&source),
+        link: raw.link.files().paths(&source),
         site: site_paths(&source, &raw.link.site_ca, site_crl),
         https_authority: source.resolve(https_ca.get_ref()),
     };
-    Ok(LoadedConnectionPoint { config, admin, authority, tokens, material, client_files, warnings })
+    Ok(LoadedConnectionPoint {
+        config,
+        admin,
+        authority,
+        tokens,
+        token_service,
+        material,
+        client_files,
+        warnings,
+    })
+}
+
+/// What deserves attention about a file that can be used.
+fn warnings(
+    source: &Source,
+    raw: &RawConnectionPoint,
+    anchors: &TrustAnchors,
+    client_files: &ClientFiles,
+) -> Vec<Warning> {
+    let mut warnings = endpoint::warnings(source, &raw.endpoint);
+    warnings.extend(client_files.warnings(SystemTime::now()));
+    warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(source)));
+    warnings.extend(raw.link.files().warning(source));
+    warnings.extend(raw.token_service.as_ref().and_then(|service| service.warning(source)));
+    let site_crl = raw.link.site_crl.as_ref();
+    warnings.extend(revocation_warning(source, anchors, site_crl, SystemTime::now()));
+    warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(source, raw)));
+    warnings
 }
 
 fn name(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {

@@ -54,7 +54,7 @@ enum RawKind {
 
 /// A role id as written. TOML integers end at `i64::MAX` and role ids are unsigned, so the upper
 /// half needs quotes.
-enum RawRoleId {
+pub(super) enum RawRoleId {
     Number(i64),
     Text(String),
 }
@@ -101,23 +101,10 @@ impl RawEndpoint {
         source: &Source,
         counted: Option<&Methods>,
     ) -> Result<Endpoint, ConfigError> {
-        let name = self.name.get_ref();
-        if name.is_empty() || NAME_BYTES_MAX < name.len() || name.chars().any(char::is_control) {
-            return Err(source.invalid(
-                self.name.span(),
-                format!("an endpoint's name must have 1 to {NAME_BYTES_MAX} octets of text"),
-                "give a short name; it appears in logs only",
-            ));
-        }
-        let role_id = self.role_id.get_ref().number().ok_or_else(|| {
-            source.invalid(
-                self.role_id.span(),
-                "this is not a role id",
-                format!("give the decimal number in the site role's URL, 0 to {}", u64::MAX),
-            )
-        })?;
+        judge_name(source, &self.name)?;
+        let role_id = role_id(source, &self.role_id)?;
         Ok(Endpoint {
-            name: name.clone(),
+            name: self.name.get_ref().clone(),
             kind: match self.kind {
                 RawKind::ManagementPoint => EndpointKind::ManagementPoint,
                 RawKind::SoftwareUpdatePoint => EndpointKind::SoftwareUpdatePoint,
@@ -240,6 +227,30 @@ impl RawEndpoint {
             line: source.place(allowed.span()).line(),
         })
     }
+}
+
+/// Judges what an endpoint is called.
+pub(super) fn judge_name(source: &Source, written: &Spanned<String>) -> Result<(), ConfigError> {
+    let name = written.get_ref();
+    if name.is_empty() || NAME_BYTES_MAX < name.len() || name.chars().any(char::is_control) {
+        return Err(source.invalid(
+            written.span(),
+            format!("an endpoint's name must have 1 to {NAME_BYTES_MAX} octets of text"),
+            "give a short name; it appears in logs only",
+        ));
+    }
+    Ok(())
+}
+
+/// Judges the number in an endpoint's URL.
+pub(super) fn role_id(source: &Source, written: &Spanned<RawRoleId>) -> Result<u64, ConfigError> {
+    written.get_ref().number().ok_or_else(|| {
+        source.invalid(
+            written.span(),
+            "this is not a role id",
+            format!("give the decimal number in the site role's URL, 0 to {}", u64::MAX),
+        )
+    })
 }
 
 /// What deserves attention about the endpoints of a file.

@@ -34,6 +34,7 @@ mod source;
 mod tenant;
 #[cfg(test)]
 mod testing;
+mod token_service;
 mod tokens;
 mod warning;
 mod web_proxy;
@@ -49,6 +50,7 @@ pub use material::{
     MaterialError, SitePaths,
 };
 pub use source::TEXT_BYTES_MAX;
+pub use token_service::{IntranetListener, TokenServiceConfig};
 pub use tokens::{SiteTokens, site_tokens};
 pub use warning::Warning;
 pub use web_proxy::Environment;

@@ -49,9 +49,11 @@ fn token(id: u128) -> BulkToken {
 }
 
 fn client(id: u128, registration: Registration) -> Client {
+    let mut certificate = [7; 32];
+    certificate[16..].copy_from_slice(&id.to_be_bytes());
     Client {
         id: Guid(id),
-        certificate: [7; 32],
+        certificate,
         registered: 1500,
         renewed: 1500,
         token_expires: 9000,
@@ -85,6 +87,32 @@ fn what_was_remembered_is_there_when_the_store_is_opened_again() {
     let synchronous = store.connection.pragma_query_value(None, "synchronous", count);
     let foreign_keys = store.connection.pragma_query_value(None, "foreign_keys", count);
     assert_eq!((synchronous.unwrap(), foreign_keys.unwrap()), (2, 1), "FULL, and on");
+}
+
+#[test]
+fn a_client_is_found_by_its_certificate_which_no_other_client_is_given() {
+    let home = Home::new();
+    let mut store = home.store();
+    let (first, second) = (client(10, Registration::Intranet), client(11, Registration::Intranet));
+    assert_eq!(store.client_of(first.certificate).unwrap(), None);
+    store.register(&first).unwrap();
+    store.register(&Client { registered: 1600, ..second }).unwrap();
+    assert_eq!(store.client_of(first.certificate).unwrap(), Some(first));
+    let all: Vec<_> = store.clients().unwrap().into_iter().map(|it| it.id.0).collect();
+    assert_eq!(all, [11, 10], "the last one registered comes first");
+
+    store.block(Guid(10), 1700).unwrap();
+    let taken = Client { certificate: first.certificate, ..second };
+    let refused = store.register(&taken);
+    assert!(matches!(refused, Err(ChangeError::Registered(Guid(10)))), "{refused:?}");
+    let kept = store.client_of(first.certificate).unwrap().unwrap();
+    assert_eq!((kept.id, kept.blocked_since), (Guid(10), Some(1700)), "its block is still there");
+
+    // Another certificate of the same client takes the place of the one before.
+    let renewed = Client { certificate: [9; 32], ..second };
+    store.register(&renewed).unwrap();
+    assert_eq!(store.client_of([9; 32]).unwrap(), Some(renewed));
+    assert_eq!(store.client_of(second.certificate).unwrap(), None);
 }
 
 #[test]

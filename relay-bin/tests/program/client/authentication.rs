@@ -2,21 +2,6 @@
 
 use super::*;
 
-const CONFIG: &str = "connection-point/connection-point.toml";
-
-/// What `relay token` says, in the site's folder.
-fn token(place: &Relay, args: &[&str]) -> Value {
-    let done = Command::new(env!("CARGO_BIN_EXE_relay"))
-        .arg("token")
-        .args(args)
-        .args(["--config", CONFIG, "--json"])
-        .current_dir(place.path("site"))
-        .output()
-        .unwrap();
-    assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
-    serde_json::from_slice(&done.stdout).unwrap()
-}
-
 /// Why a request is refused that shows this.
 fn refusal(place: &Relay, shows: &[&str]) -> String {
     let url = place.url("/SMS_MP/x");
@@ -31,7 +16,7 @@ fn what_an_administrator_blocks_is_blocked_at_an_instance_that_runs_and_at_one_t
         |text| text.replace("unsafe_allow_anonymous = true\n", ""),
         |_| answer(200, "from the site"),
     );
-    let issued = token(&place, &["new"]);
+    let issued = place.token(&["new"]);
     let (guid, text) = (issued["guid"].as_str().unwrap(), issued["token"].as_str().unwrap());
     place.secret("bulk.token", text);
     place.gateway.wait_for_log("settings applied", 2);
@@ -39,14 +24,14 @@ fn what_an_administrator_blocks_is_blocked_at_an_instance_that_runs_and_at_one_t
     assert_eq!(refusal(&place, &[]), "CMGService_No_Credential");
     // The instance knows the site's key: the token is good, and not for this.
     assert_eq!(refusal(&place, &shows), "CMGService_Registration_Only");
-    token(&place, &["block", guid]);
+    place.token(&["block", guid]);
     place.gateway.wait_for_log("settings applied", 3);
     assert_eq!(refusal(&place, &shows), "CMGService_Invalid_Token");
 
     // Both start anew: the instance knows nothing, and asks nobody in before it knows of the block.
     place.start_anew();
     assert_eq!(refusal(&place, &shows), "CMGService_Invalid_Token");
-    token(&place, &["unblock", guid]);
+    place.token(&["unblock", guid]);
     place.gateway.wait_for_log("settings applied", 2);
     assert_eq!(refusal(&place, &shows), "CMGService_Registration_Only");
     assert_eq!(place.origin.seen().len(), 0, "nothing of a stranger reaches the site");
@@ -55,7 +40,7 @@ fn what_an_administrator_blocks_is_blocked_at_an_instance_that_runs_and_at_one_t
 #[test]
 fn a_connection_point_whose_blocks_cannot_be_read_does_not_start() {
     let place = Relay::start(|_| answer(200, "x"));
-    token(&place, &["new"]);
+    place.token(&["new"]);
     let site = place.path("site/connection-point");
     fs::write(site.join("tokens/site.db"), "no database").unwrap();
     let done = Command::new(env!("CARGO_BIN_EXE_relay"))

@@ -1,8 +1,7 @@
-//! `relay client register`, `renew` and `exchange` against a token service of the tests' own, and
-//! requests with what they give.
+//! `relay client register`, `renew` and `exchange` where the token service refuses, or is none: one
+//! of the tests' own. With the site's own: `token_service.rs`.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -85,82 +84,6 @@ fn names(folder: &Path) -> Vec<String> {
 }
 
 const WHOLE: [&str; 3] = ["client-key.pem", "client.pem", "client.token"];
-
-#[test]
-fn a_client_registers_over_the_gateway_and_uses_what_it_is_given() {
-    let (relay, _) = relay();
-    let url = relay.url("");
-    relay.secret("bulk", &format!("bulk.{SECRET}"));
-    let (status, report) =
-        relay.report(&["register", &url, "--folder", "me", "--token-file", "bulk"]);
-    assert_eq!((status, &report["hop"]), (0, &"token_service".into()), "{report}");
-    assert_eq!((&report["client_id"], &report["expires"]), (&CLIENT.into(), &EXPIRES.into()));
-    let me = relay.path("me");
-    assert_eq!(names(&me), WHOLE);
-    for name in WHOLE {
-        let mode = fs::metadata(me.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o600, "{name}");
-    }
-    let asked = relay.origin.seen().pop().unwrap();
-    assert_eq!(asked.line, "CCM_POST /CCM_STS/register");
-    assert_eq!(asked.header("authorization"), format!("Bearer bulk.{SECRET}"));
-
-    // The folder is what the client shows from now on, and whom its signed head names.
-    let path = relay.url("/CCM_STS");
-    let args = ["request", "CCM_POST", &path, "--folder", "me", "--sign", "--data-file", "empty"];
-    fs::write(relay.path("empty"), "{}").unwrap();
-    let (status, report) = relay.report(&args);
-    assert_eq!(status, 0, "{report}");
-    let asked = relay.origin.seen().pop().unwrap();
-    assert_eq!(asked.header("authorization"), format!("Bearer {}", token(0)));
-    assert_eq!(asked.header("ccmclientid"), format!("GUID:{}", CLIENT.to_uppercase()));
-
-    let before = fs::read(me.join("client-key.pem")).unwrap();
-    let (status, report) = relay.report(&["renew", &url, "--folder", "me"]);
-    assert_eq!(status, 0, "{report}");
-    let asked = relay.origin.seen().pop().unwrap();
-    assert_eq!(asked.line, "CCM_POST /CCM_STS/renew");
-    assert_eq!(asked.header("authorization"), format!("Bearer {}", token(0)));
-    assert_eq!(fs::read_to_string(me.join("client.token")).unwrap().trim(), token(2));
-    assert_eq!(
-        (names(&me), fs::read(me.join("client-key.pem")).unwrap()),
-        (WHOLE.map(str::to_owned).to_vec(), before)
-    );
-
-    let args = ["exchange", &url, "--token-file", "bulk", "--save", "ccm.token"];
-    let (status, report) = relay.report(&args);
-    assert_eq!(status, 0, "{report}");
-    let saved = relay.path("ccm.token");
-    assert_eq!(fs::read_to_string(&saved).unwrap().trim(), token(3));
-    assert_eq!(fs::metadata(saved).unwrap().permissions().mode() & 0o777, 0o600);
-}
-
-#[test]
-fn a_client_registers_on_the_sites_own_network_without_a_token() {
-    let service = Arc::<Service>::default();
-    let asked = Arc::clone(&service);
-    let origin = Origin::start(move |request: &Asked| asked.answer(request));
-    let home = tempfile::tempdir().unwrap();
-    let url = format!("http://{}/", origin.at);
-    let done = run(home.path(), &["register", &url, "--folder", "me"]);
-    let out = String::from_utf8(done.stdout).unwrap();
-    assert!(
-        done.status.success() && out.starts_with("answered: 200 by the token service"),
-        "{out}"
-    );
-    assert_eq!(names(&home.path().join("me")), WHOLE);
-    assert_eq!(origin.seen()[0].header("authorization"), "");
-
-    // Once is enough; again is a wish to be told, and has the same key.
-    let key = || fs::read(home.path().join("me/client-key.pem")).unwrap();
-    let before = key();
-    let again = run(home.path(), &["register", &url, "--folder", "me"]);
-    assert_eq!((again.status.code(), origin.seen().len()), (Some(2), 1));
-    let again = run(home.path(), &["register", &url, "--folder", "me", "--force"]);
-    assert_eq!((again.status.code(), key()), (Some(0), before));
-    let known = origin.seen()[1].header("ccmclientid").to_owned();
-    assert_eq!(known, format!("GUID:{}", CLIENT.to_uppercase()));
-}
 
 #[test]
 fn what_is_refused_leaves_no_half_of_a_registration() {

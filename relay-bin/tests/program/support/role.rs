@@ -111,6 +111,14 @@ impl Role {
         ready.split_once("admin on http://").unwrap().1.parse().unwrap()
     }
 
+    /// Where its token service listens, as it says itself.
+    pub(crate) fn token_service(&mut self) -> SocketAddr {
+        let ready = self.out.wait_for("ready: ", 1);
+        let (_, rest) = ready.split_once("token service on http").unwrap();
+        let (_, address) = rest.split_once("://").unwrap();
+        address.split(',').next().unwrap().parse().unwrap()
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
         self.signal("TERM");

@@ -110,6 +110,13 @@ impl Site {
         });
     }
 
+    /// Has the token service listen on loopback.
+    pub(crate) fn have_clients_register_here(&self) {
+        self.edit("connection-point/connection-point.toml", |text| {
+            text.replace("[token_service]\n", "[token_service]\nlisten = \"127.0.0.1:0\"\n")
+        });
+    }
+
     /// Has links go over QUIC where that gets through.
     pub(crate) fn enable_quic(&self) {
         let files = ["gateway-1/gateway.toml", "gateway-2/gateway.toml"];

@@ -1,0 +1,228 @@
+//! The thread that issues tokens: store and signing key are used there, one request at a time.
+//!
+//! Both block, for milliseconds as a rule and for seconds while another process writes. What waits
+//! is bounded; whoever has stopped waiting is not served.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use std::{io, thread};
+
+use relay_core::auth::Replay;
+use relay_core::config::SiteTokens;
+use tokio::sync::oneshot;
+
+use super::clock::Steps;
+use super::decide::{Asked, Door, Fault, Issued, Site, Way, tenant_of};
+use super::refusal::Refusal;
+use super::tenants::Tenants;
+use crate::site::command::{self, now};
+use crate::site::files::FileId;
+use crate::site::{Keys, SqliteStore};
+
+/// Requests that wait for the thread.
+const WAITING_MAX: usize = 64;
+
+/// Signed timestamps that are remembered: about 80 octets each.
+const TIMESTAMPS_MAX: usize = 64 * 1024;
+
+struct Job {
+    asked: Asked,
+    answer: oneshot::Sender<Result<Issued, Refusal>>,
+}
+
+/// Where requests are handed in.
+#[derive(Clone, Debug)]
+pub(super) struct Office {
+    jobs: SyncSender<Job>,
+}
+
+impl Office {
+    /// Starts the thread, which ends once nobody can ask any more.
+    ///
+    /// # Errors
+    ///
+    /// The operating system gives no thread.
+    pub(super) fn open(
+        tokens: SiteTokens,
+        tenants: Arc<RwLock<Tenants>>,
+    ) -> io::Result<(Self, JoinHandle<()>)> {
+        let (jobs, coming) = sync_channel(WAITING_MAX);
+        let clerk = Clerk {
+            tokens,
+            tenants,
+            store: None,
+            replay: Replay::new(TIMESTAMPS_MAX),
+            steps: Steps::default(),
+            began: Instant::now(),
+            told: None,
+        };
+        let thread = thread::Builder::new().name("token-service".to_owned());
+        let thread = thread.spawn(move || clerk.work(&coming))?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Hands a request in and waits for what becomes of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    ///
+    /// # Cancel safety
+    ///
+    /// What has not begun by then is not done. What has may be: a client that is registered and
+    /// never hears of it registers again, and has the same GUID.
+    pub(super) async fn ask(&self, asked: Asked) -> Result<Issued, Refusal> {
+        let (answer, answered) = oneshot::channel();
+        self.jobs.try_send(Job { asked, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => Refusal::Busy,
+            TrySendError::Disconnected(_) => Refusal::Unavailable,
+        })?;
+        answered.await.unwrap_or(Err(Refusal::Unavailable))
+    }
+}
+
+/// Who sits there.
+struct Clerk {
+    tokens: SiteTokens,
+    tenants: Arc<RwLock<Tenants>>,
+    /// Kept open, and which file it was.
+    store: Option<(SqliteStore, Option<FileId>)>,
+    replay: Replay,
+    steps: Steps,
+    began: Instant,
+    /// What was told of last that is the site's own fault.
+    told: Option<String>,
+}
+
+impl Clerk {
+    fn work(mut self, coming: &Receiver<Job>) {
+        while let Ok(Job { asked, answer }) = coming.recv() {
+            if answer.is_closed() {
+                continue;
+            }
+            let given = self.serve(&asked);
+            // Whoever has gone meanwhile asks again.
+            let _ = answer.send(given);
+        }
+    }
+
+    fn serve(&mut self, asked: &Asked) -> Result<Issued, Refusal> {
+        let given = self.decide(asked);
+        let (door, way) = (door_name(asked.door), way_name(&asked.way));
+        match given {
+            Ok(issued) => {
+                self.told = None;
+                let (client, expires) = (&issued.client_id, issued.expires);
+                tracing::info!(client, door, way, expires, "token issued");
+                Ok(issued)
+            }
+            Err(Fault::Refused(refusal)) => {
+                if matches!(refusal, Refusal::UnknownKey)
+                    && let Some(tenant) = tenant_of(&asked.head)
+                {
+                    self.with_tenants(|tenants| tenants.ask_again(tenant));
+                }
+                let (error, why) = (refusal.code(), refusal.to_string());
+                tracing::info!(door, way, error, why, "no token issued");
+                Err(refusal)
+            }
+            Err(fault) => {
+                self.store = None;
+                let why = fault.to_string();
+                if self.told.as_ref() != Some(&why) {
+                    tracing::error!(why, "the token service issues nothing; told once");
+                }
+                self.told = Some(why);
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+
+    fn decide(&mut self, asked: &Asked) -> Result<Issued, Fault> {
+        let now = now().map_err(Fault::Clock)?;
+        if let Some(seconds) = self.steps.look(self.began.elapsed(), now) {
+            tracing::warn!(
+                seconds,
+                "this machine's clock was set; tokens of before may be refused until it is right"
+            );
+        }
+        let keys = Keys::open(&self.tokens.folder)?;
+        let tenants = match asked.door {
+            Door::Exchange => self.with_tenants(Tenants::trusted),
+            Door::Register | Door::Renew => Vec::new(),
+        };
+        let store = open(&mut self.store, &self.tokens)?;
+        let (tenant, replay) = (self.tokens.tenant, &mut self.replay);
+        Site { tenant, store, keys: &keys, tenants: &tenants, replay, now }.serve(asked)
+    }
+
+    fn with_tenants<T>(&self, look: impl FnOnce(&Tenants) -> T) -> T {
+        look(&self.tenants.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The store; opened anew if another file has its name, as a backup that was restored: what would
+/// be written into the file of before would be lost.
+fn open<'a>(
+    held: &'a mut Option<(SqliteStore, Option<FileId>)>,
+    tokens: &SiteTokens,
+) -> Result<&'a mut SqliteStore, Fault> {
+    let file = FileId::of(&command::store(&tokens.folder));
+    if held.as_ref().is_some_and(|(_, before)| *before != file) {
+        *held = None;
+    }
+    let (store, _) = match held {
+        Some(open) => open,
+        None => held.insert((command::open(tokens).map_err(Fault::NotOpen)?, file)),
+    };
+    Ok(store)
+}
+
+fn door_name(door: Door) -> &'static str {
+    match door {
+        Door::Register => "register",
+        Door::Renew => "renew",
+        Door::Exchange => "exchange",
+    }
+}
+
+fn way_name(way: &Way) -> &'static str {
+    match way {
+        Way::Gateway(_) => "gateway",
+        Way::Intranet(_) => "intranet",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use http::HeaderMap;
+
+    use super::*;
+
+    fn asked() -> Asked {
+        let (head, body) = (HeaderMap::new(), Vec::new());
+        Asked { door: Door::Renew, way: Way::Intranet(None), head, body }
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_who_comes_then_is_refused_at_once() {
+        let (jobs, coming) = sync_channel(1);
+        let office = Office { jobs };
+        let mut context = Context::from_waker(Waker::noop());
+        let mut first = pin!(office.ask(asked()));
+        assert!(first.as_mut().poll(&mut context).is_pending());
+        let second = pin!(office.ask(asked())).poll(&mut context);
+        assert!(matches!(second, Poll::Ready(Err(Refusal::Busy))), "{second:?}");
+        // The thread ends: nobody waits for it.
+        drop(coming);
+        let first = first.poll(&mut context);
+        assert!(matches!(first, Poll::Ready(Err(Refusal::Unavailable))), "{first:?}");
+        let late = pin!(office.ask(asked())).poll(&mut context);
+        assert!(matches!(late, Poll::Ready(Err(Refusal::Unavailable))), "{late:?}");
+    }
+}
