@@ -23,12 +23,13 @@ use tokio::task::JoinHandle;
 use super::HEADER;
 use super::status::{Drained, Log, Now, Refused, SetLog, Status};
 use crate::logs::Level;
+use crate::site::TokensState;
 
 /// The role that is administered.
 #[derive(Clone)]
 pub(crate) enum Role {
     Gateway(Gateway),
-    ConnectionPoint(ConnectionPoint),
+    ConnectionPoint(ConnectionPoint, TokensState),
 }
 
 impl Role {
@@ -37,8 +38,9 @@ impl Role {
         let now = Now::read();
         match self {
             Self::Gateway(gateway) => Status::gateway(gateway.status(), gateway.settings(), now),
-            Self::ConnectionPoint(point) => {
-                Status::connection_point(point.status(), point.published(), now)
+            Self::ConnectionPoint(point, tokens) => {
+                let tokens = tokens.read();
+                Status::connection_point(point.status(), point.published(), tokens, now)
             }
         }
     }
@@ -46,7 +48,7 @@ impl Role {
     async fn drain_link(&self, id: &str) -> Option<DrainReport> {
         match self {
             Self::Gateway(gateway) => gateway.drain_link(id.parse().ok()?).await,
-            Self::ConnectionPoint(point) => {
+            Self::ConnectionPoint(point, _) => {
                 let (instance, place) = id.split_once('.')?;
                 let instance = Instance::new(instance.parse().ok()?).ok()?;
                 point.drain_link(instance, place.parse().ok()?).await

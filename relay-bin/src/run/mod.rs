@@ -31,6 +31,7 @@ use crate::console::{complain, say};
 use crate::exit::Failure;
 use crate::logs::{self, Level};
 use crate::pki;
+use crate::site::TokensState;
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -161,20 +162,23 @@ async fn run_connection_point(
         let issuer = pki::GatewayIssuer::new(authority, loaded.material.site.clone());
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
     }
-    let said = reload::Said::new(loaded.config.clone(), loaded.tokens).map_err(Failure::Runtime)?;
+    let said = reload::Said::new(loaded.config.clone(), loaded.tokens, None);
+    let said = said.map_err(Failure::Runtime)?;
     let role = ConnectionPoint::new(with(loaded.config, said.update()))
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(
         "ready: connection point `{name}`, dialling {gateways} gateway instance(s){}",
         admin_told(admin_socket.as_ref())
     ));
-    let admin = admin(admin_socket, Role::ConnectionPoint(role.clone()), level);
+    let tokens = TokensState::default();
+    let administered = Role::ConnectionPoint(role.clone(), tokens.clone());
+    let admin = admin(admin_socket, administered, level);
     let mut orders = Orders::new(signals, admin);
     let material = loaded.material;
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
         .renewing(link, loaded.authority);
-    let reloadable = reload::Reloadable { role, file, fixed, said };
+    let reloadable = reload::Reloadable { role, file, fixed, said, tokens };
     let start = |stop| following.beside(reloadable.run(reloads, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
@@ -12,7 +13,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::signals::{Reloads, Stop};
 use super::{log_warnings, variable};
-use crate::site::{Published, published};
+use crate::site::{Published, TokensState, Watch};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -25,30 +26,69 @@ pub(super) struct Reloadable {
     pub(super) fixed: Fixed,
     /// What the file says that can, and the site's tokens.
     pub(super) said: Said,
+    /// Whether the latter are published.
+    pub(super) tokens: TokensState,
 }
 
 /// What is published: what the file says, and what the site says of its tokens.
 #[derive(Clone)]
 pub(super) struct Said {
     file: Update,
-    tokens: Option<(SiteTokens, Option<Published>)>,
+    tokens: Option<Tokens>,
+}
+
+/// What the site says of its tokens, and who looks at that.
+#[derive(Clone)]
+struct Tokens {
+    watch: Arc<Mutex<Watch>>,
+    now: Option<Published>,
+}
+
+impl Tokens {
+    /// What is to be published now. Blocks.
+    fn look(watch: &Mutex<Watch>) -> anyhow::Result<Option<Published>> {
+        watch.lock().unwrap_or_else(PoisonError::into_inner).look()
+    }
+
+    /// Whose tokens they are.
+    fn of(&self) -> SiteTokens {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).tokens().clone()
+    }
 }
 
 impl Said {
-    /// What a file says, with what is to be published of the tokens that it names. Blocks.
+    /// What a file says, with what is to be published of the tokens that it names. Blocks. Whoever
+    /// has looked at those `before` goes on, and knows what they were.
     pub(super) fn new(
         config: ConnectionPointConfig,
         tokens: Option<SiteTokens>,
+        before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let tokens = tokens.map(|it| published(&it).map(|now| (it, now))).transpose();
+        let before = before.and_then(|said| said.tokens.as_ref());
+        let look = |tokens: SiteTokens| -> anyhow::Result<Tokens> {
+            let same = before.filter(|it| it.of() == tokens).map(|it| Arc::clone(&it.watch));
+            let watch = same.unwrap_or_else(|| Arc::new(Mutex::new(Watch::new(tokens))));
+            let now = Tokens::look(&watch)?;
+            Ok(Tokens { watch, now })
+        };
+        let tokens = tokens.map(look).transpose();
         let tokens = tokens.context("cannot use what the site makes its tokens with")?;
         Ok(Self { file: Update::from(config), tokens })
+    }
+
+    /// Says what is published, for whoever asks `state`.
+    pub(super) fn tell(&self, state: &TokensState) {
+        if let Some(tokens) = &self.tokens {
+            state.published(tokens.now.as_ref());
+        }
     }
 
     /// All of it: its version rises with the file's and with each change of what tokens count.
     pub(super) fn update(&self) -> Update {
         let mut update = self.file.clone();
-        if let (Some(clients), Some((_, Some(now)))) = (&mut update.clients, &self.tokens) {
+        if let (Some(clients), Some(Tokens { now: Some(now), .. })) =
+            (&mut update.clients, &self.tokens)
+        {
             clients.tokens.clone_from(&now.signers);
             update.settings_version = update.settings_version.saturating_add(now.revision);
         }
@@ -75,7 +115,7 @@ impl Reloadable {
         let mut running = pin!(self.role.clone().run(stop));
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_readable = true;
+        self.said.tell(&self.tokens);
         loop {
             let is_look = tokio::select! {
                 report = &mut running => return report,
@@ -84,7 +124,7 @@ impl Reloadable {
             };
             let work = async {
                 if is_look {
-                    self.look(&mut is_readable).await;
+                    self.look().await;
                 } else {
                     let applied = self.reload().await;
                     self.report(applied);
@@ -98,28 +138,24 @@ impl Reloadable {
         }
     }
 
-    /// Publishes what has changed of the site's tokens; says once that it cannot be read.
-    async fn look(&mut self, is_readable: &mut bool) {
-        let looked = self.publish_tokens().await;
-        if let Err(why) = looked.as_ref()
-            && *is_readable
-        {
-            let why = format!("{why:#}");
-            tracing::error!(why, "blocks cannot be read or published; those before still hold");
+    /// Publishes what has changed of the site's tokens; says why it cannot, for as long as that is.
+    async fn look(&mut self) {
+        match self.publish_tokens().await {
+            Ok(()) => self.said.tell(&self.tokens),
+            Err(why) => self.tokens.failed(&why),
         }
-        *is_readable = looked.is_ok();
     }
 
     async fn publish_tokens(&mut self) -> anyhow::Result<()> {
-        let Some((tokens, before)) = self.said.tokens.clone() else { return Ok(()) };
-        let read = tokens.clone();
-        let now = tokio::task::spawn_blocking(move || published(&read)).await??;
+        let Some(Tokens { watch, now: before }) = self.said.tokens.clone() else { return Ok(()) };
+        let looking = Arc::clone(&watch);
+        let now = tokio::task::spawn_blocking(move || Tokens::look(&looking)).await??;
         if now == before {
             return Ok(());
         }
         let revision = now.as_ref().map(|it| it.revision);
         let blocked = now.as_ref().and_then(|it| it.signers.as_ref()).map(|it| it.blocked.len());
-        let said = Said { file: self.said.file.clone(), tokens: Some((tokens, now)) };
+        let said = Said { file: self.said.file.clone(), tokens: Some(Tokens { watch, now }) };
         self.role.update(said.update()).map_err(|error| explained(&error))?;
         self.said = said;
         tracing::info!(revision, blocked, "tokens: blocks and signing keys published");
@@ -136,7 +172,9 @@ impl Reloadable {
             return Err(anyhow!("`name` and `site` cannot change while it runs: start it anew"));
         }
         log_warnings(&loaded.warnings);
-        let said = tokio::task::spawn_blocking(move || Said::new(loaded.config, loaded.tokens));
+        let before = self.said.clone();
+        let reading = move || Said::new(loaded.config, loaded.tokens, Some(&before));
+        let said = tokio::task::spawn_blocking(reading);
         let said = said.await.context("cannot read the site's tokens")??;
         let update = said.update();
         let applied = Applied {

@@ -4,25 +4,34 @@
 //! requests or decides what a client may do, and no token is kept anywhere once it was handed out.
 //!
 //! Read [`Store`] and [`SqliteStore`] first. What is kept comes from administrators' commands and
-//! from registrations; the blocks of it go to the instances with the settings document.
+//! from registrations. A [`Watch`] reads of it what goes to the instances with the
+//! settings document: blocks, and the signing certificates of all connection points.
 #![allow(dead_code, reason = "what the token service of the site asks is here before it")]
 
 mod command;
 mod files;
 mod keys;
+mod opening;
+mod place;
 mod published;
 mod shown;
 mod sqlite;
+mod state;
 mod store;
 mod token;
 
 pub(crate) use command::{Command, EXAMPLES, run};
 #[allow(unused_imports, reason = "the token service of the site stands on it")]
 pub(crate) use keys::{KeyError, Keys, Signer, SigningCertificate};
-pub(crate) use published::{Published, published};
+#[allow(unused_imports, reason = "the token service of the site stands on it")]
+pub(crate) use opening::signer;
+pub(crate) use published::{Published, Watch};
 #[allow(unused_imports, reason = "the token service of the site stands on it")]
 pub(crate) use sqlite::SqliteStore;
+pub(crate) use state::{State, TokensState};
 #[allow(unused_imports, reason = "the token service of the site stands on it")]
-pub(crate) use store::{BulkToken, Change, ChangeError, Client, Registration, Store, StoreError};
+pub(crate) use store::{
+    BulkToken, Change, ChangeError, Client, KnownSigner, Registration, Store, StoreError,
+};
 #[allow(unused_imports, reason = "the token service of the site stands on it")]
 pub(crate) use token::{Holder, SignError, Token, Wanted, new_guid};
