@@ -162,8 +162,10 @@ async fn run_connection_point(
         let issuer = pki::GatewayIssuer::new(authority, loaded.material.site.clone());
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
     }
-    let said = reload::Said::new(loaded.config.clone(), loaded.tokens, None);
-    let said = said.map_err(Failure::Runtime)?;
+    let (config, tokens) = (loaded.config.clone(), loaded.tokens);
+    let reading = move || reload::Said::new(config, tokens, None);
+    let said = tokio::task::spawn_blocking(reading).await.map_err(anyhow::Error::from);
+    let said = said.and_then(|said| said).map_err(Failure::Runtime)?;
     let role = ConnectionPoint::new(with(loaded.config, said.update()))
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(

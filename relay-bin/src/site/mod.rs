@@ -3,8 +3,9 @@
 //! The program alone makes and signs tokens; `relay_core::auth` judges them. Nothing here serves
 //! requests or decides what a client may do, and no token is kept anywhere once it was handed out.
 //!
-//! Read [`Store`] and [`SqliteStore`] first. What is kept comes from administrators' commands and
-//! from registrations. A [`Watch`] reads of it what goes to the instances with the
+//! Read [`Store`] and [`SqliteStore`] first; `postgres`, with the feature of that name, is the same
+//! in a database that several connection points share. What is kept comes from administrators'
+//! commands and from registrations. A [`Watch`] reads of it what goes to the instances with the
 //! settings document: blocks, and the signing certificates of all connection points.
 #![allow(dead_code, reason = "what the token service of the site asks is here before it")]
 
@@ -13,6 +14,8 @@ mod files;
 mod keys;
 mod opening;
 mod place;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod published;
 mod shown;
 mod sqlite;

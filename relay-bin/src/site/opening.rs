@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use relay_core::config::SiteTokens;
+use relay_core::config::{SiteStore, SiteTokens};
 
 use super::files;
 use super::keys::{Keys, Signer};
+#[cfg(feature = "postgres")]
+use super::postgres::PostgresStore;
 use super::sqlite::SqliteStore;
 use super::store::{KnownSigner, Store, StoreError};
 
@@ -32,7 +34,13 @@ pub(super) fn prepare(tokens: &SiteTokens, now: u64) -> anyhow::Result<(Keys, Bo
 }
 
 fn create(tokens: &SiteTokens) -> Result<Box<dyn Store>, StoreError> {
-    Ok(Box::new(SqliteStore::create(&file(tokens))?))
+    match &tokens.store {
+        #[cfg(feature = "postgres")]
+        SiteStore::Postgres(server) => Ok(Box::new(PostgresStore::create(server)?)),
+        #[cfg(not(feature = "postgres"))]
+        SiteStore::Postgres(_) => Err(StoreError::Unsupported { place: place(tokens) }),
+        _ => Ok(Box::new(SqliteStore::create(&file(tokens))?)),
+    }
 }
 
 /// Opens the store that is there.
@@ -41,7 +49,13 @@ fn create(tokens: &SiteTokens) -> Result<Box<dyn Store>, StoreError> {
 ///
 /// [`StoreError`].
 pub(super) fn open(tokens: &SiteTokens) -> Result<Box<dyn Store>, StoreError> {
-    Ok(Box::new(SqliteStore::open(&file(tokens))?))
+    match &tokens.store {
+        #[cfg(feature = "postgres")]
+        SiteStore::Postgres(server) => Ok(Box::new(PostgresStore::open(server)?)),
+        #[cfg(not(feature = "postgres"))]
+        SiteStore::Postgres(_) => Err(StoreError::Unsupported { place: place(tokens) }),
+        _ => Ok(Box::new(SqliteStore::open(&file(tokens))?)),
+    }
 }
 
 /// Opens the store that is there for what changes nothing.
@@ -50,7 +64,10 @@ pub(super) fn open(tokens: &SiteTokens) -> Result<Box<dyn Store>, StoreError> {
 ///
 /// [`StoreError`].
 pub(super) fn open_to_read(tokens: &SiteTokens) -> Result<Box<dyn Store>, StoreError> {
-    Ok(Box::new(SqliteStore::open_to_read(&file(tokens))?))
+    match &tokens.store {
+        SiteStore::File => Ok(Box::new(SqliteStore::open_to_read(&file(tokens))?)),
+        _ => open(tokens),
+    }
 }
 
 /// What signs at `now`. The store knows it then, so that every connection point publishes it.
@@ -83,7 +100,10 @@ pub(super) fn remember(keys: &Keys, store: &mut dyn Store, now: u64) -> anyhow::
 
 /// What the store is called in errors.
 pub(super) fn place(tokens: &SiteTokens) -> String {
-    file(tokens).display().to_string()
+    match &tokens.store {
+        SiteStore::Postgres(server) => server.to_string(),
+        _ => file(tokens).display().to_string(),
+    }
 }
 
 fn file(tokens: &SiteTokens) -> PathBuf {

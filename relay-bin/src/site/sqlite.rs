@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use relay_core::auth::Guid;
 use relay_core::settings::{BLOCKED_MAX, SIGNERS_MAX};
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use rusqlite::{Transaction, TransactionBehavior};
 
@@ -596,11 +597,15 @@ fn unfit(file: &Path, fault: FileFault) -> StoreError {
 /// What an error of SQLite says about the store.
 fn told(file: &Path, error: rusqlite::Error) -> StoreError {
     let place = place(file);
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { place },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { place },
-        Some(ErrorCode::ReadOnly) => StoreError::ReadOnly { place },
+        // Whoever may not write beside the file is told that it cannot be opened.
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => StoreError::ReadOnly { place },
         Some(ErrorCode::DiskFull) => StoreError::Full { place },
+        // What stands beside the file has no room: each reader and writer needs it.
+        Some(_) if extended == Some(SQLITE_IOERR_SHMSIZE) => StoreError::Full { place },
         _ => StoreError::Failed { place, source: Box::new(error) },
     }
 }

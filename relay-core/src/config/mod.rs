@@ -29,6 +29,7 @@ mod material;
 mod pem;
 mod quic;
 mod source;
+mod store;
 mod tenant;
 #[cfg(test)]
 mod testing;
@@ -46,6 +47,7 @@ pub use material::{
     MaterialError, SitePaths,
 };
 pub use source::TEXT_BYTES_MAX;
+pub use store::{PostgresHost, PostgresStore, SiteStore};
 pub use tokens::{SiteTokens, site_tokens};
 pub use warning::Warning;
 pub use web_proxy::Environment;

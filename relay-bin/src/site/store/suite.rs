@@ -166,7 +166,7 @@ fn over_is_left_out(bench: &dyn Bench) {
         .unwrap();
     let later = NOW + 200 * DAY;
     store.register(&Client { token_expires: later, ..client(3, Registration::Intranet) }).unwrap();
-    (1..=3).for_each(|id| drop(store.block(Guid(id), NOW).unwrap()));
+    (1..=3).for_each(|id| assert_eq!(store.block(Guid(id), NOW).unwrap(), Change::Made));
     for (now, left) in [
         (expires + DAY, &[1, 2, 3][..]),
         (expires + DAY + 1, &[2, 3]),
@@ -280,10 +280,10 @@ fn marks_differ(bench: &dyn Bench) {
     let mut before = watcher.mark().unwrap();
     assert_eq!(watcher.mark().unwrap(), before, "nothing has changed");
     let changes: [&dyn Fn(&mut dyn Store); 4] = [
-        &|store| drop(store.block(Guid(1), NOW).unwrap()),
-        &|store| drop(store.unblock(Guid(1), NOW).unwrap()),
-        &|store| drop(store.add_signer(&signer(1, NOW), NOW).unwrap()),
-        &|store| drop(store.distrust([1; 32], NOW).unwrap()),
+        &|store| assert_eq!(store.block(Guid(1), NOW).unwrap(), Change::Made),
+        &|store| assert_eq!(store.unblock(Guid(1), NOW).unwrap(), Change::Made),
+        &|store| assert_eq!(store.add_signer(&signer(1, NOW), NOW).unwrap(), Change::Made),
+        &|store| assert_eq!(store.distrust([1; 32], NOW).unwrap(), Change::Made),
     ];
     for change in changes {
         change(store.as_mut());
