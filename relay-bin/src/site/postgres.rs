@@ -174,6 +174,7 @@ impl PostgresStore {
     }
 
     /// Makes one change in one transaction, alone; what is refused is rolled back.
+    #[allow(clippy::needless_pass_by_value, reason = "it is written where it is handed over")]
     fn change<T>(
         &mut self,
         make: impl AsyncFn(&Transaction<'_>) -> Result<T, Fault>,
@@ -262,6 +263,11 @@ impl Store for PostgresStore {
             if block_in(transaction, "relay_clients", client.id).await? == Some(true) {
                 return Err(ChangeError::Blocked(client.id).into());
             }
+            let other = "SELECT id FROM relay_clients WHERE certificate = $1 AND id <> $2";
+            let named = (&client.certificate[..], octets(client.id));
+            if let Some(other) = transaction.query_opt(other, &[&named.0, &named.1]).await? {
+                return Err(ChangeError::Registered(guid(&other, 0)?).into());
+            }
             let insert = "INSERT INTO relay_clients
                 (id, certificate, registered, renewed, token_expires, bulk_token)
                 VALUES ($1, $2, $3, $4, $5, $6)
@@ -294,9 +300,23 @@ impl Store for PostgresStore {
 
     fn client(&self, id: Guid) -> Result<Option<Client>, StoreError> {
         self.read(async |client| {
-            let query = "SELECT id, certificate, registered, renewed, token_expires, bulk_token,
-                blocked_since FROM relay_clients WHERE id = $1";
-            client.query_opt(query, &[&octets(id)]).await?.as_ref().map(client_of).transpose()
+            let query = format!("SELECT {CLIENT} FROM relay_clients WHERE id = $1");
+            client.query_opt(&query, &[&octets(id)]).await?.as_ref().map(client_in).transpose()
+        })
+    }
+
+    fn client_of(&self, certificate: [u8; 32]) -> Result<Option<Client>, StoreError> {
+        self.read(async |client| {
+            let query = format!("SELECT {CLIENT} FROM relay_clients WHERE certificate = $1");
+            let found = client.query_opt(&query, &[&&certificate[..]]).await?;
+            found.as_ref().map(client_in).transpose()
+        })
+    }
+
+    fn clients(&self) -> Result<Vec<Client>, StoreError> {
+        self.read(async |client| {
+            let query = format!("SELECT {CLIENT} FROM relay_clients ORDER BY registered DESC, id");
+            client.query(&query, &[]).await?.iter().map(client_in).collect()
         })
     }
 
@@ -473,7 +493,11 @@ async fn block_in(
     Ok(found.map(|row| row.try_get(0)).transpose()?)
 }
 
-fn client_of(row: &Row) -> Result<Client, Fault> {
+/// The columns that [`client_in`] reads.
+const CLIENT: &str =
+    "id, certificate, registered, renewed, token_expires, bulk_token, blocked_since";
+
+fn client_in(row: &Row) -> Result<Client, Fault> {
     let bulk_token = row.try_get::<_, Option<&[u8]>>(5)?;
     let registration = match bulk_token {
         None => Registration::Intranet,

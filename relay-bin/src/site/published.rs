@@ -34,6 +34,9 @@ struct Read {
     published: Option<Published>,
 }
 
+/// A store, and what tells whether it has changed.
+type Opened = (Box<dyn Store>, Mark);
+
 /// Looks at the keys and the store of a site, again and again, through one connection to the store.
 ///
 /// Methods block, as those of [`Store`] do.
@@ -103,7 +106,7 @@ impl Watch {
     }
 
     /// The store, if there is one, and what tells whether it has changed.
-    fn open(&mut self) -> Result<Option<(Box<dyn Store>, Mark)>, StoreError> {
+    fn open(&mut self) -> Result<Option<Opened>, StoreError> {
         let open = self.store.take().map(|mut store| store.mark().map(|mark| (store, mark)));
         match open {
             Some(Ok(open)) => return Ok(Some(open)),
@@ -161,18 +164,18 @@ impl Watch {
 
 /// Tells two contents apart.
 fn digest(tenant: Guid, content: &Content) -> Digest {
-    let mut context = Context::new(&SHA256);
-    context.update(&tenant.0.to_be_bytes());
-    context.update(&content.certificates.len().to_be_bytes());
+    let mut hash = Context::new(&SHA256);
+    hash.update(&tenant.0.to_be_bytes());
+    hash.update(&content.certificates.len().to_be_bytes());
     for certificate in &content.certificates {
-        context.update(&certificate.len().to_be_bytes());
-        context.update(certificate);
+        hash.update(&certificate.len().to_be_bytes());
+        hash.update(certificate);
     }
     for blocked in &content.blocked {
-        context.update(&blocked.0.to_be_bytes());
+        hash.update(&blocked.0.to_be_bytes());
     }
     let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
+    digest.copy_from_slice(hash.finish().as_ref());
     digest
 }
 

@@ -240,9 +240,10 @@ impl Distrusted {
 
     pub(super) fn text(&self) -> String {
         let sha256 = &self.sha256;
-        match self.changed {
-            true => format!("distrusted {sha256}: nothing counts that it has signed"),
-            false => format!("{sha256} was distrusted already"),
+        if self.changed {
+            format!("distrusted {sha256}: nothing counts that it has signed")
+        } else {
+            format!("{sha256} was distrusted already")
         }
     }
 }

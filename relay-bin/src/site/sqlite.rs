@@ -23,8 +23,9 @@ mod rows;
 mod tests;
 
 use rows::{
-    BLOCKED, COUNTED, block_in, blocked, content, count, count_of, guid, is_blocked,
-    last_published, octets, params_of_blocked, rows, seconds, since, time, time_if_any,
+    BLOCKED, CLIENT, COUNTED, block_in, blocked, client, content, count, count_of, guid,
+    is_blocked, last_published, octets, other_of, params_of_blocked, rows, seconds, since, time,
+    time_if_any,
 };
 
 /// How long is waited while another process writes.
@@ -67,6 +68,9 @@ const MIGRATIONS: &[&str] = &[
         number INTEGER PRIMARY KEY AUTOINCREMENT,
         digest BLOB NOT NULL CHECK (length(digest) = 32)
     ) STRICT;
+",
+    "
+    CREATE UNIQUE INDEX clients_by_certificate ON clients (certificate);
 ",
     "
     CREATE TABLE signers (
@@ -300,6 +304,14 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    fn client_where(&self, what: &str, is: &[u8]) -> Result<Option<Client>, StoreError> {
+        let query = format!("SELECT {CLIENT} FROM clients WHERE {what}");
+        let found = self.connection.query_row(&query, [is], client).optional();
+        found.map_err(|error| self.told(error))
+    }
+}
+
 impl Store for SqliteStore {
     fn add_bulk_token(&mut self, token: &BulkToken) -> Result<(), ChangeError> {
         self.change(|transaction| {
@@ -356,6 +368,10 @@ impl Store for SqliteStore {
             if block_in(transaction, "clients", client.id)? == Some(true) {
                 return Err(ChangeError::Blocked(client.id).into());
             }
+            // To replace another row by its certificate would take away the block of that client.
+            if let Some(other) = other_of(transaction, client)? {
+                return Err(ChangeError::Registered(other).into());
+            }
             transaction.execute(
                 "INSERT OR REPLACE INTO clients
                  (id, certificate, registered, renewed, token_expires, bulk_token)
@@ -388,25 +404,16 @@ impl Store for SqliteStore {
     }
 
     fn client(&self, id: Guid) -> Result<Option<Client>, StoreError> {
-        let found = self.connection.query_row(
-            "SELECT certificate, registered, renewed, token_expires, bulk_token, blocked_since
-             FROM clients WHERE id = ?1",
-            [octets(id)],
-            |row| {
-                let bulk_token = row.get::<_, Option<[u8; 16]>>(4)?;
-                let by = |id| Registration::BulkToken(Guid(u128::from_be_bytes(id)));
-                Ok(Client {
-                    id,
-                    certificate: row.get(0)?,
-                    registered: time(row, 1)?,
-                    renewed: time(row, 2)?,
-                    token_expires: time(row, 3)?,
-                    registration: bulk_token.map_or(Registration::Intranet, by),
-                    blocked_since: time_if_any(row, 5)?,
-                })
-            },
-        );
-        found.optional().map_err(|error| self.told(error))
+        self.client_where("id = ?1", &octets(id))
+    }
+
+    fn client_of(&self, certificate: [u8; 32]) -> Result<Option<Client>, StoreError> {
+        self.client_where("certificate = ?1", &certificate)
+    }
+
+    fn clients(&self) -> Result<Vec<Client>, StoreError> {
+        let query = format!("SELECT {CLIENT} FROM clients ORDER BY registered DESC, id");
+        rows(&self.connection, &query, [], client).map_err(|error| self.told(error))
     }
 
     fn block(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError> {

@@ -107,10 +107,12 @@ pub(crate) trait Store: Send {
     fn bulk_tokens(&self) -> Result<Vec<BulkToken>, StoreError>;
 
     /// Registers a client, or registers it anew: then all but its block is replaced. Whether one
-    /// may be registered anew, and by whom, is not decided here.
+    /// may be registered anew, and by whom, is not decided here. No two clients have one
+    /// certificate, whichever connection point registers them.
     ///
     /// # Errors
     ///
+    /// [`ChangeError::Registered`] if another client has its certificate,
     /// [`ChangeError::Blocked`] if the client or the bulk token it comes with is blocked,
     /// [`ChangeError::Unknown`] if no such bulk token was issued, [`ChangeError::Known`] if a bulk
     /// token has the client's GUID; [`ChangeError::Store`].
@@ -129,6 +131,20 @@ pub(crate) trait Store: Send {
     ///
     /// [`StoreError`].
     fn client(&self, id: Guid) -> Result<Option<Client>, StoreError>;
+
+    /// The client that has registered with the certificate of this SHA-256 thumbprint.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn client_of(&self, certificate: [u8; 32]) -> Result<Option<Client>, StoreError>;
+
+    /// All clients, the last one registered first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn clients(&self) -> Result<Vec<Client>, StoreError>;
 
     /// Blocks a bulk token or client from `now` on.
     ///
@@ -330,6 +346,9 @@ pub(crate) enum ChangeError {
     /// The GUID is taken.
     #[error("the GUID {0} is taken by another token or client; make another one")]
     Known(Guid),
+    /// The certificate is that of another client.
+    #[error("client {0} has registered with this certificate; go on with its GUID")]
+    Registered(Guid),
     /// There is no room for another block in what instances are told.
     #[error(
         "{max} tokens and clients are blocked whose time is not over, and instances can be told of \

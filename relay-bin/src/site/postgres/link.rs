@@ -97,6 +97,7 @@ impl Link {
     /// # Errors
     ///
     /// [`Fault`]; of the time a call may take, or of what the work says.
+    #[allow(clippy::needless_pass_by_value, reason = "it is written where it is handed over")]
     pub(super) fn run<T>(
         &self,
         work: impl AsyncFn(&mut Client) -> Result<T, Fault>,
@@ -183,7 +184,7 @@ async fn connect(store: &PostgresStore) -> Result<Client, Fault> {
         }
     };
     // The task ends with the client.
-    let (client, _) = connected.map_err(|error| not_connected(store, error))?;
+    let (client, _) = connected.map_err(|error| not_connected(store, &error))?;
     Ok(client)
 }
 
@@ -228,24 +229,24 @@ fn unusable(file: &Path, why: &(impl ToString + ?Sized)) -> StoreError {
 }
 
 /// Why there is no connection. The server's own words tell whether it has judged the user.
-fn not_connected(store: &PostgresStore, error: tokio_postgres::Error) -> StoreError {
+fn not_connected(store: &PostgresStore, error: &tokio_postgres::Error) -> StoreError {
     let place = store.to_string();
     let class = error.code().map(|code| code.code().get(..2).unwrap_or_default().to_owned());
     match class.as_deref() {
         // Source: PostgreSQL 15, "PostgreSQL Error Codes", appendix A.
-        Some("28" | "42") => StoreError::Denied { place, why: words(&error) },
+        Some("28" | "42") => StoreError::Denied { place, why: words(error) },
         Some("3D") => StoreError::Missing { place },
-        _ => StoreError::Unreachable { place, source: words(&error).into() },
+        _ => StoreError::Unreachable { place, source: words(error).into() },
     }
 }
 
 /// What an error says about a store that is connected.
 fn told(place: String, error: tokio_postgres::Error) -> StoreError {
     let Some(code) = error.code() else {
-        return match is_lost(&error) {
-            true => StoreError::Unreachable { place, source: words(&error).into() },
-            false => StoreError::Failed { place, source: Box::new(error) },
-        };
+        if is_lost(&error) {
+            return StoreError::Unreachable { place, source: words(&error).into() };
+        }
+        return StoreError::Failed { place, source: Box::new(error) };
     };
     match *code {
         SqlState::LOCK_NOT_AVAILABLE

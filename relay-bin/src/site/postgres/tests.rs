@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -246,10 +247,10 @@ impl Guarded {
     fn open(&self, ca: Option<&str>, password: Option<&Path>) -> Result<PostgresStore, StoreError> {
         let mut keys = format!("store = \"postgres://relay@127.0.0.1:{}/site\"\n", self.port);
         if let Some(ca) = ca {
-            keys += &format!("store_ca = \"{}\"\n", self.path(ca).display());
+            writeln!(keys, "store_ca = \"{}\"", self.path(ca).display()).unwrap();
         }
         if let Some(file) = password {
-            keys += &format!("store_password_file = \"{}\"\n", file.display());
+            writeln!(keys, "store_password_file = \"{}\"", file.display()).unwrap();
         }
         PostgresStore::create(&configured(&keys).unwrap())
     }

@@ -2,9 +2,11 @@
 
 use relay_core::auth::Guid;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction, params};
 
-use super::super::store::{CLIENT_OVER_AFTER, Content, Digest, OVER_AFTER, SIGNED_COUNTS};
+use super::super::store::{
+    CLIENT_OVER_AFTER, Client, Content, Digest, OVER_AFTER, Registration, SIGNED_COUNTS,
+};
 
 /// What is blocked and not over. Whose tokens are over is no matter of their order.
 pub(super) const BLOCKED: &str = "
@@ -83,6 +85,34 @@ pub(super) fn rows<T>(
     let mut statement = connection.prepare(query)?;
     let rows = statement.query_map(params, read)?;
     rows.collect()
+}
+
+/// The columns that [`client`] reads.
+pub(super) const CLIENT: &str =
+    "id, certificate, registered, renewed, token_expires, bulk_token, blocked_since";
+
+pub(super) fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
+    let bulk_token = row.get::<_, Option<[u8; 16]>>(5)?;
+    let by = |id| Registration::BulkToken(Guid(u128::from_be_bytes(id)));
+    Ok(Client {
+        id: guid(row, 0)?,
+        certificate: row.get(1)?,
+        registered: time(row, 2)?,
+        renewed: time(row, 3)?,
+        token_expires: time(row, 4)?,
+        registration: bulk_token.map_or(Registration::Intranet, by),
+        blocked_since: time_if_any(row, 6)?,
+    })
+}
+
+/// Another client that has the certificate of this one.
+pub(super) fn other_of(
+    transaction: &Transaction<'_>,
+    client: &Client,
+) -> rusqlite::Result<Option<Guid>> {
+    let query = "SELECT id FROM clients WHERE certificate = ?1 AND id <> ?2";
+    let named = params![client.certificate, octets(client.id)];
+    transaction.query_row(query, named, |row| guid(row, 0)).optional()
 }
 
 pub(super) fn octets(id: Guid) -> [u8; 16] {

@@ -113,8 +113,9 @@ fn what_is_only_read_is_opened_to_be_read_alone_and_migrated_if_it_must_be() {
     assert!(matches!(refused, ChangeError::Store(StoreError::ReadOnly { .. })), "{refused}");
     drop(reader);
     let sqlite = home.sqlite();
-    sqlite.execute_batch("DROP TABLE signers; DROP INDEX blocked_bulk_tokens").unwrap();
-    sqlite.execute_batch("DROP INDEX blocked_clients; PRAGMA user_version = 2").unwrap();
+    sqlite.execute_batch("DROP TABLE signers; DROP INDEX clients_by_certificate").unwrap();
+    sqlite.execute_batch("DROP INDEX blocked_bulk_tokens; DROP INDEX blocked_clients").unwrap();
+    sqlite.pragma_update(None, "user_version", 2).unwrap();
     drop(sqlite);
     assert_eq!(SqliteStore::open_to_read(&home.file()).unwrap().signers().unwrap(), []);
     home.sqlite().pragma_update(None, "user_version", 99).unwrap();

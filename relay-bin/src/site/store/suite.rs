@@ -18,11 +18,15 @@ pub(in crate::site) trait Bench {
     fn put_blocked(&self, count: usize);
 }
 
+/// What one kind of store is put to.
+type Run = fn(&dyn Bench);
+
 /// All of it, by name.
-pub(in crate::site) const ALL: [(&str, fn(&dyn Bench)); 10] = [
+pub(in crate::site) const ALL: [(&str, Run); 11] = [
     ("what was remembered is there when it is opened again", remembered),
     ("blocks are listed and each change of one is seen", blocks_are_seen),
     ("a GUID that nobody has or that is taken is refused", guids_are_judged),
+    ("a client is found by a certificate that no other is given", clients_are_found),
     ("who is blocked is neither registered nor renewed", blocked_get_nothing),
     ("what is over is published no more and stays blocked", over_is_left_out),
     ("instances are told of as many blocks as they take", blocks_are_limited),
@@ -133,6 +137,30 @@ fn guids_are_judged(bench: &dyn Bench) {
         assert!(matches!(refused, ChangeError::Known(Guid(it)) if it == id), "{refused}");
     }
     assert_eq!((store.generation().unwrap(), store.bulk_tokens().unwrap()), (0, vec![token(1)]));
+}
+
+fn clients_are_found(bench: &dyn Bench) {
+    let mut store = bench.open();
+    let (first, second) = (client(10, Registration::Intranet), client(11, Registration::Intranet));
+    assert_eq!(store.client_of(first.certificate).unwrap(), None);
+    store.register(&first).unwrap();
+    store.register(&Client { registered: NOW + 100, ..second }).unwrap();
+    assert_eq!(store.client_of(first.certificate).unwrap(), Some(first));
+    let all: Vec<_> = store.clients().unwrap().into_iter().map(|it| it.id.0).collect();
+    assert_eq!(all, [11, 10], "the last one registered comes first");
+
+    store.block(Guid(10), NOW).unwrap();
+    let taken = Client { certificate: first.certificate, ..second };
+    let refused = store.register(&taken).unwrap_err();
+    assert!(matches!(refused, ChangeError::Registered(Guid(10))), "{refused}");
+    let kept = store.client_of(first.certificate).unwrap().unwrap();
+    assert_eq!((kept.id, kept.blocked_since), (Guid(10), Some(NOW)), "its block is still there");
+
+    // Another certificate of the same client takes the place of the one before.
+    let renewed = Client { certificate: [99; 32], ..second };
+    store.register(&renewed).unwrap();
+    assert_eq!(store.client_of([99; 32]).unwrap(), Some(renewed));
+    assert_eq!(store.client_of(second.certificate).unwrap(), None);
 }
 
 fn blocked_get_nothing(bench: &dyn Bench) {
@@ -279,11 +307,11 @@ fn marks_differ(bench: &dyn Bench) {
     store.add_bulk_token(&token(1)).unwrap();
     let mut before = watcher.mark().unwrap();
     assert_eq!(watcher.mark().unwrap(), before, "nothing has changed");
-    let changes: [&dyn Fn(&mut dyn Store); 4] = [
-        &|store| assert_eq!(store.block(Guid(1), NOW).unwrap(), Change::Made),
-        &|store| assert_eq!(store.unblock(Guid(1), NOW).unwrap(), Change::Made),
-        &|store| assert_eq!(store.add_signer(&signer(1, NOW), NOW).unwrap(), Change::Made),
-        &|store| assert_eq!(store.distrust([1; 32], NOW).unwrap(), Change::Made),
+    let changes: [fn(&mut dyn Store); 4] = [
+        |store| assert_eq!(store.block(Guid(1), NOW).unwrap(), Change::Made),
+        |store| assert_eq!(store.unblock(Guid(1), NOW).unwrap(), Change::Made),
+        |store| assert_eq!(store.add_signer(&signer(1, NOW), NOW).unwrap(), Change::Made),
+        |store| assert_eq!(store.distrust([1; 32], NOW).unwrap(), Change::Made),
     ];
     for change in changes {
         change(store.as_mut());
