@@ -23,14 +23,16 @@ use tokio::task::JoinHandle;
 use super::HEADER;
 use super::status::{Drained, Log, Now, Refused, SetLog, Status};
 use crate::logs::Level;
+use crate::site::TokensState;
 use crate::site::service::Tally;
 
 /// The role that is administered.
 #[derive(Clone)]
 pub(crate) enum Role {
     Gateway(Gateway),
-    /// With what its token service has done, if it has one.
-    ConnectionPoint(ConnectionPoint, Option<Arc<Tally>>),
+    /// With what is published of its site's tokens, and what its token service has done, if it has
+    /// one.
+    ConnectionPoint(ConnectionPoint, TokensState, Option<Arc<Tally>>),
 }
 
 impl Role {
@@ -39,10 +41,11 @@ impl Role {
         let now = Now::read();
         match self {
             Self::Gateway(gateway) => Status::gateway(gateway.status(), gateway.settings(), now),
-            Self::ConnectionPoint(point, service) => {
+            Self::ConnectionPoint(point, tokens, service) => {
                 let tally = service.as_ref().map(|it| it.counts());
                 let counts = tally.into_iter().flatten();
-                Status::connection_point(point.status(), point.published(), counts, now)
+                let (status, published) = (point.status(), point.published());
+                Status::connection_point(status, published, (tokens.read(), counts), now)
             }
         }
     }
@@ -50,7 +53,7 @@ impl Role {
     async fn drain_link(&self, id: &str) -> Option<DrainReport> {
         match self {
             Self::Gateway(gateway) => gateway.drain_link(id.parse().ok()?).await,
-            Self::ConnectionPoint(point, _) => {
+            Self::ConnectionPoint(point, ..) => {
                 let (instance, place) = id.split_once('.')?;
                 let instance = Instance::new(instance.parse().ok()?).ok()?;
                 point.drain_link(instance, place.parse().ok()?).await

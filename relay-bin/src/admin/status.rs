@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::site;
+
 /// The status of either role.
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "role", rename_all = "kebab-case")]
@@ -190,6 +192,10 @@ pub(super) struct ConnectionPoint {
     pub(super) places: Vec<Place>,
     /// What became of its settings, by instance.
     pub(super) published: Vec<Published>,
+    /// Whether what the site has blocked, and signs with, is among them; absent while the site has
+    /// made no token.
+    #[serde(default)]
+    pub(super) site_tokens: Option<SiteTokens>,
     /// The site roles that it forwards to.
     #[serde(default)]
     pub(super) backends: Vec<Backend>,
@@ -197,6 +203,19 @@ pub(super) struct ConnectionPoint {
     /// and refused (`token_service_*`), since the start.
     #[serde(default)]
     pub(super) counts: Counts,
+}
+
+/// What is published of a site's tokens.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct SiteTokens {
+    /// Rises with each change of it; absent while nothing could be published.
+    pub(super) revision: Option<u64>,
+    pub(super) signers: usize,
+    pub(super) blocked: usize,
+    /// Since when nothing newer could be published, blocks that were made since among it.
+    pub(super) stale_since: Option<String>,
+    /// Why.
+    pub(super) why: Option<String>,
 }
 
 /// A site role at one place.
@@ -341,7 +360,7 @@ impl Status {
     pub(super) fn connection_point(
         status: ConnectionPointStatus,
         published: Vec<PublishState>,
-        of_token_service: impl Iterator<Item = (String, u64)>,
+        (tokens, of_token_service): (site::State, impl Iterator<Item = (String, u64)>),
         now: Now,
     ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
@@ -353,6 +372,7 @@ impl Status {
             links_wanted: status.places.iter().filter(|it| !is_resting(it)).count(),
             places: status.places.into_iter().map(|it| place(it, now)).collect(),
             published: published.into_iter().map(published_at).collect(),
+            site_tokens: site_tokens(tokens),
             backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
             counts: counts(&status.counts).into_iter().chain(of_token_service).collect(),
         })
@@ -453,6 +473,17 @@ fn published_at(state: PublishState) -> Published {
         why,
         at: wall_clock(state.at),
     }
+}
+
+fn site_tokens(state: site::State) -> Option<SiteTokens> {
+    let site::State { published, trouble, .. } = state;
+    (published.is_some() || trouble.is_some()).then(|| SiteTokens {
+        revision: published.map(|it| it.revision),
+        signers: published.map_or(0, |it| it.signers),
+        blocked: published.map_or(0, |it| it.blocked),
+        stale_since: trouble.as_ref().map(|(since, _)| wall_clock(*since)),
+        why: trouble.map(|(_, why)| why),
+    })
 }
 
 fn gateway_link(status: gateway::LinkStatus, now: Now) -> GatewayLink {

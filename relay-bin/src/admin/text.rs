@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use relay_core::gateway::SourceState;
 
-use super::status::{Backend, ConnectionPoint, Counts, Gateway, Link, Log, Source, Status};
+use super::status::{
+    Backend, ConnectionPoint, Counts, Gateway, Link, Log, SiteTokens, Source, Status,
+};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -113,6 +115,7 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
         let line = format!("settings at instance {instance}: version {version} {outcome}{why}");
         push_line(&mut text, &line);
     }
+    push_tokens(&mut text, point.site_tokens.as_ref());
     // All places of an instance share what is known of its ways.
     for place in point.places.iter().filter(|place| place.place == 0) {
         for failed in &place.failed {
@@ -124,6 +127,20 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
     push_backends(&mut text, &point.backends);
     push_counts(&mut text, &point.counts);
     text
+}
+
+/// What holds of the site's tokens, and that something newer does not, if that is so.
+fn push_tokens(text: &mut String, tokens: Option<&SiteTokens>) {
+    let Some(tokens) = tokens else { return };
+    let SiteTokens { signers, blocked, .. } = tokens;
+    let revision = tokens.revision.map_or_else(|| "none".to_owned(), |it| it.to_string());
+    let line = format!(
+        "site tokens: revision {revision}, {signers} signing certificates, {blocked} blocked"
+    );
+    push_line(text, &line);
+    if let (Some(since), Some(why)) = (&tokens.stale_since, &tokens.why) {
+        push_line(text, &format!("BLOCKS SINCE {since} ARE NOT PUBLISHED: {why}"));
+    }
 }
 
 /// A line for whatever has happened.
@@ -431,6 +448,13 @@ entra  proven  4
                 why: Some("no answer".to_owned()),
                 at: "2026-11-22T07:00:00Z".to_owned(),
             }],
+            site_tokens: Some(SiteTokens {
+                revision: Some(9),
+                signers: 2,
+                blocked: 1,
+                stale_since: Some("2026-11-22T07:00:00Z".to_owned()),
+                why: Some("no store".to_owned()),
+            }),
             backends: vec![backend("a", None), backend("b", Some("refused"))],
             counts: counts(&[("CMGConnector_Timeout", 1), ("abandoned", 0)]),
         };
@@ -441,6 +465,8 @@ link  host        transport  state    up         RTT      streams    in       ou
 1.1   gw.example  -          waiting
 1.1 waits, dials in 250 ms: lost
 settings at instance 1: version 3 failed: no answer
+site tokens: revision 9, 2 signing certificates, 1 blocked
+BLOCKS SINCE 2026-11-22T07:00:00Z ARE NOT PUBLISHED: no store
 2026-11-22T07:00:00Z instance 1 tcp-tls failed: refused
 endpoint  backend    state    requests  waiting  connections
 mp        http://a/  up       3         0        5

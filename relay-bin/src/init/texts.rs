@@ -224,6 +224,11 @@ folder = "tokens"
 # What the site is called in its tokens. Any GUID, the same at every connection point of the site.
 # With another one, all tokens that were issued count no more.
 tenant = "{tenant}"
+# Where the site has several connection points, a database of PostgreSQL that they share keeps what
+# was issued and blocked; then each says the same version in [settings].
+# store = "postgres://relay@db.example/site"
+# store_password_file = "store-password"
+# store_ca = "store-ca.pem"
 "#
     )
 }

@@ -33,6 +33,7 @@ use crate::console::{complain, say};
 use crate::exit::Failure;
 use crate::logs::{self, Level};
 use crate::pki;
+use crate::site::TokensState;
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -165,7 +166,10 @@ async fn run_connection_point(
         let issuer = pki::GatewayIssuer::new(authority, loaded.material.site.clone());
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
     }
-    let said = reload::Said::new(loaded.config.clone(), loaded.tokens).map_err(Failure::Runtime)?;
+    let (config, tokens) = (loaded.config.clone(), loaded.tokens);
+    let reading = move || reload::Said::new(config, tokens, None);
+    let said = tokio::task::spawn_blocking(reading).await.map_err(anyhow::Error::from);
+    let said = said.and_then(|said| said).map_err(Failure::Runtime)?;
     let role = ConnectionPoint::new(with(loaded.config, said.update()))
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(
@@ -173,7 +177,9 @@ async fn run_connection_point(
         service.told(),
         admin_told(admin_socket.as_ref())
     ));
-    let admin = admin(admin_socket, Role::ConnectionPoint(role.clone(), service.tally()), level);
+    let tokens = TokensState::default();
+    let administered = Role::ConnectionPoint(role.clone(), tokens.clone(), service.tally());
+    let admin = admin(admin_socket, administered, level);
     let mut orders = Orders::new(signals, admin);
     let material = loaded.material;
     let link = material.link.clone();
@@ -182,7 +188,7 @@ async fn run_connection_point(
     let client_files = client_files::Watched::new(loaded.client_files);
     let service_too = service.clone();
     let reloadable =
-        reload::Reloadable { role, file, fixed, said, client_files, service: service_too };
+        reload::Reloadable { role, file, fixed, said, tokens, client_files, service: service_too };
     let start = |stop| following.beside(reloadable.run(reloads, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     service.end().await;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
@@ -17,7 +18,7 @@ use super::client_files::Watched;
 use super::signals::{Reloads, Stop};
 use super::token_service::Beside;
 use super::{log_warnings, variable};
-use crate::site::{Published, published};
+use crate::site::{Published, TokensState, Watch};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -34,6 +35,8 @@ pub(super) struct Reloadable {
     pub(super) fixed: Fixed,
     /// What the file says that can, and the site's tokens.
     pub(super) said: Said,
+    /// Whether the latter are published.
+    pub(super) tokens: TokensState,
     /// What the file names of whose clients count.
     pub(super) client_files: Watched,
     /// The service that issues those tokens, if there is one.
@@ -54,18 +57,53 @@ enum Work {
 #[derive(Clone)]
 pub(super) struct Said {
     file: Update,
-    tokens: Option<(SiteTokens, Option<Published>)>,
+    tokens: Option<Tokens>,
+}
+
+/// What the site says of its tokens, and who looks at that.
+#[derive(Clone)]
+struct Tokens {
+    watch: Arc<Mutex<Watch>>,
+    now: Option<Published>,
+}
+
+impl Tokens {
+    /// What is to be published now. Blocks.
+    fn look(watch: &Mutex<Watch>) -> anyhow::Result<Option<Published>> {
+        watch.lock().unwrap_or_else(PoisonError::into_inner).look()
+    }
+
+    /// Whose tokens they are.
+    fn of(&self) -> SiteTokens {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).tokens().clone()
+    }
 }
 
 impl Said {
-    /// What a file says, with what is to be published of the tokens that it names. Blocks.
+    /// What a file says, with what is to be published of the tokens that it names. Blocks. Whoever
+    /// has looked at those `before` goes on, and knows what they were.
     pub(super) fn new(
         config: ConnectionPointConfig,
         tokens: Option<SiteTokens>,
+        before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let tokens = tokens.map(|it| published(&it).map(|now| (it, now))).transpose();
+        let before = before.and_then(|said| said.tokens.as_ref());
+        let look = |tokens: SiteTokens| -> anyhow::Result<Tokens> {
+            let same = before.filter(|it| it.of() == tokens).map(|it| Arc::clone(&it.watch));
+            let watch = same.unwrap_or_else(|| Arc::new(Mutex::new(Watch::new(tokens))));
+            let now = Tokens::look(&watch)?;
+            Ok(Tokens { watch, now })
+        };
+        let tokens = tokens.map(look).transpose();
         let tokens = tokens.context("cannot use what the site makes its tokens with")?;
         Ok(Self { file: Update::from(config), tokens })
+    }
+
+    /// Says what is published, for whoever asks `state`.
+    pub(super) fn tell(&self, state: &TokensState) {
+        if let Some(tokens) = &self.tokens {
+            state.published(tokens.now.as_ref());
+        }
     }
 
     /// Whether both say the same of whose clients count, by the file's version too.
@@ -77,7 +115,9 @@ impl Said {
     /// All of it: its version rises with the file's and with each change of what tokens count.
     pub(super) fn update(&self) -> Update {
         let mut update = self.file.clone();
-        if let (Some(clients), Some((_, Some(now)))) = (&mut update.clients, &self.tokens) {
+        if let (Some(clients), Some(Tokens { now: Some(now), .. })) =
+            (&mut update.clients, &self.tokens)
+        {
             clients.tokens.clone_from(&now.signers);
             update.settings_version = update.settings_version.saturating_add(now.revision);
         }
@@ -131,7 +171,7 @@ impl Reloadable {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut file_looks = tokio::time::interval(FILES_EVERY);
         file_looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut is_readable = true;
+        self.said.tell(&self.tokens);
         loop {
             let work = tokio::select! {
                 report = &mut running => return report,
@@ -141,7 +181,7 @@ impl Reloadable {
             };
             let work = async {
                 match work {
-                    Work::Tokens => self.look(&mut is_readable).await,
+                    Work::Tokens => self.look().await,
                     Work::ClientFiles => self.look_at_client_files().await,
                     Work::File => {
                         let applied = self.reload().await;
@@ -157,16 +197,12 @@ impl Reloadable {
         }
     }
 
-    /// Publishes what has changed of the site's tokens; says once that it cannot be read.
-    async fn look(&mut self, is_readable: &mut bool) {
-        let looked = self.publish_tokens().await;
-        if let Err(why) = looked.as_ref()
-            && *is_readable
-        {
-            let why = format!("{why:#}");
-            tracing::error!(why, "blocks cannot be read or published; those before still hold");
+    /// Publishes what has changed of the site's tokens; says why it cannot, for as long as that is.
+    async fn look(&mut self) {
+        match self.publish_tokens().await {
+            Ok(()) => self.said.tell(&self.tokens),
+            Err(why) => self.tokens.failed(&why),
         }
-        *is_readable = looked.is_ok();
     }
 
     /// Applies the file, if what it names of whose clients count has changed, and tries again where
@@ -189,15 +225,15 @@ impl Reloadable {
     }
 
     async fn publish_tokens(&mut self) -> anyhow::Result<()> {
-        let Some((tokens, before)) = self.said.tokens.clone() else { return Ok(()) };
-        let read = tokens.clone();
-        let now = tokio::task::spawn_blocking(move || published(&read)).await??;
+        let Some(Tokens { watch, now: before }) = self.said.tokens.clone() else { return Ok(()) };
+        let looking = Arc::clone(&watch);
+        let now = tokio::task::spawn_blocking(move || Tokens::look(&looking)).await??;
         if now == before {
             return Ok(());
         }
         let revision = now.as_ref().map(|it| it.revision);
         let blocked = now.as_ref().and_then(|it| it.signers.as_ref()).map(|it| it.blocked.len());
-        let said = Said { file: self.said.file.clone(), tokens: Some((tokens, now)) };
+        let said = Said { file: self.said.file.clone(), tokens: Some(Tokens { watch, now }) };
         self.role.update(said.update()).map_err(|error| explained(&error))?;
         self.said = said;
         tracing::info!(revision, blocked, "tokens: blocks and signing keys published");
@@ -221,7 +257,9 @@ impl Reloadable {
         }
         self.service.publish(&mut loaded);
         let LoadedConnectionPoint { config, tokens, client_files, warnings, .. } = loaded;
-        let said = tokio::task::spawn_blocking(move || Said::new(config, tokens));
+        let before = self.said.clone();
+        let reading = move || Said::new(config, tokens, Some(&before));
+        let said = tokio::task::spawn_blocking(reading);
         let said = said.await.context("cannot read the site's tokens")??;
         Ok((Loaded { client_files, warnings }, said))
     }
@@ -318,11 +356,12 @@ mod tests {
         fs::write(&file, text).unwrap();
         let loaded = load_connection_point(&file, &variable).unwrap();
         let fixed = Fixed::of(&loaded);
-        let said = Said::new(loaded.config.clone(), loaded.tokens).unwrap();
+        let said = Said::new(loaded.config.clone(), loaded.tokens, None).unwrap();
         let role = ConnectionPoint::new(super::super::with(loaded.config, said.update())).unwrap();
         let client_files = Watched::new(loaded.client_files);
         let service = Beside::default();
-        Reloadable { role, file, fixed, said, client_files, service }
+        let tokens = TokensState::default();
+        Reloadable { role, file, fixed, said, tokens, client_files, service }
     }
 
     fn roots(point: &Reloadable) -> usize {

@@ -1,6 +1,6 @@
 //! `relay token`: issue, list, block and unblock registration tokens, and change what signs them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, ensure};
@@ -8,14 +8,11 @@ use relay_core::auth::Guid;
 use relay_core::config::{SiteTokens, site_tokens};
 use serde::Serialize;
 
-use super::shown::{Blocked, Issued, Listed, ListedClients, Rotated};
-use super::{BulkToken, Change, Holder, Keys, SqliteStore, Store, Token, Wanted};
-use super::{files, new_guid};
+use super::opening::{self, open, open_to_read, prepare};
+use super::shown::{Blocked, Distrusted, Issued, Listed, ListedClients, Rotated, Signers};
+use super::{BulkToken, Change, Holder, Keys, Token, Wanted, new_guid};
 use crate::console::{complain, say};
 use crate::exit::Failure;
-
-/// The store in the folder of a site.
-const STORE: &str = "site.db";
 
 /// Shown below the help of `relay token`.
 pub(crate) const EXAMPLES: &str = "\
@@ -31,6 +28,9 @@ Examples:
     relay token clients --config connection-point.toml
   Sign with another key from now on; what was signed before counts to its end:
     relay token rotate --config connection-point.toml
+  What signs at any connection point of the site, and an end to one of them:
+    relay token signers --config connection-point.toml
+    relay token distrust 9F:86:D0:81:... --config connection-point.toml
 
 [tokens] in that file says where keys and the list are kept. Tokens themselves are kept nowhere.";
 
@@ -84,6 +84,23 @@ Examples:
 What was signed before counts to its end: the certificate of the key before is kept for 91 days. Its
 key is taken away.";
 
+const SIGNERS_EXAMPLES: &str = "\
+Examples:
+  What tokens of the site are signed with, at all of its connection points:
+    relay token signers --config connection-point.toml
+  The thumbprints of those whose tokens count:
+    relay token signers --json --config connection-point.toml \\
+        | jq -r '.signers[] | select(.state == \"signs\" or .state == \"replaced\") | .sha256'";
+
+const DISTRUST_EXAMPLES: &str = "\
+Examples:
+  A signing key has got into wrong hands: sign with another, then have nothing count of it:
+    relay token rotate --config connection-point.toml
+    relay token distrust 9f86d081884c7d65...0f00a08 --config connection-point.toml
+
+All tokens that it has signed are refused from then on, bulk tokens and those of clients alike:
+clients have to register anew. That is for good.";
+
 /// What can be done with tokens.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -105,6 +122,12 @@ pub(crate) enum Command {
     /// Sign with a new key from now on.
     #[command(after_help = ROTATE_EXAMPLES)]
     Rotate(Site),
+    /// List the certificates that tokens are or were signed with.
+    #[command(after_help = SIGNERS_EXAMPLES)]
+    Signers(Site),
+    /// Have no token count that was signed with a certificate.
+    #[command(after_help = DISTRUST_EXAMPLES)]
+    Distrust(DistrustArgs),
 }
 
 /// Which site, and how to show it.
@@ -139,12 +162,43 @@ pub(crate) struct BlockArgs {
     site: Site,
 }
 
+/// Arguments of `relay token distrust`.
+#[derive(clap::Args)]
+pub(crate) struct DistrustArgs {
+    /// SHA-256 thumbprint of the certificate, as `relay token signers` shows it.
+    #[arg(value_name = "THUMBPRINT", value_parser = thumbprint)]
+    thumbprint: Thumbprint,
+    #[command(flatten)]
+    site: Site,
+}
+
+/// The SHA-256 thumbprint of a certificate.
+type Thumbprint = [u8; 32];
+
+/// Reads 64 hexadecimal digits, with or without colons between octets.
+fn thumbprint(text: &str) -> Result<Thumbprint, &'static str> {
+    const WANTED: &str = "a thumbprint has 64 hexadecimal digits";
+    let mut digits = text.chars().filter(|it| *it != ':').map(|it| it.to_digit(16).ok_or(WANTED));
+    let mut thumbprint = [0; 32];
+    for octet in &mut thumbprint {
+        for _ in 0..2 {
+            let digit = digits.next().ok_or(WANTED)??;
+            *octet = *octet << 4 | u8::try_from(digit).map_err(|_| WANTED)?;
+        }
+    }
+    digits.next().map_or(Ok(thumbprint), |_| Err(WANTED))
+}
+
 /// `relay token`.
 pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     let site = match command {
         Command::New(args) => &args.site,
         Command::Block(args) | Command::Unblock(args) => &args.site,
-        Command::List(site) | Command::Clients(site) | Command::Rotate(site) => site,
+        Command::Distrust(args) => &args.site,
+        Command::List(site)
+        | Command::Clients(site)
+        | Command::Rotate(site)
+        | Command::Signers(site) => site,
     };
     let tokens = site_tokens(&site.config)?;
     let now = now().map_err(Failure::Runtime)?;
@@ -161,11 +215,11 @@ fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyho
     match command {
         Command::New(args) => show(json, &issue(tokens, args.lifetime, now)?, Issued::text),
         Command::List(_) => {
-            let listed = Listed::new(open(tokens)?.bulk_tokens()?, now);
+            let listed = Listed::new(open_to_read(tokens)?.bulk_tokens()?, now);
             show(json, &listed, Listed::text)
         }
         Command::Clients(_) => {
-            let listed = ListedClients::new(open(tokens)?.clients()?, now);
+            let listed = ListedClients::new(open_to_read(tokens)?.clients()?, now);
             show(json, &listed, ListedClients::text)
         }
         Command::Block(BlockArgs { id, .. }) => {
@@ -177,48 +231,45 @@ fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyho
             show(json, &Blocked::new(*id, false, change == Change::Made), Blocked::text)
         }
         Command::Rotate(_) => {
-            let (mut keys, _store) = prepare(tokens)?;
+            let (mut keys, mut store) = prepare(tokens, now)?;
             keys.rotate(now)?;
+            opening::remember(&keys, store.as_mut(), now)?;
             show(json, &Rotated::new(&keys, now), Rotated::text)
+        }
+        Command::Signers(_) => {
+            // What is in this folder is known from now on, if it was not yet.
+            let keys = Keys::open(&tokens.folder)?;
+            let mut store = open(tokens)?;
+            opening::remember(&keys, store.as_mut(), now)?;
+            show(json, &Signers::new(&store.signers()?, &keys, now), Signers::text)
+        }
+        Command::Distrust(DistrustArgs { thumbprint, .. }) => {
+            let mut store = open(tokens)?;
+            // A folder that cannot be read keeps nobody from that.
+            if let Ok(keys) = Keys::open(&tokens.folder) {
+                opening::remember(&keys, store.as_mut(), now)?;
+            }
+            let change = store.distrust(*thumbprint, now)?;
+            show(json, &Distrusted::new(thumbprint, change == Change::Made), Distrusted::text)
         }
     }
 }
 
 /// Signs a token, and remembers it before anybody sees it.
 fn issue(tokens: &SiteTokens, minutes: u64, now: u64) -> anyhow::Result<Issued> {
-    let (mut keys, mut store) = prepare(tokens)?;
+    let (mut keys, mut store) = prepare(tokens, now)?;
     if keys.is_empty() {
         keys.rotate(now)?;
     }
+    let signer = opening::signer(&keys, store.as_mut(), now)?;
     let id = new_guid()?;
     let holder = Holder::Anybody(id);
     let wanted = Wanted { tenant: tokens.tenant, holder, not_before: now, lifetime: minutes * 60 };
-    let token = Token::sign(&keys.signer(now)?, &wanted)?;
+    let token = Token::sign(&signer, &wanted)?;
     let expires = wanted.expires();
     let issued = BulkToken { id, issued: now, not_before: now, expires, blocked_since: None };
     store.add_bulk_token(&issued)?;
     Ok(Issued::new(&issued, &token))
-}
-
-/// Keys and store of a site. Where there are keys a store was, with its blocks: it is not made
-/// anew. A site without either is given a folder and an empty store.
-pub(super) fn prepare(tokens: &SiteTokens) -> anyhow::Result<(Keys, SqliteStore)> {
-    let keys = Keys::open(&tokens.folder)?;
-    if !keys.is_empty() {
-        return Ok((keys, open(tokens)?));
-    }
-    files::make_folder(&tokens.folder)
-        .with_context(|| format!("cannot make the folder {}", tokens.folder.display()))?;
-    Ok((keys, SqliteStore::create(&store(&tokens.folder))?))
-}
-
-pub(super) fn open(tokens: &SiteTokens) -> anyhow::Result<SqliteStore> {
-    Ok(SqliteStore::open(&store(&tokens.folder))?)
-}
-
-/// Where the store is.
-pub(super) fn store(folder: &Path) -> PathBuf {
-    folder.join(STORE)
 }
 
 pub(super) fn now() -> anyhow::Result<u64> {

@@ -31,25 +31,6 @@ pub(super) fn judge(file: &Path) -> Result<(), FileFault> {
     exposed(&about).map_or(Ok(()), |mode| Err(FileFault::Exposed(mode)))
 }
 
-/// Which file it is that has a name; another one may have it later.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct FileId(u64, u64);
-
-impl FileId {
-    /// None if there is none, or nobody can tell.
-    #[cfg(unix)]
-    pub(super) fn of(file: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let about = fs::symlink_metadata(file).ok()?;
-        Some(Self(about.dev(), about.ino()))
-    }
-
-    #[cfg(not(unix))]
-    pub(super) fn of(_file: &Path) -> Option<Self> {
-        None
-    }
-}
-
 /// An empty file beside `file`, which its owner alone may open. It goes when it is dropped.
 pub(super) fn stage(file: &Path) -> io::Result<NamedTempFile> {
     // Files of this kind have no access for others from the first moment on.

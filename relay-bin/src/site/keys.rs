@@ -21,6 +21,7 @@ use x509_parser::prelude::FromDer as _;
 use x509_parser::public_key::PublicKey;
 
 use super::files::{self, FileFault};
+use super::store::{KnownSigner, SIGNED_COUNTS};
 
 #[cfg(test)]
 pub(super) mod tests;
@@ -32,10 +33,6 @@ pub(crate) const LIFE: u64 = 730 * DAY;
 
 /// How long before its end an administrator is told, in seconds.
 const WARNED_AHEAD: u64 = 60 * DAY;
-
-/// For how long what a certificate has signed counts once it signs no more: as long as the longest
-/// token, and a day in which whoever still has the old key in memory notices.
-const ACCEPTED_AFTER: u64 = 91 * DAY;
 
 /// A certificate that the site signs tokens with, or has signed them with.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -112,6 +109,12 @@ pub(crate) enum KeyError {
     /// Another process has made one at the same time.
     #[error("{} has been made by another process; nothing was done", path.display())]
     Taken { path: PathBuf },
+    /// Nothing counts that it has signed, at any connection point of the site.
+    #[error(
+        "the signing key {} is distrusted, so no token is signed with it; make another by `relay \
+         token rotate`", path.display()
+    )]
+    Distrusted { path: PathBuf },
     /// None could be made.
     #[error("cannot make a signing key: {0}")]
     NotMade(#[from] rcgen::Error),
@@ -136,17 +139,37 @@ impl Keys {
         self.all.is_empty()
     }
 
+    /// All of them, the oldest first.
+    pub(super) fn all(&self) -> &[SigningCertificate] {
+        &self.all
+    }
+
     /// The one that signs.
     pub(crate) fn current(&self) -> Option<&SigningCertificate> {
         self.all.last()
     }
 
-    /// Those whose tokens count at `now`, the oldest first.
+    /// Those whose tokens count at `now` for all that this folder knows, the oldest first.
     pub(crate) fn accepted(&self, now: u64) -> impl Iterator<Item = &SigningCertificate> {
+        self.counting(now).map(|(one, _)| one)
+    }
+
+    /// The same, as the store of the site is told of them.
+    pub(crate) fn known(&self, now: u64) -> impl Iterator<Item = KnownSigner> {
+        self.counting(now).map(|(one, signs_until)| KnownSigner {
+            thumbprint: one.key.sha256,
+            certificate: one.der.to_vec(),
+            signs_until,
+            distrusted_since: None,
+        })
+    }
+
+    /// Each whose tokens count at `now`, and until when it signs.
+    fn counting(&self, now: u64) -> impl Iterator<Item = (&SigningCertificate, u64)> {
         self.all.iter().enumerate().filter_map(move |(place, one)| {
             let replaced = self.all.get(place + 1).map_or(u64::MAX, |next| next.not_before);
             let signs_until = replaced.min(one.not_after);
-            (now <= signs_until.saturating_add(ACCEPTED_AFTER)).then_some(one)
+            (now <= signs_until.saturating_add(SIGNED_COUNTS)).then_some((one, signs_until))
         })
     }
 
@@ -164,6 +187,26 @@ impl Keys {
         }
         let secret = secret(&path, &current.der)?;
         Ok(Signer { key: current.key.clone(), secret })
+    }
+
+    /// What signs at `now`, if the store of the site, which holds these `signers`, trusts it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Keys::signer`], and [`KeyError::Distrusted`].
+    pub(crate) fn trusted_signer(
+        &self,
+        signers: &[KnownSigner],
+        now: u64,
+    ) -> Result<Signer, KeyError> {
+        let signer = self.signer(now)?;
+        let is_it = |it: &&KnownSigner| it.thumbprint == signer.key.sha256;
+        let is_trusted = |it: &KnownSigner| it.distrusted_since.is_none();
+        if !signers.iter().find(is_it).is_some_and(is_trusted) {
+            let number = self.current().map_or(0, |current| current.number);
+            return Err(KeyError::Distrusted { path: file(&self.folder, number) });
+        }
+        Ok(signer)
     }
 
     /// Makes another key of RSA with 3,072 bits, which signs from `now` on, and takes the key of

@@ -3,13 +3,17 @@
 use anyhow::ensure;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
+use relay_core::auth::Guid;
 use relay_core::config::SiteTokens;
 use relay_core::settings::{BLOCKED_MAX, PublishedSigners};
 
-use super::command::{self, now};
-use super::keys::Keys;
-use super::sqlite::SqliteStore;
-use super::store::{Store as _, StoreError};
+use super::command::now;
+use super::keys::{Keys, SigningCertificate};
+use super::opening;
+use super::store::{Content, Digest, Mark, Store, StoreError};
+
+/// How long what was read counts while nothing has changed: what ends by itself is seen then.
+const READ_EVERY_SECONDS: u64 = 60;
 
 /// What is published of a site's tokens at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,127 +25,337 @@ pub(crate) struct Published {
     pub(crate) revision: u64,
 }
 
-/// Reads what is to be published; `None` while the site has made no token, so that connection
-/// points of a site that makes none all publish the same.
-///
-/// # Errors
-///
-/// What cannot be used, and what to do.
-pub(crate) fn published(tokens: &SiteTokens) -> anyhow::Result<Option<Published>> {
-    let keys = Keys::open(&tokens.folder)?;
-    // Where keys are a store was, with its blocks: without it nothing is published.
-    let mut store = match open(tokens)? {
-        Some(store) => store,
-        None if keys.is_empty() => return Ok(None),
-        None => command::open(tokens)?,
-    };
-    // Its first key is about to be made.
-    if keys.is_empty() && !store.was_published()? {
-        return Ok(None);
-    }
-    let blocked = store.blocked()?;
-    ensure!(
-        blocked.len() <= BLOCKED_MAX,
-        "{} tokens and clients are blocked, and instances take {BLOCKED_MAX}: unblock those whose \
-         tokens are over (`relay token list`)",
-        blocked.len()
-    );
-    let certificates: Vec<_> =
-        keys.accepted(now()?).map(|one| Bytes::copy_from_slice(&one.der)).collect();
-    let signers = PublishedSigners { tenant: tokens.tenant, certificates, blocked };
-    let revision = store.publish(digest(&signers))?;
-    let signers = Some(signers).filter(|it| !it.certificates.is_empty());
-    Ok(Some(Published { signers, revision }))
+/// What has been read last, and of what.
+struct Read {
+    mark: Mark,
+    keys: Vec<SigningCertificate>,
+    /// When, in seconds since 1970 UTC.
+    at: u64,
+    published: Option<Published>,
 }
 
-/// The store, if there is one.
-fn open(tokens: &SiteTokens) -> anyhow::Result<Option<SqliteStore>> {
-    match command::open(tokens) {
-        Ok(store) => Ok(Some(store)),
-        Err(error) => match error.downcast_ref() {
-            Some(StoreError::Missing { .. }) => Ok(None),
-            _ => Err(error),
-        },
+/// A store, and what tells whether it has changed.
+type Opened = (Box<dyn Store>, Mark);
+
+/// Looks at the keys and the store of a site, again and again, through one connection to the store.
+///
+/// Methods block, as those of [`Store`] do.
+pub(crate) struct Watch {
+    tokens: SiteTokens,
+    /// Open while it works. What has failed is opened anew, with all that is looked at then.
+    store: Option<Box<dyn Store>>,
+    read: Option<Read>,
+    /// The highest there ever was: a store with less has lost blocks.
+    generation: u64,
+    /// What was published last, through whichever store.
+    last: Option<Published>,
+}
+
+impl Watch {
+    /// Looks at nothing yet.
+    pub(crate) fn new(tokens: SiteTokens) -> Self {
+        Self { tokens, store: None, read: None, generation: 0, last: None }
+    }
+
+    /// Whose keys and store it looks at.
+    pub(crate) fn tokens(&self) -> &SiteTokens {
+        &self.tokens
+    }
+
+    /// Reads what is to be published; `None` while the site has made no token, so that connection
+    /// points of a site that makes none all publish the same. Asks for little while nothing has
+    /// changed. Another store in the place of the one before is noticed, and one that holds less
+    /// refused.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be used, and what to do.
+    pub(crate) fn look(&mut self) -> anyhow::Result<Option<Published>> {
+        self.look_at(now()?)
+    }
+
+    fn look_at(&mut self, now: u64) -> anyhow::Result<Option<Published>> {
+        let looked = Keys::open(&self.tokens.folder).map_err(Into::into);
+        let looked = looked.and_then(|keys| self.judge(&keys, now));
+        if looked.is_err() {
+            (self.store, self.read) = (None, None);
+        }
+        looked
+    }
+
+    fn judge(&mut self, keys: &Keys, now: u64) -> anyhow::Result<Option<Published>> {
+        let (mut store, mark) = match self.open()? {
+            Some(opened) => opened,
+            // Where keys are a store was, with its blocks: without it nothing is published.
+            None if keys.is_empty() && self.last.is_none() => return Ok(None),
+            None => return Err(StoreError::Missing { place: self.place() }.into()),
+        };
+        let is_current = |it: &&Read| {
+            let is_same = it.mark == mark && it.keys == keys.all();
+            is_same && (it.at..it.at.saturating_add(READ_EVERY_SECONDS)).contains(&now)
+        };
+        if let Some(read) = self.read.as_ref().filter(is_current) {
+            let published = read.published.clone();
+            self.store = Some(store);
+            return Ok(published);
+        }
+        let published = self.read(store.as_mut(), keys, now)?;
+        let read = Read { mark, keys: keys.all().to_vec(), at: now, published: published.clone() };
+        (self.read, self.store) = (Some(read), Some(store));
+        Ok(published)
+    }
+
+    /// The store, if there is one, and what tells whether it has changed.
+    fn open(&mut self) -> Result<Option<Opened>, StoreError> {
+        let open = self.store.take().map(|mut store| store.mark().map(|mark| (store, mark)));
+        match open {
+            Some(Ok(open)) => return Ok(Some(open)),
+            Some(Err(StoreError::Replaced { .. })) | None => {}
+            Some(Err(error)) => return Err(error),
+        }
+        self.read = None;
+        match opening::open(&self.tokens) {
+            Ok(mut store) => store.mark().map(|mark| Some((store, mark))),
+            Err(StoreError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read(
+        &mut self,
+        store: &mut dyn Store,
+        keys: &Keys,
+        now: u64,
+    ) -> anyhow::Result<Option<Published>> {
+        // Before anything is written to it.
+        let (generation, revision) = (store.generation()?, store.revision()?);
+        if generation < self.generation || revision < self.last.as_ref().map(|it| it.revision) {
+            return Err(StoreError::Older { place: self.place() }.into());
+        }
+        opening::remember(keys, store, now)?;
+        // Its first key is about to be made.
+        if revision.is_none() && store.signers()?.is_empty() {
+            return Ok(None);
+        }
+        let tenant = self.tokens.tenant;
+        let (content, revision) = store.publish(now, &|content| digest(tenant, content))?;
+        ensure!(
+            content.blocked.len() <= BLOCKED_MAX,
+            "{} tokens and clients are blocked whose time is not over, and instances take \
+             {BLOCKED_MAX}: unblock what need not be (`relay token list`)",
+            content.blocked.len()
+        );
+        let certificates: Vec<_> = content.certificates.into_iter().map(Bytes::from).collect();
+        let signers = PublishedSigners { tenant, certificates, blocked: content.blocked };
+        let signers = Some(signers).filter(|it| !it.certificates.is_empty());
+        let published = Some(Published { signers, revision });
+        let is_same = self.last.as_ref().is_some_and(|it| it.revision == revision);
+        if is_same && self.last != published {
+            return Err(StoreError::Older { place: self.place() }.into());
+        }
+        (self.generation, self.last) = (generation, published.clone());
+        Ok(published)
+    }
+
+    fn place(&self) -> String {
+        opening::place(&self.tokens)
     }
 }
 
-/// Tells two of them apart.
-fn digest(signers: &PublishedSigners) -> [u8; 32] {
-    let mut context = Context::new(&SHA256);
-    context.update(&signers.tenant.0.to_be_bytes());
-    context.update(&signers.certificates.len().to_be_bytes());
-    for certificate in &signers.certificates {
-        context.update(&certificate.len().to_be_bytes());
-        context.update(certificate);
+/// Tells two contents apart.
+fn digest(tenant: Guid, content: &Content) -> Digest {
+    let mut hash = Context::new(&SHA256);
+    hash.update(&tenant.0.to_be_bytes());
+    hash.update(&content.certificates.len().to_be_bytes());
+    for certificate in &content.certificates {
+        hash.update(&certificate.len().to_be_bytes());
+        hash.update(certificate);
     }
-    for blocked in &signers.blocked {
-        context.update(&blocked.0.to_be_bytes());
+    for blocked in &content.blocked {
+        hash.update(&blocked.0.to_be_bytes());
     }
     let mut digest = [0; 32];
-    digest.copy_from_slice(context.finish().as_ref());
+    digest.copy_from_slice(hash.finish().as_ref());
     digest
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::command::prepare;
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+    use crate::site::keys::tests::{START, put_first};
+    use crate::site::opening::prepare;
+    use crate::site::store::OVER_AFTER;
     use crate::site::{BulkToken, new_guid};
 
-    #[test]
-    fn blocks_their_ends_and_new_keys_each_raise_the_revision() {
-        let folder = tempfile::tempdir().unwrap();
-        let tokens = tokens_in(folder.path());
-        let published = |tokens| published(tokens).unwrap().unwrap();
-        assert!(super::published(&tokens).unwrap().is_none(), "no token was made");
-        let (mut keys, _) = prepare(&tokens).unwrap();
-        assert!(super::published(&tokens).unwrap().is_none(), "no key was made");
-        keys.rotate(now().unwrap()).unwrap();
-        let first = published(&tokens);
-        let signers = |it: &Published| it.signers.clone().unwrap();
-        assert_eq!((signers(&first).certificates.len(), signers(&first).blocked.len()), (1, 0));
-        assert_eq!(published(&tokens), first, "nothing has changed");
-        let mut store = SqliteStore::open(&folder.path().join("tokens/site.db")).unwrap();
-        let (id, now) = (new_guid().unwrap(), now().unwrap());
-        let token =
-            BulkToken { id, issued: now, not_before: now, expires: now + 60, blocked_since: None };
-        store.add_bulk_token(&token).unwrap();
-        assert_eq!(published(&tokens), first, "what is issued is not published");
-        let mut before = first.revision;
-        for is_blocked in [true, false, true] {
-            let change = if is_blocked { store.block(id, now) } else { store.unblock(id, now) };
-            change.unwrap();
-            let after = published(&tokens);
-            assert!(before < after.revision);
-            assert_eq!(signers(&after).blocked, if is_blocked { vec![id] } else { vec![] });
-            before = after.revision;
-        }
-        Keys::open(&tokens.folder).unwrap().rotate(now + 1).unwrap();
-        let rotated = published(&tokens);
-        assert!(before < rotated.revision);
-        assert_eq!(signers(&rotated).certificates.len(), 2);
-        assert_eq!(signers(&rotated).certificates[0], signers(&first).certificates[0]);
-        // A key that was stolen is taken away: what is left is published as something new.
-        let mut before = rotated.revision;
-        for (file, left) in [("signing-2.pem", Some(1)), ("signing-1.pem", None)] {
-            std::fs::remove_file(tokens.folder.join(file)).unwrap();
-            let now = published(&tokens);
-            assert_eq!(now.signers.map(|it| it.certificates.len()), left, "{file}");
-            assert!(before < now.revision, "{file}");
-            before = now.revision;
-        }
-        prepare(&tokens).unwrap().0.rotate(super::now().unwrap()).unwrap();
-        assert!(before < published(&tokens).revision);
-        drop(store);
-        std::fs::remove_file(folder.path().join("tokens/site.db")).unwrap();
-        assert!(super::published(&tokens).is_err(), "blocks that are lost are not passed over");
+    /// A site with a key, and who looks at it.
+    struct Home {
+        folder: tempfile::TempDir,
+        tokens: SiteTokens,
+        watch: Watch,
     }
 
-    fn tokens_in(folder: &std::path::Path) -> SiteTokens {
-        let file = folder.join("connection-point.toml");
-        let tenant = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
-        let text = format!("[tokens]\nfolder = \"tokens\"\ntenant = \"{tenant}\"\n");
-        std::fs::write(&file, text).unwrap();
-        relay_core::config::site_tokens(&file).unwrap()
+    impl Home {
+        fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join("connection-point.toml");
+            let tenant = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+            let text = format!("[tokens]\nfolder = \"tokens\"\ntenant = \"{tenant}\"\n");
+            fs::write(&file, text).unwrap();
+            let tokens = relay_core::config::site_tokens(&file).unwrap();
+            let watch = Watch::new(tokens.clone());
+            Self { folder, tokens, watch }
+        }
+
+        /// With the store and the first key.
+        fn with_key() -> Self {
+            let home = Self::new();
+            drop(prepare(&home.tokens, START).unwrap());
+            put_first(&home.tokens.folder);
+            home
+        }
+
+        fn store(&self) -> Box<dyn Store> {
+            opening::open(&self.tokens).unwrap()
+        }
+
+        fn file(&self) -> std::path::PathBuf {
+            self.tokens.folder.join("site.db")
+        }
+
+        fn look(&mut self) -> Published {
+            self.watch.look_at(START).unwrap().unwrap()
+        }
+
+        fn refusal(&mut self) -> String {
+            format!("{:#}", self.watch.look_at(START).unwrap_err())
+        }
+
+        /// Makes a token, and blocks it.
+        fn block(&self) -> Guid {
+            let (mut store, id) = (self.store(), new_guid().unwrap());
+            let (issued, expires) = (START, START + 60);
+            let token = BulkToken { id, issued, not_before: issued, expires, blocked_since: None };
+            store.add_bulk_token(&token).unwrap();
+            store.block(id, START).unwrap();
+            id
+        }
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        // As a backup is made: nothing stands beside it.
+        rusqlite::Connection::open(from)
+            .and_then(|it| it.execute("VACUUM INTO ?1", [to.to_str().unwrap()]))
+            .unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            fs::set_permissions(to, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
+    fn counts(published: &Published) -> (usize, usize) {
+        let signers = published.signers.as_ref().unwrap();
+        (signers.certificates.len(), signers.blocked.len())
+    }
+
+    #[test]
+    fn nothing_is_published_before_the_first_key_is_made() {
+        let mut home = Home::new();
+        assert!(home.watch.look_at(START).unwrap().is_none(), "no token was made");
+        drop(prepare(&home.tokens, START).unwrap());
+        assert!(home.watch.look_at(START).unwrap().is_none(), "no key was made");
+        put_first(&home.tokens.folder);
+        assert_eq!(counts(&home.look()), (1, 0));
+    }
+
+    #[test]
+    fn blocks_new_keys_and_distrusted_ones_each_raise_the_revision() {
+        let mut home = Home::with_key();
+        let first = home.look();
+        assert_eq!(home.look(), first, "nothing has changed");
+        let id = home.block();
+        let blocked = home.look();
+        assert!(first.revision < blocked.revision);
+        assert_eq!(blocked.signers.as_ref().unwrap().blocked, [id]);
+        let over = home.watch.look_at(START + 61 + OVER_AFTER).unwrap().unwrap();
+        assert!(blocked.revision < over.revision, "it is read again though nothing has changed");
+        assert_eq!(counts(&over), (1, 0));
+        assert_eq!(counts(&home.look()), (1, 1), "a clock that is set back");
+        let before = home.look();
+        Keys::open(&home.tokens.folder).unwrap().rotate(START + 1).unwrap();
+        let rotated = home.look();
+        assert!(before.revision < rotated.revision);
+        let signers = |it: &Published| it.signers.clone().unwrap().certificates;
+        assert_eq!(signers(&rotated).len(), 2);
+        assert_eq!(signers(&rotated)[0], signers(&first)[0]);
+
+        // Of a key that was stolen nothing counts; the file alone is no matter.
+        fs::remove_file(home.tokens.folder.join("signing-1.pem")).unwrap();
+        assert_eq!(signers(&home.look()).len(), 2);
+        let known = home.store().signers().unwrap();
+        let mut before = rotated.revision;
+        for (signer, left) in [(&known[0], Some((1, 1))), (&known[1], None)] {
+            home.store().distrust(signer.thumbprint, START).unwrap();
+            let now = home.look();
+            assert_eq!(now.signers.is_some().then(|| counts(&now)), left);
+            assert!(before < now.revision);
+            before = now.revision;
+        }
+        let keys = Keys::open(&home.tokens.folder).unwrap();
+        let refused = opening::signer(&keys, home.store().as_mut(), START + 1).err().unwrap();
+        assert!(refused.to_string().contains("is distrusted"), "{refused}");
+    }
+
+    #[test]
+    fn a_store_that_is_gone_is_told_of_and_its_blocks_hold_when_it_is_back() {
+        let mut home = Home::with_key();
+        home.block();
+        let before = home.look();
+        let away = home.folder.path().join("away");
+        fs::rename(&home.tokens.folder, &away).unwrap();
+        assert!(home.refusal().starts_with("there is no site store at "));
+        assert!(home.refusal().starts_with("there is no site store at "), "it is said again");
+        fs::rename(&away, &home.tokens.folder).unwrap();
+        assert_eq!(home.look(), before);
+    }
+
+    #[test]
+    fn a_copy_of_the_store_is_taken_and_an_older_one_or_one_made_anew_refused() {
+        let mut home = Home::with_key();
+        let (older, newest) = (home.folder.path().join("older"), home.folder.path().join("newest"));
+        home.look();
+        copy(&home.file(), &older);
+        home.block();
+        let before = home.look();
+        copy(&home.file(), &newest);
+        let put = |home: &Home, from: &Path| {
+            for file in ["site.db-wal", "site.db-shm"] {
+                let _ = fs::remove_file(home.tokens.folder.join(file));
+            }
+            fs::copy(from, home.tokens.folder.join("new")).unwrap();
+            fs::rename(home.tokens.folder.join("new"), home.file()).unwrap();
+        };
+        put(&home, &newest);
+        assert_eq!(home.look(), before, "it holds the same");
+        home.block();
+        let newer = home.look();
+        assert!(before.revision < newer.revision, "the copy is looked at from now on");
+        for refused in [&older, &newest] {
+            put(&home, refused);
+            let refusal = home.refusal();
+            assert!(refusal.contains("was replaced by an older one"), "{refusal}");
+            assert_eq!(home.refusal(), refusal, "it is not passed over the next time");
+        }
+        fs::remove_file(home.file()).unwrap();
+        drop(crate::site::sqlite::SqliteStore::create(&home.file()).unwrap());
+        let refusal = home.refusal();
+        assert!(refusal.contains("was replaced by an older one"), "{refusal}");
+        assert_eq!(
+            counts(&Watch::new(home.tokens.clone()).look_at(START).unwrap().unwrap()),
+            (1, 0)
+        );
     }
 }

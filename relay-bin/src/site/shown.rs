@@ -7,7 +7,8 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::{BulkToken, Client, Keys, Registration, SigningCertificate, Token};
+use super::store::SIGNED_COUNTS;
+use super::{BulkToken, Client, Keys, KnownSigner, Registration, SigningCertificate, Token};
 
 /// A token that was issued just now. The one text in which a token stands.
 #[derive(Serialize)]
@@ -78,6 +79,42 @@ pub(super) struct Blocked {
 pub(super) struct Rotated {
     signs: Option<Certificate>,
     accepted: Vec<Certificate>,
+}
+
+/// All that tokens are or were signed with.
+#[derive(Serialize)]
+pub(super) struct Signers {
+    signers: Vec<ListedSigner>,
+}
+
+#[derive(Serialize)]
+struct ListedSigner {
+    sha256: String,
+    state: SignerState,
+    /// Until when it signs.
+    signs_until: String,
+    /// Until when what it has signed counts.
+    counts_until: Option<String>,
+    distrusted_since: Option<String>,
+    /// Whether it is this connection point's own.
+    own: bool,
+}
+
+/// What a signing certificate is good for now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SignerState {
+    Signs,
+    Replaced,
+    Over,
+    Distrusted,
+}
+
+/// That a signing certificate is distrusted.
+#[derive(Serialize)]
+pub(super) struct Distrusted {
+    sha256: String,
+    changed: bool,
 }
 
 #[derive(Serialize)]
@@ -228,6 +265,62 @@ impl Rotated {
     }
 }
 
+impl Signers {
+    pub(super) fn new(signers: &[KnownSigner], keys: &Keys, now: u64) -> Self {
+        let own: Vec<_> = keys.known(now).map(|it| it.thumbprint).collect();
+        let listed = |signer: &KnownSigner| {
+            let counts_until = date(signer.signs_until.saturating_add(SIGNED_COUNTS));
+            ListedSigner {
+                sha256: hex(&signer.thumbprint),
+                state: signer_state(signer, now),
+                signs_until: date(signer.signs_until),
+                counts_until: signer.distrusted_since.is_none().then_some(counts_until),
+                distrusted_since: signer.distrusted_since.map(date),
+                own: own.contains(&signer.thumbprint),
+            }
+        };
+        Self { signers: signers.iter().map(listed).collect() }
+    }
+
+    pub(super) fn text(&self) -> String {
+        if self.signers.is_empty() {
+            return "nothing was signed; `relay token new` makes a signing key".to_owned();
+        }
+        let row = |sha256: &str, until: &str, own: &str, state: &str| {
+            format!("{sha256:<64}  {until:<20}  {own:<3}  {state}\n")
+        };
+        let mut text = row("SHA-256 OF THE CERTIFICATE", "COUNTS UNTIL", "OWN", "STATE");
+        for signer in &self.signers {
+            let state = match (signer.state, &signer.distrusted_since) {
+                (SignerState::Signs, _) => "signs".to_owned(),
+                (SignerState::Replaced, _) => "signs no more".to_owned(),
+                (SignerState::Over, _) => "over".to_owned(),
+                (SignerState::Distrusted, since) => {
+                    format!("distrusted since {}", since.as_deref().unwrap_or_default())
+                }
+            };
+            let until = signer.counts_until.as_deref().unwrap_or("-");
+            text += &row(&signer.sha256, until, if signer.own { "yes" } else { "no" }, &state);
+        }
+        text
+    }
+}
+
+impl Distrusted {
+    pub(super) fn new(thumbprint: &[u8; 32], changed: bool) -> Self {
+        Self { sha256: hex(thumbprint), changed }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let sha256 = &self.sha256;
+        if self.changed {
+            format!("distrusted {sha256}: nothing counts that it has signed")
+        } else {
+            format!("{sha256} was distrusted already")
+        }
+    }
+}
+
 impl Certificate {
     fn new(certificate: &SigningCertificate) -> Self {
         Self {
@@ -257,6 +350,15 @@ fn client_state(client: &Client, now: u64) -> State {
     }
 }
 
+fn signer_state(signer: &KnownSigner, now: u64) -> SignerState {
+    match signer.distrusted_since {
+        Some(_) => SignerState::Distrusted,
+        None if signer.signs_until.saturating_add(SIGNED_COUNTS) < now => SignerState::Over,
+        None if signer.signs_until < now => SignerState::Replaced,
+        None => SignerState::Signs,
+    }
+}
+
 /// A time as RFC 3339 has it; as seconds where that has no year for it.
 fn date(time: u64) -> String {
     let date = i64::try_from(time).ok();
@@ -264,7 +366,7 @@ fn date(time: u64) -> String {
     date.and_then(|date| date.format(&Rfc3339).ok()).unwrap_or_else(|| time.to_string())
 }
 
-fn hex(octets: &[u8]) -> String {
+pub(super) fn hex(octets: &[u8]) -> String {
     octets.iter().fold(String::new(), |mut text, octet| {
         write!(text, "{octet:02x}").expect("writing to a String does not fail");
         text

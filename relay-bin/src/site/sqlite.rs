@@ -5,15 +5,28 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use relay_core::auth::Guid;
-use rusqlite::types::Type;
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, Row, params};
+use relay_core::settings::{BLOCKED_MAX, SIGNERS_MAX};
+use rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension as _, params};
 use rusqlite::{Transaction, TransactionBehavior};
 
 use super::files::{self, FileFault};
-use super::store::{BulkToken, Change, ChangeError, Client, Registration, Store, StoreError};
+use super::place::Place;
+use super::shown::hex;
+use super::store::{
+    BulkToken, Change, ChangeError, Client, Content, Digest, KnownSigner, Mark, Registration,
+    SIGNED_COUNTS, Store, StoreError,
+};
 
+mod rows;
 #[cfg(test)]
 mod tests;
+
+use rows::{
+    BLOCKED, CLIENT, COUNTED, block_in, blocked, client, content, count, count_of, guid,
+    is_blocked, last_published, octets, other_of, params_of_blocked, rows, seconds, since, time,
+    time_if_any,
+};
 
 /// How long is waited while another process writes.
 const BUSY: Duration = Duration::from_secs(5);
@@ -59,6 +72,19 @@ const MIGRATIONS: &[&str] = &[
     "
     CREATE UNIQUE INDEX clients_by_certificate ON clients (certificate);
 ",
+    "
+    CREATE TABLE signers (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        thumbprint BLOB NOT NULL UNIQUE CHECK (length(thumbprint) = 32),
+        certificate BLOB NOT NULL,
+        signs_until INTEGER NOT NULL,
+        distrusted_since INTEGER
+    ) STRICT;
+    CREATE INDEX blocked_bulk_tokens ON bulk_tokens (id, expires)
+        WHERE blocked_since IS NOT NULL;
+    CREATE INDEX blocked_clients ON clients (id, token_expires, blocked_since)
+        WHERE blocked_since IS NOT NULL;
+",
 ];
 
 /// A site store in one file, beside which SQLite keeps two more while it is open. Each change is on
@@ -66,6 +92,8 @@ const MIGRATIONS: &[&str] = &[
 pub(crate) struct SqliteStore {
     connection: Connection,
     file: PathBuf,
+    /// What was opened.
+    opened: Place,
 }
 
 impl SqliteStore {
@@ -91,7 +119,9 @@ impl SqliteStore {
         // Files of this kind begin with access for their owner alone.
         let staged =
             tempfile::Builder::new().prefix(".relay-site-").tempfile_in(folder).map_err(failed)?;
-        let mut made = Self { connection: connect(staged.path(), file)?, file: file.to_owned() };
+        let connection = connect(staged.path(), file, Purpose::Change)?;
+        let opened = Place::of(staged.path()).map_err(failed)?;
+        let mut made = Self { connection, file: file.to_owned(), opened };
         made.prepare()?;
         made.migrate(MIGRATIONS)?;
         // The last connection that closes moves everything into the file itself.
@@ -103,19 +133,57 @@ impl SqliteStore {
         }
     }
 
+    /// Opens the store that is there, which must be of this version, for what changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`SqliteStore::open`].
+    pub(crate) fn open_to_read(file: &Path) -> Result<Self, StoreError> {
+        let store = Self::open_for(Purpose::Read, file, BUSY)?;
+        store.check()?;
+        let (found, known) = (store.version()?, known(MIGRATIONS));
+        if found < known {
+            // What is read has to be there first.
+            drop(store);
+            return Self::open(file);
+        }
+        if known < found {
+            return Err(StoreError::Newer { place: place(file), found, known });
+        }
+        Ok(store)
+    }
+
     fn open_waiting(file: &Path, busy: Duration) -> Result<Self, StoreError> {
+        let mut store = Self::open_for(Purpose::Change, file, busy)?;
+        store.prepare()?;
+        store.check()?;
+        store.migrate(MIGRATIONS)?;
+        // What preparing has written is this process's own doing.
+        store.opened = store.place()?;
+        Ok(store)
+    }
+
+    /// Opens what is a site store, of whatever version.
+    fn open_for(purpose: Purpose, file: &Path, busy: Duration) -> Result<Self, StoreError> {
         files::judge(file).map_err(|fault| unfit(file, fault))?;
-        let connection = connect(file, file)?;
+        let opened = Place::of(file).map_err(|source| unwritable(file, source))?;
+        let connection = connect(file, file, purpose)?;
         connection.busy_timeout(busy).map_err(|error| told(file, error))?;
-        let mut store = Self { connection, file: file.to_owned() };
+        let store = Self { connection, file: file.to_owned(), opened };
+        if !store.place()?.is_same_file(&store.opened) {
+            return Err(StoreError::Replaced { place: place(file) });
+        }
         if store.version()? == 0 {
             return Err(store.foreign_or_corrupt());
         }
         store.judge_owner()?;
-        store.prepare()?;
-        store.check()?;
-        store.migrate(MIGRATIONS)?;
         Ok(store)
+    }
+
+    /// What has the name of the store now.
+    fn place(&self) -> Result<Place, StoreError> {
+        files::judge(&self.file).map_err(|fault| unfit(&self.file, fault))?;
+        Place::of(&self.file).map_err(|source| unwritable(&self.file, source))
     }
 
     /// What holds for the connection from now on. Never done to a file that is no site store.
@@ -146,7 +214,7 @@ impl SqliteStore {
 
     /// Takes the store through the migrations it has not seen, each in a transaction of its own.
     fn migrate(&mut self, migrations: &[&str]) -> Result<(), StoreError> {
-        let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
+        let known = known(migrations);
         let file = self.file.clone();
         loop {
             let found = self.version()?;
@@ -222,6 +290,10 @@ impl SqliteStore {
                 let update = format!("UPDATE {table} SET blocked_since = ?2 WHERE id = ?1");
                 transaction.execute(&update, params![octets(id), since.map(seconds)])?;
             }
+            let blocked = count_of(transaction, BLOCKED, params_of_blocked(now))?;
+            if since.is_some() && BLOCKED_MAX < blocked {
+                return Err(ChangeError::TooMany { max: BLOCKED_MAX }.into());
+            }
             let change = if since.is_some() { "blocked" } else { "unblocked" };
             transaction.execute(
                 "INSERT INTO journal (subject, change, at) VALUES (?1, ?2, ?3)",
@@ -229,18 +301,6 @@ impl SqliteStore {
             )?;
             Ok(Change::Made)
         })
-    }
-
-    fn rows<T>(
-        &self,
-        query: &str,
-        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, StoreError> {
-        let rows = self.connection.prepare(query).and_then(|mut statement| {
-            let rows = statement.query_map([], read)?;
-            rows.collect()
-        });
-        rows.map_err(|error| self.told(error))
     }
 }
 
@@ -272,9 +332,11 @@ impl Store for SqliteStore {
     }
 
     fn bulk_tokens(&self) -> Result<Vec<BulkToken>, StoreError> {
-        self.rows(
+        let tokens = rows(
+            &self.connection,
             "SELECT id, issued, not_before, expires, blocked_since FROM bulk_tokens
              ORDER BY issued DESC, id",
+            [],
             |row| {
                 Ok(BulkToken {
                     id: guid(row, 0)?,
@@ -284,7 +346,8 @@ impl Store for SqliteStore {
                     blocked_since: time_if_any(row, 4)?,
                 })
             },
-        )
+        );
+        tokens.map_err(|error| self.told(error))
     }
 
     fn register(&mut self, client: &Client) -> Result<(), ChangeError> {
@@ -349,7 +412,8 @@ impl Store for SqliteStore {
     }
 
     fn clients(&self) -> Result<Vec<Client>, StoreError> {
-        self.rows(&format!("SELECT {CLIENT} FROM clients ORDER BY registered DESC, id"), client)
+        let query = format!("SELECT {CLIENT} FROM clients ORDER BY registered DESC, id");
+        rows(&self.connection, &query, [], client).map_err(|error| self.told(error))
     }
 
     fn block(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError> {
@@ -360,43 +424,108 @@ impl Store for SqliteStore {
         self.set_block(id, None, now)
     }
 
-    fn blocked(&self) -> Result<Vec<Guid>, StoreError> {
-        self.rows(
-            "SELECT id FROM bulk_tokens WHERE blocked_since IS NOT NULL
-             UNION SELECT id FROM clients WHERE blocked_since IS NOT NULL ORDER BY id",
-            |row| guid(row, 0),
-        )
+    fn blocked(&self, now: u64) -> Result<Vec<Guid>, StoreError> {
+        blocked(&self.connection, now).map_err(|error| self.told(error))
     }
 
-    fn publish(&mut self, digest: [u8; 32]) -> Result<u64, StoreError> {
-        let last = "SELECT number, digest FROM published ORDER BY number DESC LIMIT 1";
-        let same = |connection: &Connection| -> rusqlite::Result<Option<u64>> {
-            let read = |row: &Row<'_>| Ok((time(row, 0)?, row.get::<_, Vec<u8>>(1)?));
-            let found = connection.query_row(last, [], read).optional()?;
-            Ok(found.filter(|(_, it)| *it == digest).map(|(number, _)| number))
-        };
-        // Nothing is written each time that it is looked.
-        if let Some(number) = same(&self.connection).map_err(|error| self.told(error))? {
-            return Ok(number);
-        }
+    fn add_signer(&mut self, signer: &KnownSigner, now: u64) -> Result<Change, ChangeError> {
+        self.change(|transaction| {
+            let lowered = transaction.execute(
+                "UPDATE signers SET signs_until = ?2 WHERE thumbprint = ?1 AND ?2 < signs_until",
+                params![signer.thumbprint, seconds(signer.signs_until)],
+            )?;
+            let added = transaction.execute(
+                "INSERT INTO signers (thumbprint, certificate, signs_until) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (thumbprint) DO NOTHING",
+                params![signer.thumbprint, signer.certificate, seconds(signer.signs_until)],
+            )?;
+            let counted = count_of(transaction, COUNTED, [since(now, SIGNED_COUNTS)])?;
+            if added == 1 && SIGNERS_MAX < counted {
+                return Err(ChangeError::TooManySigners { max: SIGNERS_MAX }.into());
+            }
+            Ok(if lowered + added == 0 { Change::None } else { Change::Made })
+        })
+    }
+
+    fn signers(&self) -> Result<Vec<KnownSigner>, StoreError> {
+        let signers = rows(
+            &self.connection,
+            "SELECT thumbprint, certificate, signs_until, distrusted_since FROM signers
+             ORDER BY number",
+            [],
+            |row| {
+                Ok(KnownSigner {
+                    thumbprint: row.get(0)?,
+                    certificate: row.get(1)?,
+                    signs_until: time(row, 2)?,
+                    distrusted_since: time_if_any(row, 3)?,
+                })
+            },
+        );
+        signers.map_err(|error| self.told(error))
+    }
+
+    fn distrust(&mut self, thumbprint: [u8; 32], now: u64) -> Result<Change, ChangeError> {
+        self.change(|transaction| {
+            let found = "SELECT distrusted_since IS NOT NULL FROM signers WHERE thumbprint = ?1";
+            let is_known = transaction.query_row(found, [thumbprint], |row| row.get(0));
+            let is_distrusted: Option<bool> = is_known.optional()?;
+            if is_distrusted.ok_or_else(|| ChangeError::UnknownSigner(hex(&thumbprint)))? {
+                return Ok(Change::None);
+            }
+            transaction.execute(
+                "UPDATE signers SET distrusted_since = ?2 WHERE thumbprint = ?1",
+                params![thumbprint, seconds(now)],
+            )?;
+            Ok(Change::Made)
+        })
+    }
+
+    fn publish(
+        &mut self,
+        now: u64,
+        digest: &dyn Fn(&Content) -> Digest,
+    ) -> Result<(Content, u64), StoreError> {
         let file = self.file.clone();
-        let mut published = || -> rusqlite::Result<u64> {
+        let read = |transaction: &Transaction<'_>| -> rusqlite::Result<_> {
+            let content = content(transaction, now)?;
+            let digest = digest(&content);
+            let last = last_published(transaction)?;
+            let number = last.filter(|(_, it)| *it == digest).map(|(number, _)| number);
+            Ok((content, digest, number))
+        };
+        let mut publish = || -> rusqlite::Result<(Content, u64)> {
+            // Nothing is written, and nobody waits, each time that nothing has changed.
+            if let (content, _, Some(number)) = read(&self.connection.transaction()?)? {
+                return Ok((content, number));
+            }
             let transaction = begin(&mut self.connection)?;
-            if let Some(number) = same(&transaction)? {
-                return Ok(number);
+            let (content, digest, number) = read(&transaction)?;
+            if let Some(number) = number {
+                return Ok((content, number));
             }
             transaction.execute("INSERT INTO published (digest) VALUES (?1)", [&digest[..]])?;
             let number = transaction.last_insert_rowid();
             transaction.execute("DELETE FROM published WHERE number < ?1", [number])?;
             transaction.commit()?;
-            Ok(u64::try_from(number).unwrap_or(0))
+            Ok((content, u64::try_from(number).unwrap_or(0)))
         };
-        published().map_err(|error| told(&file, error))
+        publish().map_err(|error| told(&file, error))
     }
 
-    fn was_published(&self) -> Result<bool, StoreError> {
-        let any = "SELECT EXISTS (SELECT 1 FROM published)";
-        self.connection.query_row(any, [], |row| row.get(0)).map_err(|error| self.told(error))
+    fn revision(&self) -> Result<Option<u64>, StoreError> {
+        let last = last_published(&self.connection).map_err(|error| self.told(error))?;
+        Ok(last.map(|(number, _)| number))
+    }
+
+    fn mark(&mut self) -> Result<Mark, StoreError> {
+        if self.place()? != self.opened {
+            return Err(StoreError::Replaced { place: place(&self.file) });
+        }
+        // It tells of what others have written alone.
+        let version = self.connection.pragma_query_value(None, "data_version", count);
+        let version = version.map_err(|error| self.told(error))?;
+        Ok(Mark(version, self.connection.total_changes()))
     }
 
     fn generation(&self) -> Result<u64, StoreError> {
@@ -428,9 +557,20 @@ impl From<rusqlite::Error> for Fault {
     }
 }
 
+/// What a store is opened for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Purpose {
+    Change,
+    Read,
+}
+
 /// Opens a file that is there. `named` is what it is called in errors.
-fn connect(file: &Path, named: &Path) -> Result<Connection, StoreError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+fn connect(file: &Path, named: &Path, purpose: Purpose) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | match purpose {
+            Purpose::Change => OpenFlags::SQLITE_OPEN_READ_WRITE,
+            Purpose::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        };
     let open = || {
         let connection = Connection::open_with_flags(file, flags)?;
         connection.busy_timeout(BUSY)?;
@@ -438,8 +578,10 @@ fn connect(file: &Path, named: &Path) -> Result<Connection, StoreError> {
         Ok((connection, is_readonly))
     };
     match open().map_err(|error| told(named, error))? {
-        (_, true) => Err(StoreError::ReadOnly { place: place(named) }),
-        (connection, false) => Ok(connection),
+        (_, true) if purpose == Purpose::Change => {
+            Err(StoreError::ReadOnly { place: place(named) })
+        }
+        (connection, _) => Ok(connection),
     }
 }
 
@@ -462,11 +604,15 @@ fn unfit(file: &Path, fault: FileFault) -> StoreError {
 /// What an error of SQLite says about the store.
 fn told(file: &Path, error: rusqlite::Error) -> StoreError {
     let place = place(file);
+    let extended = error.sqlite_error().map(|error| error.extended_code);
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => StoreError::Locked { place },
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => StoreError::Corrupt { place },
-        Some(ErrorCode::ReadOnly) => StoreError::ReadOnly { place },
+        // Whoever may not write beside the file is told that it cannot be opened.
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen) => StoreError::ReadOnly { place },
         Some(ErrorCode::DiskFull) => StoreError::Full { place },
+        // What stands beside the file has no room: each reader and writer needs it.
+        Some(_) if extended == Some(SQLITE_IOERR_SHMSIZE) => StoreError::Full { place },
         _ => StoreError::Failed { place, source: Box::new(error) },
     }
 }
@@ -485,75 +631,7 @@ fn place(file: &Path) -> String {
     file.display().to_string()
 }
 
-/// Whether a token or client is blocked; none if neither is there.
-fn is_blocked(transaction: &Transaction<'_>, id: Guid) -> rusqlite::Result<Option<bool>> {
-    match block_in(transaction, "bulk_tokens", id)? {
-        Some(is_blocked) => Ok(Some(is_blocked)),
-        None => block_in(transaction, "clients", id),
-    }
-}
-
-fn block_in(
-    transaction: &Transaction<'_>,
-    table: &'static str,
-    id: Guid,
-) -> rusqlite::Result<Option<bool>> {
-    let query = format!("SELECT blocked_since IS NOT NULL FROM {table} WHERE id = ?1");
-    transaction.query_row(&query, [octets(id)], |row| row.get(0)).optional()
-}
-
-/// The columns that [`client`] reads.
-const CLIENT: &str =
-    "id, certificate, registered, renewed, token_expires, bulk_token, blocked_since";
-
-fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
-    let bulk_token = row.get::<_, Option<[u8; 16]>>(5)?;
-    let by = |id| Registration::BulkToken(Guid(u128::from_be_bytes(id)));
-    Ok(Client {
-        id: guid(row, 0)?,
-        certificate: row.get(1)?,
-        registered: time(row, 2)?,
-        renewed: time(row, 3)?,
-        token_expires: time(row, 4)?,
-        registration: bulk_token.map_or(Registration::Intranet, by),
-        blocked_since: time_if_any(row, 6)?,
-    })
-}
-
-/// Another client that has the certificate of this one.
-fn other_of(transaction: &Transaction<'_>, client: &Client) -> rusqlite::Result<Option<Guid>> {
-    let query = "SELECT id FROM clients WHERE certificate = ?1 AND id <> ?2";
-    let named = params![client.certificate, octets(client.id)];
-    transaction.query_row(query, named, |row| guid(row, 0)).optional()
-}
-
-fn octets(id: Guid) -> [u8; 16] {
-    id.0.to_be_bytes()
-}
-
-fn guid(row: &Row<'_>, column: usize) -> rusqlite::Result<Guid> {
-    row.get(column).map(|octets| Guid(u128::from_be_bytes(octets)))
-}
-
-/// Times end where SQLite's integers do, 292 thousand million years from now.
-fn seconds(time: u64) -> i64 {
-    i64::try_from(time).unwrap_or(i64::MAX)
-}
-
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    let seconds = row.get::<_, i64>(column)?;
-    u64::try_from(seconds).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(column, Type::Integer, Box::new(error))
-    })
-}
-
-fn time_if_any(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
-    if row.get_ref(column)?.data_type() == Type::Null {
-        return Ok(None);
-    }
-    time(row, column).map(Some)
-}
-
-fn count(row: &Row<'_>) -> rusqlite::Result<i64> {
-    row.get(0)
+/// The version that these migrations lead to.
+fn known(migrations: &[&str]) -> i64 {
+    i64::try_from(migrations.len()).unwrap_or(i64::MAX)
 }

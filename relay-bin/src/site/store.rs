@@ -2,6 +2,9 @@
 
 use relay_core::auth::Guid;
 
+#[cfg(test)]
+pub(super) mod suite;
+
 /// A bulk registration token as it is remembered: never the token itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct BulkToken {
@@ -45,6 +48,42 @@ pub(crate) struct Client {
     pub(crate) blocked_since: Option<u64>,
 }
 
+/// A certificate that tokens of the site are signed with, as all its connection points know it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct KnownSigner {
+    /// Its SHA-256 thumbprint.
+    pub(crate) thumbprint: [u8; 32],
+    /// The whole certificate, in DER.
+    pub(crate) certificate: Vec<u8>,
+    /// Until when tokens are signed with it.
+    pub(crate) signs_until: u64,
+    /// Since when nothing that it has signed counts, if that is so.
+    pub(crate) distrusted_since: Option<u64>,
+}
+
+impl KnownSigner {
+    /// Whether tokens that were signed with it may count at `now`.
+    pub(super) fn counts_at(&self, now: u64) -> bool {
+        self.distrusted_since.is_none() && now <= self.signs_until.saturating_add(SIGNED_COUNTS)
+    }
+}
+
+/// What instances are told of a store: what counts at one moment, read at once.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Content {
+    /// Certificates whose tokens may count still, in DER, as they came.
+    pub(crate) certificates: Vec<Vec<u8>>,
+    /// As [`Store::blocked`] tells.
+    pub(crate) blocked: Vec<Guid>,
+}
+
+/// A fingerprint of [`Content`].
+pub(crate) type Digest = [u8; 32];
+
+/// What differs once something has changed in a store. It means nothing else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Mark(pub(super) i64, pub(super) u64);
+
 /// What a block, or the end of one, has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Change {
@@ -57,8 +96,8 @@ pub(crate) enum Change {
 /// Where a site remembers. Whatever a method has returned `Ok` for is on the disk: no crash takes
 /// it back. Each change is made as a whole or not at all.
 ///
-/// Methods block, for up to 5 s while another process writes. There is one writer at a time, so a
-/// role keeps its store on a thread of its own.
+/// Methods block, for up to 5 s while another process writes, and up to 20 s while a server does
+/// not answer. There is one writer at a time, so a role keeps its store on a thread of its own.
 pub(crate) trait Store: Send {
     /// Remembers a bulk token before it is handed out, as not blocked.
     ///
@@ -118,37 +157,77 @@ pub(crate) trait Store: Send {
     ///
     /// # Errors
     ///
-    /// [`ChangeError::Unknown`] if there is neither; [`ChangeError::Store`].
+    /// [`ChangeError::Unknown`] if there is neither, [`ChangeError::TooMany`] if instances can be
+    /// told of no more; [`ChangeError::Store`].
     fn block(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError>;
 
     /// Ends the block of a bulk token or client.
     ///
     /// # Errors
     ///
-    /// As [`Store::block`].
+    /// [`ChangeError::Unknown`] if there is neither; [`ChangeError::Store`].
     fn unblock(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError>;
 
-    /// All that is blocked, tokens and clients, in the order of their numbers.
+    /// What is blocked and could count at `now` if it were not, tokens and clients, in the order of
+    /// their numbers. What has been over for a day stays blocked, and nobody has to be told.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    fn blocked(&self) -> Result<Vec<Guid>, StoreError>;
+    #[cfg_attr(not(test), allow(dead_code, reason = "it is published with its number"))]
+    fn blocked(&self, now: u64) -> Result<Vec<Guid>, StoreError>;
 
-    /// The number of what is published with this digest: of the last time, if that was the same,
-    /// else a new one, which is higher than all before.
+    /// Remembers a certificate that tokens are signed with, before the first one is. Of one that is
+    /// known only the time until which it signs changes, and that only to an earlier one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
-    fn publish(&mut self, digest: [u8; 32]) -> Result<u64, StoreError>;
+    /// [`ChangeError::TooManySigners`] if more would count at `now` than instances can be told of;
+    /// [`ChangeError::Store`].
+    fn add_signer(&mut self, signer: &KnownSigner, now: u64) -> Result<Change, ChangeError>;
 
-    /// Whether anything was ever published.
+    /// All certificates that tokens were ever signed with, as they came.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    fn was_published(&self) -> Result<bool, StoreError>;
+    fn signers(&self) -> Result<Vec<KnownSigner>, StoreError>;
+
+    /// Has nothing count that was signed with the certificate of this thumbprint, for good.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError::UnknownSigner`]; [`ChangeError::Store`].
+    fn distrust(&mut self, thumbprint: [u8; 32], now: u64) -> Result<Change, ChangeError>;
+
+    /// What is to be published at `now`, and its number: of the last time, if its digest is the
+    /// same, else a new one, which is higher than all before. Both are of one moment, so that no
+    /// number stands for less than another connection point has published under a lower one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn publish(
+        &mut self,
+        now: u64,
+        digest: &dyn Fn(&Content) -> Digest,
+    ) -> Result<(Content, u64), StoreError>;
+
+    /// The number of what was published last, if anything ever was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    fn revision(&self) -> Result<Option<u64>, StoreError>;
+
+    /// What tells whether anything that is published may have changed, by whichever process, since
+    /// it was asked for the last time. Costs little.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Replaced`] if this is not the store any more that was opened: it has to be
+    /// opened anew. [`StoreError`] otherwise.
+    fn mark(&mut self) -> Result<Mark, StoreError>;
 
     /// A number that rises with each block and each end of one, whichever process makes it, and
     /// never falls. Whoever watches asks for it before [`Store::blocked`]: what is blocked in
@@ -157,13 +236,28 @@ pub(crate) trait Store: Send {
     /// # Errors
     ///
     /// [`StoreError`].
-    #[allow(dead_code, reason = "what is published is compared as a whole")]
     fn generation(&self) -> Result<u64, StoreError>;
 }
+
+/// How long what is blocked must have been over so that nobody has to be told: a margin for clocks
+/// that differ.
+pub(super) const OVER_AFTER: u64 = 86_400;
+
+/// How long before `now` a client must have been blocked so that each token it had is over: it is
+/// given none while it is blocked, and the longest one lives for 90 days.
+pub(super) const CLIENT_OVER_AFTER: u64 = 91 * 86_400;
+
+/// For how long what a certificate has signed counts once it signs no more: as long as the longest
+/// token, and a day in which whoever still has the old key in memory notices.
+pub(super) const SIGNED_COUNTS: u64 = 91 * 86_400;
 
 /// Why the store cannot be used. `place` is its file, or where else it is.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[cfg_attr(
+    not(feature = "postgres"),
+    allow(dead_code, reason = "a file is neither reached nor lost over a network")
+)]
 pub(crate) enum StoreError {
     /// Nothing is there.
     #[error(
@@ -210,6 +304,43 @@ pub(crate) enum StoreError {
     /// The disk is full.
     #[error("no room is left for the site store {place}; nothing was changed. Free some and retry")]
     Full { place: String },
+    /// There is no connection to it.
+    #[error(
+        "the site store {place} cannot be reached: {source}; nothing was changed. Try again later"
+    )]
+    Unreachable { place: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// It does not let the user in, or do what has to be done.
+    #[error(
+        "the site store {place} refuses its user: {why}. It must be the owner of the database; its \
+         password is in the file that `store_password_file` names"
+    )]
+    Denied { place: String, why: String },
+    /// The connection was lost, or there was no answer, while a change was being made.
+    #[error(
+        "the site store {place} was lost on the way: what was being changed may have been or not. \
+         See what is there (`relay token list`), and do again what was not done"
+    )]
+    Lost { place: String },
+    /// A file that belongs to it cannot be used.
+    #[error("cannot use {}, which the site store needs: {why}", path.display())]
+    Material { path: std::path::PathBuf, why: String },
+    #[cfg(not(feature = "postgres"))]
+    /// This program knows none of its kind.
+    #[error(
+        "the site store {place} is one of PostgreSQL, and this program was built without; use one \
+         that was built with the feature `postgres`"
+    )]
+    Unsupported { place: String },
+    /// Another one has its place, or it was written over, since it was opened.
+    #[error("the site store {place} was replaced; it is opened anew")]
+    Replaced { place: String },
+    /// It holds less than it has held before.
+    #[error(
+        "the site store {place} was replaced by an older one: blocks that were made since are not \
+         in it. Block again what was blocked, save the connection point's file anew so that its \
+         version rises, and start the connection point anew"
+    )]
+    Older { place: String },
     /// It failed otherwise.
     #[error("the site store {place} failed: {source}")]
     Failed { place: String, source: Box<dyn std::error::Error + Send + Sync> },
@@ -231,6 +362,25 @@ pub(crate) enum ChangeError {
     /// The certificate is that of another client.
     #[error("client {0} has registered with this certificate; go on with its GUID")]
     Registered(Guid),
+    /// There is no room for another block in what instances are told.
+    #[error(
+        "{max} tokens and clients are blocked whose time is not over, and instances can be told of \
+         no more; nothing was blocked. Unblock what need not be (`relay token list`), or distrust \
+         what has signed them (`relay token distrust`)"
+    )]
+    TooMany { max: usize },
+    /// There is no room for another signing certificate in what instances are told.
+    #[error(
+        "{max} signing certificates count, and instances can be told of no more; distrust one that \
+         signs no more (`relay token signers`), or wait until it is over"
+    )]
+    TooManySigners { max: usize },
+    /// No certificate has this thumbprint.
+    #[error(
+        "no signing certificate of this site has the thumbprint {0}; `relay token signers` shows \
+         them"
+    )]
+    UnknownSigner(String),
     /// The store itself.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -13,5 +13,8 @@ mod reload;
 mod renewal;
 mod restarts;
 mod secrets;
+mod store;
+#[cfg(feature = "postgres")]
+mod store_shared;
 mod support;
 mod token;

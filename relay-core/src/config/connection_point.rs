@@ -163,12 +163,14 @@ struct RawSettings {
 /// changed last; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their
 /// unit; `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the
 /// site's authority, with which the program renews link certificates, its own and those of
-/// gateways; `[tokens]` with `folder`, of signing keys and of what was issued and blocked, and
-/// `tenant`, a GUID that the site names itself by; `[token_service]` with `role_id` (optional:
-/// `name`, `methods`, `listen` with `certificate` and `key`, `provider_ca`); and `[web_proxy]`,
-/// with `url` (`http://host:port`) and, as they apply, `user` with `password_file` and `bypass`, a
-/// list of hosts as in [`Bypass`](crate::transport::Bypass), or with `from_environment = true`
-/// alone, which takes the proxy from `environment` as in
+/// gateways; `[tokens]` with `folder`, of signing keys and of what was issued and blocked,
+/// `tenant`, a GUID that the site names itself by, and `store`, a database of PostgreSQL in place
+/// of a file in that folder (`store_password_file`, `store_ca` or `unsafe_plain_store`);
+/// `[token_service]` with `role_id` (optional: `name`, `methods`, `listen` with `certificate` and
+/// `key`, `provider_ca`); and `[web_proxy]`, with `url` (`http://host:port`) and, as they apply,
+/// `user` with `password_file` and `bypass`, a list of hosts as in
+/// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
+/// proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
 ///
 /// `environment` is asked for nothing else, and not at all where the file does not say so.

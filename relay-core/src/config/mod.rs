@@ -31,6 +31,7 @@ mod material;
 mod pem;
 mod quic;
 mod source;
+mod store;
 mod tenant;
 #[cfg(test)]
 mod testing;
@@ -50,6 +51,7 @@ pub use material::{
     MaterialError, SitePaths,
 };
 pub use source::TEXT_BYTES_MAX;
+pub use store::{PostgresHost, PostgresStore, SiteStore};
 pub use token_service::{IntranetListener, TokenServiceConfig};
 pub use tokens::{SiteTokens, site_tokens};
 pub use warning::Warning;

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::error::ConfigError;
 use super::source::Source;
+use super::store::{RawStore, SiteStore};
 use crate::auth::Guid;
 
 /// `[tokens]` as written.
@@ -15,15 +16,21 @@ use crate::auth::Guid;
 pub(super) struct RawTokens {
     folder: Spanned<PathBuf>,
     tenant: Spanned<String>,
+    store: Option<Spanned<String>>,
+    store_password_file: Option<Spanned<PathBuf>>,
+    store_ca: Option<Spanned<PathBuf>>,
+    #[serde(default)]
+    unsafe_plain_store: bool,
 }
 
 /// What a site makes its tokens with.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct SiteTokens {
-    /// The folder of signing keys and of the store of what was issued and blocked. It need not be
-    /// there yet.
+    /// The folder of signing keys, of this connection point alone. It need not be there yet.
     pub folder: PathBuf,
+    /// Where it is kept what was issued and blocked.
+    pub store: SiteStore,
     /// What the site names itself by in its tokens. Tokens of another are refused.
     pub tenant: Guid,
 }
@@ -45,7 +52,14 @@ impl RawTokens {
                  makes one",
             )
         })?;
-        Ok(SiteTokens { folder: source.resolve(self.folder.get_ref()), tenant })
+        let store = RawStore {
+            store: self.store.as_ref(),
+            store_password_file: self.store_password_file.as_ref(),
+            store_ca: self.store_ca.as_ref(),
+            unsafe_plain_store: self.unsafe_plain_store,
+        };
+        let store = store.judge(source)?;
+        Ok(SiteTokens { folder: source.resolve(self.folder.get_ref()), store, tenant })
     }
 }
 

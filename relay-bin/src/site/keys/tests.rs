@@ -91,14 +91,14 @@ fn one_that_was_replaced_counts_until_its_last_token_is_over_and_signs_no_more()
         assert_eq!(numbers_of(keys, replaced + 91 * DAY), [1, 2]);
         assert_eq!(numbers_of(keys, replaced + 91 * DAY + 1), [2]);
         // Nobody signs with the second once it is over; so both end.
-        assert_eq!(numbers_of(keys, replaced + LIFE + ACCEPTED_AFTER), [2]);
-        assert_eq!(numbers_of(keys, replaced + LIFE + ACCEPTED_AFTER + 1), [0; 0]);
+        assert_eq!(numbers_of(keys, replaced + LIFE + SIGNED_COUNTS), [2]);
+        assert_eq!(numbers_of(keys, replaced + LIFE + SIGNED_COUNTS + 1), [0; 0]);
     }
     assert!(!home.text(1).contains("PRIVATE"), "its key is gone");
     assert!(home.text(1).contains("BEGIN CERTIFICATE") && home.text(2).contains("PRIVATE"));
-    keys.rotate(replaced + ACCEPTED_AFTER + 1).unwrap();
+    keys.rotate(replaced + SIGNED_COUNTS + 1).unwrap();
     assert_eq!(home.files(), 2, "the first is needed no more");
-    assert_eq!(numbers_of(&home.keys(), replaced + ACCEPTED_AFTER + 2), [2, 3]);
+    assert_eq!(numbers_of(&home.keys(), replaced + SIGNED_COUNTS + 2), [2, 3]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use relay_core::auth::{
-    Category, EntraToken, Guid, Jwt, Replay, Shown, SiteToken, SiteTrust, TokenFault,
+    Category, EntraToken, Guid, Jwt, Replay, Shown, SigningKey, SiteToken, SiteTrust, TokenFault,
     TrustedTenant, Use, bearer,
 };
 use serde::{Deserialize, Serialize};
@@ -17,9 +17,10 @@ use super::DAY;
 use super::certificate;
 use super::possession::possessed;
 use super::refusal::Refusal;
+use crate::site::opening::remember;
 use crate::site::{
     ChangeError, Client, Holder, KeyError, Keys, Registration, SignError, Store, StoreError, Token,
-    Wanted, new_guid,
+    Wanted, new_guid, signer,
 };
 
 /// After how many seconds a client's token can be renewed: 30 days.
@@ -100,9 +101,9 @@ pub(super) enum Fault {
     /// As [`Fault::Store`].
     #[error("{0}")]
     Sign(#[from] SignError),
-    /// As [`Fault::Store`]: it cannot be opened.
+    /// As [`Fault::Store`]: there is no key, or it is distrusted.
     #[error("{0:#}")]
-    NotOpen(anyhow::Error),
+    NoSigner(anyhow::Error),
     /// As [`Fault::Store`]: the machine's clock is not set.
     #[error("{0:#}")]
     Clock(anyhow::Error),
@@ -186,7 +187,7 @@ impl Site<'_> {
 
     /// How a client may register: over a gateway by a bulk token, and without one on the site's own
     /// network. One that is shown there must be good, too.
-    fn registration(&self, asked: &Asked) -> Result<Registration, Fault> {
+    fn registration(&mut self, asked: &Asked) -> Result<Registration, Fault> {
         const WANTED: &str = "a bulk token (`relay token new`)";
         let text = match (token(&asked.head)?, &asked.way) {
             (None, Way::Intranet(_)) => return Ok(Registration::Intranet),
@@ -238,7 +239,7 @@ impl Site<'_> {
         Ok(issued)
     }
 
-    fn exchange(&self, asked: &Asked) -> Result<Issued, Fault> {
+    fn exchange(&mut self, asked: &Asked) -> Result<Issued, Fault> {
         const WANTED: &str = "a token of Entra ID";
         empty(&asked.body)?;
         let text = token(&asked.head)?.ok_or(Refusal::NoToken(WANTED))?;
@@ -248,7 +249,7 @@ impl Site<'_> {
         }
         let entra = EntraToken::judge(&jwt, self.tenants, self.now);
         let entra = entra.map_err(|fault| match fault {
-            TokenFault::UnknownKey => Refusal::UnknownKey,
+            TokenFault::UnknownKey | TokenFault::KeysNotFetched => Refusal::UnknownKey,
             fault => Refusal::Token(fault),
         })?;
         let id = client_of_entra(&entra);
@@ -262,14 +263,20 @@ impl Site<'_> {
         possessed(&asked.way, &asked.head, self.now, self.replay)
     }
 
-    /// Judges a token of the site by all but blocks: those are asked when it is written.
+    /// Judges a token of the site, whichever connection point has signed it, by all but blocks:
+    /// those are asked when it is written.
     fn judge(
-        &self,
+        &mut self,
         jwt: &Jwt<'_>,
         purpose: Use,
         possessed: &[[u8; 32]],
     ) -> Result<SiteToken, Fault> {
-        let keys = self.keys.accepted(self.now).map(|one| one.key.clone()).collect();
+        remember(self.keys, self.store, self.now).map_err(Fault::NoSigner)?;
+        let signers = self.store.signers()?;
+        let counted = signers.iter().filter(|it| it.counts_at(self.now));
+        // It was read when it was written there.
+        let keys = counted.filter_map(|it| SigningKey::of_certificate(&it.certificate).ok());
+        let keys = keys.collect();
         let trust = SiteTrust { tenant: self.tenant, keys, blocked: [].into() };
         let shown = Shown { now: self.now, purpose, possessed };
         Ok(SiteToken::judge(jwt, &trust, shown).map_err(Refusal::of_token)?)
@@ -277,7 +284,7 @@ impl Site<'_> {
 
     /// Signs a client's own token, which counts no longer than its certificate. Returns until when.
     fn sign(
-        &self,
+        &mut self,
         id: Guid,
         certificate: [u8; 32],
         certificate_until: u64,
@@ -289,14 +296,15 @@ impl Site<'_> {
     }
 
     fn signed(
-        &self,
+        &mut self,
         holder: Holder,
         id: Guid,
         lifetime: u64,
         renew_after: u64,
     ) -> Result<(Issued, u64), Fault> {
         let wanted = Wanted { tenant: self.tenant, holder, not_before: self.now, lifetime };
-        let token = Token::sign(&self.keys.signer(self.now)?, &wanted)?;
+        let signer = signer(self.keys, self.store, self.now).map_err(Fault::NoSigner)?;
+        let token = Token::sign(&signer, &wanted)?;
         let (expires, text) = (wanted.expires(), Secret(token.expose().to_owned()));
         Ok((Issued { client_id: id.to_string(), token: text, expires, renew_after }, expires))
     }
@@ -315,6 +323,10 @@ fn changed(error: ChangeError, unknown: impl FnOnce(Guid) -> Refusal) -> Fault {
         ChangeError::Blocked(id) => Refusal::Blocked(id).into(),
         // A GUID of 122 random bits that is taken: another is drawn when the client asks again.
         ChangeError::Known(_) | ChangeError::Registered(_) => Refusal::Busy.into(),
+        // Nothing is blocked or signed with here.
+        ChangeError::TooMany { .. }
+        | ChangeError::TooManySigners { .. }
+        | ChangeError::UnknownSigner(_) => Refusal::Unavailable.into(),
         ChangeError::Store(error) => error.into(),
     }
 }

@@ -17,9 +17,10 @@ use super::clock::Steps;
 use super::decide::{Asked, Door, Fault, Issued, Site, Way, tenant_of};
 use super::refusal::Refusal;
 use super::tenants::Tenants;
-use crate::site::command::{self, now};
-use crate::site::files::FileId;
-use crate::site::{Keys, SqliteStore};
+use crate::site::command::now;
+use crate::site::opening;
+use crate::site::place::Place;
+use crate::site::{Keys, Store};
 
 /// Requests that wait for the thread.
 const WAITING_MAX: usize = 64;
@@ -87,8 +88,8 @@ impl Office {
 struct Clerk {
     tokens: SiteTokens,
     tenants: Arc<RwLock<Tenants>>,
-    /// Kept open, and which file it was.
-    store: Option<(SqliteStore, Option<FileId>)>,
+    /// Kept open, and which file it was, if it is one.
+    store: Option<(Box<dyn Store>, Option<Place>)>,
     replay: Replay,
     steps: Steps,
     began: Instant,
@@ -166,18 +167,22 @@ impl Clerk {
 /// The store; opened anew if another file has its name, as a backup that was restored: what would
 /// be written into the file of before would be lost.
 fn open<'a>(
-    held: &'a mut Option<(SqliteStore, Option<FileId>)>,
+    held: &'a mut Option<(Box<dyn Store>, Option<Place>)>,
     tokens: &SiteTokens,
-) -> Result<&'a mut SqliteStore, Fault> {
-    let file = FileId::of(&command::store(&tokens.folder));
-    if held.as_ref().is_some_and(|(_, before)| *before != file) {
+) -> Result<&'a mut dyn Store, Fault> {
+    let file = opening::file_there(tokens);
+    let is_same = |before: &Option<Place>| match (before, &file) {
+        (Some(before), Some(now)) => before.is_same_file(now),
+        (before, now) => before.is_none() && now.is_none(),
+    };
+    if held.as_ref().is_some_and(|(_, before)| !is_same(before)) {
         *held = None;
     }
     let (store, _) = match held {
         Some(open) => open,
-        None => held.insert((command::open(tokens).map_err(Fault::NotOpen)?, file)),
+        None => held.insert((opening::open(tokens)?, file)),
     };
-    Ok(store)
+    Ok(store.as_mut())
 }
 
 fn door_name(door: Door) -> &'static str {

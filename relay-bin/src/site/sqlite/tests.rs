@@ -5,6 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
+use super::super::store::suite::{self, Bench, NOW, token};
 use super::*;
 
 /// Names the folder that the body of a test works in, in the process that the test has started.
@@ -44,151 +45,82 @@ impl Home {
     }
 }
 
-fn token(id: u128) -> BulkToken {
-    BulkToken { id: Guid(id), issued: 1000, not_before: 1000, expires: 2000, blocked_since: None }
-}
+impl Bench for Home {
+    fn open(&self) -> Box<dyn Store> {
+        Box::new(self.store())
+    }
 
-fn client(id: u128, registration: Registration) -> Client {
-    let mut certificate = [7; 32];
-    certificate[16..].copy_from_slice(&id.to_be_bytes());
-    Client {
-        id: Guid(id),
-        certificate,
-        registered: 1500,
-        renewed: 1500,
-        token_expires: 9000,
-        registration,
-        blocked_since: None,
+    fn put_blocked(&self, count: usize) {
+        drop(self.store());
+        let mut sqlite = self.sqlite();
+        let transaction = sqlite.transaction().unwrap();
+        for id in 1..=count as u128 {
+            let insert = "INSERT INTO bulk_tokens VALUES (?1, 1, 1, ?2, 1)";
+            transaction.execute(insert, params![octets(Guid(id)), seconds(NOW + 1000)]).unwrap();
+        }
+        transaction.commit().unwrap();
     }
 }
 
 #[test]
-fn what_was_remembered_is_there_when_the_store_is_opened_again() {
-    let home = Home::new();
-    let newer = BulkToken { issued: 1001, ..token(1) };
-    let of_token = client(10, Registration::BulkToken(Guid(1)));
-    let of_site = client(11, Registration::Intranet);
-    {
-        let mut store = home.store();
-        store.add_bulk_token(&newer).unwrap();
-        store.add_bulk_token(&token(u128::MAX)).unwrap();
-        store.register(&of_token).unwrap();
-        store.register(&of_site).unwrap();
-        store.renew(Guid(11), 3000, 12_000).unwrap();
-        store.block(Guid(1), 1800).unwrap();
+fn a_file_of_sqlite_does_all_that_a_store_must() {
+    for (name, run) in suite::ALL {
+        println!("{name}");
+        run(&Home::new());
     }
-    let store = SqliteStore::open(&home.file()).unwrap();
-    let blocked = BulkToken { blocked_since: Some(1800), ..newer };
-    assert_eq!(store.bulk_tokens().unwrap(), [blocked, token(u128::MAX)]);
-    assert_eq!(store.client(Guid(10)).unwrap(), Some(of_token));
-    let renewed = Client { renewed: 3000, token_expires: 12_000, ..of_site };
-    assert_eq!(store.client(Guid(11)).unwrap(), Some(renewed));
-    assert_eq!(store.client(Guid(1)).unwrap(), None, "a token is no client");
+}
+
+#[test]
+fn what_is_acknowledged_is_on_the_disk_and_what_is_blocked_in_the_journal() {
+    let home = Home::new();
+    let mut store = home.store();
     let synchronous = store.connection.pragma_query_value(None, "synchronous", count);
     let foreign_keys = store.connection.pragma_query_value(None, "foreign_keys", count);
     assert_eq!((synchronous.unwrap(), foreign_keys.unwrap()), (2, 1), "FULL, and on");
+    store.add_bulk_token(&token(1)).unwrap();
+    store.block(Guid(1), NOW).unwrap();
+    store.block(Guid(1), NOW + 1).unwrap();
+    store.unblock(Guid(1), NOW + 2).unwrap();
+    let journal = "SELECT change || ' ' || at FROM journal ORDER BY number";
+    let journal: Vec<String> = rows(&store.connection, journal, [], |row| row.get(0)).unwrap();
+    assert_eq!(journal, [format!("blocked {NOW}"), format!("unblocked {}", NOW + 2)]);
+    home.sqlite().execute("DELETE FROM journal", []).unwrap();
+    assert_eq!(store.generation().unwrap(), 2, "it never falls");
 }
 
 #[test]
-fn a_client_is_found_by_its_certificate_which_no_other_client_is_given() {
+fn another_file_in_its_place_is_noticed_and_so_is_none() {
     let home = Home::new();
     let mut store = home.store();
-    let (first, second) = (client(10, Registration::Intranet), client(11, Registration::Intranet));
-    assert_eq!(store.client_of(first.certificate).unwrap(), None);
-    store.register(&first).unwrap();
-    store.register(&Client { registered: 1600, ..second }).unwrap();
-    assert_eq!(store.client_of(first.certificate).unwrap(), Some(first));
-    let all: Vec<_> = store.clients().unwrap().into_iter().map(|it| it.id.0).collect();
-    assert_eq!(all, [11, 10], "the last one registered comes first");
-
-    store.block(Guid(10), 1700).unwrap();
-    let taken = Client { certificate: first.certificate, ..second };
-    let refused = store.register(&taken);
-    assert!(matches!(refused, Err(ChangeError::Registered(Guid(10)))), "{refused:?}");
-    let kept = store.client_of(first.certificate).unwrap().unwrap();
-    assert_eq!((kept.id, kept.blocked_since), (Guid(10), Some(1700)), "its block is still there");
-
-    // Another certificate of the same client takes the place of the one before.
-    let renewed = Client { certificate: [9; 32], ..second };
-    store.register(&renewed).unwrap();
-    assert_eq!(store.client_of([9; 32]).unwrap(), Some(renewed));
-    assert_eq!(store.client_of(second.certificate).unwrap(), None);
+    store.mark().unwrap();
+    let copy = home.folder.path().join("copy.db");
+    fs::copy(home.file(), &copy).unwrap();
+    fs::rename(&copy, home.file()).unwrap();
+    assert!(matches!(store.mark(), Err(StoreError::Replaced { .. })));
+    fs::remove_file(home.file()).unwrap();
+    assert!(matches!(store.mark(), Err(StoreError::Missing { .. })));
+    let mut anew = Home::new().store();
+    assert!(matches!(anew.mark(), Err(StoreError::Missing { .. })), "its folder is gone");
 }
 
 #[test]
-fn blocks_of_tokens_and_clients_are_listed_and_each_change_of_one_is_seen() {
+fn what_is_only_read_is_opened_to_be_read_alone_and_migrated_if_it_must_be() {
     let home = Home::new();
-    let (mut store, watcher) = (home.store(), home.store());
-    store.add_bulk_token(&token(1)).unwrap();
-    store.register(&client(2, Registration::Intranet)).unwrap();
-    assert_eq!((watcher.generation().unwrap(), watcher.blocked().unwrap()), (0, vec![]));
-    for (number, (id, change, blocked)) in
-        [(2, Change::Made, vec![2]), (1, Change::Made, vec![1, 2]), (1, Change::None, vec![1, 2])]
-            .into_iter()
-            .enumerate()
-    {
-        assert_eq!(store.block(Guid(id), 1100).unwrap(), change);
-        assert_eq!(watcher.generation().unwrap(), (number as u64 + 1).min(2));
-        let blocked: Vec<Guid> = blocked.into_iter().map(Guid).collect();
-        assert_eq!(watcher.blocked().unwrap(), blocked);
-    }
-    // The time of a block is when it began, whoever asks for it once more.
-    store.block(Guid(2), 1200).unwrap();
-    assert_eq!(store.client(Guid(2)).unwrap().unwrap().blocked_since, Some(1100));
-    assert_eq!(store.unblock(Guid(2), 1300).unwrap(), Change::Made);
-    assert_eq!(store.unblock(Guid(2), 1300).unwrap(), Change::None);
-    assert_eq!((watcher.generation().unwrap(), watcher.blocked().unwrap()), (3, vec![Guid(1)]));
-    let journal = "SELECT change || ' ' || at FROM journal ORDER BY number";
-    let journal: Vec<String> = store.rows(journal, |row| row.get(0)).unwrap();
-    assert_eq!(journal, ["blocked 1100", "blocked 1100", "unblocked 1300"]);
-    home.sqlite().execute("DELETE FROM journal", []).unwrap();
-    assert_eq!(watcher.generation().unwrap(), 3, "it never falls");
-}
-
-#[test]
-fn a_guid_that_nobody_has_is_refused_and_so_is_one_that_is_taken() {
-    let mut store = Home::new().store();
-    let by_token = Registration::BulkToken(Guid(1));
-    for refused in [
-        store.block(Guid(1), 1).unwrap_err(),
-        store.unblock(Guid(1), 1).unwrap_err(),
-        store.renew(Guid(1), 1, 2).unwrap_err(),
-        store.register(&client(2, by_token)).unwrap_err(),
-    ] {
-        assert!(matches!(refused, ChangeError::Unknown(Guid(1))), "{refused}");
-    }
-    store.add_bulk_token(&token(1)).unwrap();
-    store.register(&client(2, by_token)).unwrap();
-    for (id, refused) in [
-        (1, store.add_bulk_token(&token(1)).unwrap_err()),
-        (2, store.add_bulk_token(&token(2)).unwrap_err()),
-        (1, store.register(&client(1, by_token)).unwrap_err()),
-    ] {
-        assert!(matches!(refused, ChangeError::Known(Guid(it)) if it == id), "{refused}");
-    }
-    assert_eq!((store.generation().unwrap(), store.bulk_tokens().unwrap()), (0, vec![token(1)]));
-}
-
-#[test]
-fn who_is_blocked_is_neither_registered_nor_renewed() {
-    let mut store = Home::new().store();
-    let by_token = Registration::BulkToken(Guid(1));
-    store.add_bulk_token(&token(1)).unwrap();
-    store.register(&client(2, by_token)).unwrap();
-    store.block(Guid(1), 1100).unwrap();
-    store.block(Guid(2), 1100).unwrap();
-    for (id, refused) in [
-        (1, store.register(&client(3, by_token)).unwrap_err()),
-        (2, store.register(&client(2, Registration::Intranet)).unwrap_err()),
-        (2, store.renew(Guid(2), 1200, 9000).unwrap_err()),
-    ] {
-        assert!(matches!(refused, ChangeError::Blocked(Guid(it)) if it == id), "{refused}");
-    }
-    assert_eq!(store.client(Guid(3)).unwrap(), None);
-    store.unblock(Guid(2), 1300).unwrap();
-    let anew = Client { certificate: [8; 32], ..client(2, Registration::Intranet) };
-    store.register(&anew).unwrap();
-    assert_eq!(store.client(Guid(2)).unwrap(), Some(anew));
+    home.store().add_bulk_token(&token(1)).unwrap();
+    let mut reader = SqliteStore::open_to_read(&home.file()).unwrap();
+    assert_eq!(reader.bulk_tokens().unwrap(), [token(1)]);
+    let refused = reader.block(Guid(1), NOW).unwrap_err();
+    assert!(matches!(refused, ChangeError::Store(StoreError::ReadOnly { .. })), "{refused}");
+    drop(reader);
+    let sqlite = home.sqlite();
+    sqlite.execute_batch("DROP TABLE signers; DROP INDEX clients_by_certificate").unwrap();
+    sqlite.execute_batch("DROP INDEX blocked_bulk_tokens; DROP INDEX blocked_clients").unwrap();
+    sqlite.pragma_update(None, "user_version", 2).unwrap();
+    drop(sqlite);
+    assert_eq!(SqliteStore::open_to_read(&home.file()).unwrap().signers().unwrap(), []);
+    home.sqlite().pragma_update(None, "user_version", 99).unwrap();
+    let newer = SqliteStore::open_to_read(&home.file()).err();
+    assert!(matches!(newer, Some(StoreError::Newer { found: 99, .. })), "{newer:?}");
 }
 
 #[test]
@@ -249,7 +181,7 @@ fn a_store_that_another_process_writes_to_is_locked_for_writers_and_not_for_read
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = store.block(Guid(1), 1).unwrap_err();
     assert!(matches!(refused, ChangeError::Store(StoreError::Locked { .. })), "{refused}");
-    assert_eq!(store.blocked().unwrap(), []);
+    assert_eq!(store.blocked(NOW).unwrap(), []);
     other.execute_batch("ROLLBACK").unwrap();
     assert_eq!(store.block(Guid(1), 1).unwrap(), Change::Made);
 }
@@ -395,11 +327,11 @@ fn on_a_small_disk(file: &Path) {
     let folder = file.parent().unwrap();
     let mut store = SqliteStore::create(file).unwrap();
     store.add_bulk_token(&token(u128::MAX)).unwrap();
-    store.block(Guid(u128::MAX), 1).unwrap();
+    store.block(Guid(u128::MAX), NOW).unwrap();
     let (kept, refused) = fill(&mut store);
     assert!(matches!(refused, ChangeError::Store(StoreError::Full { .. })), "{refused:?}");
     let acknowledged = |store: &SqliteStore| {
-        assert_eq!(store.blocked().unwrap(), [Guid(u128::MAX)]);
+        assert_eq!(store.blocked(NOW).unwrap(), [Guid(u128::MAX)]);
         assert_eq!(store.bulk_tokens().unwrap().len(), kept + 1);
     };
     acknowledged(&store);
@@ -438,7 +370,7 @@ fn a_process_that_is_killed_loses_no_block_that_it_has_acknowledged() {
         let mut process = process.stdout(Stdio::piped()).spawn().unwrap();
         acknowledged = acknowledged.max(read_and_kill(&mut process, acknowledgements));
         let store = SqliteStore::open(&home.file()).unwrap();
-        let blocked = store.blocked().unwrap();
+        let blocked = store.blocked(NOW).unwrap();
         let expected: Vec<Guid> = (1..=blocked.len() as u128).map(Guid).collect();
         assert_eq!(blocked, expected, "in the order they were made, each whole");
         let generation = store.generation().unwrap();
@@ -455,7 +387,7 @@ fn block_for_ever(file: &Path) {
             Ok(()) | Err(ChangeError::Known(_)) => {}
             Err(error) => panic!("{error}"),
         }
-        store.block(Guid(id), 1).unwrap();
+        store.block(Guid(id), NOW).unwrap();
         let mut out = io::stdout().lock();
         if writeln!(out, "\nblocked {id}").and_then(|()| out.flush()).is_err() {
             return;

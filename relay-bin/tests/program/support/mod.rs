@@ -5,6 +5,9 @@ pub(crate) mod load;
 pub(crate) mod namespace;
 pub(crate) mod nginx;
 pub(crate) mod origin;
+#[cfg(feature = "postgres")]
+#[allow(dead_code, reason = "the program's own tests of its store use the rest")]
+pub(crate) mod postgres;
 pub(crate) mod role;
 pub(crate) mod signal;
 pub(crate) mod site;

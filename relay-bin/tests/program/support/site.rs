@@ -194,7 +194,7 @@ impl Site {
     }
 
     /// Has the connection point dial the instances at `links`.
-    fn dial(&self, links: &[SocketAddr]) {
+    pub(crate) fn dial(&self, links: &[SocketAddr]) {
         let mut tables = String::new();
         for (instance, at) in (1..).zip(links) {
             write!(

@@ -10,8 +10,9 @@ use time::format_description::well_known::Rfc3339;
 
 use super::super::certificate::tests::{certificate, key};
 use super::*;
+use crate::site::BulkToken;
 use crate::site::keys::tests::{START, put_first};
-use crate::site::{BulkToken, SqliteStore};
+use crate::site::sqlite::SqliteStore;
 
 const TENANT: Guid = Guid(0x0a1b_2c3d_4e5f_6071_8293_a4b5_c6d7_e8f9);
 const HOUR: u64 = 3600;
@@ -129,7 +130,7 @@ impl World {
     /// Whether an instance takes a token for a request at this time.
     fn counts(&self, device: &Device, token: &str) -> bool {
         let keys = self.keys.accepted(self.now).map(|one| one.key.clone()).collect();
-        let blocked = self.store.blocked().unwrap().into_iter().collect();
+        let blocked = self.store.blocked(self.now).unwrap().into_iter().collect();
         let mut tokens = Tokens::default();
         tokens.trust(Vec::new(), Some(SiteTrust { tenant: TENANT, keys, blocked }));
         let possessed = [thumbprint(&device.der)];

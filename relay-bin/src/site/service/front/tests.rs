@@ -35,7 +35,7 @@ impl Place {
     fn new(limits: Limits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let tokens = tokens_in(&folder);
-        command::prepare(&tokens).unwrap();
+        crate::site::opening::prepare(&tokens, command::now().unwrap()).unwrap();
         crate::site::keys::tests::put_first(&tokens.folder);
         let (office, thread) = Office::open(tokens, Arc::<RwLock<Tenants>>::default()).unwrap();
         let tally = Arc::<Tally>::default();
