@@ -169,11 +169,22 @@ fn init_prints_commands_that_name_the_files_it_wrote() {
     assert_eq!(err, "");
     let named = |word: &&str| word.starts_with("site/");
     let files: Vec<&str> = out.split([' ', '\n']).filter(named).collect();
-    assert_eq!(files, [GATEWAY_FILE, CONNECTION_POINT_FILE, "site/site-ca/site-ca.pem"]);
+    let ca = "site/site-ca/site-ca.pem";
+    assert_eq!(files, [GATEWAY_FILE, CONNECTION_POINT_FILE, CONNECTION_POINT_FILE, ca, ca]);
     assert!(files.iter().all(|file| home.path(file).is_file()), "{out}");
     let url =
         "'https://localhost:8443/CCM_Proxy_MutualAuth/72057594037927937/SMS_MP/.sms_aut?MPLIST'";
     assert!(out.contains(url), "{out}");
+    for step in [
+        "token new --config site/connection-point/connection-point.toml --out bulk.token\n",
+        "client register https://localhost:8443/CCM_Proxy_ServerAuth/72057594037927938 \\\n",
+        &format!("client request GET {url} \\\n"),
+    ] {
+        assert!(out.contains(step), "{step} is not in {out}");
+    }
+    let home = Home::empty();
+    let (out, _) = run(home.init(&["--unsafe-allow-anonymous"]), 0);
+    assert!(out.contains(&format!("curl --cacert {ca} {url}\n")), "{out}");
 }
 
 #[test]

@@ -94,9 +94,7 @@ impl Folder {
                 }
                 let text = made.pem();
                 steps.push((files::staged(&certificate, &text, Readers::Owner)?, certificate));
-                let der = PrivateKeyDer::try_from(pair.serialize_der());
-                let der = der.map_err(|why| anyhow::anyhow!("cannot use the key made: {why}"))?;
-                Identity::new(vec![made.der().clone()], der)
+                identity_of(&made, &pair)?
             }
         };
         Ok(Staged { identity, steps, token })
@@ -131,6 +129,18 @@ impl Staged {
         let mut steps = self.steps.into_iter().chain([token]);
         steps.try_for_each(|(staged, place)| files::put(staged, &place))
     }
+}
+
+/// A new key, and a certificate that it has signed itself. In no file.
+pub(crate) fn new_identity() -> anyhow::Result<Identity> {
+    let pair = KeyPair::generate_for(&PKCS_RSA_SHA256).context("cannot make a key")?;
+    identity_of(&self_signed(&pair)?, &pair)
+}
+
+fn identity_of(made: &rcgen::Certificate, pair: &KeyPair) -> anyhow::Result<Identity> {
+    let der = PrivateKeyDer::try_from(pair.serialize_der());
+    let der = der.map_err(|why| anyhow::anyhow!("cannot use the key made: {why}"))?;
+    Ok(Identity::new(vec![made.der().clone()], der))
 }
 
 fn self_signed(key: &KeyPair) -> anyhow::Result<rcgen::Certificate> {

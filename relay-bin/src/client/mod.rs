@@ -34,6 +34,8 @@ use crate::exit::Failure;
 
 use report::Report;
 
+pub(crate) use folder::new_identity;
+
 /// Shown below the help of `relay client`.
 pub(crate) const EXAMPLES: &str = "\
 Examples:

@@ -1,14 +1,66 @@
 //! The commands that `--stay` prints, to paste into another terminal.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::fs;
+use std::path::PathBuf;
+
+use pem::Pem;
+use relay_core::transport::Identity;
+use tempfile::TempDir;
 
 use super::session::Target;
 use super::site;
 
-/// One command for each thing worth trying, over the instances in turn. Pure.
-pub(crate) fn commands(target: &Target, ca: &Path) -> String {
-    let ca = quoted(&ca.display().to_string());
+/// What curl is told by files: whom to trust, and who asks. Gone when it is dropped.
+pub(crate) struct Files {
+    folder: TempDir,
+}
+
+impl Files {
+    /// Writes the authority's certificate, and a client's certificate, key and token. The folder is
+    /// for its owner's eyes alone.
+    ///
+    /// # Errors
+    ///
+    /// The folder for temporary files cannot be written to.
+    pub(crate) fn write(ca: &str, client: &Identity, token: &str) -> std::io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("relay-demo-curl-").tempdir()?;
+        let files = Self { folder };
+        fs::write(files.path("ca.pem"), ca)?;
+        let chain = client.chain().iter().map(|der| Pem::new("CERTIFICATE", der.to_vec()));
+        let pem: String = chain.map(|it| it.to_string()).collect();
+        fs::write(files.path("client.pem"), pem)?;
+        let key = Pem::new("PRIVATE KEY", client.key().secret_der());
+        fs::write(files.path("client-key.pem"), key.to_string())?;
+        fs::write(files.path("authorization"), format!("Authorization: Bearer {token}\n"))?;
+        Ok(files)
+    }
+
+    /// Removes them.
+    ///
+    /// # Errors
+    ///
+    /// Something of it cannot be removed.
+    pub(crate) fn close(self) -> std::io::Result<()> {
+        self.folder.close()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+}
+
+/// One command for each thing worth trying, over the instances in turn, and one without
+/// credentials.
+pub(crate) fn commands(target: &Target, files: &Files) -> String {
+    let file = |name| quoted(&files.path(name).display().to_string());
+    let ca = file("ca.pem");
+    let shown = format!(
+        "--cert {} --key {} -H {}",
+        file("client.pem"),
+        file("client-key.pem"),
+        quoted(&format!("@{}", files.path("authorization").display()))
+    );
     let role = target.mp_role;
     let mut instances = target.instances.iter().cycle();
     let mut mp = |path: &str| {
@@ -35,9 +87,11 @@ pub(crate) fn commands(target: &Target, ca: &Path) -> String {
     ];
     let mut text = String::new();
     for (what, arguments) in tries {
-        writeln!(text, "# {what}\ncurl --cacert {ca} {arguments}")
+        writeln!(text, "# {what}\ncurl --cacert {ca} {shown} {arguments}")
             .expect("writing to a String cannot fail");
     }
+    writeln!(text, "# refused, nobody said who asks: 401\ncurl --cacert {ca} -i {}", mp(&list))
+        .expect("writing to a String cannot fail");
     text
 }
 

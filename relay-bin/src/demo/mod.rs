@@ -2,13 +2,15 @@
 //!
 //! Everything is real but the distance: sockets, TLS, certificates, gateway instances, links,
 //! connection points, site roles. Nothing needs set-up or privileges and nothing is left behind.
-//! Read [`run`] for the order of things, [`site`] for what is relayed to, [`session`] for what is
-//! proven, and [`relay`] for how the relay itself is started.
+//! Read [`run`] for the order of things, [`site`] for what is relayed to, [`members`] for whose
+//! clients count there, [`session`] for what is proven, and [`relay`] for how the relay itself is
+//! started.
 
 mod curl;
 #[cfg(test)]
 mod front;
 mod material;
+mod members;
 mod message;
 mod relay;
 mod session;
@@ -28,6 +30,7 @@ use tokio::signal;
 
 use crate::pki::SiteCa;
 
+use members::Members;
 use relay::RunningRelay;
 use session::{Extent, Report, Row, Target};
 use site::Site;
@@ -147,7 +150,8 @@ pub(crate) fn main(args: Args) -> ExitCode {
 pub(crate) async fn run(args: Args) -> anyhow::Result<Verdict> {
     let ca = SiteCa::new("Relay demonstration site CA")?;
     let site = Site::start().await.context("cannot start the built-in site on 127.0.0.1")?;
-    let relay = relay::start_relay(args.instances, args.transport, &site, &ca).await?;
+    let members = Members::start().await?;
+    let relay = relay::start_relay(args.instances, args.transport, &site, &members, &ca).await?;
     let target = Target {
         instances: relay.clients.clone(),
         host: relay::HOST.to_owned(),
@@ -155,11 +159,12 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<Verdict> {
         mp_role: relay::MP_ROLE,
         sup_role: relay::SUP_ROLE,
         seen: site.seen(),
+        membership: Some(relay.membership.clone()),
         links: relay.links(),
         extent: Extent::default(),
     };
     let verdict = session_and_stay(&args, &target, &ca).await;
-    stop(relay, site).await;
+    stop(relay, members, site).await;
     verdict
 }
 
@@ -180,25 +185,23 @@ async fn session_and_stay(args: &Args, target: &Target, ca: &SiteCa) -> anyhow::
     Ok(if report.passed { Verdict::Passed } else { Verdict::Failed })
 }
 
-/// Keeps everything up until `end`, with the authority's certificate in a file that goes after it.
+/// Keeps everything up until `end`, with what curl needs in files that go after it.
 async fn stay(target: &Target, ca: &SiteCa, end: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let mut file = tempfile::Builder::new()
-        .prefix("relay-demo-ca-")
-        .suffix(".pem")
-        .tempfile()
-        .context("cannot write the certificate that curl is to trust")?;
-    file.write_all(ca.certificate_pem().as_bytes())?;
-    let commands = curl::commands(target, file.path());
+    let (client, token) = session::visitor(target).await.context("cannot register for curl")?;
+    let files = curl::Files::write(&ca.certificate_pem(), &client, &token)
+        .context("cannot write the files that curl is to read")?;
+    let commands = curl::commands(target, &files);
     let mut out = io::stderr().lock();
     writeln!(out, "\n{commands}\nEverything stays up until Ctrl-C.")?;
     drop(out);
     end.await;
-    file.close().context("cannot remove the certificate file")
+    files.close().context("cannot remove the files that curl has read")
 }
 
 /// Stops the relay before the site, so that requests in flight can still be answered.
-async fn stop(relay: RunningRelay, site: Site) {
+async fn stop(relay: RunningRelay, members: Members, site: Site) {
     relay.stop().await;
+    members.stop().await;
     site.stop().await;
 }
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use http::Uri;
+use relay_core::auth::Methods;
 use relay_core::connection_point::{
     BackendConfig, ConnectionPoint, ConnectionPointConfig, ConnectionPointLimits, GatewayAddress,
-    SiteEndpoint,
+    SiteEndpoint, Update,
 };
 use relay_core::gateway::{Balance, Gateway, GatewayConfig, GatewayLimits, Listeners};
 use relay_core::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
@@ -22,7 +23,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::Transport;
-use super::session::{Carried, Links};
+use super::members::Members;
+use super::session::{Carried, Links, Membership};
 use super::site::Site;
 use crate::pki::SiteCa;
 
@@ -46,6 +48,8 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct RunningRelay {
     /// Where each instance listens for clients, instance 1 first.
     pub clients: Vec<SocketAddr>,
+    /// How a client becomes one of the site.
+    pub membership: Membership,
     gateways: Vec<Gateway>,
     stop: watch::Sender<bool>,
     roles: JoinSet<()>,
@@ -90,14 +94,14 @@ pub(crate) async fn start_relay(
     instances: u8,
     transport: Transport,
     site: &Site,
+    members: &Members,
     ca: &SiteCa,
 ) -> anyhow::Result<RunningRelay> {
     let anchors = ca.anchors()?;
     let edge = client_edge_config_asking(&ca.issue_server(vec![HOST.to_owned()])?.identity())?;
     let (stop, stopped) = watch::channel(false);
-    let (clients, roles) = (Vec::new(), JoinSet::new());
-    let mut relay = RunningRelay { clients, gateways: Vec::new(), stop, roles };
-    let mut gateways = Vec::new();
+    let (mut addresses, mut roles) = (Vec::new(), JoinSet::new());
+    let (mut running, mut gateways) = (Vec::new(), Vec::new());
 
     for instance in Instance::first(instances) {
         let clients = listener().await?;
@@ -108,7 +112,7 @@ pub(crate) async fn start_relay(
             Transport::Quic => Some(quic_listener(Arc::clone(&link_tls))?),
             _ => None,
         };
-        relay.clients.push(clients.local_addr());
+        addresses.push(clients.local_addr());
         gateways.push(GatewayAddress {
             instance,
             host: Ipv4Addr::LOCALHOST.to_string(),
@@ -133,26 +137,39 @@ pub(crate) async fn start_relay(
             balance: Balance::default(),
             limits,
         });
-        relay.gateways.push(gateway.clone());
+        running.push(gateway.clone());
         let stopped = until(stopped.clone());
         let listeners = Listeners { clients, links: Some(links), https_links: None, quic };
-        relay.roles.spawn(async move { _ = gateway.serve(listeners, stopped).await });
+        roles.spawn(async move { _ = gateway.serve(listeners, stopped).await });
     }
 
+    let published = published(gateways, site, members)?;
+    let mut points = Vec::new();
     for number in 1..=CONNECTION_POINTS {
-        let connection_point = connection_point(number, gateways.clone(), site, ca)?;
+        let point = connection_point(number, published.clone(), ca)?;
+        points.push(point.clone());
         let stopped = until(stopped.clone());
-        relay.roles.spawn(async move { _ = connection_point.run(stopped).await });
+        roles.spawn(async move { _ = point.run(stopped).await });
     }
-    Ok(relay)
+    let membership = members.membership(points, published);
+    Ok(RunningRelay { clients: addresses, membership, gateways: running, stop, roles })
 }
 
-fn connection_point(
-    number: u8,
+/// What every connection point is told and publishes.
+fn published(
     gateways: Vec<GatewayAddress>,
     site: &Site,
-    ca: &SiteCa,
-) -> anyhow::Result<ConnectionPoint> {
+    members: &Members,
+) -> anyhow::Result<Update> {
+    let (settings_version, clients) = members.trust()?;
+    let mut endpoints = site_endpoints(site)?;
+    endpoints.push(members.endpoint());
+    let clients = Some(clients);
+    Ok(Update { gateways, endpoints, tenants: Vec::new(), clients, settings_version })
+}
+
+fn connection_point(number: u8, published: Update, ca: &SiteCa) -> anyhow::Result<ConnectionPoint> {
+    let Update { gateways, endpoints, tenants, clients, settings_version } = published;
     let anchors = ca.anchors()?;
     let name = format!("demo-cp-{number}");
     let mut limits = ConnectionPointLimits::default();
@@ -161,14 +178,14 @@ fn connection_point(
     Ok(ConnectionPoint::new(ConnectionPointConfig {
         name,
         site: "demo".to_owned(),
-        settings_version: 1,
+        settings_version,
         gateways,
         link_tls,
         https_tls: backend_client_config(&anchors)?,
         certificate_issuer: None,
-        endpoints: site_endpoints(site)?,
-        tenants: Vec::new(),
-        clients: None,
+        endpoints,
+        tenants,
+        clients,
         limits,
         web_proxy: None,
         network: Network::default(),
@@ -211,8 +228,7 @@ pub(super) fn endpoints() -> [Endpoint; 2] {
         paths: None,
         request_body_bytes_max: None,
         request_headers: RequestHeaders::Open,
-        // The demonstration listens on loopback alone, and its clients have no credentials.
-        access: Access::Anonymous,
+        access: Access::Clients(Methods::default()),
     };
     [
         endpoint("demo-mp", EndpointKind::ManagementPoint, MP_ROLE),

@@ -39,6 +39,7 @@ async fn session_over(instances: usize, fault: Fault, requests_of_second: u64) -
         mp_role: MP_ROLE,
         sup_role: SUP_ROLE,
         seen: site.seen(),
+        membership: None,
         links: links(u8::try_from(instances).unwrap(), &[3, requests_of_second]),
         extent: EXTENT,
     };
@@ -118,6 +119,7 @@ async fn an_instance_that_is_down_is_a_failed_row_and_not_an_error() {
         mp_role: MP_ROLE,
         sup_role: SUP_ROLE,
         seen: site.seen(),
+        membership: None,
         links: links(1, &[]),
         extent: Extent { download_bytes: 1_024, crowd: 2 },
     };

@@ -69,6 +69,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PORT", default_value_t = 10_140,
           value_parser = clap::value_parser!(u16).range(1..))]
     link_port_base: u16,
+    /// Let anybody who reaches the service use the endpoint, for a trial. Without it, clients have
+    /// to register first.
+    #[arg(long)]
+    unsafe_allow_anonymous: bool,
 }
 
 /// What a backend is.
@@ -196,7 +200,11 @@ mod tests {
     }
 
     fn site(service: &str) -> Site {
-        let plan = Plan::new(&args(&["--instances", "2", "--service", service])).unwrap();
+        site_with(&["--instances", "2", "--service", service])
+    }
+
+    fn site_with(rest: &[&str]) -> Site {
+        let plan = Plan::new(&args(rest)).unwrap();
         // Never published, so the name is never taken.
         let folder = Folder::stage(&std::env::temp_dir().join("relay-site-never-published"));
         let folder = folder.unwrap_or_else(|error| panic!("{error:#}"));
@@ -314,8 +322,13 @@ mod tests {
     }
 
     #[test]
-    fn a_site_gives_no_cause_for_warnings_but_the_anonymous_endpoint() {
+    fn a_site_gives_no_cause_for_warnings_unless_it_lets_anybody_in() {
         let site = site("relay.example");
+        assert_eq!(site.connection_point.warnings, []);
+        let access = site.connection_point.config.endpoints[0].endpoint.access;
+        let asks = matches!(access, relay_core::policy::Access::Clients(_));
+        assert!(asks, "{access:?}");
+        let site = site_with(&["--instances", "2", "--unsafe-allow-anonymous"]);
         for gateway in &site.gateways {
             assert_eq!(gateway.warnings, []);
         }

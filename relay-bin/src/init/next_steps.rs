@@ -44,16 +44,29 @@ fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
     let config = dir.join(CONNECTION_POINT_HOME).join("connection-point.toml");
     writeln!(text, "  {program} connection-point --config {}", quoted(&config))?;
 
-    writeln!(text, "\nThen ask for something:")?;
-    for url in &urls {
-        writeln!(text, "  curl --cacert {} '{url}{}'", quoted(&ca), plan.sample_path())?;
+    let ca = quoted(&ca);
+    if plan.is_anonymous() {
+        writeln!(text, "\nThen ask for something:")?;
+        for url in &urls {
+            writeln!(text, "  curl --cacert {ca} '{url}{}'", plan.sample_path())?;
+        }
+        writeln!(text, "\nThe endpoint lets anybody in: for trials only.")?;
+    } else {
+        let config = quoted(&config);
+        writeln!(text, "\nThen register a client, and ask for something as that client:")?;
+        writeln!(text, "  {program} token new --config {config} --out bulk.token")?;
+        let Some(url) = urls.first() else { return Ok(()) };
+        let register = plan.register_url();
+        writeln!(
+            text,
+            "  {program} client register {register} \\\n      --ca {ca} --token-file bulk.token \
+             --folder me"
+        )?;
+        let asked = format!("'{url}{}'", plan.sample_path());
+        writeln!(text, "  {program} client request GET {asked} \\\n      --ca {ca} --folder me")?;
+        writeln!(text)?;
     }
-    write!(
-        text,
-        "\nThe endpoint lets anybody in until client authentication exists: for trials only. The \
-         certificates\nexpire in {} days.",
-        LEAF_LIFE.whole_days()
-    )
+    write!(text, "The certificates expire in {} days.", LEAF_LIFE.whole_days())
 }
 
 /// `path` as one word of a shell.

@@ -36,6 +36,7 @@ pub(super) struct Plan {
     role_id: u64,
     backend: Uri,
     tenant: Guid,
+    is_anonymous: bool,
 }
 
 impl Plan {
@@ -69,6 +70,7 @@ impl Plan {
             role_id: args.role_id,
             backend: args.backend.clone(),
             tenant: new_guid()?,
+            is_anonymous: args.unsafe_allow_anonymous,
         })
     }
 
@@ -169,6 +171,11 @@ impl Plan {
         }
     }
 
+    /// Whether anybody may use the endpoint.
+    pub(super) fn is_anonymous(&self) -> bool {
+        self.is_anonymous
+    }
+
     /// What the site names itself by in its tokens.
     pub(super) fn tenant(&self) -> Guid {
         self.tenant
@@ -188,7 +195,11 @@ impl Plan {
 
     /// The role id of the token service: the next one, or the one before the last there is.
     pub(super) fn token_service_role_id_toml(&self) -> String {
-        as_toml(self.role_id.checked_add(1).unwrap_or(u64::MAX - 1))
+        as_toml(self.token_service_role_id())
+    }
+
+    fn token_service_role_id(&self) -> u64 {
+        self.role_id.checked_add(1).unwrap_or(u64::MAX - 1)
     }
 
     /// The backend's URL without the `/` that `Uri` puts at its end.
@@ -202,12 +213,21 @@ impl Plan {
 
     /// The URL under which clients of `instance` reach the endpoint, with a `/` at its end.
     pub(super) fn client_url(&self, instance: Instance) -> String {
+        self.url(instance, "CCM_Proxy_MutualAuth", self.role_id) + "/"
+    }
+
+    /// The URL below which clients of instance 1 register.
+    pub(super) fn register_url(&self) -> String {
+        self.url(Instance::FIRST, "CCM_Proxy_ServerAuth", self.token_service_role_id())
+    }
+
+    fn url(&self, instance: Instance, root: &str, role_id: u64) -> String {
         let host = match self.service.parse::<IpAddr>() {
             Ok(IpAddr::V6(literal)) => format!("[{literal}]"),
             _ => self.service.clone(),
         };
         let port = self.client_listen(instance).port();
-        format!("https://{host}:{port}/CCM_Proxy_MutualAuth/{}/", self.role_id)
+        format!("https://{host}:{port}/{root}/{role_id}")
     }
 }
 

@@ -295,6 +295,7 @@ fn endpoint(plan: &Plan) -> String {
     let name = plan.endpoint_name();
     let kind = plan.kind();
     let role_id = plan.role_id_toml();
+    let anonymous = if plan.is_anonymous() { "" } else { "# " };
     format!(
         r#"# What is published: one [[endpoint]] for each site role. Anything else is answered 404.
 # Each request is judged by it at the gateway, and again here.
@@ -306,10 +307,10 @@ kind = "{kind}"
 # The decimal number in the clients' URL, unique in this file. Above 9223372036854775807 it stands
 # in quotes.
 role_id = {role_id}
-# Lets anybody on the internet use this endpoint. For trials only; each start warns about it. Say
-# below whose clients count, and remove the line: then each has to show who it is, by any method, or
-# by those of a list such as `methods = ["entra", "certificate"]`.
-unsafe_allow_anonymous = true
+# Lets anybody on the internet use this endpoint. For trials only; each start warns about it.
+# Without this line each client has to show who it is, by any method that counts here, or by those
+# of a list such as `methods = ["entra", "certificate"]`.
+{anonymous}unsafe_allow_anonymous = true
 # Path prefixes below the role id that are published; without this line, those of the kind.
 # paths = ["SMS_MP", "ccm_system"]
 # Largest request body, in octets; without this line, no limit.

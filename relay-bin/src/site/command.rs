@@ -1,5 +1,6 @@
 //! `relay token`: issue, list, block and unblock registration tokens, and change what signs them.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::opening::{self, open, open_to_read, prepare};
 use super::shown::{Blocked, Distrusted, Issued, Listed, ListedClients, Rotated, Signers};
-use super::{BulkToken, Change, Holder, Keys, Token, Wanted, new_guid};
+use super::{BulkToken, Change, Holder, Keys, Store, Token, Wanted, files, new_guid};
 use crate::console::{complain, say};
 use crate::exit::Failure;
 
@@ -40,6 +41,8 @@ Examples:
     relay token new --config connection-point.toml
   For 7 days, the longest there is:
     relay token new --lifetime 10080 --config connection-point.toml
+  Into a file, as `relay client register` takes it:
+    relay token new --out bulk.token --config connection-point.toml
 
 Whoever has the token can register until it ends or is blocked by its GUID, and do nothing else with
 it. It is shown now and never again. The first one makes the folder and a signing key.";
@@ -148,6 +151,9 @@ pub(crate) struct NewArgs {
     #[arg(long, value_name = "MINUTES", default_value_t = 4320, allow_negative_numbers = true,
           value_parser = clap::value_parser!(u64).range(1..=10_080))]
     lifetime: u64,
+    /// Write the token to this new file, for its owner's eyes alone, and do not print it.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
     #[command(flatten)]
     site: Site,
 }
@@ -213,7 +219,7 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
 
 fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyhow::Result<()> {
     match command {
-        Command::New(args) => show(json, &issue(tokens, args.lifetime, now)?, Issued::text),
+        Command::New(args) => show(json, &new_token(tokens, args, now)?, Issued::text),
         Command::List(_) => {
             let listed = Listed::new(open_to_read(tokens)?.bulk_tokens()?, now);
             show(json, &listed, Listed::text)
@@ -255,8 +261,55 @@ fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyho
     }
 }
 
-/// Signs a token, and remembers it before anybody sees it.
-fn issue(tokens: &SiteTokens, minutes: u64, now: u64) -> anyhow::Result<Issued> {
+/// Makes a bulk token as an administrator does; it is remembered before anybody sees it.
+///
+/// # Errors
+///
+/// What cannot be used, and what to do.
+pub(crate) fn issue(tokens: &SiteTokens, minutes: u64) -> anyhow::Result<Token> {
+    let (mut store, issued, token) = signed(tokens, minutes, now()?)?;
+    store.add_bulk_token(&issued)?;
+    Ok(token)
+}
+
+/// Blocks a bulk token or client as an administrator does.
+///
+/// # Errors
+///
+/// What cannot be used, and what to do.
+pub(crate) fn block(tokens: &SiteTokens, id: Guid) -> anyhow::Result<()> {
+    open(tokens)?.block(id, now()?)?;
+    Ok(())
+}
+
+/// Signs a token, has it remembered, and then only gives it a file, if it is to have one.
+fn new_token(tokens: &SiteTokens, args: &NewArgs, now: u64) -> anyhow::Result<Issued> {
+    if let Some(file) = &args.out {
+        let is_free = fs::symlink_metadata(file).is_err();
+        ensure!(is_free, "{} is there already; nothing was issued", file.display());
+    }
+    let (mut store, issued, token) = signed(tokens, args.lifetime, now)?;
+    let Some(file) = &args.out else {
+        store.add_bulk_token(&issued)?;
+        return Ok(Issued::new(&issued, &token));
+    };
+    let staged = files::stage_text(file, &format!("{}\n", token.expose()));
+    let cannot = || format!("cannot write {}; nothing was issued", file.display());
+    let staged = staged.with_context(cannot)?;
+    store.add_bulk_token(&issued)?;
+    let put = files::put_new(staged, file);
+    put.with_context(|| {
+        format!("cannot write {}: nobody has token {} now", file.display(), issued.id)
+    })?;
+    Ok(Issued::in_file(&issued, file))
+}
+
+/// A store, and a token of its site that it does not know yet.
+fn signed(
+    tokens: &SiteTokens,
+    minutes: u64,
+    now: u64,
+) -> anyhow::Result<(Box<dyn Store>, BulkToken, Token)> {
     let (mut keys, mut store) = prepare(tokens, now)?;
     if keys.is_empty() {
         keys.rotate(now)?;
@@ -268,8 +321,7 @@ fn issue(tokens: &SiteTokens, minutes: u64, now: u64) -> anyhow::Result<Issued> 
     let token = Token::sign(&signer, &wanted)?;
     let expires = wanted.expires();
     let issued = BulkToken { id, issued: now, not_before: now, expires, blocked_since: None };
-    store.add_bulk_token(&issued)?;
-    Ok(Issued::new(&issued, &token))
+    Ok((store, issued, token))
 }
 
 pub(super) fn now() -> anyhow::Result<u64> {

@@ -24,7 +24,7 @@ mod state;
 mod store;
 mod token;
 
-pub(crate) use command::{Command, EXAMPLES, run};
+pub(crate) use command::{Command, EXAMPLES, block, issue, run};
 pub(crate) use keys::{KeyError, Keys, SigningCertificate};
 pub(crate) use opening::signer;
 pub(crate) use published::{Published, Watch};

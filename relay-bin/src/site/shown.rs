@@ -1,6 +1,7 @@
 //! What `relay token` shows: as JSON, and as text for people.
 
 use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
 
 use relay_core::auth::Guid;
 use serde::Serialize;
@@ -16,7 +17,11 @@ pub(super) struct Issued {
     guid: String,
     not_before: String,
     expires: String,
-    token: String,
+    /// `None` if it is in a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
 }
 
 /// All that were issued.
@@ -127,18 +132,33 @@ struct Certificate {
 
 impl Issued {
     pub(super) fn new(issued: &BulkToken, token: &Token) -> Self {
+        Self { token: Some(token.expose().to_owned()), ..Self::without(issued) }
+    }
+
+    /// As [`Issued::new`], of a token that is shown nowhere but in `file`.
+    pub(super) fn in_file(issued: &BulkToken, file: &Path) -> Self {
+        Self { file: Some(file.to_owned()), ..Self::without(issued) }
+    }
+
+    fn without(issued: &BulkToken) -> Self {
         Self {
             guid: issued.id.to_string(),
             not_before: date(issued.not_before),
             expires: date(issued.expires),
-            token: token.expose().to_owned(),
+            token: None,
+            file: None,
         }
     }
 
     pub(super) fn text(&self) -> String {
+        let file = self.file.as_ref().map(|it| format!("\nfile         {}", it.display()));
+        let token = self.token.as_ref().map(|it| format!("\ntoken        {it}"));
         format!(
-            "GUID         {}\nvalid from   {}\nvalid until  {}\ntoken        {}",
-            self.guid, self.not_before, self.expires, self.token
+            "GUID         {}\nvalid from   {}\nvalid until  {}{}",
+            self.guid,
+            self.not_before,
+            self.expires,
+            token.or(file).unwrap_or_default()
         )
     }
 }

@@ -324,8 +324,8 @@ pub(crate) enum StoreError {
     /// A file that belongs to it cannot be used.
     #[error("cannot use {}, which the site store needs: {why}", path.display())]
     Material { path: std::path::PathBuf, why: String },
-    #[cfg(not(feature = "postgres"))]
     /// This program knows none of its kind.
+    #[cfg(not(feature = "postgres"))]
     #[error(
         "the site store {place} is one of PostgreSQL, and this program was built without; use one \
          that was built with the feature `postgres`"

@@ -121,6 +121,25 @@ fn hex(octets: &[u8]) -> String {
 }
 
 #[test]
+fn a_token_that_is_to_be_in_a_file_is_shown_nowhere_else_and_takes_no_other_files_place() {
+    let home = Home::new();
+    let issued = home.json(&["new", "--out", "bulk.token"]);
+    assert_eq!((&issued["token"], text(&issued, "file")), (&Value::Null, "bulk.token"));
+    let token = fs::read_to_string(home.path("bulk.token")).unwrap();
+    assert_eq!(token.trim_end().split('.').count(), 3, "{token}");
+    let mode = fs::metadata(home.path("bulk.token")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+    for (file, why) in [("bulk.token", "is there already"), ("absent/token", "cannot write")] {
+        let refusal = home.refusal(&["new", "--out", file], 1);
+        assert!(refusal.contains(why) && refusal.contains("nothing was issued"), "{refusal}");
+    }
+    assert_eq!(fs::read_to_string(home.path("bulk.token")).unwrap(), token);
+    let listed = home.json(&["list"]);
+    let guids: Vec<_> = listed["tokens"].as_array().unwrap().iter().map(|it| &it["guid"]).collect();
+    assert_eq!(guids, [&issued["guid"]], "and nothing was issued besides");
+}
+
+#[test]
 fn a_new_token_is_signed_with_the_certificate_it_names_and_claims_what_it_must() {
     if !Home::has_openssl() {
         return;

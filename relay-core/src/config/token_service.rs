@@ -64,6 +64,13 @@ pub struct IntranetListener {
     place: Place,
 }
 
+impl TokenServiceConfig {
+    /// A service that is published by this endpoint, listens nowhere and fetches no keys.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint, intranet: None, provider_trust: None }
+    }
+}
+
 impl IntranetListener {
     /// The message that it could not be bound, at the line that asked for its address.
     pub fn bind_failed(&self, error: &io::Error) -> ConfigError {

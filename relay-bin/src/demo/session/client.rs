@@ -9,13 +9,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper::ext::ReasonPhrase;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use relay_core::transport::Identity;
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
@@ -170,26 +171,50 @@ pub(super) struct Client {
     target: Target,
     http11: TlsConnector,
     http2: TlsConnector,
+    /// Authorization of every request.
+    token: Option<HeaderValue>,
     ids: Arc<Mutex<MessageIds>>,
 }
 
-impl Client {
-    pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
-        let connector = |alpn: &[u8]| -> anyhow::Result<TlsConnector> {
-            let provider = Arc::new(aws_lc_rs::default_provider());
-            let mut tls = ClientConfig::builder_with_provider(provider)
-                .with_safe_default_protocol_versions()?
-                .with_root_certificates(Arc::clone(&target.roots))
-                .with_no_client_auth();
-            tls.alpn_protocols = vec![alpn.to_vec()];
-            Ok(TlsConnector::from(Arc::new(tls)))
+/// What sets TLS up for HTTP/1.1 and for HTTP/2.
+fn connectors(
+    target: &Target,
+    shown: Option<&Identity>,
+) -> anyhow::Result<(TlsConnector, TlsConnector)> {
+    let connector = |alpn: &[u8]| -> anyhow::Result<TlsConnector> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(Arc::clone(&target.roots));
+        let mut tls = match shown {
+            None => tls.with_no_client_auth(),
+            Some(it) => tls.with_client_auth_cert(it.chain().to_vec(), it.key().clone_key())?,
         };
-        Ok(Self {
-            target: target.clone(),
-            http11: connector(b"http/1.1")?,
-            http2: connector(b"h2")?,
-            ids: Arc::default(),
-        })
+        tls.alpn_protocols = vec![alpn.to_vec()];
+        Ok(TlsConnector::from(Arc::new(tls)))
+    };
+    Ok((connector(b"http/1.1")?, connector(b"h2")?))
+}
+
+impl Client {
+    /// One that shows nothing of who it is.
+    pub(super) fn new(target: &Target) -> anyhow::Result<Self> {
+        let (http11, http2) = connectors(target, None)?;
+        Ok(Self { target: target.clone(), http11, http2, token: None, ids: Arc::default() })
+    }
+
+    /// As this one, showing a certificate on each connection and a token with each request.
+    pub(super) fn showing(&self, identity: &Identity, token: &str) -> anyhow::Result<Self> {
+        let (http11, http2) = connectors(&self.target, Some(identity))?;
+        let client = Self { http11, http2, ..self.clone() };
+        client.with_token(token)
+    }
+
+    /// As this one, showing this token.
+    pub(super) fn with_token(&self, token: &str) -> anyhow::Result<Self> {
+        let mut token = HeaderValue::try_from(format!("Bearer {token}"))?;
+        token.set_sensitive(true);
+        Ok(Self { token: Some(token), ..self.clone() })
     }
 
     pub(super) fn target(&self) -> &Target {
@@ -276,7 +301,13 @@ impl Client {
             }
         };
         let authority = format!("{}:{}", self.target.host, address.port());
-        Ok(Connection { sender, authority, ids: Arc::clone(&self.ids), driver: Arc::new(driver) })
+        Ok(Connection {
+            sender,
+            authority,
+            token: self.token.clone(),
+            ids: Arc::clone(&self.ids),
+            driver: Arc::new(driver),
+        })
     }
 
     /// One request on a connection of its own, answered whole.
@@ -289,6 +320,7 @@ impl Client {
 pub(super) struct Connection {
     sender: Sender,
     authority: String,
+    token: Option<HeaderValue>,
     ids: Arc<Mutex<MessageIds>>,
     /// Keeps the connection's task alive; the last handle to go ends it.
     driver: Arc<JoinSet<()>>,
@@ -308,6 +340,7 @@ impl Connection {
         Some(Self {
             sender: Sender::Http2(sender.clone()),
             authority: self.authority.clone(),
+            token: self.token.clone(),
             ids: Arc::clone(&self.ids),
             driver: Arc::clone(&self.driver),
         })
@@ -318,14 +351,14 @@ impl Connection {
         let answer = match &mut self.sender {
             Sender::Http11(sender) => {
                 sender.ready().await.context("connection closed")?;
-                let mut request = request(&ask, ask.target.parse()?)?;
+                let mut request = request(&ask, self.token.as_ref(), ask.target.parse()?)?;
                 request.headers_mut().insert(HOST, HeaderValue::try_from(&self.authority)?);
                 sender.send_request(request).await
             }
             Sender::Http2(sender) => {
                 sender.ready().await.context("connection closed")?;
                 let url = format!("https://{}{}", self.authority, ask.target);
-                sender.send_request(request(&ask, url.parse()?)?).await
+                sender.send_request(request(&ask, self.token.as_ref(), url.parse()?)?).await
             }
         };
         let answer = answer.context("no answer")?;
@@ -345,8 +378,15 @@ impl Connection {
     }
 }
 
-fn request(ask: &Ask, uri: Uri) -> anyhow::Result<Request<Full<Bytes>>> {
+fn request(
+    ask: &Ask,
+    token: Option<&HeaderValue>,
+    uri: Uri,
+) -> anyhow::Result<Request<Full<Bytes>>> {
     let mut request = Request::new(Full::new(ask.body.clone()));
+    if let Some(token) = token {
+        request.headers_mut().insert(AUTHORIZATION, token.clone());
+    }
     *request.method_mut() = Method::from_bytes(ask.verb.as_bytes())?;
     *request.uri_mut() = uri;
     for (name, value) in &ask.headers {

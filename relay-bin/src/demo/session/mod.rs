@@ -8,6 +8,7 @@ mod client;
 mod crowd;
 mod download;
 mod links;
+mod members;
 mod messages;
 mod reads;
 mod refusals;
@@ -25,6 +26,7 @@ use client::Client;
 use report::{Asked, Log, Proof};
 
 pub(crate) use links::{Carried, Links};
+pub(crate) use members::{Membership, visitor};
 pub(crate) use report::{Report, Row};
 
 /// The header that carries an exchange's message id on every answer of the relay.
@@ -57,6 +59,8 @@ pub(crate) struct Target {
     pub sup_role: u64,
     /// What the built-in site has seen.
     pub seen: Arc<SiteSeen>,
+    /// How a client becomes one of the site; `None` where anybody may ask.
+    pub membership: Option<Membership>,
     /// What the links have carried.
     pub links: Links,
     /// How much is done.
@@ -92,19 +96,27 @@ pub(crate) async fn run(
     target: &Target,
     show: &mut (dyn FnMut(&Row) + Send),
 ) -> anyhow::Result<Report> {
-    let client = Client::new(target)?;
+    let stranger = Client::new(target)?;
     let mut log = Log::new(show);
-    reads::wait_until_connected(&client, &mut log).await;
+    reads::wait_until_connected(&stranger, &mut log).await;
     if log.has_failed() {
         // Every further step would fail at its deadline, for the same reason.
         return Ok(log.finish());
     }
+    let client = match &target.membership {
+        None => Some(stranger.clone()),
+        Some(membership) => members::join(&stranger, membership, &mut log).await,
+    };
+    let Some(client) = client else { return Ok(log.finish()) };
     reads::run(&client, &mut log).await;
     messages::run(&client, &mut log).await;
     upload::run(&client, &mut log).await;
     download::run(&client, &mut log).await;
     crowd::run(&client, &mut log).await;
     refusals::run(&client, &mut log).await;
+    if let Some(membership) = &target.membership {
+        members::block(&stranger, membership, &mut log).await;
+    }
     links::run(&client, &mut log).await;
     let asked = Asked::everywhere(&client, "message id", "of every answer above");
     log.step(asked, STEP_WITHIN, async { message_ids(&client) }).await;

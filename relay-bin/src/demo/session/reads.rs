@@ -80,7 +80,8 @@ pub(super) async fn run(client: &Client, log: &mut Log<'_>) {
     }
 }
 
-/// Asks until a connection point has reached the instance; the step's deadline ends it.
+/// Asks until a connection point has reached the instance and told it what is published; the
+/// step's deadline ends it.
 async fn connected(client: &Client, lane: Lane) -> anyhow::Result<Proof> {
     let mut asked_before = 0_u32;
     let reply = loop {
@@ -92,12 +93,17 @@ async fn connected(client: &Client, lane: Lane) -> anyhow::Result<Proof> {
         asked_before += 1;
         sleep(LOOK_AGAIN).await;
     };
-    reply.expect(StatusCode::OK)?;
-    let evidence = match asked_before {
-        0 => "management point listed".to_owned(),
-        n => format!("management point listed, after {n} times 503"),
+    let waited = match asked_before {
+        0 => String::new(),
+        n => format!(", after {n} times 503"),
     };
-    mp_listed(&reply, evidence)
+    if client.target().membership.is_some() {
+        reply.expect(StatusCode::UNAUTHORIZED)?;
+        let evidence = format!("published, and asks who is there{waited}");
+        return Ok(Proof { answer: reply.line(), evidence });
+    }
+    reply.expect(StatusCode::OK)?;
+    mp_listed(&reply, format!("management point listed{waited}"))
 }
 
 async fn token_root(client: &Client, lane: Lane) -> anyhow::Result<Proof> {

@@ -77,6 +77,7 @@ impl Site {
     fn write(home: &Path, rest: &[&str]) -> Self {
         let init = Command::new(env!("CARGO_BIN_EXE_relay"))
             .args(["init", "site", "--service", SERVICE, "--instances", "2"])
+            .arg("--unsafe-allow-anonymous")
             .args(rest)
             .current_dir(home)
             .output()
