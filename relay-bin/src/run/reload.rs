@@ -197,7 +197,6 @@ impl Reloadable {
     }
 
     fn apply(&mut self, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
-        log_warnings(&loaded.warnings);
         let update = said.update();
         let applied = Applied {
             settings_version: update.settings_version,
@@ -205,6 +204,8 @@ impl Reloadable {
             instances: update.gateways.len(),
         };
         self.role.update(update).map_err(|error| explained(&error))?;
+        // Not before: what fails is tried again each minute.
+        log_warnings(&loaded.warnings);
         self.said = said;
         self.client_files.read_again(loaded.client_files);
         Ok(applied)

@@ -198,7 +198,7 @@ pub fn load_connection_point(
     warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(&source)));
     warnings.extend(files.warning(&source));
     warnings.extend(revocation_warning(&source, &anchors, site_crl, SystemTime::now()));
-    warnings.extend(client_files.warnings(SystemTime::now()));
+    warnings.extend(client_warnings(&source, raw.settings.as_ref(), &client_files));
     warnings.extend(raw.web_proxy.as_ref().and_then(|raw| web_proxy::warning(&source, raw)));
     let config = ConnectionPointConfig {
         name,
@@ -289,6 +289,22 @@ fn version(
     })
 }
 
+/// What deserves attention about the files that say whose clients count: their lists, and that they
+/// change in vain where the version is written.
+fn client_warnings(
+    source: &Source,
+    raw: Option<&RawSettings>,
+    client_files: &ClientFiles,
+) -> Vec<Warning> {
+    let mut warnings = client_files.warnings(SystemTime::now());
+    let written = raw.and_then(|raw| raw.version.as_ref());
+    if let Some(version) = written.filter(|_| !client_files.files.is_empty()) {
+        let (file, line) = (source.path().to_owned(), source.place(version.span()).line());
+        warnings.push(Warning::VersionWritten { file, line });
+    }
+    warnings
+}
+
 fn endpoints(
     source: &Source,
     raw: &[RawEndpoint],
@@ -369,10 +385,10 @@ mod tests {
         with("").unwrap();
         let path = site.path("connection-point.toml");
         let file = std::fs::File::options().write(true).open(&path).unwrap();
-        let changed = UNIX_EPOCH + std::time::Duration::from_millis(1_767_225_600_123);
+        let changed = UNIX_EPOCH + std::time::Duration::from_millis(4_102_444_800_123);
         file.set_modified(changed).unwrap();
         let loaded = load_connection_point(&path, &|_| None).unwrap();
-        assert_eq!(loaded.config.settings_version, 1_767_225_600_123);
+        assert_eq!(loaded.config.settings_version, 4_102_444_800_123);
     }
 
     #[test]
