@@ -56,6 +56,8 @@ pub enum Manner {
 struct State {
     published: BTreeMap<String, Bytes>,
     asked: Vec<(String, bool)>,
+    /// Connections.
+    open: usize,
     manner: Manner,
     /// Of one path, in place of the other.
     manner_at: Option<(String, Manner)>,
@@ -138,6 +140,11 @@ impl Provider {
     pub fn take(&self) -> Vec<(String, bool)> {
         std::mem::take(&mut self.state.lock().unwrap().asked)
     }
+
+    /// Connections that clients have with it now.
+    pub fn connections(&self) -> usize {
+        self.state.lock().unwrap().open
+    }
 }
 
 /// Where the metadata of a tenant is, version 2.
@@ -150,8 +157,8 @@ fn scheme(is_tls: bool) -> &'static str {
 }
 
 fn state() -> Arc<Mutex<State>> {
-    let (published, asked) = (BTreeMap::new(), Vec::new());
-    Arc::new(Mutex::new(State { published, asked, manner: Manner::Well, manner_at: None }))
+    let (published, asked, manner) = (BTreeMap::new(), Vec::new(), Manner::Well);
+    Arc::new(Mutex::new(State { published, asked, open: 0, manner, manner_at: None }))
 }
 
 async fn accept<P>(pipe: P, acceptor: Option<TlsAcceptor>, state: Arc<Mutex<State>>)
@@ -176,6 +183,7 @@ async fn serve<P>(pipe: P, state: Arc<Mutex<State>>)
 where
     P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let log = Arc::clone(&state);
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = answer(&request, &mut state.lock().unwrap());
         async move {
@@ -186,8 +194,10 @@ where
         }
     });
     let server = hyper::server::conn::http1::Builder::new();
+    log.lock().unwrap().open += 1;
     // An error is a connection that the other side has ended.
     let _ = server.serve_connection(TokioIo::new(pipe), service).await;
+    log.lock().unwrap().open -= 1;
 }
 
 /// `None`: silence.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use relay_core::auth::{CertificateTrust, CrlFault, Guid, KeySetError, MetadataError};
+use relay_core::auth::{CertificateTrust, Crl, CrlFault, Guid, KeySetError, MetadataError};
 use relay_core::auth::{KEY_SET_OCTETS_MAX, METADATA_OCTETS_MAX, RevocationCheck};
 use relay_core::fetched::{
     Asked, Clock, FetchConfig, FetchDriver, Fetched, GetError, KEY_SOURCES_MAX, KeySource,
@@ -130,8 +130,23 @@ impl World {
 }
 
 fn trust(ca: &SiteCa) -> Arc<CertificateTrust> {
-    let trust = CertificateTrust::new(&[&ca.der()], &[], RevocationCheck::On, 1);
-    Arc::new(trust.expect("an authority"))
+    trust_of(&[ca])
+}
+
+fn trust_of(all: &[&SiteCa]) -> Arc<CertificateTrust> {
+    let roots: Vec<_> = all.iter().map(|ca| ca.der()).collect();
+    let roots: Vec<_> = roots.iter().map(Vec::as_slice).collect();
+    let trust = CertificateTrust::new(&roots, &[], RevocationCheck::On, 1);
+    Arc::new(trust.expect("authorities"))
+}
+
+/// Lists in one text, in whatever order.
+fn pem(lists: &[Vec<u8>]) -> String {
+    let block = |der| {
+        let text = STANDARD.encode(der);
+        format!("-----BEGIN X509 CRL-----\n{text}\n-----END X509 CRL-----\n")
+    };
+    lists.iter().map(block).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -535,6 +550,113 @@ async fn a_list_that_nobody_trusted_has_signed_or_an_older_one_takes_no_place() 
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_each_authority_the_newest_list_stays_whatever_the_place_gives_next() {
+    let (world, other) = (World::new(), SiteCa::new());
+    let location = ListLocation::server("http://ca.example/a.crl").expect("an address");
+    let want = |authorities| {
+        let source = ListSource { location: location.clone(), authorities };
+        world.fetched.want(vec![], vec![source]).expect("one list");
+    };
+    let list = |ca: &SiteCa, days, number| ca.list_between(NOW, NOW + days * DAY_SECONDS, number);
+    let held = || -> Vec<u64> {
+        world.list().lists.iter().map(|it| (it.next_update() - NOW) / DAY_SECONDS).collect()
+    };
+    want(trust_of(&[&world.ca, &other]));
+    let theirs = list(&other, 91, 1);
+    let steps = [
+        (list(&world.ca, 90, 5), None, vec![90]),
+        (theirs.clone(), None, vec![90, 91]),
+        (list(&world.ca, 89, 4), Some(CrlFault::Older), vec![90, 91]),
+        (theirs.clone(), None, vec![90, 91]),
+        (list(&world.ca, 89, 4), Some(CrlFault::Older), vec![90, 91]),
+        (list(&world.ca, 92, 6), None, vec![92, 91]),
+    ];
+    for (octets, fault, expected) in steps {
+        world.lists.publish("/a.crl", octets);
+        sleep(DAY + SECOND).await;
+        assert_eq!((world.list_fault(), held()), (fault.map(ListFault::from), expected));
+        assert_eq!(world.list().state, ListState::Held);
+    }
+    let seen = world.fetched.generation();
+    world.lists.publish("/a.crl", theirs);
+    sleep(DAY + SECOND).await;
+    assert_eq!(world.fetched.generation(), seen, "what is held already is no change");
+
+    // Whose list it is that nobody trusts any more is forgotten, once there is another.
+    want(trust(&other));
+    sleep(SECOND).await;
+    assert_eq!((world.list_fault(), held()), (None, vec![91]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_has_16_lists_held_and_one_more_takes_the_room_of_one_that_is_over() {
+    let (world, others) = (World::new(), (0..17).map(|_| SiteCa::new()).collect::<Vec<_>>());
+    let location = ListLocation::server("http://ca.example/a.crl").expect("an address");
+    let authorities = trust_of(&others.iter().collect::<Vec<_>>());
+    world.fetched.want(vec![], vec![ListSource { location, authorities }]).expect("one place");
+    let list = |at: usize, days| others[at].list_between(NOW, NOW + days * DAY_SECONDS, 1);
+    // The first of them is over soonest, the second somewhat later.
+    let days = |at| [10, 12].get(at).copied().unwrap_or(99);
+    let first: Vec<_> = (0..15).map(|at| list(at, days(at))).collect();
+    world.lists.publish("/a.crl", pem(&first));
+    sleep(SECOND).await;
+    assert_eq!(world.list().lists.len(), 15);
+    for (at, fault) in [(15, None), (16, Some(ListFault::TooMany))] {
+        world.lists.publish("/a.crl", list(at, 99));
+        sleep(DAY + SECOND).await;
+        assert_eq!((world.list_fault(), world.list().lists.len()), (fault, 16));
+    }
+    sleep(10 * DAY).await;
+    assert_eq!((world.list_fault(), world.list().lists.len()), (None, 16));
+    let ends: Vec<_> = world.list().lists.iter().map(Crl::next_update).collect();
+    assert!(!ends.contains(&(NOW + 10 * DAY_SECONDS)), "the one that was over first has gone");
+    assert!(ends.contains(&(NOW + 12 * DAY_SECONDS)), "another one stays, over or not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_place_whose_list_is_over_beside_another_is_asked_each_minute_for_a_day_then_each_hour() {
+    let (world, other) = (World::new(), SiteCa::new());
+    let location = ListLocation::server("http://ca.example/a.crl").expect("an address");
+    let authorities = trust_of(&[&world.ca, &other]);
+    world.fetched.want(vec![], vec![ListSource { location, authorities }]).expect("one place");
+    world.publish_list(0..2, 1);
+    sleep(SECOND).await;
+    world.lists.publish("/a.crl", other.list_between(NOW, NOW + 99 * DAY_SECONDS, 1));
+    sleep(2 * DAY).await;
+    assert_eq!((world.list().state, world.list().lists.len()), (ListState::Expired, 2));
+    for (passes, expected) in
+        [(DAY.saturating_sub(MINUTE), 1400..1700), (2 * MINUTE, 0..4), (DAY, 20..30)]
+    {
+        world.lists.take();
+        sleep(passes).await;
+        let asked = world.lists.take().len();
+        assert!(expected.contains(&asked), "{asked} times in {passes:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_stays_takes_of_the_room_for_all_of_them_until_it_is_over() {
+    let [first, second, third] = [0; 3].map(|_| SiteCa::new());
+    let whole = first.list_between(NOW, NOW + DAY_SECONDS, 1).len();
+    let world = World::with_room(2 * whole + 16);
+    let location = ListLocation::server("http://ca.example/a.crl").expect("an address");
+    let authorities = trust_of(&[&first, &second, &third]);
+    world.fetched.want(vec![], vec![ListSource { location, authorities }]).expect("one place");
+    let no_room = ListFault::NoRoom { octets_max: 2 * whole + 16 };
+    for (ca, days, fault, held) in
+        [(&first, 4, None, 1), (&second, 99, None, 2), (&third, 99, Some(no_room), 2)]
+    {
+        world.lists.publish("/a.crl", ca.list_between(NOW, NOW + days * DAY_SECONDS, 1));
+        sleep(DAY + SECOND).await;
+        assert_eq!((world.list_fault(), world.list().lists.len()), (fault, held));
+    }
+    sleep(DAY + 5 * MINUTE).await;
+    assert_eq!((world.list_fault(), world.list().state), (None, ListState::Held));
+    let ends: Vec<_> = world.list().lists.iter().map(Crl::next_update).collect();
+    assert_eq!(ends, [NOW + 99 * DAY_SECONDS; 2]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_in_a_file_is_read_in_either_form_and_read_again_when_it_was_replaced() {
     let world = World::new();
     let folder = tempfile::tempdir().expect("a folder");
@@ -549,15 +671,11 @@ async fn a_list_in_a_file_is_read_in_either_form_and_read_again_when_it_was_repl
     sleep(10 * SECOND).await;
     assert_eq!((world.list().state, world.list_fault()), (ListState::Held, None));
 
-    let pem = |der: &[u8]| {
-        let text = STANDARD.encode(der);
-        format!("-----BEGIN X509 CRL-----\n{text}\n-----END X509 CRL-----\n")
-    };
-    fs::write(&path, pem(&list(9, 2))).expect("a file");
+    fs::write(&path, pem(&[list(9, 2)])).expect("a file");
     sleep(MINUTE + SECOND).await;
     assert_eq!(world.list().lists[0].next_update(), NOW + 9 * DAY_SECONDS);
 
-    fs::write(&path, pem(&list(9, 3)).repeat(17)).expect("a file");
+    fs::write(&path, pem(&[list(9, 3)]).repeat(17)).expect("a file");
     sleep(MINUTE + SECOND).await;
     assert_eq!(world.list_fault(), Some(ListFault::TooMany));
     fs::remove_file(&path).expect("it was there");

@@ -16,7 +16,7 @@ use relay_core::auth::{Issuer, Method, Methods};
 use relay_core::connection_point::{ConnectionPoint, Update};
 use relay_core::fetched::{FetchConfig, KEY_SOURCES_MAX};
 use relay_core::gateway::{
-    Gateway, Listeners, RefusedSettings, SourceKind, SourceState, SourceStatus,
+    Gateway, Listeners, RefusedSettings, SiteSettings, SourceKind, SourceState, SourceStatus,
 };
 use relay_core::policy::Access;
 use relay_core::settings::{ClientTrust, KeySource, ListSource, Revocation, TENANTS_MAX};
@@ -139,6 +139,17 @@ impl Place {
         let (gateways, tenants, clients) = (vec![], vec![], Some(trust));
         let update = Update { gateways, endpoints, tenants, clients, settings_version };
         self.point.update(update).unwrap();
+    }
+
+    /// Has another site publish whose clients count there, beside the first.
+    async fn join_other(&mut self, site: &ClientSite) -> (ConnectionPoint, Joined) {
+        self.house.settings.0 = "other".to_owned();
+        (self.house.endpoint.0.name, self.house.endpoint.0.role_id) = ("other".to_owned(), 8);
+        self.house.clients = Some(trust(site));
+        let point = self.house.connection_point(vec![]);
+        let joined = join(&self.gateway, &point).await;
+        until(|| self.gateway.settings().sites.len() == 2).await;
+        (point, joined)
     }
 
     async fn client(&self, shows: Option<&Identity>) -> Client {
@@ -284,7 +295,7 @@ async fn a_token_that_would_be_refused_with_a_known_key_asks_nobody_for_one() {
         let mut trust = trust(&place.site);
         place.login.take();
         let mut client = place.client(None).await;
-        // Of a tenant that is disabled, and of one that nobody has onboarded.
+        // Of a tenant that is disabled, and for an audience that is not the tenant's.
         trust.tenants[0].is_enabled = false;
         place.publish(2, trust.clone()).await;
         assert_eq!(told(&ask(&mut client, Some(&token("unknown"))).await), INVALID_TOKEN);
@@ -448,12 +459,8 @@ async fn two_sites_share_a_tenant_and_a_list_and_each_goes_by_its_own_authority(
         let other = ClientSite::new();
         let theirs = other.authority.connection_point("theirs");
         let ours = place.site.authority.connection_point("ours");
-        place.house.settings.0 = "other".to_owned();
-        (place.house.endpoint.0.name, place.house.endpoint.0.role_id) = ("other".to_owned(), 8);
-        place.house.clients = Some(trust(&other));
-        let point = place.house.connection_point(vec![]);
-        let _joined = join(&place.gateway, &point).await;
-        until(|| place.gateway.settings().sites.len() == 2).await;
+        let revoked = other.authority.connection_point("revoked");
+        let (_point, _joined) = place.join_other(&other).await;
         pass(SECOND).await;
         // The list may be of either authority now, so it was fetched again; the keys were not.
         assert_eq!((place.login.take().len(), place.lists.take().len()), (0, 1));
@@ -471,14 +478,95 @@ async fn two_sites_share_a_tenant_and_a_list_and_each_goes_by_its_own_authority(
             assert_eq!(told(&ask_at(&mut client, role_id, None).await), expected);
             assert_eq!(told(&ask_at(&mut client, role_id, Some(&good)).await), GOOD);
         }
-        place.lists.publish("/a.crl", list(&other, &[], 7, 1, 1));
+        place.lists.publish("/a.crl", list(&other, &[&revoked], 7, 1, 1));
         pass(HOUR).await;
-        for (shows, role_id) in [(&ours, 7), (&theirs, 8)] {
+        for (shows, role_id, expected) in [
+            (&ours, 7, GOOD),
+            (&theirs, 8, GOOD),
+            (&revoked, 8, INVALID_CERTIFICATE),
+            (&ours, 8, INVALID_CERTIFICATE),
+        ] {
             let mut client = place.client(Some(shows)).await;
             let answer = ask_at(&mut client, role_id, None).await;
-            let expected = if role_id == 8 { GOOD } else { INVALID_CERTIFICATE };
-            assert_eq!(told(&answer), expected, "{role_id}: what the place has now counts");
+            assert_eq!(told(&answer), expected, "{role_id}: of each authority its last list");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_authoritys_list_in_between_brings_no_older_list_of_the_first_into_force() {
+    within(async {
+        let devices = std::cell::OnceCell::new();
+        let place = Place::new(|_, lists, site| {
+            let [stolen, good] = ["stolen", "good"].map(|it| site.authority.connection_point(it));
+            lists.publish("/a.crl", list(site, &[&stolen], 7, 1, 2));
+            devices.set((stolen, good)).unwrap();
+        })
+        .await;
+        let (stolen, good) = devices.get().unwrap();
+        let other = ClientSite::new();
+        let mut trust = trust(&place.site);
+        let root = other.authority.der().into();
+        trust.certificates.as_mut().unwrap().roots.push(root);
+        place.publish(2, trust).await;
+        pass(SECOND).await;
+        let theirs = list(&other, &[], 7, 1, 9);
+        let answers = [
+            (list(&place.site, &[stolen], 7, 1, 3), false),
+            (theirs.clone(), false),
+            // All that whoever stands on the way could have kept.
+            (list(&place.site, &[], 8, 1, 1), true),
+            (theirs, false),
+            (list(&place.site, &[], 7, 1, 2), true),
+        ];
+        for (octets, is_refused) in answers {
+            place.lists.publish("/a.crl", octets);
+            pass(HOUR).await;
+            assert_eq!(place.list().failure.is_some(), is_refused);
+            assert_eq!(place.list().state, SourceState::Held);
+            for (shows, expected) in [(stolen, INVALID_CERTIFICATE), (good, GOOD)] {
+                let mut client = place.client(Some(shows)).await;
+                assert_eq!(told(&ask(&mut client, None).await), expected);
+            }
+        }
+        assert_eq!(place.found(Method::Certificate), [("proven", 5), ("revoked", 5)].into());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn sites_that_publish_in_turn_have_the_list_that_they_share_fetched_once() {
+    within(async {
+        let mut place = Place::new(|login, lists, site| {
+            login.publish_keys(TENANT, &["key"]);
+            lists.publish("/a.crl", list(site, &[], 7, 1, 1));
+        })
+        .await;
+        let (ours, other) = (place.house.site_endpoint(), ClientSite::new());
+        let (point, _joined) = place.join_other(&other).await;
+        let theirs = place.house.site_endpoint();
+        pass(SECOND).await;
+        place.lists.take();
+        for version in 2..6 {
+            let both = [(&place.point, &place.site, &ours), (&point, &other, &theirs)];
+            for (before, (point, site, endpoint)) in both.into_iter().enumerate() {
+                let mut trust = trust(site);
+                let blocked = vec![relay_core::auth::Guid(version.into())];
+                trust.tokens.as_mut().unwrap().blocked = blocked;
+                let (gateways, tenants, clients) = (vec![], vec![], Some(trust));
+                let (endpoints, settings_version) = (vec![endpoint.clone()], version);
+                let update = Update { gateways, endpoints, tenants, clients, settings_version };
+                point.update(update).unwrap();
+                let is_new =
+                    |it: &SiteSettings| it.applied.as_ref().is_some_and(|it| it.version == version);
+                let count =
+                    || place.gateway.settings().sites.iter().filter(|it| is_new(it)).count();
+                until(|| count() == before + 1).await;
+            }
+        }
+        pass(SECOND).await;
+        assert_eq!((place.login.take().len(), place.lists.take()), (2, vec![]));
     })
     .await;
 }
@@ -619,6 +707,10 @@ async fn an_instance_that_serves_fetches_over_sockets_and_stops_with_its_fetchin
         house.fetch = Some(FetchConfig::new(&house.ca.anchors()).unwrap());
         let mut trust = trust(&site);
         trust.tenants[0].keys = KeySource::Authority(login.origin.clone());
+        let lists = Provider::on_loopback(None).await;
+        lists.set(Manner::Silent);
+        let list = ListSource::Url(format!("{}/a.crl", lists.origin));
+        trust.certificates.as_mut().unwrap().revocation = Revocation::On(vec![list]);
         house.clients = Some(trust);
         house.endpoint.0.access = Access::Clients(Methods::default());
         house.initial = vec![house.document()];
@@ -633,8 +725,14 @@ async fn an_instance_that_serves_fetches_over_sockets_and_stops_with_its_fetchin
         let is_held = |it: &SourceStatus| it.state == SourceState::Held;
         until(|| gateway.status().sources.iter().any(is_held)).await;
         assert_eq!(login.take().len(), 2);
+        until(|| lists.take().len() == 1).await;
+        assert_eq!(lists.connections(), 1, "what is fetched is under way");
         stop.send(()).unwrap();
         serving.await.unwrap();
+        // By itself it would end after 15 s.
+        let ended = tokio::time::timeout(10 * SECOND, until(|| lists.connections() == 0));
+        ended.await.expect("it is fetched by whoever has stopped");
+        assert_eq!((login.take(), lists.take()), (vec![], vec![]));
     })
     .await;
 }

@@ -257,7 +257,8 @@ role_id = {role_id}
 const SETTINGS: &str = "\
 # What is published is sent to every gateway instance. After a change of this file, send SIGHUP.
 [settings]
-# The highest version holds; without this line, it is the time of this file's last change.
+# The highest version holds; without this line, it is the time of the last change of this file, or
+# of those that it names in [clients] and [[tenant]].
 # Connection points of one site publish the same, with the same version: endpoints, tenants, and the
 # backend_answer_seconds of each endpoint. Raise it with any of them.
 # version = 1

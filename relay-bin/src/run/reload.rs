@@ -265,7 +265,6 @@ impl Reloadable {
     }
 
     async fn apply(&mut self, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
-        log_warnings(&loaded.warnings);
         let update = said.update();
         let applied = Applied {
             settings_version: update.settings_version,
@@ -274,6 +273,8 @@ impl Reloadable {
         };
         let tenants = update.clients.as_ref().map(|it| it.tenants.clone()).unwrap_or_default();
         self.role.update(update).map_err(|error| explained(&error))?;
+        // Not before: what fails is tried again each minute.
+        log_warnings(&loaded.warnings);
         self.said = said;
         self.client_files.read_again(loaded.client_files);
         let service = self.service.clone();

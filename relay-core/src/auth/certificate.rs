@@ -171,7 +171,8 @@ impl CertificateTrust {
     }
 
     /// Trust in whatever any of `all` trusts, for lists that several sites name: each site judges
-    /// by its own besides. Of generation 0, and without a limit of its own.
+    /// by its own besides. Of generation 0, without a limit of its own, and the same in whatever
+    /// order they come.
     pub fn of_any<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
         let (roots, intermediates, check) = (Vec::new(), Vec::new(), RevocationCheck::On);
         let mut any = Self { roots, intermediates, check, generation: 0 };
@@ -183,6 +184,8 @@ impl CertificateTrust {
             let below: Vec<_> = each.intermediates.iter().filter(new).cloned().collect();
             any.intermediates.extend(below);
         }
+        any.roots.sort_by(|one, other| one.der.as_ref().cmp(other.der.as_ref()));
+        any.intermediates.sort_by(|one, other| one.as_ref().cmp(other.as_ref()));
         any
     }
 

@@ -272,6 +272,22 @@ impl Crls {
         self.hold(list)
     }
 
+    /// As [`Crls::take`], of a list that may be one that `before` holds, the same and no copy: its
+    /// signature is not verified again. `trust` must have let in what `before` holds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Crls::take`].
+    pub fn take_again(
+        &mut self,
+        list: Crl,
+        trust: &CertificateTrust,
+        before: &Self,
+    ) -> Result<bool, CrlFault> {
+        let is_known = before.held.iter().any(|held| Arc::ptr_eq(&held.der, &list.der));
+        if is_known { self.hold(list) } else { self.take(list, trust) }
+    }
+
     pub(super) fn hold(&mut self, list: Crl) -> Result<bool, CrlFault> {
         let Some(held) = self.held.iter_mut().find(|held| list.replaces(held)) else {
             if self.held.len() >= CRLS_MAX {

@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::client_files::{ClientFiles, ClientList};
 use super::error::ConfigError;
 use super::pem::{certificate_error, revocation_lists};
-use super::source::Source;
+use super::source::{Source, changed};
 use super::tenant::RawTenant;
 use crate::auth::{KEY_SET_OCTETS_MAX, KeySet, Method, Methods, Strictness};
 use crate::settings::{
@@ -104,7 +104,7 @@ impl RawClients {
         };
         let trust = ClientTrust { methods, strictness, certificates, tenants, tokens: None };
         let files: Vec<_> = keys.chain(self.files()).map(|file| source.resolve(&file)).collect();
-        let modified = files.iter().filter_map(|file| changed(file)).max();
+        let modified = files.iter().filter_map(|file| changed_at(file)).max();
         let files = ClientFiles { files, lists: self.lists(source)? };
         Ok(Judged { trust, modified, files })
     }
@@ -215,9 +215,8 @@ impl RawClients {
     }
 }
 
-/// When a file was changed last.
-fn changed(file: &Path) -> Option<SystemTime> {
-    fs::metadata(file).ok()?.modified().ok()
+fn changed_at(file: &Path) -> Option<SystemTime> {
+    changed(&fs::metadata(file).ok()?).ok()
 }
 
 fn is_url(written: &Path) -> bool {

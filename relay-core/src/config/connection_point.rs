@@ -263,7 +263,7 @@ fn warnings(
     client_files: &ClientFiles,
 ) -> Vec<Warning> {
     let mut warnings = endpoint::warnings(source, &raw.endpoint);
-    warnings.extend(client_files.warnings(SystemTime::now()));
+    warnings.extend(client_warnings(source, raw.settings.as_ref(), client_files));
     warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(source)));
     warnings.extend(raw.link.files().warning(source));
     warnings.extend(raw.token_service.as_ref().and_then(|service| service.warning(source)));
@@ -337,6 +337,22 @@ fn version(
              then serves",
         )
     })
+}
+
+/// What deserves attention about the files that say whose clients count: their lists, and that they
+/// change in vain where the version is written.
+fn client_warnings(
+    source: &Source,
+    raw: Option<&RawSettings>,
+    client_files: &ClientFiles,
+) -> Vec<Warning> {
+    let mut warnings = client_files.warnings(SystemTime::now());
+    let written = raw.and_then(|raw| raw.version.as_ref());
+    if let Some(version) = written.filter(|_| !client_files.files.is_empty()) {
+        let (file, line) = (source.path().to_owned(), source.place(version.span()).line());
+        warnings.push(Warning::VersionWritten { file, line });
+    }
+    warnings
 }
 
 fn endpoints(
@@ -419,10 +435,10 @@ mod tests {
         with("").unwrap();
         let path = site.path("connection-point.toml");
         let file = std::fs::File::options().write(true).open(&path).unwrap();
-        let changed = UNIX_EPOCH + std::time::Duration::from_millis(1_767_225_600_123);
+        let changed = UNIX_EPOCH + std::time::Duration::from_millis(4_102_444_800_123);
         file.set_modified(changed).unwrap();
         let loaded = load_connection_point(&path, &|_| None).unwrap();
-        assert_eq!(loaded.config.settings_version, 1_767_225_600_123);
+        assert_eq!(loaded.config.settings_version, 4_102_444_800_123);
     }
 
     #[test]

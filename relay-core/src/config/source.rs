@@ -1,10 +1,10 @@
 //! One configuration file's text, and errors that point into it.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::de::DeserializeOwned;
 
@@ -27,7 +27,7 @@ impl Source {
         let fail = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(fail)?;
-        let modified = file.metadata().and_then(|about| about.modified());
+        let modified = file.metadata().and_then(|about| changed(&about));
         // Where files have no such time, now is as good: it rises.
         let modified = modified.unwrap_or_else(|_| SystemTime::now());
         file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
@@ -88,6 +88,27 @@ impl Source {
             None => configured.to_owned(),
         }
     }
+}
+
+/// When a file was changed last: what is in it, or on Unix anything that is known of it. What is
+/// delivered as `rsync -a` and `cp -p` do has the time of its origin, however new it is here.
+pub(super) fn changed(about: &Metadata) -> io::Result<SystemTime> {
+    let modified = about.modified()?;
+    Ok(status_changed(about).map_or(modified, |changed| changed.max(modified)))
+}
+
+#[cfg(unix)]
+fn status_changed(about: &Metadata) -> Option<SystemTime> {
+    use std::os::unix::fs::MetadataExt as _;
+    let (seconds, nanoseconds) = (about.ctime(), about.ctime_nsec());
+    let since_1970 = Duration::from_secs(seconds.try_into().ok()?)
+        .saturating_add(Duration::from_nanos(nanoseconds.try_into().ok()?));
+    SystemTime::UNIX_EPOCH.checked_add(since_1970)
+}
+
+#[cfg(not(unix))]
+fn status_changed(_about: &Metadata) -> Option<SystemTime> {
+    None
 }
 
 #[cfg(test)]

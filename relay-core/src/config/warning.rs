@@ -47,6 +47,14 @@ pub enum Warning {
         /// Whole hours until then.
         hours_left: u64,
     },
+    /// The version of what is published is written, so that files of `[clients]` and `[[tenant]]`
+    /// that change are not published until it is raised too.
+    VersionWritten {
+        /// The configuration file.
+        file: PathBuf,
+        /// The 1-based line of `version`.
+        line: usize,
+    },
     /// The web proxy's password can be read by every account of the machine.
     PasswordReadableByOthers {
         /// The file that holds it.
@@ -108,6 +116,13 @@ impl fmt::Display for Warning {
                 f,
                 "the revocation list {} of clients expires in {hours_left} hours; from then on \
                  every certificate of its authority is refused: put a new one in its place",
+                file.display()
+            ),
+            Self::VersionWritten { file, line } => write!(
+                f,
+                "{}:{line} fixes the version of what is published, so files of [clients] and \
+                 [[tenant]] that change are published only once it is raised; remove the line, and \
+                 the time of the last change of any of them serves",
                 file.display()
             ),
             Self::PasswordReadableByOthers { file, mode } => write!(

@@ -9,7 +9,9 @@ use std::time::Duration;
 use crate::auth::{Crl, Guid, KeySet};
 
 use super::keys::{GivenBy, KeySource, KeysFault};
-use super::lists::{Known, ListFault, ListLocation, ListSource, ListState, NewLists, state};
+use super::lists::{
+    Known, ListFault, ListLocation, ListSource, ListState, NewLists, octets_of, state,
+};
 use super::schedule::{Asked, DAY, Schedule};
 
 /// Octets of all lists that are held, at most, by default: four of the largest.
@@ -51,7 +53,8 @@ pub struct KeysStatus {
 pub struct ListStatus {
     /// Where they come from.
     pub location: ListLocation,
-    /// What is held: read, and signed by one of the authorities that were wanted when it came.
+    /// What is held: read, and signed by one of the authorities that were wanted when the place was
+    /// last asked; of each authority, key and scope the newest list that ever came from there.
     pub lists: Arc<[Crl]>,
     /// What can be said of them now.
     pub state: ListState,
@@ -75,6 +78,8 @@ struct Entry<S, T, K, F> {
 }
 
 type KeysEntry = Entry<KeySource, Arc<KeySet>, GivenBy, KeysFault>;
+/// Lists that there is room for, and how to ask for newer ones.
+type FitLists = (Arc<[Crl]>, Option<Known>);
 type ListEntry = (Entry<ListSource, Arc<[Crl]>, Known, ListFault>, ListState);
 
 /// Everything that is wanted.
@@ -277,7 +282,7 @@ impl Held {
         match brought {
             Brought::Keys(brought) => self.settle_keys(id, brought, moment),
             Brought::Lists(brought) => {
-                let brought = self.within_room(id, brought);
+                let brought = self.within_room(id, brought, moment.wall);
                 self.settle_lists(id, brought, moment)
             }
         }
@@ -331,7 +336,7 @@ impl Held {
     fn settle_lists(
         &mut self,
         id: u64,
-        brought: Result<Option<NewLists>, ListFault>,
+        brought: Result<Option<FitLists>, ListFault>,
         moment: Moment,
     ) -> bool {
         let found = self.lists.iter_mut().find(|(it, _)| it.id == id);
@@ -369,16 +374,13 @@ impl Held {
         &self,
         id: u64,
         brought: Result<Option<NewLists>, ListFault>,
-    ) -> Result<Option<NewLists>, ListFault> {
-        let octets = |lists: &[Crl]| lists.iter().map(|it| it.der().len()).sum::<usize>();
+        wall: u64,
+    ) -> Result<Option<FitLists>, ListFault> {
+        let Some(mut new) = brought? else { return Ok(None) };
         let others = self.lists.iter().filter(|(it, _)| it.id != id);
-        let others: usize = others.filter_map(|(it, _)| it.held.as_deref()).map(octets).sum();
-        match brought {
-            Ok(Some((lists, _))) if others + octets(&lists) > self.octets_max => {
-                Err(ListFault::NoRoom { octets_max: self.octets_max })
-            }
-            other => other,
-        }
+        let others = others.filter_map(|(it, _)| it.held.as_deref()).map(octets_of).sum();
+        let known = new.known.take();
+        Ok(Some((new.within(others, self.octets_max, wall)?, known)))
     }
 
     /// Looks at the clock: whether a list began or ceased to hold, which it returns and the log is

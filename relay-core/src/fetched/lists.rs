@@ -1,8 +1,10 @@
 //! Revocation lists, from a server or a file.
 //!
 //! A list is judged before it takes the place of another: it is one, a published authority has
-//! signed it, and it is no older than what is held. Most lists travel over plain HTTP, so whoever
-//! stands on the way can say anything; all that it comes to is that nothing new was fetched.
+//! signed it, and it is no older than what is held. It takes the place of no list but an earlier
+//! one of the same authority, key and scope; the others stay. Most lists travel over plain HTTP, so
+//! whoever stands on the way can say anything, such as another authority's list and then an old one
+//! of the first; all that it comes to is that nothing new was fetched.
 
 use std::fmt;
 use std::fs::File;
@@ -20,7 +22,8 @@ use crate::auth::{CRL_BYTES_MAX, CertificateTrust, Crl, CrlFault, Crls};
 use super::address::{Address, AddressFault, Plain};
 use super::get::{GetError, Getter, Got, Validators};
 
-/// Lists in one file or answer, at most. Our choice: an authority's, and those of the ones above.
+/// Lists in one file or answer, and of one place, at most. Our choice: an authority's, and those of
+/// the ones above.
 pub const LISTS_OF_SOURCE_MAX: usize = 16;
 
 /// How often a file is looked at. Our choice: as often as the program looks at its other files.
@@ -32,6 +35,10 @@ const SOONEST: Duration = Duration::from_secs(1);
 /// How often a list is asked for that was due and was not there yet: a quarter of the time that is
 /// left to the old one, between these.
 const OVERDUE: (Duration, Duration) = (Duration::from_mins(1), Duration::from_hours(1));
+
+/// How long a list is over until its place is asked no more often for it than each hour, if it has
+/// others.
+const LEFT_SECONDS: u64 = 86_400;
 
 /// Where a list is.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -66,8 +73,8 @@ pub enum ListFault {
     /// What is there is neither DER nor PEM with a list in it.
     #[error("no revocation list in DER, nor a `BEGIN X509 CRL` block of PEM")]
     NotAList,
-    /// There are too many in one place.
-    #[error("more than {LISTS_OF_SOURCE_MAX} revocation lists in one place")]
+    /// There are too many in one place, or with those that it gave before and that are not over.
+    #[error("more than {LISTS_OF_SOURCE_MAX} revocation lists of one place, with those of before")]
     TooMany,
     /// A list is none that can be used, or none that may take the place of the one that is held.
     #[error(transparent)]
@@ -91,7 +98,15 @@ pub(super) enum Known {
 }
 
 /// What was fetched.
-pub(super) type NewLists = (Arc<[Crl]>, Option<Known>);
+#[derive(Debug)]
+pub(super) struct NewLists {
+    /// What is there, and of what was held before all that nothing there replaces.
+    all: Vec<Crl>,
+    /// What is there.
+    there: Vec<Crl>,
+    /// How to ask for something newer.
+    pub(super) known: Option<Known>,
+}
 
 /// Whether what is held says anything.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -176,8 +191,8 @@ impl ListSource {
         };
         // Reading a list of 32 MiB, and its signature, takes most of a second.
         let judged = tokio::task::spawn_blocking(move || judge(&octets, &held, &self.authorities));
-        let lists = judged.await.map_err(|_| ListFault::Task)??;
-        Ok(Some((lists, known)))
+        let (all, there) = judged.await.map_err(|_| ListFault::Task)??;
+        Ok(Some(NewLists { all, there, known }))
     }
 
     /// When to look again after having looked at `now`, in seconds since 1970 UTC, if `held` is
@@ -186,8 +201,15 @@ impl ListSource {
         match self.location.0 {
             Place::File(_) => FILE_EVERY,
             Place::Server(_) => {
-                let each = held.iter().map(|it| due_in(it.this_update(), it.next_update(), now));
-                each.min().unwrap_or(OVERDUE.0)
+                // Of several, one that has long been over may be of an authority that issues none
+                // any more.
+                let ended = now.saturating_sub(LEFT_SECONDS);
+                let due = |it: &Crl| {
+                    let is_left = held.len() > 1 && it.next_update() <= ended;
+                    let due = due_in(it.this_update(), it.next_update(), now);
+                    if is_left { OVERDUE.1 } else { due }
+                };
+                held.iter().map(due).min().unwrap_or(OVERDUE.0)
             }
         }
     }
@@ -219,23 +241,59 @@ pub(super) fn state(held: &[Crl], now: u64) -> ListState {
     }
 }
 
-/// Reads all lists in `octets`, and judges whether they may take the place of `held`.
+impl NewLists {
+    /// All that is to be held, if all other places have `others` of `octets_max` octets. What is
+    /// over and not there any more is left out where there is no room, what ended first before the
+    /// others.
+    ///
+    /// # Errors
+    ///
+    /// [`ListFault::TooMany`], [`ListFault::NoRoom`].
+    pub(super) fn within(
+        self,
+        others: usize,
+        octets_max: usize,
+        now: u64,
+    ) -> Result<Arc<[Crl]>, ListFault> {
+        let mut all = self.all;
+        loop {
+            let fault = if all.len() > LISTS_OF_SOURCE_MAX {
+                ListFault::TooMany
+            } else if others + octets_of(&all) > octets_max {
+                ListFault::NoRoom { octets_max }
+            } else {
+                return Ok(all.into());
+            };
+            let is_over = |it: &&Crl| it.next_update() <= now && !self.there.contains(it);
+            let over = all.iter().filter(is_over).min_by_key(|it| it.next_update()).cloned();
+            let Some(over) = over else { return Err(fault) };
+            all.retain(|it| *it != over);
+        }
+    }
+}
+
+/// Octets of all of them.
+pub(super) fn octets_of(lists: &[Crl]) -> usize {
+    lists.iter().map(|it| it.der().len()).sum()
+}
+
+/// Reads all lists in `octets`, and judges whether they may be held beside or in place of `held`.
+/// Returns all that is to be held then, and what was read.
 fn judge(
     octets: &[u8],
     held: &[Crl],
     authorities: &CertificateTrust,
-) -> Result<Arc<[Crl]>, ListFault> {
-    let lists = read_lists(octets)?;
+) -> Result<(Vec<Crl>, Vec<Crl>), ListFault> {
+    let there = read_lists(octets)?;
     let mut crls = Crls::default();
     for list in held {
-        // What another trust has let in may be signed by nobody now; then it stands in nobody's
-        // way.
+        // What another trust has let in may be signed by nobody now: then it is held no more.
         let _ = crls.take(list.clone(), authorities);
     }
-    for list in &lists {
+    for list in &there {
         crls.take(list.clone(), authorities)?;
     }
-    Ok(lists.into())
+    Ok((crls.iter().cloned().collect(), there))
 }
 
 fn read_lists(octets: &[u8]) -> Result<Vec<Crl>, ListFault> {

@@ -164,8 +164,8 @@ impl Fetched {
         self.shared.held().keys_of(source)
     }
 
-    /// The lists of a place: the last ones that it gave, over or not. `auth` refuses by those that
-    /// are.
+    /// The lists of a place, over or not: of each authority, key and scope the newest one that it
+    /// ever gave. `auth` refuses by those that are over.
     pub fn lists_at(&self, place: &ListLocation) -> Option<Arc<[Crl]>> {
         self.shared.held().lists_at(place)
     }

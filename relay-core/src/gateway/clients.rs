@@ -128,11 +128,11 @@ fn onboarded(place: usize, published: &TenantTrust) -> Result<Onboarded, Unusabl
             (KeySet::read(set).map_err(|why| Unusable::Keys { place, why })?.0, None)
         }
         KeySource::Authority(authority) => {
-            // Both versions are signed with the same keys; metadata is of one.
-            let version = match published.issuers.first() {
-                Some(Issuer::V2 | Issuer::Government) => ProviderVersion::V2,
-                Some(Issuer::V1) | None => ProviderVersion::V1,
-            };
+            // Both versions are signed with the same keys; metadata is of one. In whatever order
+            // they stand, it is the same one, so that no key is forgotten for another order.
+            let issuers = &published.issuers;
+            let is_one = issuers.is_empty() || issuers.contains(&Issuer::V1);
+            let version = if is_one { ProviderVersion::V1 } else { ProviderVersion::V2 };
             let source = FetchedKeys::new(published.id, authority, version);
             (KeySet::default(), Some(source.map_err(|why| Unusable::Authority { place, why })?))
         }
@@ -232,10 +232,13 @@ impl Clients {
     fn want(&self, site: &str, trusted: Option<&Trusted>) -> Result<(), WantError> {
         let sites = self.sites.read().unwrap_or_else(PoisonError::into_inner);
         let others = sites.iter().filter(|(name, _)| *name != site);
-        let others: Vec<_> = others.map(|(_, it)| it.judged_by()).collect();
-        let all = others.iter().map(|it| &it.said).chain(trusted);
+        let others: Vec<_> = others.map(|(name, it)| (name.as_str(), it.judged_by())).collect();
+        let all = others.iter().map(|(name, it)| (*name, &it.said));
+        let mut all: Vec<_> = all.chain(trusted.map(|it| (site, it))).collect();
+        // In an order that is the same whoever publishes.
+        all.sort_by_key(|(name, _)| *name);
         let mut wanted = Wanted::default();
-        for said in all {
+        for (_, said) in all {
             wanted.add(said.keys_from(), said.lists_from());
         }
         self.fetching.want(wanted)
@@ -284,10 +287,12 @@ impl JudgedBy {
             return;
         }
         self.generation += 1;
+        // What is in use was let in by the same trust: only new lists are hashed, while all wait.
+        let before = self.certificates.as_ref().map(|it| it.1.clone()).unwrap_or_default();
         let mut all = said.lists.clone();
         for list in lists.iter().flatten().flat_map(|it| it.iter()) {
             // One of another site's authority, or older than what is published: it says nothing.
-            if let Err(why) = all.take(list.clone(), &said.trust) {
+            if let Err(why) = all.take_again(list.clone(), &said.trust, &before) {
                 tracing::debug!(%why, "a revocation list that was fetched is left out");
             }
         }
@@ -328,7 +333,7 @@ impl SiteClients {
     }
 
     /// Has what was fetched meanwhile in force before anybody is judged. Once for each change
-    /// somebody waits as long as hashing the lists takes.
+    /// somebody waits as long as hashing the new lists takes.
     fn catch_up(&self) {
         let Some(fetched) = &self.fetched else { return };
         let generation = Some(fetched.generation());
@@ -447,4 +452,28 @@ impl SiteClients {
 /// Seconds since 1970 UTC.
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Guid;
+
+    #[test]
+    fn keys_of_a_tenant_come_from_one_place_in_whatever_order_its_issuers_stand() {
+        let source = |issuers: &[Issuer]| {
+            let published = TenantTrust {
+                id: Guid(1),
+                is_enabled: true,
+                issuers: issuers.to_vec(),
+                audiences: Vec::new(),
+                keys: KeySource::Authority("https://login.example".to_owned()),
+            };
+            onboarded(1, &published).unwrap().keys_from.unwrap()
+        };
+        let (one, two, government) = (Issuer::V1, Issuer::V2, Issuer::Government);
+        assert_eq!(source(&[one, two]), source(&[two, one]));
+        assert_eq!(source(&[two, government]), source(&[government]));
+        assert_ne!(source(&[one]), source(&[two]));
+    }
 }

@@ -236,6 +236,7 @@ fn a_list_that_several_sites_name_may_be_of_any_of_their_authorities() {
     }
     assert!(!any.has_signed(&Authority::root("root").list()));
     assert_eq!(any, CertificateTrust::of_any(sites.iter().chain(&sites)), "each once");
+    assert_eq!(any, CertificateTrust::of_any(sites.iter().rev()), "in any order");
     assert_ne!(any, CertificateTrust::of_any(&sites[..1]));
 }
 

@@ -132,3 +132,18 @@ fn only_what_a_published_authority_has_signed_is_taken() {
     assert!(refused > 100, "{refused} lists with another bit are read");
     assert_eq!(lists.take(Crl::from_der(&whole).unwrap(), &trust), Ok(true));
 }
+
+#[test]
+fn a_list_that_is_held_is_taken_again_unverified_and_a_copy_of_it_is_not() {
+    let (one, other) = (Authority::root("one"), Authority::root("other"));
+    let trust =
+        |of: &Authority| CertificateTrust::new(&[of.der()], &[], RevocationCheck::On, 1).unwrap();
+    let (held, stranger) = (list(&one, 1, 0), trust(&other));
+    let mut before = Crls::default();
+    assert_eq!(before.take(held.clone(), &trust(&one)), Ok(true));
+    let copy = Crl::from_der(held.der()).unwrap();
+    let mut after = Crls::default();
+    assert_eq!(after.take_again(copy, &stranger, &before), Err(CrlFault::Unsigned));
+    assert_eq!(after.take_again(held.clone(), &stranger, &before), Ok(true));
+    assert_eq!(after.take_again(list(&one, 0, 0), &trust(&one), &before), Err(CrlFault::Older));
+}

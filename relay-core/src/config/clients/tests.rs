@@ -225,3 +225,40 @@ fn a_file_of_what_is_published_that_changes_raises_the_version() {
     assert!(before < after);
     assert_eq!(u128::from(after), later);
 }
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_was_delivered_with_the_time_of_its_origin_raises_the_version_too() {
+    use std::time::{Duration, UNIX_EPOCH};
+    let site = Site::new();
+    site.connection_point_with(|text| text.replace(ANONYMOUS, "") + CERTIFICATES).unwrap();
+    let list = site.path("site-ca.crl");
+    std::fs::write(&list, std::fs::read(&list).unwrap()).unwrap();
+    // By the clock of the file system.
+    let delivered = std::fs::metadata(&list).unwrap().modified().unwrap();
+    let long_ago = UNIX_EPOCH + Duration::from_millis(1_577_836_800_123);
+    for name in ["site-ca.pem", "site-ca.crl", "connection-point.toml"] {
+        let file = std::fs::File::options().append(true).open(site.path(name)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    }
+    let file = site.path("connection-point.toml");
+    let loaded = crate::config::load_connection_point(&file, &|_| None).unwrap();
+    let delivered = delivered.duration_since(UNIX_EPOCH).unwrap().as_millis();
+    assert!(u128::from(loaded.config.settings_version) >= delivered);
+}
+
+#[test]
+fn a_version_that_is_written_is_warned_of_where_files_are_published_that_may_change() {
+    let site = Site::new();
+    let warnings = |more: &str| {
+        let with = |text: &str| text.replace(ANONYMOUS, "") + more;
+        site.connection_point_with(with).unwrap().warnings
+    };
+    let written = |table: &str| warnings(&format!("{table}\n[settings]\nversion = 1\n"));
+    let [Warning::VersionWritten { file, line: 26 }] = &written(CERTIFICATES)[..] else {
+        panic!("{:?}", written(CERTIFICATES));
+    };
+    assert_eq!(*file, site.path("connection-point.toml"));
+    assert_eq!(written(TENANT), [], "its keys are in no file");
+    assert_eq!(warnings(CERTIFICATES), []);
+}
