@@ -143,7 +143,7 @@ impl Place {
 
     /// Has another site publish whose clients count there, beside the first.
     async fn join_other(&mut self, site: &ClientSite) -> (ConnectionPoint, Joined) {
-        self.house.settings.0 = "other".to_owned();
+        self.house.settings = ("other".to_owned(), 1);
         (self.house.endpoint.0.name, self.house.endpoint.0.role_id) = ("other".to_owned(), 8);
         self.house.clients = Some(trust(site));
         let point = self.house.connection_point(vec![]);
