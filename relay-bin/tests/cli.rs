@@ -102,7 +102,7 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
     let mut connection_point = home.connection_point();
     connection_point.arg("--check");
     let (out, err) = run(connection_point, 0);
-    assert!(err.starts_with("warning: endpoint `mp` lets anybody on the internet in"), "{err}");
+    assert_eq!(err, "");
     assert_eq!(
         out,
         "site/connection-point/connection-point.toml can be used
@@ -115,6 +115,16 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   endpoint  token-service: token service, role id 72057594037927938, in this program
 "
     );
+}
+
+#[test]
+fn a_site_for_trials_is_warned_of_in_a_check() {
+    let home = Home::with_site(&["--unsafe-allow-anonymous"]);
+    let mut connection_point = home.connection_point();
+    connection_point.arg("--check");
+    let (_, err) = run(connection_point, 0);
+    assert!(err.starts_with("warning: endpoint `mp` lets anybody on the internet in"), "{err}");
+    assert_eq!(err.lines().count(), 1, "{err}");
 }
 
 #[test]
@@ -494,7 +504,7 @@ mod stopping {
 
     #[test]
     fn a_connection_point_without_a_gateway_stops_cleanly() {
-        let home = Home::with_site(&[]);
+        let home = Home::with_site(&["--unsafe-allow-anonymous"]);
         let file = super::CONNECTION_POINT_FILE;
         home.edit(file, "127.0.0.1:10180", "127.0.0.1:0");
         let line = ["connection-point", "--config", file, "--log-format", "json"];

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rustls::ClientConfig;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -125,7 +126,7 @@ impl RawLink {
         &self,
         source: &Source,
         anchors: &TrustAnchors,
-    ) -> Result<Arc<rustls::ClientConfig>, ConfigError> {
+    ) -> Result<Arc<ClientConfig>, ConfigError> {
         let identity = self.files().read(source)?;
         link_client_config(&identity, anchors).map_err(|error| match error {
             TlsSetupError::Verifier(_) => {
@@ -133,6 +134,18 @@ impl RawLink {
             }
             other => self.files().error(source, &other),
         })
+    }
+
+    /// The authority that vouches for the certificates gateways show to clients.
+    fn https_authority(&self) -> &Spanned<PathBuf> {
+        self.https_ca.as_ref().unwrap_or(&self.site_ca)
+    }
+
+    /// TLS of the rung that looks as clients' HTTPS does.
+    fn https_tls(&self, source: &Source) -> Result<Arc<ClientConfig>, ConfigError> {
+        let authority = self.https_authority();
+        backend_client_config(&trust_anchors(source, authority)?)
+            .map_err(|error| certificate_error(source, authority, &error))
     }
 }
 
@@ -217,10 +230,7 @@ pub fn load_connection_point(
     let site_crl = raw.link.site_crl.as_ref();
     let anchors = site_anchors(&source, &raw.link.site_ca, site_crl)?;
     let link_tls = raw.link.tls(&source, &anchors)?;
-    let https_ca = raw.link.https_ca.as_ref().unwrap_or(&raw.link.site_ca);
-    let https_tls = backend_client_config(&trust_anchors(&source, https_ca)?)
-        .map_err(|error| certificate_error(&source, https_ca, &error))?;
-
+    let https_tls = raw.link.https_tls(&source)?;
     let authority = raw.pki.as_ref().map(|pki| pki.judge(&source, &anchors)).transpose()?;
     let warnings = warnings(&source, &raw, &anchors, &client_files);
     let config = ConnectionPointConfig {
@@ -241,7 +251,7 @@ pub fn load_connection_point(
     let material = ConnectionPointMaterial {
         link: raw.link.files().paths(&source),
         site: site_paths(&source, &raw.link.site_ca, site_crl),
-        https_authority: source.resolve(https_ca.get_ref()),
+        https_authority: source.resolve(raw.link.https_authority().get_ref()),
     };
     Ok(LoadedConnectionPoint {
         config,

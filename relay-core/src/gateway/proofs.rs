@@ -81,7 +81,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::auth::{Methods, Principal, Strictness, search};
+    use crate::auth::{Methods, PossessionFault, Principal, Strictness, search};
 
     /// A new variant does not compile before it has its place here, and fails before it is listed.
     fn place_of_token_fault(fault: &TokenFault) -> usize {
@@ -158,6 +158,7 @@ mod tests {
             note(method, Finding::Absent);
             let name = "somebody".to_owned();
             note(method, Finding::Proven(Principal { method, name, until: 1 }));
+            note(method, Finding::Unproven(Unproven::Possession(PossessionFault::Unsigned)));
         }
         for fault in TokenFault::ALL {
             note(Method::Entra, Finding::Unproven(fault.clone().into()));
@@ -172,6 +173,6 @@ mod tests {
             assert_eq!(it.count, u64::from(it.outcome != "other"), "{it:?}");
             assert!(names.insert((it.method, it.outcome)), "{it:?} is there twice");
         }
-        assert_eq!(counts.len(), 2 * (1 + 33 + 1) + (1 + 16 + 1));
+        assert_eq!(counts.len(), 2 * (2 + 33 + 1) + (2 + 16 + 1));
     }
 }
