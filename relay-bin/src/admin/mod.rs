@@ -2,9 +2,11 @@
 //!
 //! It listens on loopback alone and serves whoever has an account on the machine: what links there
 //! are, what is logged, and drains. It never shows a secret. `server.rs` answers, `client.rs` asks,
-//! `status.rs` is what travels between them, `text.rs` shows it to people.
+//! `status.rs` is what travels between them, `text.rs` shows it to people; `ready.rs` says whether
+//! the role should be sent requests.
 
 mod client;
+mod ready;
 mod server;
 mod status;
 mod text;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::HOST;
+use axum::http::header::{ACCEPT, HOST};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::HEADER;
+use super::ready::{self, Readiness, Unready};
 use super::status::{Drained, Log, Now, Refused, SetLog, Status};
 use crate::logs::Level;
 use crate::site::TokensState;
@@ -47,6 +48,14 @@ impl Role {
                 let (status, published) = (point.status(), point.published());
                 Status::connection_point(status, published, (tokens.read(), counts), now)
             }
+        }
+    }
+
+    /// Why it should not be sent requests now.
+    fn unready(&self) -> Vec<Unready> {
+        match self {
+            Self::Gateway(gateway) => ready::gateway(&gateway.status(), &gateway.settings()),
+            Self::ConnectionPoint(point, ..) => ready::connection_point(&point.status()),
         }
     }
 
@@ -134,6 +143,10 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/links/{id}/drain", post(drain_link))
         .fallback(|| async { refused(StatusCode::NOT_FOUND, "there is no such page") })
         .layer(middleware::from_fn(guard))
+        // Behind no guard: a probe names this listener as it likes, or not at all, and what it is
+        // told a page in a browser may know.
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
         .with_state(shared)
 }
 
@@ -161,6 +174,28 @@ fn is_loopback_host(headers: &HeaderMap) -> bool {
 
 fn refused(status: StatusCode, error: &str) -> Response {
     (status, Json(Refused { error: error.to_owned() })).into_response()
+}
+
+/// Whether the role should be sent requests: 200, or 503 with why not, a line for each reason, or
+/// JSON for whoever asks for it.
+async fn readyz(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let readiness = Readiness::of(&shared.role.unready());
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if asks_for_json(&headers) {
+        (status, Json(readiness)).into_response()
+    } else {
+        (status, readiness.text()).into_response()
+    }
+}
+
+/// Our choice: whoever names JSON gets it, whatever else they would take, and with what weight.
+fn asks_for_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok());
+    let mut kinds = accepted.flat_map(|field| field.split(','));
+    kinds.any(|kind| {
+        let name = kind.split(';').next().unwrap_or_default();
+        name.trim().eq_ignore_ascii_case("application/json")
+    })
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
@@ -209,6 +244,22 @@ async fn drain_link(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_told_to_those_alone_who_name_it() {
+        let judged = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().expect("a header value"));
+            asks_for_json(&headers)
+        };
+        for accept in ["application/json", "text/html, Application/JSON;q=0.1"] {
+            assert!(judged(accept), "{accept}");
+        }
+        for accept in ["", "*/*", "text/plain", "application/jsonp", "application/*"] {
+            assert!(!judged(accept), "{accept}");
+        }
+        assert!(!asks_for_json(&HeaderMap::new()));
+    }
 
     #[test]
     fn only_names_of_loopback_are_served() {

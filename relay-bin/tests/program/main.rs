@@ -9,6 +9,7 @@ mod descriptors;
 mod kernel;
 mod material;
 mod nginx_curl;
+mod probes;
 mod reload;
 mod renewal;
 mod restarts;
