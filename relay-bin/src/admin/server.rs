@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ACCEPT, HOST};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -21,6 +21,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::HEADER;
+use super::metrics;
 use super::ready::{self, Readiness, Unready};
 use super::status::{Drained, Log, Now, Refused, SetLog, Status};
 use crate::logs::Level;
@@ -41,7 +42,10 @@ impl Role {
         // Both clocks first: what happens meanwhile is not in the future.
         let now = Now::read();
         match self {
-            Self::Gateway(gateway) => Status::gateway(gateway.status(), gateway.settings(), now),
+            Self::Gateway(gateway) => {
+                let (status, reports) = (gateway.status(), gateway.traffic_reports());
+                Status::gateway(status, gateway.settings(), reports, now)
+            }
             Self::ConnectionPoint(point, tokens, service) => {
                 let tally = service.as_ref().map(|it| it.counts());
                 let counts = tally.into_iter().flatten();
@@ -56,6 +60,21 @@ impl Role {
         match self {
             Self::Gateway(gateway) => ready::gateway(&gateway.status(), &gateway.settings()),
             Self::ConnectionPoint(point, ..) => ready::connection_point(&point.status()),
+        }
+    }
+
+    /// What Prometheus reads.
+    fn metrics(&self, began: SystemTime) -> String {
+        match self {
+            Self::Gateway(gateway) => {
+                let (status, settings) = (gateway.status(), gateway.settings());
+                metrics::gateway(&status, &settings, &gateway.traffic(), began)
+            }
+            Self::ConnectionPoint(point, _, service) => {
+                let counted = service.as_ref().map(|it| it.counts());
+                let counted: Vec<_> = counted.into_iter().flatten().collect();
+                metrics::connection_point(&point.status(), &point.published(), &counted, began)
+            }
         }
     }
 
@@ -75,6 +94,7 @@ impl Role {
 struct Shared {
     role: Role,
     level: Level,
+    began: SystemTime,
     /// True once somebody has asked for the role to drain and stop.
     asked: watch::Sender<bool>,
     /// What the drain did, once it has.
@@ -102,6 +122,7 @@ impl Admin {
         let shared = Arc::new(Shared {
             role,
             level,
+            began: SystemTime::now(),
             asked: watch::Sender::new(false),
             report: watch::Sender::new(None),
         });
@@ -138,6 +159,7 @@ impl Admin {
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/status.json", get(status))
+        .route("/metrics", get(tell_metrics))
         .route("/drain", post(drain))
         .route("/log", get(log).put(set_log))
         .route("/links/{id}/drain", post(drain_link))
@@ -200,6 +222,10 @@ fn asks_for_json(headers: &HeaderMap) -> bool {
 
 async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
     Json(shared.role.status())
+}
+
+async fn tell_metrics(State(shared): State<Arc<Shared>>) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], shared.role.metrics(shared.began)).into_response()
 }
 
 /// Has the whole role drain and stop, as a signal does, and answers when it has.

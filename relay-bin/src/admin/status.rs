@@ -10,7 +10,7 @@ use relay_core::connection_point::{
 use relay_core::exchange::Count;
 use relay_core::gateway::{
     self, EndedLink, GatewayStatus, LinkEnd, MemoryStatus, ProofCount, SettingsSnapshot,
-    SiteSettings, SourceKind, SourceStatus,
+    SiteSettings, SourceKind, SourceStatus, TrafficReports,
 };
 use relay_core::link::{DrainReport, LinkStats};
 use relay_core::transport::{Certificate, Misstep};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::traffic;
 use crate::site;
 
 /// The status of either role.
@@ -56,6 +57,9 @@ pub(super) struct Gateway {
     pub(super) settings: Vec<Settings>,
     /// The links that ended or were refused last; the last one last.
     pub(super) ended: Vec<Ended>,
+    /// What came to each endpoint in each five minutes of the last day; the last one last.
+    #[serde(default)]
+    pub(super) traffic: Vec<traffic::Window>,
 }
 
 /// How often things happened, by name.
@@ -339,7 +343,12 @@ fn wall_clock(at: SystemTime) -> String {
 }
 
 impl Status {
-    pub(super) fn gateway(status: GatewayStatus, settings: SettingsSnapshot, now: Now) -> Self {
+    pub(super) fn gateway(
+        status: GatewayStatus,
+        settings: SettingsSnapshot,
+        reports: TrafficReports,
+        now: Now,
+    ) -> Self {
         Self::Gateway(Gateway {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: status.service,
@@ -354,6 +363,7 @@ impl Status {
             links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
             settings: settings.sites.into_iter().map(site_settings).collect(),
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
+            traffic: traffic::windows(reports),
         })
     }
 
@@ -429,7 +439,7 @@ fn source(status: SourceStatus, now: Now) -> Source {
     }
 }
 
-fn since_1970(seconds: u64) -> Option<String> {
+pub(super) fn since_1970(seconds: u64) -> Option<String> {
     let seconds = i64::try_from(seconds).ok()?;
     OffsetDateTime::from_unix_timestamp(seconds).ok().map(rfc3339)
 }

@@ -251,7 +251,7 @@ fn round_trip(micros: u64) -> String {
     }
 }
 
-fn octets(octets: u64) -> String {
+pub(super) fn octets(octets: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut whole = octets;
@@ -263,7 +263,7 @@ fn octets(octets: u64) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn push_table(text: &mut String, rows: &[Vec<String>]) {
+pub(super) fn push_table(text: &mut String, rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -280,7 +280,7 @@ fn push_table(text: &mut String, rows: &[Vec<String>]) {
 }
 
 /// What others said may hold anything: a line stays a line, and a terminal is not driven.
-fn push_line(text: &mut String, line: &str) {
+pub(super) fn push_line(text: &mut String, line: &str) {
     text.extend(line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }));
     text.push('\n');
 }
@@ -381,6 +381,7 @@ mod tests {
                 why: "closed".to_owned(),
                 at: "2026-11-22T07:00:00Z".to_owned(),
             }],
+            traffic: Vec::new(),
         };
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight

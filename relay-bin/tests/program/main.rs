@@ -8,6 +8,7 @@ mod client;
 mod descriptors;
 mod kernel;
 mod material;
+mod metrics;
 mod nginx_curl;
 mod probes;
 mod reload;

@@ -109,7 +109,8 @@ fn a_connection_point_is_ready_while_it_reaches_an_instance() {
     let mut gateway = site.start_gateway(1);
     let [_, links] = gateway.addresses();
     let mut point = site.start_connection_point(&[links]);
-    point.wait_for_log("\"message\":\"link up\"", 1);
+    // A link is shown before anything is told over it.
+    point.wait_for_log("settings published", 1);
     assert_eq!(probe(point.admin(), "/readyz"), (200, "ready\n".to_owned()));
     assert_eq!(asked_for_json(point.admin()).0, 200);
     for role in [point, gateway] {
