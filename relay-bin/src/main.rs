@@ -10,6 +10,7 @@ mod client;
 mod console;
 mod demo;
 mod exit;
+mod expiry;
 mod init;
 mod logs;
 mod pki;

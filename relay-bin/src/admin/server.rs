@@ -20,10 +20,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::HEADER;
 use super::metrics;
 use super::ready::{self, Readiness, Unready};
 use super::status::{Drained, Log, Now, Refused, SetLog, Status};
+use super::{HEADER, expiry};
+use crate::expiry::Endings;
 use crate::logs::Level;
 use crate::site::TokensState;
 use crate::site::service::Tally;
@@ -38,19 +39,21 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn status(&self) -> Status {
+    fn status(&self, endings: &Endings) -> Status {
         // Both clocks first: what happens meanwhile is not in the future.
         let now = Now::read();
+        let expiry = expiry::ends(endings.read(), now.system());
         match self {
             Self::Gateway(gateway) => {
                 let (status, reports) = (gateway.status(), gateway.traffic_reports());
-                Status::gateway(status, gateway.settings(), reports, now)
+                Status::gateway(status, gateway.settings(), (reports, expiry), now)
             }
             Self::ConnectionPoint(point, tokens, service) => {
                 let tally = service.as_ref().map(|it| it.counts());
                 let counts = tally.into_iter().flatten();
                 let (status, published) = (point.status(), point.published());
-                Status::connection_point(status, published, (tokens.read(), counts), now)
+                let tokens = (tokens.read(), counts);
+                Status::connection_point(status, published, tokens, (expiry, now))
             }
         }
     }
@@ -64,16 +67,18 @@ impl Role {
     }
 
     /// What Prometheus reads.
-    fn metrics(&self, began: SystemTime) -> String {
+    fn metrics(&self, began: SystemTime, endings: &Endings) -> String {
+        let endings = endings.read();
         match self {
             Self::Gateway(gateway) => {
                 let (status, settings) = (gateway.status(), gateway.settings());
-                metrics::gateway(&status, &settings, &gateway.traffic(), began)
+                metrics::gateway((&status, &settings), &gateway.traffic(), &endings, began)
             }
             Self::ConnectionPoint(point, _, service) => {
                 let counted = service.as_ref().map(|it| it.counts());
                 let counted: Vec<_> = counted.into_iter().flatten().collect();
-                metrics::connection_point(&point.status(), &point.published(), &counted, began)
+                let (status, published) = (point.status(), point.published());
+                metrics::connection_point((&status, &published), &counted, &endings, began)
             }
         }
     }
@@ -94,6 +99,7 @@ impl Role {
 struct Shared {
     role: Role,
     level: Level,
+    endings: Endings,
     began: SystemTime,
     /// True once somebody has asked for the role to drain and stop.
     asked: watch::Sender<bool>,
@@ -118,10 +124,11 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Serves on `listener`, which must be of loopback.
-    pub(crate) fn start(listener: TcpListener, role: Role, level: Level) -> Self {
+    pub(crate) fn start(listener: TcpListener, role: Role, level: Level, endings: Endings) -> Self {
         let shared = Arc::new(Shared {
             role,
             level,
+            endings,
             began: SystemTime::now(),
             asked: watch::Sender::new(false),
             report: watch::Sender::new(None),
@@ -221,11 +228,12 @@ fn asks_for_json(headers: &HeaderMap) -> bool {
 }
 
 async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
-    Json(shared.role.status())
+    Json(shared.role.status(&shared.endings))
 }
 
 async fn tell_metrics(State(shared): State<Arc<Shared>>) -> Response {
-    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], shared.role.metrics(shared.began)).into_response()
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], shared.role.metrics(shared.began, &shared.endings))
+        .into_response()
 }
 
 /// Has the whole role drain and stop, as a signal does, and answers when it has.

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::expiry::Ends;
 use super::traffic;
 use crate::site;
 
@@ -60,6 +61,9 @@ pub(super) struct Gateway {
     /// What came to each endpoint in each five minutes of the last day; the last one last.
     #[serde(default)]
     pub(super) traffic: Vec<traffic::Window>,
+    /// Certificates and revocation lists that end, the next end first.
+    #[serde(default)]
+    pub(super) expiry: Vec<Ends>,
 }
 
 /// How often things happened, by name.
@@ -203,6 +207,9 @@ pub(super) struct ConnectionPoint {
     /// The site roles that it forwards to.
     #[serde(default)]
     pub(super) backends: Vec<Backend>,
+    /// Certificates and revocation lists that end, the next end first.
+    #[serde(default)]
+    pub(super) expiry: Vec<Ends>,
     /// How often it answered in a backend's place, by reason, and what its token service has issued
     /// and refused (`token_service_*`), since the start.
     #[serde(default)]
@@ -322,6 +329,11 @@ impl Now {
         Self { monotonic: Instant::now(), wall: OffsetDateTime::now_utc() }
     }
 
+    /// The clock.
+    pub(super) fn system(self) -> SystemTime {
+        self.wall.into()
+    }
+
     fn wall(self, at: Instant) -> String {
         let ago = self.monotonic.saturating_duration_since(at);
         rfc3339((self.wall - ago).replace_millisecond(0).unwrap_or(self.wall))
@@ -332,7 +344,7 @@ impl Now {
     }
 }
 
-fn rfc3339(at: OffsetDateTime) -> String {
+pub(super) fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
 
@@ -346,7 +358,7 @@ impl Status {
     pub(super) fn gateway(
         status: GatewayStatus,
         settings: SettingsSnapshot,
-        reports: TrafficReports,
+        (reports, expiry): (TrafficReports, Vec<Ends>),
         now: Now,
     ) -> Self {
         Self::Gateway(Gateway {
@@ -364,6 +376,7 @@ impl Status {
             settings: settings.sites.into_iter().map(site_settings).collect(),
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
             traffic: traffic::windows(reports),
+            expiry,
         })
     }
 
@@ -371,7 +384,7 @@ impl Status {
         status: ConnectionPointStatus,
         published: Vec<PublishState>,
         (tokens, of_token_service): (site::State, impl Iterator<Item = (String, u64)>),
-        now: Now,
+        (expiry, now): (Vec<Ends>, Now),
     ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
         Self::ConnectionPoint(ConnectionPoint {
@@ -384,6 +397,7 @@ impl Status {
             published: published.into_iter().map(published_at).collect(),
             site_tokens: site_tokens(tokens),
             backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
+            expiry,
             counts: counts(&status.counts).into_iter().chain(of_token_service).collect(),
         })
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use relay_core::gateway::SourceState;
 
+use super::expiry;
 use super::status::{
     Backend, ConnectionPoint, Counts, Gateway, Link, Log, SiteTokens, Source, Status,
 };
@@ -66,6 +67,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         }
     }
     push_sources(&mut text, &gateway.sources);
+    expiry::push(&mut text, &gateway.expiry);
     push_counts(&mut text, &gateway.counts);
     push_authentications(&mut text, &gateway.authentications);
     for ended in gateway.ended.iter().rev().take(8) {
@@ -125,6 +127,7 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
         }
     }
     push_backends(&mut text, &point.backends);
+    expiry::push(&mut text, &point.expiry);
     push_counts(&mut text, &point.counts);
     text
 }
@@ -382,6 +385,7 @@ mod tests {
                 at: "2026-11-22T07:00:00Z".to_owned(),
             }],
             traffic: Vec::new(),
+            expiry: Vec::new(),
         };
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
@@ -456,6 +460,7 @@ entra  proven  4
                 stale_since: Some("2026-11-22T07:00:00Z".to_owned()),
                 why: Some("no store".to_owned()),
             }),
+            expiry: Vec::new(),
             backends: vec![backend("a", None), backend("b", Some("refused"))],
             counts: counts(&[("CMGConnector_Timeout", 1), ("abandoned", 0)]),
         };

@@ -1,13 +1,8 @@
 //! The files that say whose clients count, looked at while a connection point runs.
 //!
-//! What has changed is applied by `reload.rs`, as on SIGHUP. Here is what was seen of them, and of
-//! which lists it was told that they end.
+//! What has changed is applied by `reload.rs`, as on SIGHUP. Here is what was seen of them.
 
-use std::mem::{Discriminant, discriminant};
-use std::path::PathBuf;
-use std::time::SystemTime;
-
-use relay_core::config::{ClientFiles, Warning};
+use relay_core::config::ClientFiles;
 
 use super::material::{Contents, contents};
 
@@ -18,16 +13,12 @@ pub(super) struct Watched {
     seen: Option<Contents>,
     /// Why what has changed could not be applied, if it could not.
     failure: Option<String>,
-    /// Of which list the log has what.
-    told: Vec<(PathBuf, Discriminant<Warning>)>,
 }
 
 impl Watched {
-    /// Files that were just read; of their lists the log has what there is to say.
+    /// Files that were just read.
     pub(super) fn new(named: ClientFiles) -> Self {
-        let mut watched = Self { named, seen: None, failure: None, told: Vec::new() };
-        watched.news(SystemTime::now());
-        watched
+        Self { named, seen: None, failure: None }
     }
 
     /// The same, of files that were read again meanwhile.
@@ -56,34 +47,10 @@ impl Watched {
         };
         self.seen.replace(now) != Some(now) || self.failure.is_some()
     }
-
-    /// What deserves attention at `now` and was not told yet.
-    pub(super) fn news(&mut self, now: SystemTime) -> Vec<Warning> {
-        let all = self.named.warnings(now);
-        let names = |it: &Warning| match it {
-            Warning::ClientListOver { file } | Warning::ClientListEnds { file, .. } => {
-                Some((file.clone(), discriminant(it)))
-            }
-            _ => None,
-        };
-        let news = all.into_iter().filter(|it| {
-            let Some(name) = names(it) else { return false };
-            let is_new = !self.told.contains(&name);
-            if is_new {
-                self.told.push(name);
-            }
-            is_new
-        });
-        news.collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use relay_core::config::ClientList;
-
     use super::*;
 
     #[tokio::test]
@@ -105,18 +72,5 @@ mod tests {
         named.files.push(home.path().join("more"));
         watched.read_again(named);
         assert!(watched.have_changed().await, "others than before");
-    }
-
-    #[test]
-    fn the_end_of_a_list_is_told_once_when_it_comes_near_and_once_when_it_has_come() {
-        let file = PathBuf::from("a.crl");
-        let end = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000_030);
-        let list =
-            ClientList { file, this_update: 1_000_000 * 3600, next_update: 1_000_030 * 3600 };
-        let mut named = ClientFiles::default();
-        named.lists = vec![list];
-        let mut watched = Watched { named, seen: None, failure: None, told: Vec::new() };
-        let mut told = |hours| watched.news(end - Duration::from_hours(hours)).len();
-        assert_eq!([11, 9, 5, 0, 0].map(&mut told), [0, 1, 0, 1, 0]);
     }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
@@ -18,6 +18,7 @@ use super::client_files::Watched;
 use super::signals::{Reloads, Stop};
 use super::token_service::Beside;
 use super::{log_warnings, variable};
+use crate::expiry::ClientPlaces;
 use crate::site::{Published, TokensState, Watch};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
@@ -39,6 +40,8 @@ pub(super) struct Reloadable {
     pub(super) tokens: TokensState,
     /// What the file names of whose clients count.
     pub(super) client_files: Watched,
+    /// Where those are looked for that end.
+    pub(super) client_places: ClientPlaces,
     /// The service that issues those tokens, if there is one.
     pub(super) service: Beside,
 }
@@ -206,7 +209,7 @@ impl Reloadable {
     }
 
     /// Applies the file, if what it names of whose clients count has changed, and tries again where
-    /// that failed. What fails, and that a list ends, is told once.
+    /// that failed. What fails is told once.
     async fn look_at_client_files(&mut self) {
         if self.client_files.have_changed().await {
             let outcome = match self.load().await {
@@ -221,7 +224,6 @@ impl Reloadable {
                 self.report(outcome);
             }
         }
-        log_warnings(&self.client_files.news(SystemTime::now()));
     }
 
     async fn publish_tokens(&mut self) -> anyhow::Result<()> {
@@ -276,6 +278,7 @@ impl Reloadable {
         // Not before: what fails is tried again each minute.
         log_warnings(&loaded.warnings);
         self.said = said;
+        self.client_places.set(loaded.client_files.files.clone());
         self.client_files.read_again(loaded.client_files);
         let service = self.service.clone();
         // What it reads cannot be used at worst, and it has told so.
@@ -333,6 +336,7 @@ fn shown(file: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::SystemTime;
 
     use clap::{CommandFactory as _, FromArgMatches as _};
 
@@ -362,7 +366,8 @@ mod tests {
         let client_files = Watched::new(loaded.client_files);
         let service = Beside::default();
         let tokens = TokensState::default();
-        Reloadable { role, file, fixed, said, tokens, client_files, service }
+        let client_places = ClientPlaces::default();
+        Reloadable { role, file, fixed, said, tokens, client_files, client_places, service }
     }
 
     fn roots(point: &Reloadable) -> usize {

@@ -18,7 +18,8 @@ use relay_core::gateway::{EndpointTraffic, GatewayStatus, SettingsSnapshot};
 use relay_core::link::LinkStats;
 
 use self::exposition::{Family, Labels};
-use super::ready;
+use super::{expiry, ready};
+use crate::expiry::Ending;
 
 /// As the text says it: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
 pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -28,9 +29,9 @@ const REASON: &str = "CMG";
 
 /// What a gateway instance tells; `began` is when it began to serve.
 pub(super) fn gateway(
-    status: &GatewayStatus,
-    settings: &SettingsSnapshot,
+    (status, settings): (&GatewayStatus, &SettingsSnapshot),
     traffic: &[EndpointTraffic],
+    endings: &[Ending],
     began: SystemTime,
 ) -> String {
     let is_ready = ready::gateway(status, settings).is_empty();
@@ -45,6 +46,7 @@ pub(super) fn gateway(
     families.extend(of_links(&links.collect::<Vec<_>>()));
     families.extend(of_counts(status.counts.iter().map(|it| (it.name, it.count))));
     families.extend(of_endpoints(traffic));
+    families.push(of_endings(endings));
     let proofs = status.proofs.iter().map(|it| {
         let outcome = ("outcome", it.outcome.to_owned());
         (vec![("method", it.method.name().to_owned()), outcome], it.count)
@@ -64,9 +66,9 @@ pub(super) fn gateway(
 
 /// What a connection point tells; `counted` by its token service, if it has one.
 pub(super) fn connection_point(
-    status: &ConnectionPointStatus,
-    published: &[PublishState],
+    (status, published): (&ConnectionPointStatus, &[PublishState]),
     counted: &[(String, u64)],
+    endings: &[Ending],
     began: SystemTime,
 ) -> String {
     let is_ready = ready::connection_point(status).is_empty();
@@ -91,6 +93,7 @@ pub(super) fn connection_point(
     });
     families.push(Family::gauges(&names::PUBLISHED, applied));
     families.extend(of_backends(status));
+    families.push(of_endings(endings));
     exposition::text(families)
 }
 
@@ -183,6 +186,18 @@ fn of_endpoints(traffic: &[EndpointTraffic]) -> [Family; 7] {
         Family::counters(&names::ANSWER_OCTETS, each(|it| it.total.response_octets)),
         Family::histograms(&names::DURATION, durations),
     ]
+}
+
+/// Of several with one name at one place the first end.
+fn of_endings(endings: &[Ending]) -> Family {
+    let mut first = BTreeMap::<Labels, f64>::new();
+    for it in endings {
+        let what = ("what", it.what.to_owned());
+        let labels = vec![what, ("name", it.name.clone()), ("place", it.place.clone())];
+        let ends_at = expiry::seconds(it.ends_at);
+        first.entry(labels).and_modify(|at| *at = at.min(ends_at)).or_insert(ends_at);
+    }
+    Family::gauges(&names::EXPIRY, first)
 }
 
 fn of_backends(status: &ConnectionPointStatus) -> [Family; 4] {

@@ -98,6 +98,8 @@ pub(super) static EVENTS: Metric = counter(
     "relay_events",
     "Limits that connections came to, answers that were cut, and what a token service did.",
 );
+pub(super) static EXPIRY: Metric =
+    gauge("relay_expiry_timestamp", "When a certificate or a list ends, since 1970.").seconds();
 
 // Of a gateway instance.
 
