@@ -6,6 +6,7 @@
 mod admin;
 mod client;
 mod descriptors;
+mod expiry;
 mod kernel;
 mod material;
 mod metrics;

@@ -24,7 +24,7 @@ import json, sys
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse
 print(json.dumps([
     {'name': it.name, 'kind': it.type, 'unit': it.unit, 'help': it.documentation,
-     'samples': [[s.name, s.labels, s.value] for s in it.samples]}
+     'samples': [[s.name, s.labels, '%.15g' % s.value] for s in it.samples]}
     for it in parse(sys.stdin.read())
 ]))
 ";
@@ -35,14 +35,15 @@ struct Family {
     kind: String,
     unit: String,
     help: String,
-    samples: Vec<(String, BTreeMap<String, String>, f64)>,
+    /// Name, labels, and value as it is written.
+    samples: Vec<(String, BTreeMap<String, String>, String)>,
 }
 
 struct Scrape(Vec<Family>);
 
 impl Scrape {
     /// The value with these labels; there must be one.
-    fn value(&self, sample: &str, labels: &[(&str, &str)]) -> f64 {
+    fn value(&self, sample: &str, labels: &[(&str, &str)]) -> &str {
         let wanted: BTreeMap<_, _> = labels.iter().copied().collect();
         let all = self.0.iter().flat_map(|it| &it.samples);
         let found = all.filter(|(name, labels, _)| {
@@ -50,7 +51,7 @@ impl Scrape {
         });
         let found: Vec<_> = found.collect();
         let [(_, _, value)] = found[..] else { panic!("{sample} {labels:?}: {found:?}") };
-        *value
+        value
     }
 
     /// As in the documentation.
@@ -172,10 +173,10 @@ fn metrics_can_be_parsed_and_rise_by_what_was_done_and_traffic_is_reported() {
     let mut bed = Bed::start();
     let (admin, at_point) = (bed.gateway.admin(), bed.point.admin());
     let before = scrape(admin);
-    assert_eq!(before.value("relay_requests_total", &[SITE, ENDPOINT]), 0.0);
-    assert_eq!(before.value("relay_ready", &[]), 1.0);
+    assert_eq!(before.value("relay_requests_total", &[SITE, ENDPOINT]), "0");
+    assert_eq!(before.value("relay_ready", &[]), "1");
     let up = [("transport", "tcp-tls"), ("state", "up")];
-    assert_eq!(before.value("relay_links", &up), 2.0);
+    assert_eq!(before.value("relay_links", &up), "2");
 
     std::fs::write(bed.home.path().join("body"), [b'x'; 100]).unwrap();
     std::fs::write(bed.home.path().join("token"), "hidden.payload.signature\n").unwrap();
@@ -188,25 +189,28 @@ fn metrics_can_be_parsed_and_rise_by_what_was_done_and_traffic_is_reported() {
     bed.ask(&["GET"], "/elsewhere/list", 6);
     let after = scrape(admin);
     let of = |sample: &str| after.value(sample, &[SITE, ENDPOINT]);
-    assert_eq!(of("relay_requests_total"), 5.0);
-    assert_eq!(of("relay_requests_with_bearer_token_total"), 1.0);
-    assert_eq!(of("relay_requests_in_flight"), 0.0);
-    assert_eq!(of("relay_request_body_bytes_total"), 100.0);
-    assert_eq!(of("relay_response_body_bytes_total"), 40.0);
-    assert_eq!(of("relay_request_duration_seconds_count"), 5.0);
+    assert_eq!(of("relay_requests_total"), "5");
+    assert_eq!(of("relay_requests_with_bearer_token_total"), "1");
+    assert_eq!(of("relay_requests_in_flight"), "0");
+    assert_eq!(of("relay_request_body_bytes_total"), "100");
+    assert_eq!(of("relay_response_body_bytes_total"), "40");
+    assert_eq!(of("relay_request_duration_seconds_count"), "5");
     let ended = |outcome| {
         after.value("relay_requests_ended_total", &[SITE, ENDPOINT, ("outcome", outcome)])
     };
-    assert_eq!(["answered", "client_error", "site_error", "refused"].map(ended), [3., 1., 1., 0.]);
+    assert_eq!(
+        ["answered", "client_error", "site_error", "refused"].map(ended),
+        ["3", "1", "1", "0"]
+    );
     let refused = [("reason", "CMGService_Not_Published")];
-    let answers = |of: &Scrape| of.value("relay_answers_total", &refused);
-    assert_eq!([answers(&before), answers(&after)], [0.0, 1.0]);
+    let answers = [&before, &after].map(|it| it.value("relay_answers_total", &refused));
+    assert_eq!(answers, ["0", "1"]);
 
     let there = scrape(at_point);
-    assert_eq!(there.value("relay_links_wanted", &[("instance", "1")]), 2.0);
-    assert_eq!(there.value("relay_settings_applied", &[("instance", "1")]), 1.0);
+    assert_eq!(there.value("relay_links_wanted", &[("instance", "1")]), "2");
+    assert_eq!(there.value("relay_settings_applied", &[("instance", "1")]), "1");
     let info = [("role", "connection-point"), ("version", env!("CARGO_PKG_VERSION"))];
-    assert_eq!(there.value("relay_build_info", &info), 1.0);
+    assert_eq!(there.value("relay_build_info", &info), "1");
 
     let status = admin::json(&["status"], admin);
     // The clock may have come to a new window meanwhile.

@@ -248,8 +248,8 @@ impl Metered {
     pub(super) fn end(self, outcome: Outcome, took: Duration) {
         let meter = &*self.meter;
         meter.in_flight.fetch_sub(1, Ordering::Relaxed);
-        let all = Outcome::ALL.iter().zip(&meter.outcomes);
-        if let Some((_, count)) = all.into_iter().find(|(it, _)| **it == outcome) {
+        let mut all = Outcome::ALL.iter().zip(&meter.outcomes);
+        if let Some((_, count)) = all.find(|(it, _)| **it == outcome) {
             count.fetch_add(1, Ordering::Relaxed);
         }
         let class = DURATIONS.iter().position(|bound| took <= *bound);
