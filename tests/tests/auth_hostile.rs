@@ -997,6 +997,8 @@ fn vector(name: &str) -> Option<String> {
         PathBuf::from,
     );
     let text = std::fs::read_to_string(folder.join(name)).ok();
+    let is_named = std::env::var_os("RELAY_VECTORS").is_some();
+    assert!(text.is_some() || !is_named, "no {name}: RELAY_VECTORS names its folder");
     if text.is_none() {
         eprintln!("skipped: {name} is not there; RELAY_VECTORS names the folder");
     }

@@ -117,12 +117,7 @@ mod tests {
     #[test]
     fn every_refusal_of_a_credential_has_its_meaning() {
         use relay_core::auth::Refusal;
-        for refusal in [
-            Refusal::NoCredential,
-            Refusal::InvalidToken,
-            Refusal::InvalidCertificate,
-            Refusal::RegistrationOnly,
-        ] {
+        for refusal in Refusal::ALL {
             let reason = format!("CMGService_{}", refusal.reason());
             assert!(about(&reason).is_some(), "{reason}");
         }

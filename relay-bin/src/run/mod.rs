@@ -60,9 +60,8 @@ Examples:
 Certificates, keys and revocation lists, its own and those that say whose clients count, are read
 again within a minute of a change, or at once on SIGHUP, which has it read its file again, too:
 endpoints and gateways change while it runs. What cannot be used changes nothing, and the log says
-why. Links that are up go on, unless the peer's
-certificate holds no more: one that was revoked has its link closed, one that is over has it
-replaced.
+why. Links that are up go on, unless the peer's certificate holds no more: one that was revoked has
+its link closed, one that is over has it replaced.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 

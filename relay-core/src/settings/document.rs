@@ -45,8 +45,12 @@ pub struct SettingsDocument {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocumentError {
-    /// It is longer than a document may be. Publish fewer endpoints, or fewer paths.
-    #[error("the document has {octets} octets or more, and may have {limit}")]
+    /// It is longer than a document may be. Publish fewer endpoints or paths, and revocation lists
+    /// by URL, not as files.
+    #[error(
+        "the document has {octets} octets or more, and may have {limit}: publish fewer endpoints \
+         or paths, and revocation lists by URL"
+    )]
     TooLong {
         /// Octets that it has at least.
         octets: usize,

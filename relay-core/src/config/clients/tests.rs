@@ -195,6 +195,7 @@ fn what_a_tenant_cannot_be_is_refused_with_what_to_do() {
     let table = [
         ("", tenant("issuers = []"), "one issuer at least", "\"v1\""),
         ("", tenant("issuers = [\"v1\", \"v1\"]"), "one issuer at least", "\"v1\""),
+        ("", tenant("issuers = [\"v1\", \"v2\", \"v1\"]"), "one issuer at least", "\"v1\""),
         ("", tenant("keys = \"absent.json\""), "cannot read the key set", "check the path"),
         ("", tenant("keys = \"site-ca.pem\""), "is no key set", "jwks_uri"),
         (
