@@ -1,6 +1,8 @@
 //! The site's own token service, over a gateway and on the site's own network: clients that
 //! register, renew and exchange, use what they are given, and are blocked.
 
+mod renewal;
+
 use serde_json::json;
 
 use super::*;
