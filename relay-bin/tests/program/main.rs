@@ -6,6 +6,7 @@
 mod admin;
 mod blocks;
 mod client;
+mod demo;
 mod descriptors;
 mod kernel;
 mod material;
