@@ -1,6 +1,7 @@
 //! The site's own token service, over a gateway and on the site's own network: clients that
 //! register, renew and exchange, use what they are given, and are blocked.
 
+mod credentials;
 mod renewal;
 
 use serde_json::json;
@@ -15,12 +16,21 @@ const ROLE: u64 = HTTPS_ROLE + 1;
 
 /// A relay whose clients have to show who they are, with `lines` in `[token_service]`.
 fn relay(lines: &str, tables: &str) -> Relay {
+    relay_before(lines, tables, |_| answer(200, "from the site"))
+}
+
+/// As [`relay`], before another site role.
+fn relay_before(
+    lines: &str,
+    tables: &str,
+    role: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static,
+) -> Relay {
     Relay::start_with(
         |text| {
             let text = text.replace("unsafe_allow_anonymous = true\n", "");
             text.replace(TABLE, &format!("{TABLE}{lines}")) + tables
         },
-        |_| answer(200, "from the site"),
+        role,
     )
 }
 
