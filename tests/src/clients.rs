@@ -10,13 +10,11 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use rcgen::{
-    CertificateParams, CustomExtension, KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
-    SigningKey,
+    CertificateParams, CustomExtension, KeyPair, PKCS_RSA_SHA256, RsaKeySize, SigningKey as _,
 };
 use relay_core::auth::{Guid, Issuer, Methods, Strictness};
 use relay_core::settings::{
@@ -37,25 +35,6 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// The site's key for tokens, as a library that makes certificates knows it.
-struct SiteKey;
-
-impl PublicKeyData for SiteKey {
-    fn der_bytes(&self) -> &[u8] {
-        Signer::site().public_key()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &PKCS_RSA_SHA256
-    }
-}
-
-impl SigningKey for SiteKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(Signer::site().sign(message, &RSA_PKCS1_SHA256))
-    }
-}
-
 /// A site that counts clients by all three methods.
 pub struct ClientSite {
     /// Whose certificates count.
@@ -73,8 +52,7 @@ impl Default for ClientSite {
 impl ClientSite {
     /// A new one. All of them sign tokens with one key, which takes long to make.
     pub fn new() -> Self {
-        let signer = CertificateParams::new(Vec::new()).unwrap().self_signed(&SiteKey).unwrap();
-        let signer = Bytes::copy_from_slice(signer.der());
+        let signer = Bytes::from_static(Signer::site().certificate_der());
         Self { authority: SiteCa::new(), signer }
     }
 
