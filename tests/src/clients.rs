@@ -15,8 +15,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use rcgen::{
-    CertificateParams, CustomExtension, KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
-    SigningKey,
+    BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, PKCS_RSA_SHA256,
+    PublicKeyData, RsaKeySize, SigningKey,
 };
 use relay_core::auth::{Guid, Issuer, Methods, Strictness};
 use relay_core::settings::{
@@ -111,7 +111,11 @@ impl ClientSite {
         trust
     }
 
-    fn token(&self, mut claims: Value, from: i64) -> String {
+    fn token(&self, claims: Value, from: i64) -> String {
+        self.token_by(Signer::site(), claims, from)
+    }
+
+    fn token_by(&self, signer: &Signer, mut claims: Value, from: i64) -> String {
         let begins = now().checked_add_signed(from).unwrap();
         (claims["nbf"], claims["exp"]) = (json!(begins), json!(begins + 3600));
         let sha = |by, octets: &[u8]| base64url(aws_lc_rs::digest::digest(by, octets));
@@ -120,7 +124,7 @@ impl ClientSite {
             "x5t": sha(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &self.signer),
             "x5t#S256": sha(&aws_lc_rs::digest::SHA256, &self.signer),
         });
-        Signer::site().token(header.to_string(), claims.to_string())
+        signer.token(header.to_string(), claims.to_string())
     }
 
     /// A bulk registration token that counts.
@@ -141,12 +145,21 @@ impl ClientSite {
     /// A client's own token, bound to its certificate.
     pub fn client(&self, certificate: &Identity) -> String {
         let fingerprint = aws_lc_rs::digest::digest(
+        self.client_by(Signer::site(), certificate)
+    }
+
+    /// As [`ClientSite::client`], but somebody else has signed it.
+    pub fn forged_client(&self, certificate: &Identity) -> String {
+        self.client_by(Signer::stranger(), certificate)
+    }
+
+    fn client_by(&self, signer: &Signer, certificate: &Identity) -> String {
             &aws_lc_rs::digest::SHA256,
             certificate.chain().first().unwrap(),
         );
         let mut claims = client_claims();
         claims["cnf"] = json!({"x5t#S256": base64url(fingerprint)});
-        self.token(claims, -10)
+        self.token_by(signer, claims, -10)
     }
 
     /// A token of the tenant that counts.
@@ -171,7 +184,18 @@ impl ClientSite {
 /// A certificate that its holder has signed itself.
 pub fn self_signed() -> Identity {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    self_signed_by(&CertificateParams::new(Vec::new()).unwrap())
+}
+
+/// As [`self_signed`], but it says of itself that it is an authority's, as many tools have it.
+pub fn self_signed_authority() -> Identity {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    self_signed_by(&params)
+}
+
+fn self_signed_by(params: &CertificateParams) -> Identity {
+    let certificate = params.self_signed(&key).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     Identity::new(vec![certificate.der().clone()], key.into())
 }

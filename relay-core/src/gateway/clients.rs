@@ -399,7 +399,10 @@ impl SiteClients {
         search(&methods, strictness, |method| {
             let found = match method {
                 Method::Entra => self.of_tenant(presented, now),
-                Method::Certificate => self.certificate(certificates.as_deref(), shows.chain, now),
+                Method::Certificate => {
+                    let found = self.certificate(certificates.as_deref(), shows.chain, now);
+                    if is_for_its_token(&found, methods, shows) { Finding::Absent } else { found }
+                }
                 Method::SiteToken => shows.site_token(now, &self.used, |shown| {
                     self.judged_by().tokens.of_site(presented, shown)
                 }),
@@ -463,6 +466,16 @@ mod tests {
     fn keys_of_a_tenant_come_from_one_place_in_whatever_order_its_issuers_stand() {
         let source = |issuers: &[Issuer]| {
             let published = TenantTrust {
+/// Whether a certificate that proves nothing by itself is what a token of the site is bound to, or
+/// is to be: a client that has registered itself shows one that no authority has signed. It proves
+/// what its token needs, or nothing: whoever has it alone is a stranger still.
+fn is_for_its_token(found: &Finding, methods: Methods, shows: &Shows<'_>) -> bool {
+    let Finding::Unproven(Unproven::Certificate(why)) = found else { return false };
+    *why != CertificateFault::Revoked
+        && methods.contains(Method::SiteToken)
+        && shows.is_with_certificate_of_its_own()
+}
+
                 id: Guid(1),
                 is_enabled: true,
                 issuers: issuers.to_vec(),
