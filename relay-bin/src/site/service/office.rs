@@ -22,8 +22,9 @@ use crate::site::opening;
 use crate::site::place::Place;
 use crate::site::{Keys, Store};
 
-/// Requests that wait for the thread.
-const WAITING_MAX: usize = 64;
+/// Requests that wait for the thread: as many as are served at a time of both ways together, so
+/// that those of one leave room for those of the other.
+pub(super) const WAITING_MAX: usize = 128;
 
 /// Signed timestamps that are remembered: about 80 octets each.
 const TIMESTAMPS_MAX: usize = 64 * 1024;
