@@ -101,6 +101,7 @@ impl ClientSite {
                 certificates: vec![self.signer.clone()],
                 blocked: Vec::new(),
             }),
+            barred: Vec::new(),
         }
     }
 
@@ -144,7 +145,6 @@ impl ClientSite {
 
     /// A client's own token, bound to its certificate.
     pub fn client(&self, certificate: &Identity) -> String {
-        let fingerprint = aws_lc_rs::digest::digest(
         self.client_by(Signer::site(), certificate)
     }
 
@@ -154,6 +154,7 @@ impl ClientSite {
     }
 
     fn client_by(&self, signer: &Signer, certificate: &Identity) -> String {
+        let fingerprint = aws_lc_rs::digest::digest(
             &aws_lc_rs::digest::SHA256,
             certificate.chain().first().unwrap(),
         );
@@ -183,7 +184,6 @@ impl ClientSite {
 
 /// A certificate that its holder has signed itself.
 pub fn self_signed() -> Identity {
-    let key = KeyPair::generate().unwrap();
     self_signed_by(&CertificateParams::new(Vec::new()).unwrap())
 }
 
@@ -195,6 +195,7 @@ pub fn self_signed_authority() -> Identity {
 }
 
 fn self_signed_by(params: &CertificateParams) -> Identity {
+    let key = KeyPair::generate().unwrap();
     let certificate = params.self_signed(&key).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     Identity::new(vec![certificate.der().clone()], key.into())

@@ -14,7 +14,7 @@ use relay_tests::client::{Answer, Client, Http, bare};
 use relay_tests::clients::{ClientSite, self_signed, self_signed_authority, showing};
 use relay_tests::roles::{House, Joined, until, within};
 use relay_tests::site::{Backend, full};
-use relay_tests::tokens::SOMEBODY;
+use relay_tests::tokens::{SOMEBODY, TENANT};
 
 /// Every set of methods, in the usual order.
 fn allowed() -> [Methods; 7] {
@@ -301,6 +301,48 @@ async fn a_block_holds_for_the_next_request_on_a_connection_that_is_open() {
             assert_eq!(answer.status(), status, "{blocked:?}");
         }
         assert_eq!(place.backend.seen().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_barred_is_refused_from_the_next_request_on_by_whatever_it_shows() {
+    within(async {
+        let site = ClientSite::new();
+        let device = site.authority.connection_point("a device");
+        let trust = site.trust();
+        let place = Place::of(site, trust).await;
+        let own = self_signed();
+        let (entra, ccm, token) = (place.site.entra(), place.site.ccm(), place.site.client(&own));
+        let mut clients = [
+            (place.client(None, Http::One).await, Some(entra.as_str())),
+            (place.client(Some(&device), Http::Two).await, None),
+            (place.client(None, Http::Two).await, Some(ccm.as_str())),
+            (place.client(Some(&own), Http::One).await, Some(token.as_str())),
+        ];
+        let mut seen = 0;
+        let somebody = format!("site-token:client {SOMEBODY}");
+        let entra = format!("entra:device {SOMEBODY} with {SOMEBODY} of tenant {TENANT}");
+        let by_token = format!("{somebody} by token {SOMEBODY}");
+        let certificate = "certificate:CN=a device";
+        for (version, barred, answers) in [
+            (3, vec![], [200; 4]),
+            (4, vec![certificate, &entra], [403, 403, 200, 200]),
+            (5, vec![&somebody], [200, 200, 403, 403]),
+            // Nobody's names: another method's, a part of one, a token's.
+            (6, vec!["entra:CN=a device", "certificate:CN=a", &by_token], [200; 4]),
+        ] {
+            let barred = barred.into_iter().map(|it| it.parse().unwrap()).collect();
+            place.publish(version, ClientTrust { barred, ..place.site.trust() }).await;
+            for ((client, token), status) in clients.iter_mut().zip(answers) {
+                let answer = ask(client, 7, *token).await;
+                assert_eq!(answer.status(), status, "version {version}");
+                let reason = (status == 403).then_some("CMGService_Client_Barred");
+                assert_eq!(answer.reason(), reason);
+                seen += usize::from(status == 200);
+            }
+        }
+        assert_eq!(place.backend.seen().len(), seen, "nothing of them reaches the site");
     })
     .await;
 }
