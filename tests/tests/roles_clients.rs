@@ -156,9 +156,12 @@ struct Token {
 }
 
 impl Token {
-    /// As it is beside the certificate that it is bound to: which then is there for it alone where
-    /// tokens of the site count, and proves nothing elsewhere.
-    fn beside_its_own(&self, methods: Methods, certificate: Finds) -> (Self, Finds) {
+    /// As it is beside a certificate. The one that it is bound to proves nothing by itself; where
+    /// tokens of the site count it is there for the token alone.
+    fn beside(&self, certificate: Finds, methods: Methods) -> (Self, Finds) {
+        if self.name != OWN || certificate != Finds::Fault {
+            return (self.clone(), certificate);
+        }
         let token = Self { text: self.text.clone(), site: Finds::Proof, ..*self };
         let counts = methods.contains(Method::SiteToken);
         (token, if counts { Finds::Nothing } else { certificate })
@@ -212,12 +215,8 @@ async fn matrix(strictness: Strictness) {
                 for token in &tokens {
                     let answer = ask(&mut client, role_id, token.text.as_deref()).await;
                     let told = (answer.status(), answer.reason());
-                    let (with, beside) = if token.name == OWN && certificate == Finds::Fault {
-                        &token.beside_its_own(methods, certificate)
-                    } else {
-                        &(token.clone(), certificate)
-                    };
-                    let wanted = expected(methods, strictness, with, *beside);
+                    let (with, beside) = token.beside(certificate, methods);
+                    let wanted = expected(methods, strictness, &with, beside);
                     let shown = (token.name, shows.is_some(), role_id, strictness);
                     assert_eq!(told, wanted, "{shown:?}: {:?}", answer.body);
                     let challenge = answer.parts.headers.contains_key("www-authenticate");
