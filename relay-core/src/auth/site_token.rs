@@ -221,6 +221,11 @@ impl SiteToken {
         self.times.not_before()
     }
 
+    /// Until when it counts, in seconds since 1970 UTC.
+    pub fn expires(&self) -> u64 {
+        self.times.expires()
+    }
+
     /// The client it was issued to; none if anybody may register with it.
     pub fn client(&self) -> Option<Guid> {
         self.client

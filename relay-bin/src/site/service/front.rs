@@ -191,7 +191,8 @@ impl Front {
             let body = body.to_bytes().to_vec();
             // Once it is all there: whoever sends it slowly keeps nobody from a place.
             let _place = lane.places.try_acquire().map_err(|_| Refusal::Busy)?;
-            self.office.ask(Asked { door, way, head: head.headers, body }).await
+            let (address, head) = (source.address(), head.headers);
+            self.office.ask(Asked { door, way, address, head, body }).await
         };
         let issued = timeout(self.limits.request_time, work).await;
         issued.unwrap_or(Err(Refusal::Late)).map(|issued| (door, issued))

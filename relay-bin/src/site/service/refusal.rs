@@ -55,8 +55,8 @@ pub(crate) enum Refusal {
     UnknownClient(Guid),
     /// The last token is too new.
     #[error(
-        "a token is renewed once it is 30 days old, this one in {} days, {} seconds after 1970; \
-         use it until then", left.div_ceil(DAY), at
+        "a token is renewed once it is 30 days old, or has a day left, this one in {} days, {} \
+         seconds after 1970; use it until then", left.div_ceil(DAY), at
     )]
     TooEarly {
         /// When it can be, in seconds since 1970 UTC.
