@@ -260,6 +260,9 @@ impl Site<'_> {
             fault => Refusal::Token(fault),
         })?;
         let id = client_of_entra(&entra);
+        if self.store.client(id)?.is_some_and(|client| client.blocked_since.is_some()) {
+            return Err(Refusal::Blocked(id).into());
+        }
         let lifetime = Category::Ccm.lifetime_max();
         let (issued, _) = self.signed(Holder::OfEntra(id), id, lifetime, EXCHANGE_AFTER)?;
         Ok(issued)
@@ -317,15 +320,15 @@ impl Site<'_> {
     }
 }
 
-/// What a registration has come to, other than a token.
-enum Given {
-    /// The certificate is that of this client.
 /// After how many seconds a token of this lifetime can be renewed: a short one, whose certificate
 /// ends soon, a day before its end.
 fn renew_after(lifetime: u64) -> u64 {
     RENEW_AFTER.min(lifetime.saturating_sub(DAY)).max(RENEW_AFTER_MIN)
 }
 
+/// What a registration has come to, other than a token.
+enum Given {
+    /// The certificate is that of this client.
     Other(Guid),
     Not(Fault),
 }
@@ -336,6 +339,7 @@ fn changed(error: ChangeError, unknown: impl FnOnce(Guid) -> Refusal) -> Fault {
         ChangeError::Blocked(id) => Refusal::Blocked(id).into(),
         // A GUID of 122 random bits that is taken: another is drawn when the client asks again.
         ChangeError::Known(_) | ChangeError::Registered(_) => Refusal::Busy.into(),
+        ChangeError::TooManyClients { .. } => Refusal::NoRoom.into(),
         // Nothing is blocked or signed with here.
         ChangeError::TooMany { .. }
         | ChangeError::TooManySigners { .. }

@@ -37,8 +37,9 @@
 //! **The GUID** of a client is drawn here; what a client calls itself before is not taken. Who
 //! registers again with the same certificate has the same GUID, so that a block of it holds. For a
 //! token of Entra ID it is computed from tenant and device, or user where there is no device: the
-//! same each time, with no entry in the store. Such a client is blocked in Entra ID, or with its
-//! tenant by `enabled = false`.
+//! same each time, with no entry in the store until it is blocked by `relay token block`: that ends
+//! what it was given here. What is blocked in Entra ID, or with its tenant by `enabled = false`, is
+//! given nothing more, and has what it was given for 8 hours at most.
 //!
 //! **A renewal** goes by the age of the token that is shown: who never got the answer asks again.
 //! The token before counts to its own end.

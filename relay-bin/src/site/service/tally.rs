@@ -93,6 +93,6 @@ mod tests {
             ("token_service_connections_dropped_late", 1),
         ];
         assert_eq!(counted, expected.map(|(name, count)| (name.to_owned(), count)));
-        assert_eq!(tally.counts().count(), 27);
+        assert_eq!(tally.counts().count(), 28);
     }
 }

@@ -524,3 +524,18 @@ fn what_is_issued_shows_its_token_to_nobody_but_its_client() {
     assert!(shown.contains("[redacted]") && !shown.contains(&issued.token.0), "{shown}");
     assert_eq!(json!(issued)["token"], json!(issued.token.0));
 }
+
+#[test]
+fn a_client_of_entra_that_is_blocked_is_given_nothing_and_what_it_had_counts_no_more() {
+    let (mut world, device) = (World::new(), Device::new(0));
+    onboard(&mut world, key(1));
+    let none = json!({});
+    let issued = world.exchange(&entra(START, key(1), &none)).unwrap();
+    assert!(world.counts(&device, &issued.token.0));
+    world.store.block(id(&issued), START).unwrap();
+    assert!(!world.counts(&device, &issued.token.0), "as soon as it is published");
+    assert_eq!(code(world.exchange(&entra(START, key(1), &none))), "blocked");
+    world.store.unblock(id(&issued), START).unwrap();
+    assert!(world.counts(&device, &issued.token.0));
+    world.exchange(&entra(START, key(1), &none)).unwrap();
+}
