@@ -70,6 +70,7 @@ impl ClientSite {
                 certificates: vec![self.certificate.clone()],
                 blocked: Vec::new(),
             }),
+            barred: Vec::new(),
         }
     }
 

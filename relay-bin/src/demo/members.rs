@@ -113,6 +113,7 @@ fn trust(tokens: &SiteTokens) -> anyhow::Result<(u64, ClientTrust)> {
         tenants: Vec::new(),
         certificates: None,
         tokens: published.signers,
+        barred: Vec::new(),
     };
     Ok((published.revision, clients))
 }

@@ -280,6 +280,8 @@ const CLIENTS: &str = r#"# Whose certificates count, and how methods are tried.
 # methods = ["certificate", "entra"]
 # Refuse a request for the first thing that proves nothing, whatever else it shows.
 # strict = true
+# Who may not use the gateway: by method and name, as `auth` and `who` of the access log have them.
+# barred = ["certificate:CN=a device"]
 
 # One [[tenant]] for each onboarded Entra tenant, at most 64: gateways tell clients about it, and
 # its tokens count.

@@ -190,7 +190,12 @@ async fn run_connection_point(
         reload::Reloadable { role, file, fixed, said, tokens, client_files, service: service_too };
     let start = |stop| following.beside(reloadable.run(reloads, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
-    service.end().await;
+    tokio::select! {
+        () = service.end() => {}
+        signal = orders.next() => return Err(Failure::Runtime(anyhow!(
+            "{signal} while requests for tokens were answered: stopped at once, they were cut"
+        ))),
+    }
     orders.end(report).await;
     Ok(())
 }

@@ -63,8 +63,8 @@ Examples:
     relay token clients --json --config connection-point.toml \\
         | jq '.clients[] | select(.state == \"valid\") | select(.expires < (now + 604800 | todate))'
 
-The GUID is what `relay token block` takes. Clients that show a token of Entra ID are not listed:
-nothing is kept of them here.";
+The GUID is what `relay token block` takes. Clients that show a token of Entra ID are not listed
+unless they were blocked: nothing is kept of them here.";
 
 const BLOCK_EXAMPLES: &str = "\
 Examples:
@@ -72,7 +72,9 @@ Examples:
     relay token block 5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4 --config connection-point.toml
 
 The GUID of a registered client ends all tokens of that client. Whoever has registered by a token
-before it was blocked is blocked by its own GUID alone.";
+before it was blocked is blocked by its own GUID alone. That of a client of Entra ID, which has not
+registered, is in the access log (`who`), its third group begins with 8; a block ends what it was
+given for its tokens, and it is given nothing more.";
 
 const UNBLOCK_EXAMPLES: &str = "\
 Examples:

@@ -171,7 +171,8 @@ struct RawSettings {
 /// `timeout_seconds`); up to 64 `[[tenant]]` (`id`, `application_id`, `resource`), about which
 /// gateways answer `AADAuthInfo`, and whose tokens count (`enabled`, `issuers`, `audiences`, `keys`
 /// or `authority`); `[clients]` with `roots` and `intermediates` of certificates,
-/// `revocation_lists` or `revocation = "off"`, `methods` and `strict`; `[settings]` with `version`,
+/// `revocation_lists` or `revocation = "off"`, `methods`, `strict` and `barred`, clients that may
+/// not use the gateway; `[settings]` with `version`,
 /// by default the time in milliseconds since 1970 when this file, or one that is published, was
 /// changed last; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their
 /// unit; `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::auth::{Guid, Issuer, Methods, Strictness};
+use crate::auth::{Guid, Issuer, Method, Methods, Strictness};
 use crate::policy::{Access, Endpoint};
 
 use super::document::DocumentError;
@@ -19,6 +19,9 @@ pub const SIGNERS_MAX: usize = 16;
 
 /// Tokens and clients that are blocked, in one document: as many as leave room for endpoints.
 pub const BLOCKED_MAX: usize = 16 * 1024;
+
+/// Clients that are barred, in one document, as far as its octets reach.
+pub const BARRED_MAX: usize = 16 * 1024;
 
 /// Audiences that count for one tenant.
 pub const AUDIENCES_MAX: usize = 16;
@@ -39,6 +42,43 @@ pub struct ClientTrust {
     pub tenants: Vec<TenantTrust>,
     /// By what tokens of the site are judged; `None`: none counts.
     pub tokens: Option<PublishedSigners>,
+    /// Clients that may not use the gateway, whoever they have shown to be; at most [`BARRED_MAX`].
+    pub barred: Vec<BarredClient>,
+}
+
+/// A client that may not use the gateway.
+///
+/// As text, which the document has: `certificate:CN=a device`, `site-token:client 0a1b2c3d-…`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BarredClient {
+    /// How it shows who it is. By another method it is another client.
+    pub method: Method,
+    /// What that finds: [`Principal::client`](crate::auth::Principal::client), 1 to 1,024 octets
+    /// of text.
+    pub name: String,
+}
+
+impl std::fmt::Display for BarredClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.method, self.name)
+    }
+}
+
+/// A text that names no client. Whoever has written it is to name a method and a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected `entra:`, `certificate:` or `site-token:` and the client's name")]
+pub struct BarredClientError;
+
+impl std::str::FromStr for BarredClient {
+    type Err = BarredClientError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (method, name) = text.split_once(':').ok_or(BarredClientError)?;
+        let method = Method::ALL.into_iter().find(|it| it.name() == method);
+        let method = method.ok_or(BarredClientError)?;
+        check_client(name).map_err(|_| BarredClientError)?;
+        Ok(Self { method, name: name.to_owned() })
+    }
 }
 
 /// By what certificates of clients are judged.
@@ -169,7 +209,8 @@ impl ClientTrust {
             count("signers", signers.certificates.len(), 1, SIGNERS_MAX)?;
             count("blocked tokens", signers.blocked.len(), 0, BLOCKED_MAX)?;
         }
-        Ok(())
+        count("barred clients", self.barred.len(), 0, BARRED_MAX)?;
+        self.barred.iter().try_for_each(|barred| check_client(&barred.name))
     }
 }
 
@@ -191,6 +232,10 @@ impl TenantTrust {
             }
         }
     }
+}
+
+fn check_client(name: &str) -> Result<(), ClientTrustError> {
+    check_text(name, "the name of a client, 1 to 1024 octets of text", |_| true)
 }
 
 fn check_lists(lists: &[ListSource]) -> Result<(), ClientTrustError> {

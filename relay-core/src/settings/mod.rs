@@ -61,7 +61,8 @@
 //!       "tenant": "5b0f5c2e-8f5d-4c1e-9d54-3a0e6c1b7a11",
 //!       "signers": ["MIID…"],
 //!       "blocked": ["9f2d1c4b-0a3e-4d5f-8c6b-7e1f2a3b4c5d"]
-//!     }
+//!     },
+//!     "barred": ["certificate:CN=a device"]
 //!   }
 //! }
 //! ```
@@ -118,8 +119,9 @@ mod tenant;
 mod wire;
 
 pub use clients::{
-    AUDIENCES_MAX, BLOCKED_MAX, ClientTrust, ClientTrustError, KeySource, LISTS_MAX, ListSource,
-    PublishedCertificates, PublishedSigners, Revocation, SIGNERS_MAX, TRUSTED_MAX, TenantTrust,
+    AUDIENCES_MAX, BARRED_MAX, BLOCKED_MAX, BarredClient, BarredClientError, ClientTrust,
+    ClientTrustError, KeySource, LISTS_MAX, ListSource, PublishedCertificates, PublishedSigners,
+    Revocation, SIGNERS_MAX, TRUSTED_MAX, TenantTrust,
 };
 pub use deadline::{BACKEND_ANSWER_USUAL, Deadline};
 pub use document::{

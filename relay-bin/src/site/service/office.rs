@@ -22,8 +22,9 @@ use crate::site::opening;
 use crate::site::place::Place;
 use crate::site::{Keys, Store};
 
-/// Requests that wait for the thread.
-const WAITING_MAX: usize = 64;
+/// Requests that wait for the thread: as many as are served at a time of both ways together, so
+/// that those of one leave room for those of the other.
+pub(super) const WAITING_MAX: usize = 128;
 
 /// Signed timestamps that are remembered: about 80 octets each.
 const TIMESTAMPS_MAX: usize = 64 * 1024;
@@ -112,11 +113,12 @@ impl Clerk {
     fn serve(&mut self, asked: &Asked) -> Result<Issued, Refusal> {
         let given = self.decide(asked);
         let (door, way) = (door_name(asked.door), way_name(&asked.way));
+        let address = asked.address.map(tracing::field::display);
         match given {
             Ok(issued) => {
                 self.told = None;
                 let (client, expires) = (&issued.client_id, issued.expires);
-                tracing::info!(client, door, way, expires, "token issued");
+                tracing::info!(client, door, way, address, expires, "token issued");
                 Ok(issued)
             }
             Err(Fault::Refused(refusal)) => {
@@ -126,7 +128,7 @@ impl Clerk {
                     self.with_tenants(|tenants| tenants.ask_again(tenant));
                 }
                 let (error, why) = (refusal.code(), refusal.to_string());
-                tracing::info!(door, way, error, why, "no token issued");
+                tracing::info!(door, way, address, error, why, "no token issued");
                 Err(refusal)
             }
             Err(fault) => {
@@ -211,7 +213,7 @@ mod tests {
 
     fn asked() -> Asked {
         let (head, body) = (HeaderMap::new(), Vec::new());
-        Asked { door: Door::Renew, way: Way::Intranet(None), head, body }
+        Asked { door: Door::Renew, way: Way::Intranet(None), address: None, head, body }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::auth::{Issuer, Method, Methods};
 use crate::config::testing::{Site, message};
 use crate::config::{ConfigError, LoadedConnectionPoint, Warning};
 use crate::policy::Access;
-use crate::settings::{KeySource, ListSource, Revocation};
+use crate::settings::{BARRED_MAX, KeySource, ListSource, Revocation};
 
 const ANONYMOUS: &str = "unsafe_allow_anonymous = true\n";
 
@@ -262,4 +262,22 @@ fn a_version_that_is_written_is_warned_of_where_files_are_published_that_may_cha
     assert_eq!(*file, site.path("connection-point.toml"));
     assert_eq!(written(TENANT), [], "its keys are in no file");
     assert_eq!(warnings(CERTIFICATES), []);
+}
+
+#[test]
+fn clients_that_are_barred_are_named_by_method_and_name() {
+    let load = |barred: &str| load("", &format!("{CERTIFICATES}barred = {barred}\n"));
+    let trust = load("[\"certificate:CN=a device\", \"site-token:client x\"]").unwrap();
+    let barred = trust.config.clients.unwrap().barred;
+    assert_eq!((barred[0].method, &*barred[0].name), (Method::Certificate, "CN=a device"));
+    assert_eq!(barred[1].to_string(), "site-token:client x");
+    assert!(self::load("", CERTIFICATES).unwrap().config.clients.unwrap().barred.is_empty());
+    for wrong in ["CN=a device", "card:CN=a device", "certificate:", ""] {
+        let text = message(load(&format!("[\"{wrong}\"]")));
+        assert!(text.starts_with("this names no client"), "{wrong}: {text}");
+    }
+    let many = |count| format!("[{}]", "\"entra:x\",".repeat(count));
+    assert_eq!(load(&many(BARRED_MAX)).unwrap().config.clients.unwrap().barred.len(), BARRED_MAX);
+    let text = message(load(&many(BARRED_MAX + 1)));
+    assert!(text.starts_with("16385 clients are barred, and may be 16384"), "{text}");
 }

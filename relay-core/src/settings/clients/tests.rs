@@ -36,7 +36,12 @@ fn trust() -> ClientTrust {
         certificates: Some(certificates(vec![])),
         tenants: vec![tenant(1)],
         tokens: Some(signers()),
+        barred: vec![],
     }
+}
+
+fn barred(text: &str) -> BarredClient {
+    text.parse().unwrap()
 }
 
 fn document(clients: Option<ClientTrust>, access: Access) -> SettingsDocument {
@@ -72,6 +77,7 @@ fn the_frozen_text_of_clients_in_format_1() {
             ListSource::Url("http://pki.example/ca.crl".to_owned()),
         ])),
         tokens: Some(PublishedSigners { blocked: vec![Guid(1)], ..signers() }),
+        barred: vec![barred("certificate:CN=a:b"), barred("site-token:client x")],
         ..trust()
     };
     let only = Access::Clients(Methods::new(&[Method::SiteToken, Method::Entra]).unwrap());
@@ -86,7 +92,8 @@ fn the_frozen_text_of_clients_in_format_1() {
         r#""issuers":["v1"],"audiences":["https://ConfigMgrService"],"#,
         r#""keys":{"authority":"https://login.microsoftonline.com"}}],"#,
         r#""tokens":{"tenant":"00000000-0000-0000-0000-00000000000a","signers":["cw=="],"#,
-        r#""blocked":["00000000-0000-0000-0000-000000000001"]}}}"#,
+        r#""blocked":["00000000-0000-0000-0000-000000000001"]},"#,
+        r#""barred":["certificate:CN=a:b","site-token:client x"]}}"#,
     );
     assert_eq!(String::from_utf8(document.encode().unwrap()).unwrap(), expected);
     assert_eq!(SettingsDocument::decode(expected.as_bytes()), Ok(document));
@@ -97,6 +104,9 @@ fn the_frozen_text_of_clients_in_format_1() {
         ("cg==", "cg"),
         ("[\"entra\",\"certificate\",\"site-token\"]", "[]"),
         ("\"der\":", "\"pem\":"),
+        ("\"certificate:CN=a:b\"", "\"card:CN=a:b\""),
+        ("\"certificate:CN=a:b\"", "\"certificate:\""),
+        ("\"certificate:CN=a:b\"", "\"certificate\""),
     ] {
         assert!(expected.contains(written), "{written}");
         let bad = SettingsDocument::decode(expected.replacen(written, instead, 1).as_bytes());
@@ -229,4 +239,27 @@ fn a_tenant_and_each_of_its_issuers_stand_there_once() {
     let issuers = vec![Issuer::V2, Issuer::V2];
     let twice = ClientTrust { tenants: vec![TenantTrust { issuers, ..tenant(2) }], ..trust() };
     assert_eq!(verdict(twice), Err(ClientTrustError::Twice(Guid(2)).into()));
+}
+
+#[test]
+fn clients_that_are_barred_are_bounded_and_have_names_of_one_line() {
+    let of = |name: String| ClientTrust {
+        barred: vec![BarredClient { method: Method::Entra, name }],
+        ..trust()
+    };
+    for (name, is_right) in [
+        ("x".to_owned(), true),
+        ("x".repeat(1024), true),
+        ("x".repeat(1025), false),
+        (String::new(), false),
+        ("a\nb".to_owned(), false),
+    ] {
+        assert_eq!(verdict(of(name.clone())).is_ok(), is_right, "{}", name.len());
+        let read = format!("entra:{name}").parse::<BarredClient>();
+        assert_eq!(read.is_ok(), is_right, "{}", name.len());
+    }
+    for (count, is_right) in [(BARRED_MAX, true), (BARRED_MAX + 1, false)] {
+        let barred = vec![barred("entra:x"); count];
+        assert_eq!(verdict(ClientTrust { barred, ..trust() }).is_ok(), is_right, "{count}");
+    }
 }
