@@ -106,7 +106,8 @@ fn made() -> anyhow::Result<(TempDir, SiteTokens, String)> {
 }
 
 fn trust(tokens: &SiteTokens) -> anyhow::Result<(u64, ClientTrust)> {
-    let published = Watch::new(tokens.clone()).look()?.context("the site has no signing key")?;
+    let published = Watch::new(tokens.clone()).look()?.published;
+    let published = published.context("the site has no signing key")?;
     let clients = ClientTrust {
         methods: Methods::default(),
         strictness: Strictness::default(),

@@ -18,7 +18,7 @@ use super::client_files::Watched;
 use super::signals::{Reloads, Stop};
 use super::token_service::Beside;
 use super::{log_warnings, variable};
-use crate::site::{Published, TokensState, Watch};
+use crate::site::{Looked, TokensState, Watch};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -64,12 +64,12 @@ pub(super) struct Said {
 #[derive(Clone)]
 struct Tokens {
     watch: Arc<Mutex<Watch>>,
-    now: Option<Published>,
+    now: Looked,
 }
 
 impl Tokens {
     /// What is to be published now. Blocks.
-    fn look(watch: &Mutex<Watch>) -> anyhow::Result<Option<Published>> {
+    fn look(watch: &Mutex<Watch>) -> anyhow::Result<Looked> {
         watch.lock().unwrap_or_else(PoisonError::into_inner).look()
     }
 
@@ -102,7 +102,7 @@ impl Said {
     /// Says what is published, for whoever asks `state`.
     pub(super) fn tell(&self, state: &TokensState) {
         if let Some(tokens) = &self.tokens {
-            state.published(tokens.now.as_ref());
+            state.published(&tokens.now);
         }
     }
 
@@ -115,9 +115,8 @@ impl Said {
     /// All of it: its version rises with the file's and with each change of what tokens count.
     pub(super) fn update(&self) -> Update {
         let mut update = self.file.clone();
-        if let (Some(clients), Some(Tokens { now: Some(now), .. })) =
-            (&mut update.clients, &self.tokens)
-        {
+        let now = self.tokens.as_ref().and_then(|tokens| tokens.now.published.as_ref());
+        if let (Some(clients), Some(now)) = (&mut update.clients, now) {
             clients.tokens.clone_from(&now.signers);
             update.settings_version = update.settings_version.saturating_add(now.revision);
         }
@@ -228,11 +227,13 @@ impl Reloadable {
         let Some(Tokens { watch, now: before }) = self.said.tokens.clone() else { return Ok(()) };
         let looking = Arc::clone(&watch);
         let now = tokio::task::spawn_blocking(move || Tokens::look(&looking)).await??;
-        if now == before {
+        if now.published == before.published {
+            self.said.tokens = Some(Tokens { watch, now });
             return Ok(());
         }
-        let revision = now.as_ref().map(|it| it.revision);
-        let blocked = now.as_ref().and_then(|it| it.signers.as_ref()).map(|it| it.blocked.len());
+        let published = now.published.as_ref();
+        let revision = published.map(|it| it.revision);
+        let blocked = published.and_then(|it| it.signers.as_ref()).map(|it| it.blocked.len());
         let said = Said { file: self.said.file.clone(), tokens: Some(Tokens { watch, now }) };
         self.role.update(said.update()).map_err(|error| explained(&error))?;
         self.said = said;

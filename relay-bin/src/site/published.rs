@@ -8,7 +8,7 @@ use relay_core::config::SiteTokens;
 use relay_core::settings::{BLOCKED_MAX, PublishedSigners};
 
 use super::command::now;
-use super::keys::{Keys, SigningCertificate};
+use super::keys::{KeyError, Keys, SigningCertificate};
 use super::opening;
 use super::store::{Content, Digest, Mark, Store, StoreError};
 
@@ -25,13 +25,25 @@ pub(crate) struct Published {
     pub(crate) revision: u64,
 }
 
+/// What a look has found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Looked {
+    /// `None` while the site has made no token, so that connection points of a site that makes none
+    /// all publish the same.
+    pub(crate) published: Option<Published>,
+    /// Why this connection point's own keys cannot be used, or be made known to the others. What is
+    /// published comes from the store and does not wait for them.
+    pub(crate) key_fault: Option<String>,
+}
+
 /// What has been read last, and of what.
 struct Read {
     mark: Mark,
-    keys: Vec<SigningCertificate>,
+    /// `None` if they could not be used.
+    keys: Option<Vec<SigningCertificate>>,
     /// When, in seconds since 1970 UTC.
     at: u64,
-    published: Option<Published>,
+    looked: Looked,
 }
 
 /// A store, and what tells whether it has changed.
@@ -62,47 +74,54 @@ impl Watch {
         &self.tokens
     }
 
-    /// Reads what is to be published; `None` while the site has made no token, so that connection
-    /// points of a site that makes none all publish the same. Asks for little while nothing has
-    /// changed. Another store in the place of the one before is noticed, and one that holds less
-    /// refused.
+    /// Reads what is to be published. Asks for little while nothing has changed. Another store in
+    /// the place of the one before is noticed, and one that holds less refused. Keys that cannot be
+    /// used keep no block from being published.
     ///
     /// # Errors
     ///
-    /// What cannot be used, and what to do.
-    pub(crate) fn look(&mut self) -> anyhow::Result<Option<Published>> {
+    /// The store cannot be used, and what to do.
+    pub(crate) fn look(&mut self) -> anyhow::Result<Looked> {
         self.look_at(now()?)
     }
 
-    fn look_at(&mut self, now: u64) -> anyhow::Result<Option<Published>> {
-        let looked = Keys::open(&self.tokens.folder).map_err(Into::into);
-        let looked = looked.and_then(|keys| self.judge(&keys, now));
+    fn look_at(&mut self, now: u64) -> anyhow::Result<Looked> {
+        let looked = self.judge(Keys::open(&self.tokens.folder), now);
         if looked.is_err() {
             (self.store, self.read) = (None, None);
         }
         looked
     }
 
-    fn judge(&mut self, keys: &Keys, now: u64) -> anyhow::Result<Option<Published>> {
+    fn judge(&mut self, keys: Result<Keys, KeyError>, now: u64) -> anyhow::Result<Looked> {
         let (mut store, mark) = match self.open()? {
             Some(opened) => opened,
             // Where keys are a store was, with its blocks: without it nothing is published.
-            None if keys.is_empty() && self.last.is_none() => return Ok(None),
+            None if keys.as_ref().is_ok_and(Keys::is_empty) && self.last.is_none() => {
+                return Ok(Looked::default());
+            }
             None => return Err(StoreError::Missing { place: self.place() }.into()),
         };
+        let all = keys.as_ref().ok().map(Keys::all);
         let is_current = |it: &&Read| {
-            let is_same = it.mark == mark && it.keys == keys.all();
+            let is_same = it.mark == mark && it.keys.as_deref() == all;
             is_same && (it.at..it.at.saturating_add(READ_EVERY_SECONDS)).contains(&now)
         };
-        if let Some(read) = self.read.as_ref().filter(is_current) {
-            let published = read.published.clone();
-            self.store = Some(store);
-            return Ok(published);
+        let held = self.read.as_ref().filter(is_current).map(|read| read.looked.clone());
+        let is_held = held.is_some();
+        let mut looked = match held {
+            Some(looked) => looked,
+            None => self.read(store.as_mut(), keys.as_ref().ok(), now)?,
+        };
+        if let Err(fault) = &keys {
+            looked.key_fault = Some(fault.to_string());
         }
-        let published = self.read(store.as_mut(), keys, now)?;
-        let read = Read { mark, keys: keys.all().to_vec(), at: now, published: published.clone() };
-        (self.read, self.store) = (Some(read), Some(store));
-        Ok(published)
+        if !is_held {
+            let keys = all.map(<[_]>::to_vec);
+            self.read = Some(Read { mark, keys, at: now, looked: looked.clone() });
+        }
+        self.store = Some(store);
+        Ok(looked)
     }
 
     /// The store, if there is one, and what tells whether it has changed.
@@ -124,18 +143,20 @@ impl Watch {
     fn read(
         &mut self,
         store: &mut dyn Store,
-        keys: &Keys,
+        keys: Option<&Keys>,
         now: u64,
-    ) -> anyhow::Result<Option<Published>> {
+    ) -> anyhow::Result<Looked> {
         // Before anything is written to it.
         let (generation, revision) = (store.generation()?, store.revision()?);
         if generation < self.generation || revision < self.last.as_ref().map(|it| it.revision) {
             return Err(StoreError::Older { place: self.place() }.into());
         }
-        opening::remember(keys, store, now)?;
+        // The certificates of before are in the store: blocks do not wait for another one.
+        let remembered = keys.map_or(Ok(()), |keys| opening::remember(keys, store, now));
+        let key_fault = remembered.err().map(|error| format!("{error:#}"));
         // Its first key is about to be made.
         if revision.is_none() && store.signers()?.is_empty() {
-            return Ok(None);
+            return Ok(Looked { published: None, key_fault });
         }
         let tenant = self.tokens.tenant;
         let (content, revision) = store.publish(now, &|content| digest(tenant, content))?;
@@ -154,7 +175,7 @@ impl Watch {
             return Err(StoreError::Older { place: self.place() }.into());
         }
         (self.generation, self.last) = (generation, published.clone());
-        Ok(published)
+        Ok(Looked { published, key_fault })
     }
 
     fn place(&self) -> String {
@@ -187,7 +208,7 @@ mod tests {
     use super::*;
     use crate::site::keys::tests::{START, put_first};
     use crate::site::opening::prepare;
-    use crate::site::store::OVER_AFTER;
+    use crate::site::store::{KnownSigner, OVER_AFTER};
     use crate::site::{BulkToken, new_guid};
 
     /// A site with a key, and who looks at it.
@@ -226,7 +247,7 @@ mod tests {
         }
 
         fn look(&mut self) -> Published {
-            self.watch.look_at(START).unwrap().unwrap()
+            self.watch.look_at(START).unwrap().published.unwrap()
         }
 
         fn refusal(&mut self) -> String {
@@ -264,9 +285,9 @@ mod tests {
     #[test]
     fn nothing_is_published_before_the_first_key_is_made() {
         let mut home = Home::new();
-        assert!(home.watch.look_at(START).unwrap().is_none(), "no token was made");
+        assert!(home.watch.look_at(START).unwrap().published.is_none(), "no token was made");
         drop(prepare(&home.tokens, START).unwrap());
-        assert!(home.watch.look_at(START).unwrap().is_none(), "no key was made");
+        assert!(home.watch.look_at(START).unwrap().published.is_none(), "no key was made");
         put_first(&home.tokens.folder);
         assert_eq!(counts(&home.look()), (1, 0));
     }
@@ -280,7 +301,7 @@ mod tests {
         let blocked = home.look();
         assert!(first.revision < blocked.revision);
         assert_eq!(blocked.signers.as_ref().unwrap().blocked, [id]);
-        let over = home.watch.look_at(START + 61 + OVER_AFTER).unwrap().unwrap();
+        let over = home.watch.look_at(START + 61 + OVER_AFTER).unwrap().published.unwrap();
         assert!(blocked.revision < over.revision, "it is read again though nothing has changed");
         assert_eq!(counts(&over), (1, 0));
         assert_eq!(counts(&home.look()), (1, 1), "a clock that is set back");
@@ -307,6 +328,87 @@ mod tests {
         let keys = Keys::open(&home.tokens.folder).unwrap();
         let refused = opening::signer(&keys, home.store().as_mut(), START + 1).err().unwrap();
         assert!(refused.to_string().contains("is distrusted"), "{refused}");
+    }
+
+    /// Blocks are published with whatever keys `spoil` leaves, and the `fault` is told beside them.
+    fn assert_published_beside(fault: &str, spoil: impl FnOnce(&Home)) {
+        let mut home = Home::with_key();
+        let before = home.look();
+        spoil(&home);
+        let beside = home.watch.look_at(START).unwrap();
+        assert!(beside.key_fault.as_ref().is_some_and(|it| it.contains(fault)), "{beside:?}");
+        let id = home.block();
+        for _ in 0..2 {
+            let looked = home.watch.look_at(START).unwrap();
+            assert!(looked.key_fault.is_some_and(|it| it.contains(fault)), "{fault}");
+            let published = looked.published.unwrap();
+            assert!(before.revision < published.revision);
+            let signers = published.signers.unwrap();
+            assert_eq!(signers.blocked, [id]);
+            let certificates = before.signers.as_ref().unwrap().certificates.as_slice();
+            assert!(signers.certificates.starts_with(certificates), "what counted still does");
+        }
+        // Whoever starts anew publishes it too.
+        let anew = Watch::new(home.tokens.clone()).look_at(START).unwrap();
+        assert_eq!(anew.published.unwrap().signers.unwrap().blocked, [id]);
+    }
+
+    fn first_key(home: &Home) -> std::path::PathBuf {
+        home.tokens.folder.join("signing-1.pem")
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_that_others_may_read_keeps_no_block_from_being_published() {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_published_beside("has permissions 0644", |home| {
+            fs::set_permissions(first_key(home), fs::Permissions::from_mode(0o644)).unwrap();
+        });
+    }
+
+    #[test]
+    fn a_key_that_is_cut_keeps_no_block_from_being_published() {
+        assert_published_beside("holds no certificate of RSA", |home| {
+            fs::File::options()
+                .write(true)
+                .open(first_key(home))
+                .and_then(|it| it.set_len(100))
+                .unwrap();
+        });
+    }
+
+    #[test]
+    fn a_certificate_more_than_can_be_told_of_keeps_no_block_from_being_published() {
+        assert_published_beside("16 signing certificates count", |home| {
+            let mut store = home.store();
+            for number in 1..16 {
+                let certificate = vec![number; 8];
+                let (thumbprint, signs_until) = ([number; 32], START + 60);
+                let signer =
+                    KnownSigner { thumbprint, certificate, signs_until, distrusted_since: None };
+                store.add_signer(&signer, START).unwrap();
+            }
+            // As whoever makes one before it is remembered, and finds no room for it.
+            Keys::open(&home.tokens.folder).unwrap().rotate(START + 1).unwrap();
+        });
+    }
+
+    #[test]
+    fn keys_that_can_be_used_again_are_told_of_no_more() {
+        let mut home = Home::with_key();
+        let whole = home.watch.look_at(START).unwrap();
+        assert_eq!(whole.key_fault, None);
+        let text = fs::read(first_key(&home)).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(first_key(&home))
+            .and_then(|it| it.set_len(0))
+            .unwrap();
+        let beside = home.watch.look_at(START).unwrap();
+        assert!(beside.key_fault.is_some());
+        assert_eq!(beside.published, whole.published);
+        fs::write(first_key(&home), text).unwrap();
+        assert_eq!(home.watch.look_at(START).unwrap(), whole);
     }
 
     #[test]
@@ -353,9 +455,7 @@ mod tests {
         drop(crate::site::sqlite::SqliteStore::create(&home.file()).unwrap());
         let refusal = home.refusal();
         assert!(refusal.contains("was replaced by an older one"), "{refusal}");
-        assert_eq!(
-            counts(&Watch::new(home.tokens.clone()).look_at(START).unwrap().unwrap()),
-            (1, 0)
-        );
+        let anew = Watch::new(home.tokens.clone()).look_at(START).unwrap();
+        assert_eq!(counts(&anew.published.unwrap()), (1, 0));
     }
 }
