@@ -206,7 +206,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::site::keys::tests::{START, put_first};
+    use crate::site::keys::tests::{START, put_first, rotate};
     use crate::site::opening::prepare;
     use crate::site::store::{KnownSigner, OVER_AFTER};
     use crate::site::{BulkToken, new_guid};
@@ -306,7 +306,7 @@ mod tests {
         assert_eq!(counts(&over), (1, 0));
         assert_eq!(counts(&home.look()), (1, 1), "a clock that is set back");
         let before = home.look();
-        Keys::open(&home.tokens.folder).unwrap().rotate(START + 1).unwrap();
+        rotate(&mut Keys::open(&home.tokens.folder).unwrap(), START + 1);
         let rotated = home.look();
         assert!(before.revision < rotated.revision);
         let signers = |it: &Published| it.signers.clone().unwrap().certificates;
@@ -389,7 +389,7 @@ mod tests {
                 store.add_signer(&signer, START).unwrap();
             }
             // As whoever makes one before it is remembered, and finds no room for it.
-            Keys::open(&home.tokens.folder).unwrap().rotate(START + 1).unwrap();
+            rotate(&mut Keys::open(&home.tokens.folder).unwrap(), START + 1);
         });
     }
 
