@@ -1,5 +1,7 @@
 //! What a connection point publishes of its site's tokens.
 
+use std::time::{Duration, Instant};
+
 use anyhow::ensure;
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
@@ -57,6 +59,8 @@ pub(crate) struct Watch {
     /// Open while it works. What has failed is opened anew, with all that is looked at then.
     store: Option<Box<dyn Store>>,
     read: Option<Read>,
+    /// When it first looked, and what this machine's clock said then.
+    began: Option<(Instant, u64)>,
     /// The highest there ever was: a store with less has lost blocks.
     generation: u64,
     /// What was published last, through whichever store.
@@ -66,7 +70,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// Looks at nothing yet.
     pub(crate) fn new(tokens: SiteTokens) -> Self {
-        Self { tokens, store: None, read: None, generation: 0, last: None }
+        Self { tokens, store: None, read: None, began: None, generation: 0, last: None }
     }
 
     /// Whose keys and store it looks at.
@@ -82,7 +86,17 @@ impl Watch {
     ///
     /// The store cannot be used, and what to do.
     pub(crate) fn look(&mut self) -> anyhow::Result<Looked> {
-        self.look_at(now()?)
+        let (wall, now) = (now()?, Instant::now());
+        let (began, _) = *self.began.get_or_insert((now, wall));
+        self.look_after(wall, now.saturating_duration_since(began))
+    }
+
+    /// Looks with a clock that says `wall`, so long after the first look.
+    fn look_after(&mut self, wall: u64, elapsed: Duration) -> anyhow::Result<Looked> {
+        // What is over by a clock that was set ahead counts still for everybody else: its block
+        // ends no earlier than time has really passed.
+        let at_start = self.began.map_or(wall, |(_, wall)| wall);
+        self.look_at(wall.min(at_start.saturating_add(elapsed.as_secs())))
     }
 
     fn look_at(&mut self, now: u64) -> anyhow::Result<Looked> {
@@ -409,6 +423,22 @@ mod tests {
         assert_eq!(beside.published, whole.published);
         fs::write(first_key(&home), text).unwrap();
         assert_eq!(home.watch.look_at(START).unwrap(), whole);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_ahead_ends_no_block_before_its_time() {
+        let mut home = Home::with_key();
+        home.watch.began = Some((Instant::now(), START));
+        let id = home.block();
+        let over = 61 + OVER_AFTER;
+        let mut blocked = |wall, elapsed| {
+            let looked = home.watch.look_after(wall, Duration::from_secs(elapsed)).unwrap();
+            looked.published.unwrap().signers.unwrap().blocked
+        };
+        assert_eq!(blocked(START + over, 1), [id], "the clock alone has moved");
+        assert_eq!(blocked(START + 400 * 86_400, over - 1), [id]);
+        assert_eq!(blocked(START + over - 1, over), [id], "a clock that was set back");
+        assert_eq!(blocked(START + over, over), [], "both say so");
     }
 
     #[test]
