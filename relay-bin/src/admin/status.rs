@@ -1,7 +1,7 @@
 //! What the admin listener shows, as JSON. Fields are only ever added.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use relay_core::connection_point::{
     self, BackendState, BackendStatus, ConnectionPointStatus, Phase, PlaceStatus, PublishOutcome,
@@ -220,6 +220,9 @@ pub(super) struct SiteTokens {
     /// have published is not held up by that.
     #[serde(default)]
     pub(super) key_fault: Option<String>,
+    /// Until when this connection point's signing key signs: `relay token rotate` makes another.
+    #[serde(default)]
+    pub(super) signing_ends: Option<String>,
 }
 
 /// A site role at one place.
@@ -480,7 +483,7 @@ fn published_at(state: PublishState) -> Published {
 }
 
 fn site_tokens(state: site::State) -> Option<SiteTokens> {
-    let site::State { published, trouble, key_fault } = state;
+    let site::State { published, trouble, key_fault, signing_ends, .. } = state;
     let is_used = published.is_some() || trouble.is_some() || key_fault.is_some();
     is_used.then(|| SiteTokens {
         revision: published.map(|it| it.revision),
@@ -489,6 +492,9 @@ fn site_tokens(state: site::State) -> Option<SiteTokens> {
         stale_since: trouble.as_ref().map(|it| wall_clock(it.since)),
         why: trouble.map(|it| it.why),
         key_fault: key_fault.map(|it| it.why),
+        signing_ends: signing_ends
+            .and_then(|ends| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends)))
+            .map(wall_clock),
     })
 }
 

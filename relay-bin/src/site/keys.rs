@@ -287,18 +287,27 @@ impl Keys {
         Ok(())
     }
 
+    /// Until when tokens can be signed with what signs now.
+    pub(super) fn signing_ends(&self) -> Option<u64> {
+        self.current().map(|current| current.not_after)
+    }
+
     /// What an administrator should be told at `now` about the certificate that signs.
     pub(crate) fn warning(&self, now: u64) -> Option<String> {
-        let current = self.current()?;
-        let left = current.not_after.saturating_sub(now);
-        (left < WARNED_AHEAD).then(|| {
-            format!(
-                "the certificate that tokens are signed with ends in {} days, and none is signed \
-                 from then on; run `relay token rotate`",
-                left / DAY
-            )
-        })
+        ending(self.signing_ends()?, now)
     }
+}
+
+/// What an administrator should be told at `now` of a certificate that signs until `signing_ends`.
+pub(super) fn ending(signing_ends: u64, now: u64) -> Option<String> {
+    let left = signing_ends.saturating_sub(now);
+    (left < WARNED_AHEAD).then(|| {
+        format!(
+            "the certificate that tokens are signed with ends in {} days, and none is signed from \
+             then on; run `relay token rotate`",
+            left / DAY
+        )
+    })
 }
 
 /// A certificate that signs until then, as the store of the site is told of it.

@@ -36,6 +36,8 @@ pub(crate) struct Looked {
     /// Why this connection point's own keys cannot be used, or be made known to the others. What is
     /// published comes from the store and does not wait for them.
     pub(crate) key_fault: Option<String>,
+    /// Until when this connection point's key signs, in seconds since 1970 UTC, if it has one.
+    pub(crate) signing_ends: Option<u64>,
 }
 
 /// What has been read last, and of what.
@@ -167,10 +169,11 @@ impl Watch {
         }
         // The certificates of before are in the store: blocks do not wait for another one.
         let remembered = keys.map_or(Ok(()), |keys| opening::remember(keys, store, now));
+        let signing_ends = keys.and_then(Keys::signing_ends);
         let key_fault = remembered.err().map(|error| format!("{error:#}"));
         // Its first key is about to be made.
         if revision.is_none() && store.signers()?.is_empty() {
-            return Ok(Looked { published: None, key_fault });
+            return Ok(Looked { published: None, key_fault, signing_ends });
         }
         let tenant = self.tokens.tenant;
         let (content, revision) = store.publish(now, &|content| digest(tenant, content))?;
@@ -189,7 +192,7 @@ impl Watch {
             return Err(StoreError::Older { place: self.place() }.into());
         }
         (self.generation, self.last) = (generation, published.clone());
-        Ok(Looked { published, key_fault })
+        Ok(Looked { published, key_fault, signing_ends })
     }
 
     fn place(&self) -> String {
@@ -220,6 +223,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::site::keys::LIFE;
     use crate::site::keys::tests::{START, put_first, rotate};
     use crate::site::opening::prepare;
     use crate::site::store::{KnownSigner, OVER_AFTER};
@@ -411,7 +415,7 @@ mod tests {
     fn keys_that_can_be_used_again_are_told_of_no_more() {
         let mut home = Home::with_key();
         let whole = home.watch.look_at(START).unwrap();
-        assert_eq!(whole.key_fault, None);
+        assert_eq!((&whole.key_fault, whole.signing_ends), (&None, Some(START + LIFE)));
         let text = fs::read(first_key(&home)).unwrap();
         fs::File::options()
             .write(true)
@@ -419,7 +423,7 @@ mod tests {
             .and_then(|it| it.set_len(0))
             .unwrap();
         let beside = home.watch.look_at(START).unwrap();
-        assert!(beside.key_fault.is_some());
+        assert!(beside.key_fault.is_some() && beside.signing_ends.is_none());
         assert_eq!(beside.published, whole.published);
         fs::write(first_key(&home), text).unwrap();
         assert_eq!(home.watch.look_at(START).unwrap(), whole);
