@@ -13,6 +13,7 @@ use rcgen::{
     PublicKeyData as _, RsaKeySize,
 };
 use relay_core::auth::{RsaKey, SigningKey};
+use relay_core::settings::SIGNER_OCTETS_MAX;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::NamedTempFile;
@@ -100,7 +101,8 @@ pub(crate) enum KeyError {
         path = path.display()
     )]
     Exposed { path: PathBuf, mode: u32 },
-    /// It holds no certificate, or none of RSA with 2,048 to 8,192 bits.
+    /// It holds no certificate, or none of RSA with 2,048 to 8,192 bits, or a larger one than
+    /// instances are told of.
     #[error(
         "{} holds no certificate of RSA that tokens can be signed with; restore it, or move it \
          away: what it has signed then counts no more", path.display()
@@ -368,6 +370,9 @@ fn read(path: &Path, number: u32) -> Result<SigningCertificate, KeyError> {
 
 /// What a certificate says; none if tokens cannot be signed with it.
 fn certificate(der: CertificateDer<'static>, number: u32) -> Option<SigningCertificate> {
+    if SIGNER_OCTETS_MAX < der.len() {
+        return None;
+    }
     let (_, read) = X509Certificate::from_der(&der).ok()?;
     let PublicKey::RSA(rsa) = read.public_key().parsed().ok()? else { return None };
     // X.690, section 8.3.2: a zero goes before a number whose first bit is set.

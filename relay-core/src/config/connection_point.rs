@@ -24,7 +24,7 @@ use super::pem::{
 use super::source::Source;
 use super::tenant::{self, RawTenant};
 use super::token_service::{RawTokenService, TokenServiceConfig};
-use super::tokens::{RawTokens, SiteTokens};
+use super::tokens::{RawTokens, SiteTokens, check_room};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::auth::Methods;
@@ -201,10 +201,7 @@ pub fn load_connection_point(
     let raw: RawConnectionPoint = source.parse()?;
 
     let name = name(&source, &raw.name)?;
-    let site = match &raw.site {
-        Some(raw) => site(&source, raw)?,
-        None => SITE.to_owned(),
-    };
+    let site = raw.site.as_ref().map_or_else(|| Ok(SITE.to_owned()), |raw| site(&source, raw))?;
     let gateways = raw.gateway.judge(&source)?;
     let tenants = tenant::tenants(&source, &raw.tenant)?;
     let clients = clients(&source, &raw)?;
@@ -248,6 +245,9 @@ pub fn load_connection_point(
         web_proxy,
         network: Network::default(),
     };
+    if tokens.is_some() {
+        check_room(&source, raw.clients.as_ref().map(Spanned::span), &config)?;
+    }
     let material = ConnectionPointMaterial {
         link: raw.link.files().paths(&source),
         site: site_paths(&source, &raw.link.site_ca, site_crl),

@@ -17,8 +17,23 @@ pub const LISTS_MAX: usize = 64;
 /// Certificates that sign tokens, in one document.
 pub const SIGNERS_MAX: usize = 16;
 
+/// Longest certificate that signs tokens, in octets of DER: one of RSA with 8,192 bits has 2,400.
+pub const SIGNER_OCTETS_MAX: usize = 3000;
+
 /// Tokens and clients that are blocked, in one document: as many as leave room for endpoints.
 pub const BLOCKED_MAX: usize = 16 * 1024;
+
+/// Octets that tokens take of a document's text at most. Where a site makes tokens the rest of its
+/// document leaves as many free, so that no block is ever made that cannot be published.
+pub const TOKENS_OCTETS_MAX: usize = {
+    // In base64, with quotes and a comma.
+    let signer = SIGNER_OCTETS_MAX.div_ceil(3) * 4 + 3;
+    // Quotes, comma, and 36 digits and hyphens.
+    let blocked = 39;
+    // The rest of `tokens`, other numbers than now, and the endpoint of the site's token service.
+    let around = 2048;
+    BLOCKED_MAX * blocked + SIGNERS_MAX * signer + around
+};
 
 /// Audiences that count for one tenant.
 pub const AUDIENCES_MAX: usize = 16;

@@ -119,7 +119,8 @@ mod wire;
 
 pub use clients::{
     AUDIENCES_MAX, BLOCKED_MAX, ClientTrust, ClientTrustError, KeySource, LISTS_MAX, ListSource,
-    PublishedCertificates, PublishedSigners, Revocation, SIGNERS_MAX, TRUSTED_MAX, TenantTrust,
+    PublishedCertificates, PublishedSigners, Revocation, SIGNER_OCTETS_MAX, SIGNERS_MAX,
+    TOKENS_OCTETS_MAX, TRUSTED_MAX, TenantTrust,
 };
 pub use deadline::{BACKEND_ANSWER_USUAL, Deadline};
 pub use document::{

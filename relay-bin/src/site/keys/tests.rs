@@ -155,6 +155,24 @@ fn a_file_without_what_belongs_into_it_is_refused_by_name() {
 }
 
 #[test]
+fn a_certificate_that_instances_would_not_be_told_of_is_refused() {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+    let of_octets = |octets: usize| {
+        let named = |length: usize| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, "a".repeat(length));
+            params.self_signed(&key).unwrap().der().clone()
+        };
+        // Issuer and subject have the name; only some lengths can be met by it.
+        (600..1400).map(named).rfind(|der| der.len() <= octets).unwrap()
+    };
+    let (within, beyond) = (of_octets(SIGNER_OCTETS_MAX), of_octets(SIGNER_OCTETS_MAX + 2));
+    assert!(SIGNER_OCTETS_MAX < beyond.len(), "{}", beyond.len());
+    assert!(certificate(within, 1).is_some());
+    assert!(certificate(beyond, 1).is_none());
+}
+
+#[test]
 fn only_files_with_the_name_of_a_key_are_read() {
     for (name, expected) in [
         ("signing-1.pem", Some(1)),

@@ -1,6 +1,6 @@
 //! What a document may say of clients.
 
-use super::super::SettingsDocument;
+use super::super::{DOCUMENT_OCTETS_MAX, SettingsDocument};
 use super::*;
 use crate::auth::Method;
 use crate::policy::{EndpointKind, RequestHeaders};
@@ -189,6 +189,31 @@ fn each_number_has_its_bounds() {
             assert_eq!(verdict(make(outside)), Err(refused.into()), "{outside} {what}");
         }
     }
+}
+
+#[test]
+fn all_that_can_be_blocked_and_can_sign_fits_beside_the_largest_rest() {
+    let listing = |octets: usize| ClientTrust {
+        certificates: Some(certificates(vec![ListSource::Der(vec![0; octets].into())])),
+        tokens: None,
+        ..trust()
+    };
+    let length =
+        |clients| document(Some(clients), Access::Anonymous).encode().map(|text| text.len());
+    let free = DOCUMENT_OCTETS_MAX - TOKENS_OCTETS_MAX;
+    // Base64 makes 4 of 3.
+    let octets = (free - length(listing(0)).unwrap()) / 4 * 3;
+    let rest = length(listing(octets)).unwrap();
+    assert!((free - 3..=free).contains(&rest), "{rest} of {free}");
+    let signer = Bytes::from_static(&[0xff; SIGNER_OCTETS_MAX]);
+    let all = PublishedSigners {
+        certificates: vec![signer; SIGNERS_MAX],
+        blocked: (0..BLOCKED_MAX as u128).map(|it| Guid(u128::MAX - it)).collect(),
+        ..signers()
+    };
+    let whole = length(ClientTrust { tokens: Some(all), ..listing(octets) }).unwrap();
+    assert!(whole <= DOCUMENT_OCTETS_MAX);
+    assert!(DOCUMENT_OCTETS_MAX - 2048 <= whole, "no more is kept free than needed: {whole}");
 }
 
 #[test]
