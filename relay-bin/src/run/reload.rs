@@ -112,13 +112,12 @@ impl Said {
             && self.file.settings_version == other.file.settings_version
     }
 
-    /// All of it: its version rises with the file's and with each change of what tokens count.
+    /// All of it. Its version is the file's; what is said of the site's tokens has its revision.
     pub(super) fn update(&self) -> Update {
         let mut update = self.file.clone();
         let now = self.tokens.as_ref().and_then(|tokens| tokens.now.published.as_ref());
         if let (Some(clients), Some(now)) = (&mut update.clients, now) {
-            clients.tokens.clone_from(&now.signers);
-            update.settings_version = update.settings_version.saturating_add(now.revision);
+            clients.tokens = Some(now.clone());
         }
         update
     }
@@ -233,7 +232,7 @@ impl Reloadable {
         }
         let published = now.published.as_ref();
         let revision = published.map(|it| it.revision);
-        let blocked = published.and_then(|it| it.signers.as_ref()).map(|it| it.blocked.len());
+        let blocked = published.map(|it| it.blocked.len());
         let said = Said { file: self.said.file.clone(), tokens: Some(Tokens { watch, now }) };
         self.role.update(said.update()).map_err(|error| explained(&error))?;
         self.said = said;

@@ -17,22 +17,12 @@ use super::store::{Content, Digest, Mark, Store, StoreError};
 /// How long what was read counts while nothing has changed: what ends by itself is seen then.
 const READ_EVERY_SECONDS: u64 = 60;
 
-/// What is published of a site's tokens at one moment.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Published {
-    /// By what instances judge them; `None` if there is no key, so that none counts.
-    pub(crate) signers: Option<PublishedSigners>,
-    /// Rises with each change of that, whichever process makes it and however: with a block, the
-    /// end of one, a key that comes or is taken away. The store keeps it.
-    pub(crate) revision: u64,
-}
-
 /// What a look has found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Looked {
     /// `None` while the site has made no token, so that connection points of a site that makes none
     /// all publish the same.
-    pub(crate) published: Option<Published>,
+    pub(crate) published: Option<PublishedSigners>,
     /// Why this connection point's own keys cannot be used, or be made known to the others. What is
     /// published comes from the store and does not wait for them.
     pub(crate) key_fault: Option<String>,
@@ -66,7 +56,7 @@ pub(crate) struct Watch {
     /// The highest there ever was: a store with less has lost blocks.
     generation: u64,
     /// What was published last, through whichever store.
-    last: Option<Published>,
+    last: Option<PublishedSigners>,
 }
 
 impl Watch {
@@ -184,9 +174,8 @@ impl Watch {
             content.blocked.len()
         );
         let certificates: Vec<_> = content.certificates.into_iter().map(Bytes::from).collect();
-        let signers = PublishedSigners { tenant, certificates, blocked: content.blocked };
-        let signers = Some(signers).filter(|it| !it.certificates.is_empty());
-        let published = Some(Published { signers, revision });
+        let blocked = content.blocked;
+        let published = Some(PublishedSigners { tenant, revision, certificates, blocked });
         let is_same = self.last.as_ref().is_some_and(|it| it.revision == revision);
         if is_same && self.last != published {
             return Err(StoreError::Older { place: self.place() }.into());
@@ -264,7 +253,7 @@ mod tests {
             self.tokens.folder.join("site.db")
         }
 
-        fn look(&mut self) -> Published {
+        fn look(&mut self) -> PublishedSigners {
             self.watch.look_at(START).unwrap().published.unwrap()
         }
 
@@ -295,9 +284,8 @@ mod tests {
         }
     }
 
-    fn counts(published: &Published) -> (usize, usize) {
-        let signers = published.signers.as_ref().unwrap();
-        (signers.certificates.len(), signers.blocked.len())
+    fn counts(published: &PublishedSigners) -> (usize, usize) {
+        (published.certificates.len(), published.blocked.len())
     }
 
     #[test]
@@ -318,7 +306,7 @@ mod tests {
         let id = home.block();
         let blocked = home.look();
         assert!(first.revision < blocked.revision);
-        assert_eq!(blocked.signers.as_ref().unwrap().blocked, [id]);
+        assert_eq!(blocked.blocked, [id]);
         let over = home.watch.look_at(START + 61 + OVER_AFTER).unwrap().published.unwrap();
         assert!(blocked.revision < over.revision, "it is read again though nothing has changed");
         assert_eq!(counts(&over), (1, 0));
@@ -327,7 +315,7 @@ mod tests {
         rotate(&mut Keys::open(&home.tokens.folder).unwrap(), START + 1);
         let rotated = home.look();
         assert!(before.revision < rotated.revision);
-        let signers = |it: &Published| it.signers.clone().unwrap().certificates;
+        let signers = |it: &PublishedSigners| it.certificates.clone();
         assert_eq!(signers(&rotated).len(), 2);
         assert_eq!(signers(&rotated)[0], signers(&first)[0]);
 
@@ -336,10 +324,10 @@ mod tests {
         assert_eq!(signers(&home.look()).len(), 2);
         let known = home.store().signers().unwrap();
         let mut before = rotated.revision;
-        for (signer, left) in [(&known[0], Some((1, 1))), (&known[1], None)] {
+        for (signer, left) in [(&known[0], (1, 1)), (&known[1], (0, 1))] {
             home.store().distrust(signer.thumbprint, START).unwrap();
             let now = home.look();
-            assert_eq!(now.signers.is_some().then(|| counts(&now)), left);
+            assert_eq!(counts(&now), left);
             assert!(before < now.revision);
             before = now.revision;
         }
@@ -361,14 +349,13 @@ mod tests {
             assert!(looked.key_fault.is_some_and(|it| it.contains(fault)), "{fault}");
             let published = looked.published.unwrap();
             assert!(before.revision < published.revision);
-            let signers = published.signers.unwrap();
-            assert_eq!(signers.blocked, [id]);
-            let certificates = before.signers.as_ref().unwrap().certificates.as_slice();
-            assert!(signers.certificates.starts_with(certificates), "what counted still does");
+            assert_eq!(published.blocked, [id]);
+            let whole = published.certificates.starts_with(&before.certificates);
+            assert!(whole, "what counted still does");
         }
         // Whoever starts anew publishes it too.
         let anew = Watch::new(home.tokens.clone()).look_at(START).unwrap();
-        assert_eq!(anew.published.unwrap().signers.unwrap().blocked, [id]);
+        assert_eq!(anew.published.unwrap().blocked, [id]);
     }
 
     fn first_key(home: &Home) -> std::path::PathBuf {
@@ -437,7 +424,7 @@ mod tests {
         let over = 61 + OVER_AFTER;
         let mut blocked = |wall, elapsed| {
             let looked = home.watch.look_after(wall, Duration::from_secs(elapsed)).unwrap();
-            looked.published.unwrap().signers.unwrap().blocked
+            looked.published.unwrap().blocked
         };
         assert_eq!(blocked(START + over, 1), [id], "the clock alone has moved");
         assert_eq!(blocked(START + 400 * 86_400, over - 1), [id]);

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use relay_core::settings::PublishedSigners;
+
 use super::keys;
-use super::published::{Looked, Published};
+use super::published::Looked;
 
 /// How often it is said again that something of the tokens cannot be used.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
@@ -78,12 +80,11 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    fn of(published: &Published) -> Self {
-        let signers = published.signers.as_ref();
+    fn of(published: &PublishedSigners) -> Self {
         Self {
             revision: published.revision,
-            signers: signers.map_or(0, |it| it.certificates.len()),
-            blocked: signers.map_or(0, |it| it.blocked.len()),
+            signers: published.certificates.len(),
+            blocked: published.blocked.len(),
         }
     }
 }
@@ -134,6 +135,7 @@ impl TokensState {
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
+    use relay_core::auth::Guid;
 
     use super::*;
 
@@ -151,7 +153,12 @@ mod tests {
         assert_eq!(whys(&state), [Some("fuller".to_owned()), None]);
         assert_eq!(state.read().trouble.unwrap().since, since);
         assert_eq!(state.read().published, None);
-        let published = Some(Published { signers: None, revision: 7 });
+        let published = Some(PublishedSigners {
+            tenant: Guid(1),
+            revision: 7,
+            certificates: Vec::new(),
+            blocked: Vec::new(),
+        });
         let mut looked =
             Looked { published, key_fault: Some("cut".to_owned()), signing_ends: None };
         state.published(&looked);

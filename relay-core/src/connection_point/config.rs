@@ -22,9 +22,9 @@ pub struct ConnectionPointConfig {
     /// site and send it this site's requests.
     pub site: String,
     /// The version of what is published. The highest one that any connection point of the site has
-    /// published holds at an instance, so it must rise whenever `endpoints`, `tenants` or the time
-    /// that backends may take to answer change; connection points with one version must publish the
-    /// same.
+    /// published holds at an instance, so it must rise whenever `endpoints`, `tenants`, `clients`
+    /// or the time that backends may take to answer change; connection points with one version must
+    /// publish the same. What `clients` says of the site's tokens has a revision of its own.
     pub settings_version: u64,
     /// Every gateway instance to dial.
     pub gateways: Vec<GatewayAddress>,

@@ -116,8 +116,11 @@ pub enum KeySource {
 pub struct PublishedSigners {
     /// The tenant that the site names itself by.
     pub tenant: Guid,
-    /// The certificates that it signs with, in DER: 1 to [`SIGNERS_MAX`], while one takes another's
-    /// place.
+    /// Rises with each change of what is below, whichever connection point of the site is asked:
+    /// they share the store that counts it. The highest holds, whatever document it comes with.
+    pub revision: u64,
+    /// The certificates that it signs with, in DER: up to [`SIGNERS_MAX`], while one takes
+    /// another's place. Without one no token counts.
     pub certificates: Vec<Bytes>,
     /// Tokens that are blocked by their `UniqueId`, and clients by their id; at most
     /// [`BLOCKED_MAX`].
@@ -154,6 +157,11 @@ pub enum ClientTrustError {
 }
 
 impl ClientTrust {
+    /// The same, as it is where nothing is known of tokens of the site: what its file says.
+    pub(crate) fn without_tokens(&self) -> Self {
+        Self { tokens: None, ..self.clone() }
+    }
+
     /// Whether a client can show by `methods` who it is.
     fn counts(&self, methods: Methods) -> bool {
         self.methods.within(&methods).is_some()
@@ -181,7 +189,7 @@ impl ClientTrust {
             }
         }
         if let Some(signers) = &self.tokens {
-            count("signers", signers.certificates.len(), 1, SIGNERS_MAX)?;
+            count("signers", signers.certificates.len(), 0, SIGNERS_MAX)?;
             count("blocked tokens", signers.blocked.len(), 0, BLOCKED_MAX)?;
         }
         Ok(())

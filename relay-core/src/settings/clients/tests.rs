@@ -18,7 +18,12 @@ fn tenant(id: u128) -> TenantTrust {
 }
 
 fn signers() -> PublishedSigners {
-    PublishedSigners { tenant: A, certificates: vec![Bytes::from_static(b"s")], blocked: vec![] }
+    PublishedSigners {
+        tenant: A,
+        revision: 7,
+        certificates: vec![Bytes::from_static(b"s")],
+        blocked: vec![],
+    }
 }
 
 fn certificates(lists: Vec<ListSource>) -> PublishedCertificates {
@@ -85,7 +90,8 @@ fn the_frozen_text_of_clients_in_format_1() {
         r#""tenants":[{"id":"00000000-0000-0000-0000-000000000001","enabled":true,"#,
         r#""issuers":["v1"],"audiences":["https://ConfigMgrService"],"#,
         r#""keys":{"authority":"https://login.microsoftonline.com"}}],"#,
-        r#""tokens":{"tenant":"00000000-0000-0000-0000-00000000000a","signers":["cw=="],"#,
+        r#""tokens":{"tenant":"00000000-0000-0000-0000-00000000000a","revision":"7","#,
+        r#""signers":["cw=="],"#,
         r#""blocked":["00000000-0000-0000-0000-000000000001"]}}}"#,
     );
     assert_eq!(String::from_utf8(document.encode().unwrap()).unwrap(), expected);
@@ -97,6 +103,8 @@ fn the_frozen_text_of_clients_in_format_1() {
         ("cg==", "cg"),
         ("[\"entra\",\"certificate\",\"site-token\"]", "[]"),
         ("\"der\":", "\"pem\":"),
+        ("\"revision\":\"7\",", ""),
+        ("\"revision\":\"7\"", "\"revision\":\"07x\""),
     ] {
         assert!(expected.contains(written), "{written}");
         let bad = SettingsDocument::decode(expected.replacen(written, instead, 1).as_bytes());
@@ -162,7 +170,7 @@ fn each_number_has_its_bounds() {
             tenants: vec![TenantTrust { audiences: vec!["a".to_owned(); count], ..tenant(1) }],
             ..trust()
         }),
-        ("signers", 1, SIGNERS_MAX, |count| ClientTrust {
+        ("signers", 0, SIGNERS_MAX, |count| ClientTrust {
             tokens: Some(PublishedSigners {
                 certificates: vec![Bytes::from_static(b"x"); count],
                 ..signers()
