@@ -65,11 +65,6 @@ impl Watch {
         Self { tokens, store: None, read: None, began: None, generation: 0, last: None }
     }
 
-    /// Whose keys and store it looks at.
-    pub(crate) fn tokens(&self) -> &SiteTokens {
-        &self.tokens
-    }
-
     /// Reads what is to be published. Asks for little while nothing has changed. Another store in
     /// the place of the one before is noticed, and one that holds less refused. Keys that cannot be
     /// used keep no block from being published.
@@ -92,14 +87,15 @@ impl Watch {
     }
 
     fn look_at(&mut self, now: u64) -> anyhow::Result<Looked> {
-        let looked = self.judge(Keys::open(&self.tokens.folder), now);
+        let keys = Keys::open(&self.tokens.folder);
+        let looked = self.judge(&keys, now);
         if looked.is_err() {
             (self.store, self.read) = (None, None);
         }
         looked
     }
 
-    fn judge(&mut self, keys: Result<Keys, KeyError>, now: u64) -> anyhow::Result<Looked> {
+    fn judge(&mut self, keys: &Result<Keys, KeyError>, now: u64) -> anyhow::Result<Looked> {
         let (mut store, mark) = match self.open()? {
             Some(opened) => opened,
             // Where keys are a store was, with its blocks: without it nothing is published.
@@ -119,7 +115,7 @@ impl Watch {
             Some(looked) => looked,
             None => self.read(store.as_mut(), keys.as_ref().ok(), now)?,
         };
-        if let Err(fault) = &keys {
+        if let Err(fault) = keys {
             looked.key_fault = Some(fault.to_string());
         }
         if !is_held {
