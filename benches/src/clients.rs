@@ -67,6 +67,7 @@ impl ClientSite {
             }),
             tokens: Some(PublishedSigners {
                 tenant: TENANT,
+                revision: 1,
                 certificates: vec![self.certificate.clone()],
                 blocked: Vec::new(),
             }),

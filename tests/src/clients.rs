@@ -77,6 +77,7 @@ impl ClientSite {
             }],
             tokens: Some(PublishedSigners {
                 tenant: TENANT,
+                revision: 1,
                 certificates: vec![self.signer.clone()],
                 blocked: Vec::new(),
             }),

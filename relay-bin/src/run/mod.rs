@@ -9,6 +9,7 @@ mod material;
 mod memory;
 mod reload;
 mod signals;
+mod slot;
 mod summary;
 mod token_service;
 
@@ -158,7 +159,7 @@ async fn run_connection_point(
     descriptors::fit_connection_point(&loaded);
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let service = token_service::start(&mut loaded).await?;
-    let fixed = reload::Fixed::of(&loaded);
+    let fixed = Arc::new(reload::Fixed::of(&loaded));
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
     if let Some(authority) = loaded.authority.clone() {
@@ -166,7 +167,7 @@ async fn run_connection_point(
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
     }
     let (config, tokens) = (loaded.config.clone(), loaded.tokens);
-    let reading = move || reload::Said::new(config, tokens, None);
+    let reading = move || reload::Said::new(config, tokens);
     let said = tokio::task::spawn_blocking(reading).await.map_err(anyhow::Error::from);
     let said = said.and_then(|said| said).map_err(Failure::Runtime)?;
     let role = ConnectionPoint::new(with(loaded.config, said.update()))

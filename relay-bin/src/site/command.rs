@@ -240,8 +240,10 @@ fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyho
         }
         Command::Rotate(_) => {
             let (mut keys, mut store) = prepare(tokens, now)?;
-            keys.rotate(now)?;
-            opening::remember(&keys, store.as_mut(), now)?;
+            let left = opening::rotate(&mut keys, store.as_mut(), now)?;
+            for it in &left {
+                complain(&format!("warning: {it}"));
+            }
             show(json, &Rotated::new(&keys, now), Rotated::text)
         }
         Command::Signers(_) => {
@@ -314,7 +316,7 @@ fn signed(
 ) -> anyhow::Result<(Box<dyn Store>, BulkToken, Token)> {
     let (mut keys, mut store) = prepare(tokens, now)?;
     if keys.is_empty() {
-        keys.rotate(now)?;
+        opening::rotate(&mut keys, store.as_mut(), now)?;
     }
     let signer = opening::signer(&keys, store.as_mut(), now)?;
     let id = new_guid()?;

@@ -414,9 +414,12 @@ impl Store for PostgresStore {
             if let (Some(number), true) = (number, last == Some(digest)) {
                 return Ok((content, number));
             }
-            let update = "UPDATE relay_site SET revision = coalesce(revision, 0) + 1, digest = $1
+            // By the clock, so that one that was restored goes on beyond what it has said since.
+            let update = "UPDATE relay_site
+                SET revision = greatest($2, coalesce(revision, 0) + 1), digest = $1
                 RETURNING revision";
-            let number = time(&transaction.query_one(update, &[&&digest[..]]).await?, 0)?;
+            let row = transaction.query_one(update, &[&&digest[..], &seconds(now)]).await?;
+            let number = time(&row, 0)?;
             Ok((content, number))
         });
         published.map_err(|error| match error {

@@ -511,7 +511,7 @@ impl Store for SqliteStore {
             if let Some(number) = number {
                 return Ok((content, number));
             }
-            transaction.execute("INSERT INTO published (digest) VALUES (?1)", [&digest[..]])?;
+            transaction.execute(NEXT_PUBLISHED, params![digest, seconds(now)])?;
             let number = transaction.last_insert_rowid();
             transaction.execute("DELETE FROM published WHERE number < ?1", [number])?;
             transaction.commit()?;
@@ -545,6 +545,10 @@ impl Store for SqliteStore {
         last.map_err(|error| self.told(error))
     }
 }
+
+/// By the clock, so that a store that was restored goes on beyond what it has published since.
+const NEXT_PUBLISHED: &str = "INSERT INTO published (digest, number)
+    VALUES (?1, max(?2, (SELECT coalesce(max(number), 0) + 1 FROM published)))";
 
 /// Why a change ended: by SQLite, or by what was asked.
 enum Fault {

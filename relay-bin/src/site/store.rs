@@ -237,8 +237,10 @@ pub(crate) trait Store: Send {
     fn distrust(&mut self, thumbprint: [u8; 32], now: u64) -> Result<Change, ChangeError>;
 
     /// What is to be published at `now`, and its number: of the last time, if its digest is the
-    /// same, else a new one, which is higher than all before. Both are of one moment, so that no
-    /// number stands for less than another connection point has published under a lower one.
+    /// same, else a new one, which is higher than all before and no less than `now`: what is
+    /// blocked anew in a store that was restored from a backup has a higher one than what instances
+    /// have been told since that was made. Both are of one moment, so that no number stands for
+    /// less than another connection point has published under a lower one.
     ///
     /// # Errors
     ///
@@ -381,8 +383,7 @@ pub(crate) enum StoreError {
     /// It holds less than it has held before.
     #[error(
         "the site store {place} was replaced by an older one: blocks that were made since are not \
-         in it. Block again what was blocked, save the connection point's file anew so that its \
-         version rises, and start the connection point anew"
+         in it. Start the connection point anew, and block again what was blocked"
     )]
     Older { place: String },
     /// It failed otherwise.

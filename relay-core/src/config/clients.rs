@@ -18,7 +18,7 @@ use crate::settings::{
     BARRED_MAX, BarredClient, ClientTrust, KeySource, LISTS_MAX, ListSource, PublishedCertificates,
     Revocation, TRUSTED_MAX, TenantTrust,
 };
-use crate::transport::read_certificates;
+use crate::transport::{read_certificates, require_file};
 
 /// The `[clients]` table as written.
 #[derive(Default, Deserialize)]
@@ -330,7 +330,7 @@ impl RawTenant {
 
 fn key_set(source: &Source, file: &Spanned<PathBuf>) -> Result<KeySource, ConfigError> {
     let path = source.resolve(file.get_ref());
-    let text = fs::read(&path).map_err(|error| {
+    let text = require_file(&path).and_then(|()| fs::read(&path)).map_err(|error| {
         source.invalid(
             file.span(),
             format!("cannot read the key set `{}`: {error}", path.display()),

@@ -17,11 +17,26 @@ pub const LISTS_MAX: usize = 64;
 /// Certificates that sign tokens, in one document.
 pub const SIGNERS_MAX: usize = 16;
 
+/// Longest certificate that signs tokens, in octets of DER: one of RSA with 8,192 bits has 2,400.
+pub const SIGNER_OCTETS_MAX: usize = 3000;
+
 /// Tokens and clients that are blocked, in one document: as many as leave room for endpoints.
 pub const BLOCKED_MAX: usize = 16 * 1024;
 
 /// Clients that are barred, in one document, as far as its octets reach.
 pub const BARRED_MAX: usize = 16 * 1024;
+
+/// Octets that tokens take of a document's text at most. Where a site makes tokens the rest of its
+/// document leaves as many free, so that no block is ever made that cannot be published.
+pub const TOKENS_OCTETS_MAX: usize = {
+    // In base64, with quotes and a comma.
+    let signer = SIGNER_OCTETS_MAX.div_ceil(3) * 4 + 3;
+    // Quotes, comma, and 36 digits and hyphens.
+    let blocked = 39;
+    // The rest of `tokens`, other numbers than now, and the endpoint of the site's token service.
+    let around = 2048;
+    BLOCKED_MAX * blocked + SIGNERS_MAX * signer + around
+};
 
 /// Audiences that count for one tenant.
 pub const AUDIENCES_MAX: usize = 16;
@@ -141,8 +156,11 @@ pub enum KeySource {
 pub struct PublishedSigners {
     /// The tenant that the site names itself by.
     pub tenant: Guid,
-    /// The certificates that it signs with, in DER: 1 to [`SIGNERS_MAX`], while one takes another's
-    /// place.
+    /// Rises with each change of what is below, whichever connection point of the site is asked:
+    /// they share the store that counts it. The highest holds, whatever document it comes with.
+    pub revision: u64,
+    /// The certificates that it signs with, in DER: up to [`SIGNERS_MAX`], while one takes
+    /// another's place. Without one no token counts.
     pub certificates: Vec<Bytes>,
     /// Tokens that are blocked by their `UniqueId`, and clients by their id; at most
     /// [`BLOCKED_MAX`].
@@ -179,6 +197,11 @@ pub enum ClientTrustError {
 }
 
 impl ClientTrust {
+    /// The same, as it is where nothing is known of tokens of the site: what its file says.
+    pub(crate) fn without_tokens(&self) -> Self {
+        Self { tokens: None, ..self.clone() }
+    }
+
     /// Whether a client can show by `methods` who it is.
     fn counts(&self, methods: Methods) -> bool {
         self.methods.within(&methods).is_some()
@@ -206,7 +229,7 @@ impl ClientTrust {
             }
         }
         if let Some(signers) = &self.tokens {
-            count("signers", signers.certificates.len(), 1, SIGNERS_MAX)?;
+            count("signers", signers.certificates.len(), 0, SIGNERS_MAX)?;
             count("blocked tokens", signers.blocked.len(), 0, BLOCKED_MAX)?;
         }
         count("barred clients", self.barred.len(), 0, BARRED_MAX)?;

@@ -11,7 +11,7 @@ use super::clients::{
     BarredClient, BarredClientError, ClientTrust, KeySource, ListSource, PublishedCertificates,
     PublishedSigners, Revocation, TenantTrust,
 };
-use super::wire::WireGuid;
+use super::wire::{Decimal, WireGuid};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -100,6 +100,7 @@ enum WireIssuer {
 #[serde(deny_unknown_fields)]
 struct WireSigners {
     tenant: WireGuid,
+    revision: Decimal,
     signers: Vec<Octets>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     blocked: Vec<WireGuid>,
@@ -291,6 +292,7 @@ impl From<&PublishedSigners> for WireSigners {
     fn from(signers: &PublishedSigners) -> Self {
         Self {
             tenant: WireGuid(signers.tenant),
+            revision: Decimal(signers.revision),
             signers: wire_octets(&signers.certificates),
             blocked: signers.blocked.iter().copied().map(WireGuid).collect(),
         }
@@ -301,6 +303,7 @@ impl From<WireSigners> for PublishedSigners {
     fn from(wire: WireSigners) -> Self {
         Self {
             tenant: wire.tenant.0,
+            revision: wire.revision.0,
             certificates: octets(wire.signers),
             blocked: wire.blocked.into_iter().map(|it| it.0).collect(),
         }

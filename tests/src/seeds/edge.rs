@@ -236,8 +236,8 @@ fn documents() -> Vec<Seed> {
     let tenants = &format!(
         r#""tenants":[{{"id":"{GUID}","enabled":true,{issuers},"keys":{{"authority":"https://a/"}}}}]"#
     );
-    let site_tokens =
-        format!(r#""tokens":{{"tenant":"{GUID}","signers":["MAA="],"blocked":["{GUID}"]}}"#);
+    let signed = r#""revision":"7","signers":["MAA="]"#;
+    let site_tokens = format!(r#""tokens":{{"tenant":"{GUID}",{signed},"blocked":["{GUID}"]}}"#);
     let again = format!(r#""blocked":["{GUID}","#);
     let texts = [
         ("written-deadline", timed(1)),

@@ -153,21 +153,22 @@ impl Intranet {
     async fn accept(&self) -> (TcpStream, Taken) {
         loop {
             let place = self.places.free().await;
-            match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    if let Some(place) = self.places.take(place, Source::of(address.ip())) {
-                        if self.places.are_taken() {
-                            self.front.tally.came(Came::Last);
-                        }
-                        return (stream, place);
-                    }
-                    self.front.tally.came(Came::OverSource);
-                }
+            let (stream, address) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(why) => {
                     tracing::debug!(%why, "the token service cannot accept a connection");
                     sleep(REST).await;
+                    continue;
                 }
+            };
+            let Some(place) = self.places.take(place, Source::of(address.ip())) else {
+                self.front.tally.came(Came::OverSource);
+                continue;
+            };
+            if self.places.are_taken() {
+                self.front.tally.came(Came::Last);
             }
+            return (stream, place);
         }
     }
 }

@@ -248,6 +248,11 @@ fn a_file_that_was_delivered_with_the_time_of_its_origin_raises_the_version_too(
     assert!(u128::from(loaded.config.settings_version) >= delivered);
 }
 
+/// Tokens of several connection points.
+const SHARED_TOKENS: &str = "\n[tokens]\nfolder = \"tokens\"\n\
+    tenant = \"0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9\"\n\
+    store = \"postgres://relay@127.0.0.1/site\"\n";
+
 #[test]
 fn a_version_that_is_written_is_warned_of_where_files_are_published_that_may_change() {
     let site = Site::new();
@@ -262,6 +267,16 @@ fn a_version_that_is_written_is_warned_of_where_files_are_published_that_may_cha
     assert_eq!(*file, site.path("connection-point.toml"));
     assert_eq!(written(TENANT), [], "its keys are in no file");
     assert_eq!(warnings(CERTIFICATES), []);
+
+    // Connection points that share a store have one version in common.
+    let shared = format!("{CERTIFICATES}{SHARED_TOKENS}");
+    assert_eq!(written(&shared), []);
+    let [Warning::VersionNotWritten { file }] = &warnings(&shared)[..] else {
+        panic!("{:?}", warnings(&shared));
+    };
+    assert_eq!(*file, site.path("connection-point.toml"));
+    let own = SHARED_TOKENS.replace("store = ", "# store = ");
+    assert_eq!(warnings(&format!("{CERTIFICATES}{own}")), []);
 }
 
 #[test]

@@ -1,5 +1,4 @@
 use std::sync::RwLock;
-use std::thread::JoinHandle;
 
 use relay_core::config::{SiteTokens, site_tokens};
 use tempfile::TempDir;
@@ -28,7 +27,6 @@ struct Place {
     _folder: TempDir,
     front: Arc<Front>,
     tally: Arc<Tally>,
-    _thread: JoinHandle<()>,
 }
 
 impl Place {
@@ -37,10 +35,10 @@ impl Place {
         let tokens = tokens_in(&folder);
         crate::site::opening::prepare(&tokens, command::now().unwrap()).unwrap();
         crate::site::keys::tests::put_first(&tokens.folder);
-        let (office, thread) = Office::open(tokens, Arc::<RwLock<Tenants>>::default()).unwrap();
+        let (office, _) = Office::open(tokens, Arc::<RwLock<Tenants>>::default()).unwrap();
         let tally = Arc::<Tally>::default();
         let front = Arc::new(Front::new(office, limits, Arc::clone(&tally)));
-        Self { _folder: folder, front, tally, _thread: thread }
+        Self { _folder: folder, front, tally }
     }
 
     /// A connection from the site's own network.

@@ -35,9 +35,10 @@ fn aged(place: &Relay, token: &str, days: u64) -> String {
     for name in ["nbf", "exp"] {
         claims[name] = json!(claims[name].as_u64().unwrap() - days * DAY);
     }
-    let signed = format!("{}.{}", parts(token)[0], URL_SAFE_NO_PAD.encode(claims.to_string()));
-    let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()).unwrap());
-    format!("{signed}.{signature}")
+    let head_and_claims =
+        format!("{}.{}", parts(token)[0], URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let signature = URL_SAFE_NO_PAD.encode(key.sign(head_and_claims.as_bytes()).unwrap());
+    format!("{head_and_claims}.{signature}")
 }
 
 #[test]
