@@ -24,7 +24,7 @@ pub(super) struct Ends {
     /// Its file, or who has told of it.
     pub(super) place: String,
     /// RFC 3339, UTC.
-    pub(super) ends_at: String,
+    pub(super) at: String,
     /// Whole days until then; negative once it is over.
     pub(super) days_left: i64,
 }
@@ -39,7 +39,7 @@ pub(super) fn ends(all: Vec<Ending>, now: SystemTime) -> Vec<Ends> {
             what: it.what.to_owned(),
             name: it.name,
             place: it.place,
-            ends_at: rfc3339(OffsetDateTime::from(it.ends_at)),
+            at: rfc3339(OffsetDateTime::from(it.ends_at)),
             days_left: ahead.or(behind).unwrap_or_default(),
         }
     });
@@ -69,7 +69,7 @@ pub(super) fn push(text: &mut String, all: &[Ends]) {
     let mut rows = vec![headings.map(str::to_owned).to_vec()];
     rows.extend(soon.into_iter().map(|it| {
         let left = if it.days_left < 0 { "OVER".to_owned() } else { it.days_left.to_string() };
-        vec![it.what.clone(), it.name.clone(), it.ends_at.clone(), left, it.place.clone()]
+        vec![it.what.clone(), it.name.clone(), it.at.clone(), left, it.place.clone()]
     }));
     push_table(text, &rows);
 }
@@ -97,7 +97,7 @@ mod tests {
             what: "link certificate".to_owned(),
             name: "CN=a".to_owned(),
             place: "link.pem".to_owned(),
-            ends_at: "2028-01-01T00:00:00Z".to_owned(),
+            at: "2028-01-01T00:00:00Z".to_owned(),
             days_left,
         };
         let told = |all: &[Ends]| {

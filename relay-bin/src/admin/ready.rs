@@ -79,6 +79,6 @@ impl Readiness {
         if self.ready {
             return "ready\n".to_owned();
         }
-        self.reasons.iter().map(|why| format!("{why}\n")).collect()
+        self.reasons.join("\n") + "\n"
     }
 }

@@ -39,11 +39,11 @@ pub(super) struct Row {
 /// Windows with any traffic, and the one that is open; the last one last.
 pub(super) fn windows(reports: TrafficReports) -> Vec<Window> {
     let ended = reports.ended.into_iter().filter(|it| !it.rows.is_empty());
-    let ended = ended.map(|it| window(it, false));
-    ended.chain([window(reports.open, true)]).collect()
+    let ended = ended.map(|it| window(&it, false));
+    ended.chain([window(&reports.open, true)]).collect()
 }
 
-fn window(of: TrafficWindow, open: bool) -> Window {
+fn window(of: &TrafficWindow, open: bool) -> Window {
     let mut endpoints: Vec<_> = of.rows.iter().map(row).collect();
     endpoints.sort_by(|a, b| (&a.site, &a.endpoint).cmp(&(&b.site, &b.endpoint)));
     Window { begun_at: since_1970(of.begun_at).unwrap_or_default(), open, endpoints }

@@ -126,7 +126,7 @@ mod tests {
         }
         assert_eq!(at(Duration::ZERO), Some(Nearness::Ahead(1)), "its last second");
         let after = |over: Duration| Nearness::of(&ending(825), end() + over);
-        assert_eq!([SECOND, DAY - SECOND].map(after), [Some(Nearness::Over(0)); 2]);
+        assert_eq!([SECOND, Duration::from_secs(86_399)].map(after), [Some(Nearness::Over(0)); 2]);
         assert_eq!(after(DAY), Some(Nearness::Over(1)));
         assert_eq!(after(DAY * 400), Some(Nearness::Over(400)));
     }

@@ -65,8 +65,8 @@ fn a_gateway_is_ready_with_its_first_link_and_until_it_drains() {
     let post = format!("POST /readyz HTTP/1.1\r\nHost: {admin}\r\nContent-Length: 0");
     assert_eq!(send(admin, &post).0, 405);
 
-    let port = clients.port();
-    let url = format!("https://{SERVICE}:{port}/CCM_Proxy_ServerAuth/{HTTPS_ROLE}/SMS_MP/list");
+    let at = clients.port();
+    let url = format!("https://{SERVICE}:{at}/CCM_Proxy_ServerAuth/{HTTPS_ROLE}/SMS_MP/list");
     let mut client = Command::new(env!("CARGO_BIN_EXE_relay"))
         .args(["client", "request", "GET", &url, "--resolve", &format!("{SERVICE}:127.0.0.1")])
         .args(["--ca", site.ca().to_str().unwrap()])

@@ -123,8 +123,8 @@ struct Shown {
 
 impl Shown {
     fn new(transport: &'static str, is_draining: bool, place: Labels, stats: &LinkStats) -> Self {
-        let state = if is_draining { "draining" } else { "up" };
-        Self { transport, state, place, stats: *stats }
+        let phase = if is_draining { "draining" } else { "up" };
+        Self { transport, state: phase, place, stats: *stats }
     }
 
     fn labels(&self) -> Labels {

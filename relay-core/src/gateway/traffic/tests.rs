@@ -52,7 +52,9 @@ fn so_many_rows_are_kept_and_the_oldest_window_goes_for_one_more() {
     let (mut windows, meters) = windows(&names);
     windows.observe(0);
     for window in 1..=2 {
-        meters.iter().for_each(|meter| end(begin(meter)));
+        for meter in &meters {
+            end(begin(meter));
+        }
         windows.observe(window * 300);
     }
     assert_eq!(windows.ended.len(), 2);
