@@ -5,7 +5,9 @@
 
 mod admin;
 mod analyze;
+mod blocks;
 mod client;
+mod demo;
 mod descriptors;
 mod kernel;
 mod material;

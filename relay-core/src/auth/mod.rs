@@ -103,4 +103,4 @@ pub use site_token::{
     Category, SITE_LEEWAY, Shown, SignerFault, SigningKey, SiteToken, SiteTrust, Use,
 };
 #[cfg(feature = "auth")]
-pub use tokens::{Presented, Tokens};
+pub use tokens::{ClaimedBinding, Presented, Tokens};
