@@ -67,7 +67,7 @@ fn a_port_that_is_shut_fails_the_first_check_whether_it_refuses_or_says_nothing(
 fn impatient(address: SocketAddr) -> Vec<String> {
     let mut args = reaching(&[address]);
     let seconds = args.iter().position(|it| it == "--timeout").unwrap() + 1;
-    args[seconds] = "1".to_owned();
+    "1".clone_into(&mut args[seconds]);
     args
 }
 
