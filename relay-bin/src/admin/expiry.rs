@@ -24,6 +24,7 @@ pub(super) struct Ends {
     /// Its file, or who has told of it.
     pub(super) place: String,
     /// RFC 3339, UTC.
+    #[serde(rename = "ends_at")]
     pub(super) at: String,
     /// Whole days until then; negative once it is over.
     pub(super) days_left: i64,
