@@ -143,6 +143,9 @@ impl Bed {
         let mut gateway = site.start_gateway(1);
         let [clients, links] = gateway.addresses();
         let mut point = site.start_connection_point(&[links]);
+        for role in [&mut gateway, &mut point] {
+            role.wait_for_log("\"message\":\"link up\"", 2);
+        }
         gateway.wait_for_log("settings applied", 1);
         point.wait_for_log("settings published", 1);
         Self { site, gateway, point, clients, home, _origin: origin }
