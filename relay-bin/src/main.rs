@@ -11,6 +11,7 @@ mod client;
 mod console;
 mod demo;
 mod exit;
+mod expiry;
 mod init;
 mod logs;
 mod pki;

@@ -19,7 +19,7 @@ use crate::exit::Failure;
 use crate::logs::directives;
 
 use super::status::{Drained, Log, Refused, SetLog, Status};
-use super::{HEADER, text};
+use super::{HEADER, text, traffic};
 
 /// Octets of an answer that are read: a status of many links has some hundred thousand.
 const ANSWER_MAX: usize = 16 << 20;
@@ -29,6 +29,8 @@ pub(crate) const STATUS_EXAMPLES: &str = "\
 Examples:
   Which links are up, and why others are not:
     relay status --config connection-point.toml
+  What came to each endpoint in each five minutes of the last day:
+    relay status --traffic --config gateway.toml
   For a script:
     relay status --admin 127.0.0.1:10180 --json
 
@@ -74,7 +76,10 @@ struct Whom {
 pub(crate) struct StatusArgs {
     #[command(flatten)]
     whom: Whom,
-    /// Print JSON.
+    /// Show what came to each endpoint of a gateway instance in each five minutes of the last day.
+    #[arg(long)]
+    traffic: bool,
+    /// Print JSON: all there is to see.
     #[arg(long)]
     json: bool,
 }
@@ -130,7 +135,7 @@ pub(crate) fn log(args: &LogArgs) -> Result<(), Failure> {
 /// `relay status`.
 pub(crate) fn status(args: &StatusArgs) -> Result<(), Failure> {
     let status: Status = ask(&args.whom, &Method::GET, "/status.json", None)?;
-    show(args.json, &status, text::status)
+    show(args.json, &status, if args.traffic { traffic::text } else { text::status })
 }
 
 /// `relay drain`.

@@ -2,12 +2,18 @@
 //!
 //! It listens on loopback alone and serves whoever has an account on the machine: what links there
 //! are, what is logged, and drains. It never shows a secret. `server.rs` answers, `client.rs` asks,
-//! `status.rs` is what travels between them, `text.rs` shows it to people.
+//! `status.rs` is what travels between them, `text.rs` shows it to people; `ready.rs` says whether
+//! the role should be sent requests, `metrics` what Prometheus reads, `traffic.rs` what came to
+//! each endpoint, `expiry.rs` what ends.
 
 mod client;
+mod expiry;
+mod metrics;
+mod ready;
 mod server;
 mod status;
 mod text;
+mod traffic;
 
 pub(crate) use client::{
     DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, STATUS_EXAMPLES, StatusArgs, drain, log,

@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::HOST;
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
@@ -20,8 +20,11 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use super::HEADER;
+use super::metrics;
+use super::ready::{self, Readiness, Unready};
 use super::status::{Drained, Log, Now, Refused, SetLog, Status};
+use super::{HEADER, expiry};
+use crate::expiry::Endings;
 use crate::logs::Level;
 use crate::site::TokensState;
 use crate::site::service::Tally;
@@ -36,16 +39,46 @@ pub(crate) enum Role {
 }
 
 impl Role {
-    fn status(&self) -> Status {
+    fn status(&self, endings: &Endings) -> Status {
         // Both clocks first: what happens meanwhile is not in the future.
         let now = Now::read();
+        let expiry = expiry::ends(endings.read(), now.system());
         match self {
-            Self::Gateway(gateway) => Status::gateway(gateway.status(), gateway.settings(), now),
+            Self::Gateway(gateway) => {
+                let (status, reports) = (gateway.status(), gateway.traffic_reports());
+                Status::gateway(status, gateway.settings(), (reports, expiry), now)
+            }
             Self::ConnectionPoint(point, tokens, service) => {
                 let tally = service.as_ref().map(|it| it.counts());
                 let counts = tally.into_iter().flatten();
                 let (status, published) = (point.status(), point.published());
-                Status::connection_point(status, published, (tokens.read(), counts), now)
+                let tokens = (tokens.read(), counts);
+                Status::connection_point(status, published, tokens, (expiry, now))
+            }
+        }
+    }
+
+    /// Why it should not be sent requests now.
+    fn unready(&self) -> Vec<Unready> {
+        match self {
+            Self::Gateway(gateway) => ready::gateway(&gateway.status(), &gateway.settings()),
+            Self::ConnectionPoint(point, ..) => ready::connection_point(&point.status()),
+        }
+    }
+
+    /// What Prometheus reads.
+    fn metrics(&self, began: SystemTime, endings: &Endings) -> String {
+        let endings = endings.read();
+        match self {
+            Self::Gateway(gateway) => {
+                let (status, settings) = (gateway.status(), gateway.settings());
+                metrics::gateway((&status, &settings), &gateway.traffic(), &endings, began)
+            }
+            Self::ConnectionPoint(point, _, service) => {
+                let counted = service.as_ref().map(|it| it.counts());
+                let counted: Vec<_> = counted.into_iter().flatten().collect();
+                let (status, published) = (point.status(), point.published());
+                metrics::connection_point((&status, &published), &counted, &endings, began)
             }
         }
     }
@@ -66,6 +99,8 @@ impl Role {
 struct Shared {
     role: Role,
     level: Level,
+    endings: Endings,
+    began: SystemTime,
     /// True once somebody has asked for the role to drain and stop.
     asked: watch::Sender<bool>,
     /// What the drain did, once it has.
@@ -89,10 +124,12 @@ pub(crate) struct Admin {
 
 impl Admin {
     /// Serves on `listener`, which must be of loopback.
-    pub(crate) fn start(listener: TcpListener, role: Role, level: Level) -> Self {
+    pub(crate) fn start(listener: TcpListener, role: Role, level: Level, endings: Endings) -> Self {
         let shared = Arc::new(Shared {
             role,
             level,
+            endings,
+            began: SystemTime::now(),
             asked: watch::Sender::new(false),
             report: watch::Sender::new(None),
         });
@@ -129,11 +166,16 @@ impl Admin {
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/status.json", get(status))
+        .route("/metrics", get(tell_metrics))
         .route("/drain", post(drain))
         .route("/log", get(log).put(set_log))
         .route("/links/{id}/drain", post(drain_link))
         .fallback(|| async { refused(StatusCode::NOT_FOUND, "there is no such page") })
         .layer(middleware::from_fn(guard))
+        // Behind no guard: a probe names this listener as it likes, or not at all, and what it is
+        // told a page in a browser may know.
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
         .with_state(shared)
 }
 
@@ -163,8 +205,35 @@ fn refused(status: StatusCode, error: &str) -> Response {
     (status, Json(Refused { error: error.to_owned() })).into_response()
 }
 
+/// Whether the role should be sent requests: 200, or 503 with why not, a line for each reason, or
+/// JSON for whoever asks for it.
+async fn readyz(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    let readiness = Readiness::of(&shared.role.unready());
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    if asks_for_json(&headers) {
+        (status, Json(readiness)).into_response()
+    } else {
+        (status, readiness.text()).into_response()
+    }
+}
+
+/// Our choice: whoever names JSON gets it, whatever else they would take, and with what weight.
+fn asks_for_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|field| field.to_str().ok());
+    let mut kinds = accepted.flat_map(|field| field.split(','));
+    kinds.any(|kind| {
+        let name = kind.split(';').next().unwrap_or_default();
+        name.trim().eq_ignore_ascii_case("application/json")
+    })
+}
+
 async fn status(State(shared): State<Arc<Shared>>) -> Json<Status> {
-    Json(shared.role.status())
+    Json(shared.role.status(&shared.endings))
+}
+
+async fn tell_metrics(State(shared): State<Arc<Shared>>) -> Response {
+    ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], shared.role.metrics(shared.began, &shared.endings))
+        .into_response()
 }
 
 /// Has the whole role drain and stop, as a signal does, and answers when it has.
@@ -209,6 +278,22 @@ async fn drain_link(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_told_to_those_alone_who_name_it() {
+        let judged = |accept: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, accept.parse().expect("a header value"));
+            asks_for_json(&headers)
+        };
+        for accept in ["application/json", "text/html, Application/JSON;q=0.1"] {
+            assert!(judged(accept), "{accept}");
+        }
+        for accept in ["", "*/*", "text/plain", "application/jsonp", "application/*"] {
+            assert!(!judged(accept), "{accept}");
+        }
+        assert!(!asks_for_json(&HeaderMap::new()));
+    }
 
     #[test]
     fn only_names_of_loopback_are_served() {

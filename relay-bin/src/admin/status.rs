@@ -10,7 +10,7 @@ use relay_core::connection_point::{
 use relay_core::exchange::Count;
 use relay_core::gateway::{
     self, EndedLink, GatewayStatus, LinkEnd, MemoryStatus, ProofCount, SettingsSnapshot,
-    SiteSettings, SourceKind, SourceStatus,
+    SiteSettings, SourceKind, SourceStatus, TrafficReports,
 };
 use relay_core::link::{DrainReport, LinkStats};
 use relay_core::transport::{Certificate, Misstep};
@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::expiry::Ends;
+use super::traffic;
 use crate::site;
 
 /// The status of either role.
@@ -56,6 +58,12 @@ pub(super) struct Gateway {
     pub(super) settings: Vec<Settings>,
     /// The links that ended or were refused last; the last one last.
     pub(super) ended: Vec<Ended>,
+    /// What came to each endpoint in each five minutes of the last day; the last one last.
+    #[serde(default)]
+    pub(super) traffic: Vec<traffic::Window>,
+    /// Certificates and revocation lists that end, the next end first.
+    #[serde(default)]
+    pub(super) expiry: Vec<Ends>,
 }
 
 /// How often things happened, by name.
@@ -199,6 +207,9 @@ pub(super) struct ConnectionPoint {
     /// The site roles that it forwards to.
     #[serde(default)]
     pub(super) backends: Vec<Backend>,
+    /// Certificates and revocation lists that end, the next end first.
+    #[serde(default)]
+    pub(super) expiry: Vec<Ends>,
     /// How often it answered in a backend's place, by reason, and what its token service has issued
     /// and refused (`token_service_*`), since the start.
     #[serde(default)]
@@ -325,6 +336,11 @@ impl Now {
         Self { monotonic: Instant::now(), wall: OffsetDateTime::now_utc() }
     }
 
+    /// The clock.
+    pub(super) fn system(self) -> SystemTime {
+        self.wall.into()
+    }
+
     fn wall(self, at: Instant) -> String {
         let ago = self.monotonic.saturating_duration_since(at);
         rfc3339((self.wall - ago).replace_millisecond(0).unwrap_or(self.wall))
@@ -335,7 +351,7 @@ impl Now {
     }
 }
 
-fn rfc3339(at: OffsetDateTime) -> String {
+pub(super) fn rfc3339(at: OffsetDateTime) -> String {
     at.format(&Rfc3339).unwrap_or_default()
 }
 
@@ -346,7 +362,12 @@ fn wall_clock(at: SystemTime) -> String {
 }
 
 impl Status {
-    pub(super) fn gateway(status: GatewayStatus, settings: SettingsSnapshot, now: Now) -> Self {
+    pub(super) fn gateway(
+        status: GatewayStatus,
+        settings: SettingsSnapshot,
+        (reports, expiry): (TrafficReports, Vec<Ends>),
+        now: Now,
+    ) -> Self {
         Self::Gateway(Gateway {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: status.service,
@@ -361,6 +382,8 @@ impl Status {
             links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
             settings: settings.sites.into_iter().map(site_settings).collect(),
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
+            traffic: traffic::windows(reports),
+            expiry,
         })
     }
 
@@ -368,7 +391,7 @@ impl Status {
         status: ConnectionPointStatus,
         published: Vec<PublishState>,
         (tokens, of_token_service): (site::State, impl Iterator<Item = (String, u64)>),
-        now: Now,
+        (expiry, now): (Vec<Ends>, Now),
     ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
         Self::ConnectionPoint(ConnectionPoint {
@@ -381,6 +404,7 @@ impl Status {
             published: published.into_iter().map(published_at).collect(),
             site_tokens: site_tokens(tokens),
             backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
+            expiry,
             counts: counts(&status.counts).into_iter().chain(of_token_service).collect(),
         })
     }
@@ -436,7 +460,7 @@ fn source(status: SourceStatus, now: Now) -> Source {
     }
 }
 
-fn since_1970(seconds: u64) -> Option<String> {
+pub(super) fn since_1970(seconds: u64) -> Option<String> {
     let seconds = i64::try_from(seconds).ok()?;
     OffsetDateTime::from_unix_timestamp(seconds).ok().map(rfc3339)
 }

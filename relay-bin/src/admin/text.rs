@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use relay_core::gateway::SourceState;
 
+use super::expiry;
 use super::status::{
     Backend, ConnectionPoint, Counts, Gateway, Link, Log, SiteTokens, Source, Status,
 };
@@ -66,6 +67,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         }
     }
     push_sources(&mut text, &gateway.sources);
+    expiry::push(&mut text, &gateway.expiry);
     push_counts(&mut text, &gateway.counts);
     push_authentications(&mut text, &gateway.authentications);
     for ended in gateway.ended.iter().rev().take(8) {
@@ -125,6 +127,7 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
         }
     }
     push_backends(&mut text, &point.backends);
+    expiry::push(&mut text, &point.expiry);
     push_counts(&mut text, &point.counts);
     text
 }
@@ -257,7 +260,7 @@ fn round_trip(micros: u64) -> String {
     }
 }
 
-fn octets(octets: u64) -> String {
+pub(super) fn octets(octets: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut unit = 0;
     let mut whole = octets;
@@ -269,7 +272,7 @@ fn octets(octets: u64) -> String {
 }
 
 /// Columns as wide as their widest cell.
-fn push_table(text: &mut String, rows: &[Vec<String>]) {
+pub(super) fn push_table(text: &mut String, rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
@@ -286,7 +289,7 @@ fn push_table(text: &mut String, rows: &[Vec<String>]) {
 }
 
 /// What others said may hold anything: a line stays a line, and a terminal is not driven.
-fn push_line(text: &mut String, line: &str) {
+pub(super) fn push_line(text: &mut String, line: &str) {
     text.extend(line.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }));
     text.push('\n');
 }
@@ -387,6 +390,8 @@ mod tests {
                 why: "closed".to_owned(),
                 at: "2026-11-22T07:00:00Z".to_owned(),
             }],
+            traffic: Vec::new(),
+            expiry: Vec::new(),
         };
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
@@ -463,6 +468,7 @@ entra  proven  4
                 key_fault: Some("no key".to_owned()),
                 signing_ends: Some("2028-11-21T07:00:00Z".to_owned()),
             }),
+            expiry: Vec::new(),
             backends: vec![backend("a", None), backend("b", Some("refused"))],
             counts: counts(&[("CMGConnector_Timeout", 1), ("abandoned", 0)]),
         };

@@ -1,13 +1,10 @@
 //! The files that say whose clients count, looked at while a connection point runs.
 //!
-//! What has changed is applied by `reload.rs`, as on SIGHUP. Here is what was seen of them, and of
-//! which lists it was told that they end.
+//! What has changed is applied by `reload.rs`, as on SIGHUP. Here is what was seen of them.
 
-use std::mem::{Discriminant, discriminant};
 use std::path::PathBuf;
-use std::time::SystemTime;
 
-use relay_core::config::{ClientFiles, Warning};
+use relay_core::config::ClientFiles;
 
 use super::material::Contents;
 
@@ -18,16 +15,12 @@ pub(super) struct Watched {
     seen: Option<Contents>,
     /// Why what has changed could not be applied, if it could not.
     failure: Option<String>,
-    /// Of which list the log has what.
-    told: Vec<(PathBuf, Discriminant<Warning>)>,
 }
 
 impl Watched {
-    /// Files that were just read; of their lists the log has what there is to say.
+    /// Files that were just read.
     pub(super) fn new(named: ClientFiles) -> Self {
-        let mut watched = Self { named, seen: None, failure: None, told: Vec::new() };
-        watched.news(SystemTime::now());
-        watched
+        Self { named, seen: None, failure: None }
     }
 
     /// The same, of files that were read again meanwhile.
@@ -54,34 +47,10 @@ impl Watched {
     pub(super) fn saw(&mut self, now: Contents) -> bool {
         self.seen.replace(now) != Some(now) || self.failure.is_some()
     }
-
-    /// What deserves attention at `now` and was not told yet.
-    pub(super) fn news(&mut self, now: SystemTime) -> Vec<Warning> {
-        let all = self.named.warnings(now);
-        let names = |it: &Warning| match it {
-            Warning::ClientListOver { file } | Warning::ClientListEnds { file, .. } => {
-                Some((file.clone(), discriminant(it)))
-            }
-            _ => None,
-        };
-        let news = all.into_iter().filter(|it| {
-            let Some(name) = names(it) else { return false };
-            let is_new = !self.told.contains(&name);
-            if is_new {
-                self.told.push(name);
-            }
-            is_new
-        });
-        news.collect()
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use relay_core::config::ClientList;
-
     use super::super::material::contents;
     use super::*;
 
@@ -107,18 +76,5 @@ mod tests {
         named.files.push(home.path().join("more"));
         watched.read_again(named);
         assert!(have_changed(&mut watched), "others than before");
-    }
-
-    #[test]
-    fn the_end_of_a_list_is_told_once_when_it_comes_near_and_once_when_it_has_come() {
-        let file = PathBuf::from("a.crl");
-        let end = SystemTime::UNIX_EPOCH + Duration::from_hours(1_000_030);
-        let list =
-            ClientList { file, this_update: 1_000_000 * 3600, next_update: 1_000_030 * 3600 };
-        let mut named = ClientFiles::default();
-        named.lists = vec![list];
-        let mut watched = Watched { named, seen: None, failure: None, told: Vec::new() };
-        let mut told = |hours| watched.news(end - Duration::from_hours(hours)).len();
-        assert_eq!([11, 9, 5, 0, 0].map(&mut told), [0, 1, 0, 1, 0]);
     }
 }

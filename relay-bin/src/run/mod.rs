@@ -32,6 +32,7 @@ use tokio::runtime::Runtime;
 use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
 use crate::exit::Failure;
+use crate::expiry::{self, ClientPlaces, Endings};
 use crate::logs::{self, Level};
 use crate::pki;
 use crate::site::TokensState;
@@ -141,9 +142,11 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     loaded.config.certificate_keeper = Some(Arc::new(keeper));
     let gateway = Gateway::new(loaded.config);
     let role = Role::Gateway(gateway.clone());
-    let mut orders = Orders::new(signals, admin(admin_socket, role, level));
+    let expiring = expiry::Watch::of_gateway(loaded.material.clone(), gateway.clone());
+    let mut orders = Orders::new(signals, admin(admin_socket, role, level, expiring.endings()));
     let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
-    let start = |stop| following.beside(gateway.serve(listeners, stop));
+    // On the heap: it is held by each of those that stop it.
+    let start = |stop| Box::pin(expiring.beside(following.beside(gateway.serve(listeners, stop))));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())
@@ -179,17 +182,28 @@ async fn run_connection_point(
     ));
     let tokens = TokensState::default();
     let administered = Role::ConnectionPoint(role.clone(), tokens.clone(), service.tally());
-    let admin = admin(admin_socket, administered, level);
-    let mut orders = Orders::new(signals, admin);
+    let client_places = ClientPlaces::default();
+    client_places.set(loaded.client_files.files.clone());
     let material = loaded.material;
+    let expiring = expiry::Watch::of_connection_point(material.clone(), client_places.clone());
+    let admin = admin(admin_socket, administered, level, expiring.endings());
+    let mut orders = Orders::new(signals, admin);
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
         .renewing(link, loaded.authority);
     let client_files = client_files::Watched::new(loaded.client_files);
     let service_too = service.clone();
-    let reloadable =
-        reload::Reloadable { role, file, fixed, said, tokens, client_files, service: service_too };
-    let start = |stop| following.beside(reloadable.run(reloads, stop));
+    let reloadable = reload::Reloadable {
+        role,
+        file,
+        fixed,
+        said,
+        tokens,
+        client_files,
+        client_places,
+        service: service_too,
+    };
+    let start = |stop| expiring.beside(following.beside(reloadable.run(reloads, stop)));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     tokio::select! {
         () = service.end() => {}
@@ -258,8 +272,13 @@ fn admin_told(listener: Option<&TcpListener>) -> String {
     address.map(|address| format!(", admin on http://{address}")).unwrap_or_default()
 }
 
-fn admin(listener: Option<TcpListener>, role: Role, level: Level) -> Option<Admin> {
-    listener.map(|listener| Admin::start(listener, role, level))
+fn admin(
+    listener: Option<TcpListener>,
+    role: Role,
+    level: Level,
+    endings: Endings,
+) -> Option<Admin> {
+    listener.map(|listener| Admin::start(listener, role, level, endings))
 }
 
 /// Binds one listener, and says which address it got: port 0 in a file means any.
@@ -301,8 +320,16 @@ fn report_check(summary: &str, warnings: &[Warning]) {
     }
 }
 
+/// Logs what deserves attention, but for what ends: whoever watches that tells it.
 fn log_warnings(warnings: &[Warning]) {
-    for warning in warnings {
+    let is_of_an_end = |it: &&Warning| {
+        use Warning as W;
+        matches!(
+            it,
+            W::RevocationListOver { .. } | W::ClientListOver { .. } | W::ClientListEnds { .. }
+        )
+    };
+    for warning in warnings.iter().filter(|it| !is_of_an_end(it)) {
         tracing::warn!("{warning}");
     }
 }

@@ -22,6 +22,7 @@ use super::signals::{Reloads, Stop};
 use super::slot::{Event, Slot};
 use super::token_service::Beside;
 use super::{log_warnings, variable};
+use crate::expiry::ClientPlaces;
 use crate::site::{Looked, TokensState, Watch};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
@@ -43,6 +44,8 @@ pub(super) struct Reloadable {
     pub(super) tokens: TokensState,
     /// What the file names of whose clients count.
     pub(super) client_files: Watched,
+    /// Where those are looked for that end.
+    pub(super) client_places: ClientPlaces,
     /// The service that issues those tokens, if there is one.
     pub(super) service: Beside,
 }
@@ -318,10 +321,8 @@ impl Reloadable {
         Ok(())
     }
 
-    /// Looks at the files that say whose clients count; what has changed is read then. That a list
-    /// ends is told once.
-    fn begin_look_at_client_files(&mut self, jobs: &mut Jobs) {
-        log_warnings(&self.client_files.news(SystemTime::now()));
+    /// Looks at the files that say whose clients count; what has changed is read then.
+    fn begin_look_at_client_files(&self, jobs: &mut Jobs) {
         let files = self.client_files.files().to_vec();
         if !files.is_empty() {
             let looking = move || Read::ClientFiles(contents(&files));
@@ -402,6 +403,7 @@ impl Reloadable {
         // Not before: what fails is tried again each minute.
         log_warnings(&loaded.warnings);
         self.said = said;
+        self.client_places.set(loaded.client_files.files.clone());
         self.client_files.read_again(loaded.client_files);
         jobs.tenants = Some(tenants);
         jobs.serve(&self.service);
@@ -493,7 +495,8 @@ mod tests {
         let client_files = Watched::new(loaded.client_files);
         let service = Beside::default();
         let tokens = TokensState::default();
-        Reloadable { role, file, fixed, said, tokens, client_files, service }
+        let client_places = ClientPlaces::default();
+        Reloadable { role, file, fixed, said, tokens, client_files, client_places, service }
     }
 
     /// What happens each minute, to its end.

@@ -21,6 +21,7 @@ use crate::link::RecvError;
 use crate::policy::{Endpoint, visible_path};
 
 use super::failure::Failure;
+use super::meter::{Answerer, Metered, Outcome};
 use super::registry::Entry;
 
 /// How a client has shown who it is that nobody has asked.
@@ -116,6 +117,8 @@ pub(super) struct Access {
     request: Option<Asked>,
     begun: Instant,
     endpoint: Option<(String, String)>,
+    /// Where it is counted, if it is for an endpoint.
+    metered: Option<Metered>,
     /// What was found of who the client is, where that was asked.
     found: Option<Trail>,
     via: Option<(u64, Arc<str>)>,
@@ -181,6 +184,7 @@ impl Access {
             request: None,
             begun: Instant::now(),
             endpoint: None,
+            metered: None,
             found: None,
             via: None,
             opened: None,
@@ -204,8 +208,14 @@ impl Access {
         self.request.as_ref().is_some_and(|asked| asked.method == Method::HEAD)
     }
 
-    /// It is for `endpoint` of `site`.
-    pub(super) fn note_endpoint(&mut self, endpoint: &Endpoint, site: &str) {
+    /// It is for `endpoint` of `site`, and counted there.
+    pub(super) fn note_endpoint(
+        &mut self,
+        endpoint: &Endpoint,
+        site: &str,
+        metered: Option<Metered>,
+    ) {
+        self.metered = metered;
         self.endpoint = Some((endpoint.name.clone(), site.to_owned()));
     }
 
@@ -225,11 +235,17 @@ impl Access {
     /// So many octets of the request's body have gone on.
     pub(super) fn note_up(&mut self, octets: u64) {
         self.up = octets;
+        if let Some(metered) = &mut self.metered {
+            metered.note_up(octets);
+        }
     }
 
     /// So many octets of the answer's body have gone on.
     pub(super) fn note_down(&mut self, octets: u64) {
         self.down = octets;
+        if let Some(metered) = &mut self.metered {
+            metered.note_down(octets);
+        }
     }
 
     /// The site has answered; `reason` is the connection point's.
@@ -282,6 +298,10 @@ impl Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
+        if let Some(metered) = self.metered.take() {
+            let by = if self.reason.is_some() { Answerer::Relay } else { Answerer::Site };
+            metered.end(Outcome::of(self.ended(), self.status, by), self.begun.elapsed());
+        }
         let asked = self.request.as_ref();
         let version = asked.map(|asked| tracing::field::debug(asked.version));
         let trace = self.trace();

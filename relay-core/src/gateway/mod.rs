@@ -31,6 +31,7 @@ mod interim;
 mod line;
 mod lines;
 mod links;
+mod meter;
 mod names;
 mod newcomer;
 mod opening;
@@ -52,6 +53,7 @@ mod renewal_exchange;
 mod replay;
 mod serve;
 mod status;
+mod traffic;
 mod unfit;
 
 pub use answer::AnswerBody;
@@ -59,12 +61,14 @@ pub use clients::check_clients;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
 pub use fetching::{SourceFailure, SourceKind, SourceState, SourceStatus};
 pub use history::{EndedLink, LinkEnd};
+pub use meter::Durations;
 pub use pressure::{MemoryLimit, MemoryStatus, Pressure};
 pub use proofs::ProofCount;
 pub use published::{AppliedSettings, RefusedSettings, SettingsSnapshot, SiteSettings};
 pub use renewal::{CertificateKeeper, CertificateRequest, HeldCertificate};
 pub use serve::{Gateway, LinkRefused, Listeners};
 pub use status::{GatewayStatus, LinkStatus};
+pub use traffic::{EndpointTraffic, TrafficReports, TrafficRow, TrafficWindow};
 
 /// Names of the headers that the gateway adds to every answer.
 pub mod header {

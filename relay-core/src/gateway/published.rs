@@ -1,6 +1,7 @@
 //! The settings that hold at this instance, and what became of those that were offered.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
@@ -12,6 +13,8 @@ use crate::settings::{Digest, OfferRefused, Offered, SITES_MAX, Settings, Settin
 
 use super::clients::{Clients, SiteClients, Trusted, Unusable};
 use super::fetching::Fetching;
+use super::meter::Meter;
+use super::traffic::Traffic;
 
 /// Sites that are remembered: those whose settings hold, and as many that were refused.
 const REMEMBERED_MAX: usize = 2 * SITES_MAX;
@@ -77,12 +80,37 @@ pub(super) struct Peer {
     pub(super) site: Arc<str>,
 }
 
+/// The settings that hold, and where requests for each of their endpoints are counted.
+#[derive(Debug, Default)]
+pub(super) struct Holding {
+    settings: Settings,
+    /// By role id.
+    meters: HashMap<u64, Arc<Meter>>,
+}
+
+impl Holding {
+    /// Where requests for the endpoint with this role id are counted.
+    pub(super) fn meter(&self, role_id: u64) -> Option<Arc<Meter>> {
+        self.meters.get(&role_id).cloned()
+    }
+}
+
+impl Deref for Holding {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        &self.settings
+    }
+}
+
 /// What holds, swapped whole: whoever has taken it keeps what it took.
 #[derive(Debug)]
 pub(super) struct Published {
     /// When the instance has started, if that was without settings.
     began: Option<Instant>,
-    current: RwLock<Arc<Settings>>,
+    current: RwLock<Arc<Holding>>,
+    /// What came to each endpoint.
+    traffic: Traffic,
     /// Who the clients of each site are.
     clients: Clients,
     /// By site. Held while a document is judged, so that two are judged one after the other.
@@ -106,6 +134,7 @@ impl Published {
         let published = Self {
             began: initial.is_empty().then(Instant::now),
             current: RwLock::default(),
+            traffic: Traffic::default(),
             clients: Clients::new(fetching),
             told: Mutex::default(),
             applied: Notify::new(),
@@ -134,8 +163,13 @@ impl Published {
         self.clients.fetching()
     }
 
+    /// What came to each endpoint.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
     /// What holds now.
-    pub(super) fn current(&self) -> Arc<Settings> {
+    pub(super) fn current(&self) -> Arc<Holding> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -163,7 +197,8 @@ impl Published {
         let trusted = held.clients.as_ref().map(Trusted::new).transpose().map_err(unusable)?;
         // First: what was blocked is blocked before anything else is published.
         self.clients.trust(&site, trusted).map_err(|why| unusable(why.into()))?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+        let holding = Holding { meters: self.traffic.meters_of(&settings), settings };
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(holding);
         self.applied.notify_waiters();
         if rest.is_err() {
             let (site, connection_point) = (&*site, &*from.name);

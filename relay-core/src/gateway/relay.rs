@@ -7,12 +7,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
 
+use crate::auth;
 use crate::balance::Outcome;
 use crate::body::{BodyReceiver, BodySender, BoxError, SendBodyError};
 use crate::exchange::{
@@ -30,12 +31,13 @@ use super::failure::Failure;
 use super::http2_places::Place;
 use super::interim::Interims;
 use super::lines::Lines;
+use super::meter::{Bearer, Metered};
 use super::names;
 use super::own::{self, Answerer};
 use super::pace::Pace;
 use super::pressure::{Memory, Pressure};
 use super::proofs::Proofs;
-use super::published::Published;
+use super::published::{Holding, Published};
 use super::registry::{Attempt, Entry, Registry};
 use super::replay::Replay;
 
@@ -230,7 +232,7 @@ impl Relay {
     /// Judges the request and writes the head that the connection point will judge again.
     fn judge<'a>(
         &self,
-        settings: &'a Settings,
+        settings: &'a Holding,
         parts: http::request::Parts,
         message_id: MessageId,
         end: End,
@@ -246,7 +248,9 @@ impl Relay {
         let route: Route<'a> = settings.endpoints().route(&parts.method, &target)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
         let site = settings.site_of(endpoint.role_id).unwrap_or_default();
-        access.note_endpoint(endpoint, site);
+        let metered = settings.meter(endpoint.role_id);
+        let metered = metered.map(|meter| Metered::begin(meter, bearer_of(&headers)));
+        access.note_endpoint(endpoint, site, metered);
         let certificate = match endpoint.access {
             policy::Access::Anonymous => None,
             policy::Access::Clients(allowed) => {
@@ -320,7 +324,7 @@ impl Relay {
 
     /// What is published. An instance that has just started waits for it as for its first link,
     /// and for that of other sites too while nobody has published what is asked for.
-    async fn settings_for(&self, is_published: impl Fn(&Settings) -> bool) -> Arc<Settings> {
+    async fn settings_for(&self, is_published: impl Fn(&Settings) -> bool) -> Arc<Holding> {
         let credit = self.limits.link_credit;
         loop {
             let mut told = pin!(self.settings.told());
@@ -578,6 +582,12 @@ impl Tries {
 /// Whether a request with this verb and no body may reach a backend twice.
 fn is_repeatable(method: &Method) -> bool {
     matches!(method.as_str(), "GET" | "HEAD" | "PROPFIND")
+}
+
+/// Whether a request shows a bearer token, whatever it is worth.
+fn bearer_of(headers: &HeaderMap) -> Bearer {
+    let fields = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+    if matches!(auth::bearer(fields), Ok(Some(_))) { Bearer::Shown } else { Bearer::Absent }
 }
 
 /// Whether some site has published what a request asks for. What is no path is judged later.

@@ -352,6 +352,7 @@ impl Gateway {
                 biased;
                 () = shutdown => {}
                 never = self.inner.relay.memory.watch(self.tally()) => match never {},
+                never = self.inner.relay.settings.traffic().watch() => match never {},
                 never = fetching.as_mut() => match never {},
                 () = accept_clients => {}
                 () = accept_https_links => {}
@@ -361,11 +362,14 @@ impl Gateway {
         }
         // Closed listeners let the balancer in front send new clients elsewhere.
         drop(listeners);
-        tokio::select! {
+        let report = tokio::select! {
             report = self.drain(client_tasks, link_tasks) => report,
             never = self.inner.relay.memory.watch(self.tally()) => match never {},
+            never = self.inner.relay.settings.traffic().watch() => match never {},
             never = fetching => match never {},
-        }
+        };
+        self.inner.relay.settings.traffic().log_open();
+        report
     }
 
     /// Takes what connects to the link port, and the links that HTTPS ports hand over.

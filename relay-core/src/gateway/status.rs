@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use crate::exchange::Count;
 use crate::link::{DrainReport, LinkStats};
+use crate::settings::SettingsDocument;
 use crate::transport::{Certificate, Instance, Rung};
 
 use super::drained::drain;
@@ -110,6 +111,11 @@ impl Gateway {
             links,
             ended: self.inner.history.latest(),
         }
+    }
+
+    /// What each site has told that holds here, as it was told.
+    pub fn documents(&self) -> Vec<Arc<SettingsDocument>> {
+        self.inner.relay.settings.current().documents().to_vec()
     }
 
     /// Has [`Gateway::status`] show the certificate that links are met with from now on. Whoever
