@@ -6,6 +6,7 @@
 
 mod admin;
 mod analyze;
+mod check;
 mod cli;
 mod client;
 mod console;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         cli::Command::Status(args) => admin::show_status(&args),
         cli::Command::Drain(args) => admin::drain(&args),
         cli::Command::Log(args) => admin::log(&args),
+        cli::Command::Check(args) => return check::run(&args),
         cli::Command::Analyze(args) => analyze::run(&args),
         cli::Command::Client(command) => client::run(&command),
     };

@@ -10,7 +10,7 @@ mod memory;
 mod reload;
 mod signals;
 mod slot;
-mod summary;
+pub(crate) mod summary;
 mod token_service;
 
 use std::net::SocketAddr;
@@ -105,7 +105,7 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
