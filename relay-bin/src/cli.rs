@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, analyze, check, client, demo, init, pki, run, site};
+use crate::{admin, analyze, check, client, demo, explain, init, pki, run, site};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -68,6 +68,9 @@ pub(crate) enum Command {
     /// Judge configuration files, and say everything that is wrong with them at once.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
+    /// Say what a gateway does with a request, by which endpoint of which file, and why.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Args),
     /// Find out which part of a service does not work, and why, from the name to the site role.
     #[command(after_help = analyze::EXAMPLES)]
     Analyze(Box<analyze::Args>),

@@ -12,6 +12,7 @@ mod client;
 mod console;
 mod demo;
 mod exit;
+mod explain;
 mod init;
 mod logs;
 mod pki;
@@ -42,6 +43,10 @@ fn main() -> ExitCode {
         cli::Command::Drain(args) => admin::drain(&args),
         cli::Command::Log(args) => admin::log(&args),
         cli::Command::Check(args) => return check::run(&args),
+        cli::Command::Explain(args) => match explain::run(&args) {
+            Ok(status) => return status,
+            Err(failure) => Err(failure),
+        },
         cli::Command::Analyze(args) => analyze::run(&args),
         cli::Command::Client(command) => client::run(&command),
     };

@@ -11,7 +11,7 @@ mod text;
 
 pub(crate) use client::{
     DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, STATUS_EXAMPLES, StatusArgs, drain, log,
-    status as show_status,
+    status as show_status, status_at,
 };
 pub(crate) use server::{Admin, Role};
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 mod check;
+mod explain;
 
 use std::fs;
 use std::process::Command;
