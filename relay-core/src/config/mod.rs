@@ -18,6 +18,7 @@
 mod admin;
 mod backend;
 mod backend_url;
+mod changes;
 mod client_files;
 mod clients;
 mod connection_point;
@@ -46,6 +47,7 @@ mod web_proxy;
 
 pub use admin::{AdminListener, admin_address};
 pub use backend_url::{BackendUrlError, parse_backend_url};
+pub use changes::changed_keys;
 pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
 pub use error::{ConfigError, Invalid, Place};
