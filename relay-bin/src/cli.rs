@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, analyze, client, demo, init, pki, run, site};
+use crate::{admin, analyze, check, client, demo, explain, init, pki, run, site};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -25,6 +25,8 @@ Examples:
   Run it, each in its own terminal:
     relay gateway --config site/gateway-1/gateway.toml
     relay connection-point --config site/connection-point/connection-point.toml
+  See everything that is wrong with a configuration:
+    relay check site/connection-point/connection-point.toml
   See its links:
     relay status --config site/connection-point/connection-point.toml
 
@@ -63,6 +65,12 @@ pub(crate) enum Command {
     /// Show or change what a role that runs on this machine logs.
     #[command(after_help = admin::LOG_EXAMPLES)]
     Log(admin::LogArgs),
+    /// Judge configuration files, and say everything that is wrong with them at once.
+    #[command(after_help = check::EXAMPLES)]
+    Check(check::Args),
+    /// Say what a gateway does with a request, by which endpoint of which file, and why.
+    #[command(after_help = explain::EXAMPLES)]
+    Explain(explain::Args),
     /// Find out which part of a service does not work, and why, from the name to the site role.
     #[command(after_help = analyze::EXAMPLES)]
     Analyze(Box<analyze::Args>),

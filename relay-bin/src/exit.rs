@@ -5,6 +5,10 @@ use std::process::ExitCode;
 
 use relay_core::config::ConfigError;
 
+/// The status where a configuration is wrong.
+// Source: sysexits.h, EX_CONFIG.
+pub(crate) const CONFIGURATION: u8 = 78;
+
 /// Why the program ends without success. Its `Display` is the whole message for the terminal.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -23,8 +27,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Runtime(_) => 1,
             Self::Usage(_) => 2,
-            // Source: sysexits.h, EX_CONFIG.
-            Self::Configuration(_) => 78,
+            Self::Configuration(_) => CONFIGURATION,
         })
     }
 }

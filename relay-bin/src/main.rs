@@ -6,12 +6,14 @@
 
 mod admin;
 mod analyze;
+mod check;
 mod cli;
 mod client;
 mod console;
 mod demo;
 mod exit;
 mod expiry;
+mod explain;
 mod init;
 mod logs;
 mod pki;
@@ -41,6 +43,11 @@ fn main() -> ExitCode {
         cli::Command::Status(args) => admin::show_status(&args),
         cli::Command::Drain(args) => admin::drain(&args),
         cli::Command::Log(args) => admin::log(&args),
+        cli::Command::Check(args) => return check::run(&args),
+        cli::Command::Explain(args) => match explain::run(&args) {
+            Ok(status) => return status,
+            Err(failure) => Err(failure),
+        },
         cli::Command::Analyze(args) => analyze::run(&args),
         cli::Command::Client(command) => client::run(&command),
     };

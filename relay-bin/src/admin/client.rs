@@ -189,6 +189,13 @@ fn ask<T: DeserializeOwned>(
     runtime.block_on(exchange(address, method, path, body.into())).map_err(Failure::Runtime)
 }
 
+/// What the role says of itself that is administered at `address`.
+pub(crate) fn status_at(address: SocketAddr) -> anyhow::Result<serde_json::Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("cannot start the runtime")?;
+    runtime.block_on(exchange(address, &Method::GET, "/status.json", Bytes::new()))
+}
+
 async fn exchange<T: DeserializeOwned>(
     address: SocketAddr,
     method: &Method,

@@ -17,7 +17,7 @@ mod traffic;
 
 pub(crate) use client::{
     DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, STATUS_EXAMPLES, StatusArgs, drain, log,
-    status as show_status,
+    status as show_status, status_at,
 };
 pub(crate) use server::{Admin, Role};
 

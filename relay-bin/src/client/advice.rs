@@ -61,14 +61,14 @@ const FOR_CLIENTS: [(&str, &str, &str); 9] = [
 
 /// What is known of a reason.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Advice {
-    pub(super) means: String,
-    pub(super) next: String,
+pub(crate) struct Advice {
+    pub(crate) means: String,
+    pub(crate) next: String,
 }
 
 /// What is known of `reason`, as `CMGService_Not_Published`; `None` if it is no reason of this
 /// version.
-pub(super) fn about(reason: &str) -> Option<Advice> {
+pub(crate) fn about(reason: &str) -> Option<Advice> {
     let own = FOR_CLIENTS.iter().find(|(name, ..)| *name == reason);
     let own = own.map(|(_, means, next)| Advice { means: plain(means), next: plain(next) });
     own.or_else(|| documented(reason))

@@ -34,7 +34,9 @@ use crate::exit::Failure;
 
 use report::Report;
 
+pub(crate) use advice::about;
 pub(crate) use folder::new_identity;
+pub(crate) use target::Target;
 
 /// Shown below the help of `relay client`.
 pub(crate) const EXAMPLES: &str = "\

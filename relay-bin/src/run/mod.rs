@@ -4,13 +4,14 @@
 //! end. A second signal ends the process at once.
 
 mod client_files;
+mod config_file;
 mod descriptors;
 mod material;
 mod memory;
 mod reload;
 mod signals;
 mod slot;
-mod summary;
+pub(crate) mod summary;
 mod token_service;
 
 use std::net::SocketAddr;
@@ -60,10 +61,11 @@ Examples:
     relay connection-point --config connection-point.toml --log info,relay_core::link=debug
 
 Certificates, keys and revocation lists, its own and those that say whose clients count, are read
-again within a minute of a change, or at once on SIGHUP, which has it read its file again, too:
-endpoints and gateways change while it runs. What cannot be used changes nothing, and the log says
-why. Links that are up go on, unless the peer's certificate holds no more: one that was revoked has
-its link closed, one that is over has it replaced.
+again within a minute of a change, or at once on SIGHUP. So is its own file, within seconds of a
+change: endpoints and gateways change while it runs, and the log says which keys have changed.
+What cannot be used changes nothing, and the log says why. Links that are up go on, unless the
+peer's certificate holds no more: one that was revoked has its link closed, one that is over has it
+replaced.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -95,6 +97,8 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
 
 /// `relay connection-point`.
 pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
+    // Before it is read: what is written meanwhile is seen to have changed.
+    let seen = config_file::ConfigFile::new(&args.config);
     let loaded = load_connection_point(&args.config, &variable)?;
     if args.check {
         report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
@@ -102,11 +106,11 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
     }
     let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_connection_point(args.config.clone(), loaded, level))
+    on_runtime(run_connection_point((args.config.clone(), seen), loaded, level))
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
@@ -153,7 +157,7 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
 }
 
 async fn run_connection_point(
-    file: PathBuf,
+    (file, seen): (PathBuf, config_file::ConfigFile),
     mut loaded: LoadedConnectionPoint,
     level: Level,
 ) -> Result<(), Failure> {
@@ -196,6 +200,7 @@ async fn run_connection_point(
     let reloadable = reload::Reloadable {
         role,
         file,
+        seen,
         fixed,
         said,
         tokens,

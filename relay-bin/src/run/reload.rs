@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::client_files::Watched;
+use super::config_file::{self, ConfigFile};
 use super::material::{Contents, contents};
 use super::signals::{Reloads, Stop};
 use super::slot::{Event, Slot};
@@ -32,10 +33,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// that TLS is made from.
 const FILES_EVERY: Duration = Duration::from_mins(1);
 
+/// How often its own file is looked at. What has changed is read at the second look that finds the
+/// same in it, so that half of what an editor writes is not.
+const FILE_EVERY: Duration = Duration::from_secs(1);
+
 /// A connection point and the file it was made from.
 pub(super) struct Reloadable {
     pub(super) role: ConnectionPoint,
     pub(super) file: PathBuf,
+    /// What was seen of it.
+    pub(super) seen: ConfigFile,
     /// What the file said at start of what cannot change while the role runs.
     pub(super) fixed: Arc<Fixed>,
     /// What the file says that can, and the site's tokens.
@@ -55,6 +62,9 @@ pub(super) struct Reloadable {
 struct Jobs {
     look_at: Interval,
     files_at: Interval,
+    file_at: Interval,
+    /// A look at the file itself.
+    file: Slot<Contents>,
     /// A look at the site's tokens, and whose it is.
     look: Slot<(Arc<Mutex<Watch>>, anyhow::Result<Looked>)>,
     /// The file, or what it names.
@@ -77,6 +87,8 @@ impl Jobs {
         Self {
             look_at: interval(LOOK_EVERY),
             files_at: interval(FILES_EVERY),
+            file_at: interval(FILE_EVERY),
+            file: Slot::default(),
             look: Slot::default(),
             load: Slot::default(),
             again: false,
@@ -102,14 +114,14 @@ impl Jobs {
 enum Read {
     /// What is in the files that say whose clients count.
     ClientFiles(Contents),
-    /// The file, and all that it names.
-    File(Cause, anyhow::Result<Box<FileRead>>),
+    /// The file, with this in it, and all that it names.
+    File(Cause, Contents, anyhow::Result<Box<FileRead>>),
 }
 
 /// Why the file is read.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Cause {
-    /// Somebody has asked for it.
+    /// Somebody has asked for it, or has changed it.
     Asked,
     /// What it names has changed.
     Changed,
@@ -118,6 +130,7 @@ enum Cause {
 /// A file that can be used.
 struct FileRead {
     loaded: LoadedConnectionPoint,
+    text: String,
     /// The site's tokens, if the file names others than before.
     tokens: Option<Tokens>,
 }
@@ -125,13 +138,14 @@ struct FileRead {
 impl FileRead {
     /// Reads the file, and judges all of it. Blocks.
     fn of(file: &Path, fixed: &Fixed, known: Option<&SiteTokens>) -> anyhow::Result<Box<Self>> {
+        let text = config_file::text(file);
         let loaded = load_connection_point(file, &variable)?;
         if let Some(why) = fixed.refusal(&Fixed::of(&loaded)) {
             return Err(anyhow!(why));
         }
         let other = loaded.tokens.clone().filter(|named| Some(named) != known);
         let tokens = other.map(Tokens::first).transpose()?;
-        Ok(Box::new(Self { loaded, tokens }))
+        Ok(Box::new(Self { loaded, text, tokens }))
     }
 }
 
@@ -260,6 +274,11 @@ impl Reloadable {
                 self.read_again(jobs);
             }
             _ = jobs.look_at.tick() => self.begin_look(jobs),
+            _ = jobs.file_at.tick() => {
+                let file = [self.file.clone()];
+                jobs.file.take_on(|| spawn_blocking(move || contents(&file)));
+            }
+            event = jobs.file.next() => self.saw_file(jobs, event),
             _ = jobs.files_at.tick() => self.begin_look_at_client_files(jobs),
             event = jobs.look.next() => self.looked(event),
             event = jobs.load.next() => self.loaded(jobs, event),
@@ -330,6 +349,19 @@ impl Reloadable {
         }
     }
 
+    /// Reads the file if it has changed, and is not being changed any more.
+    fn saw_file(&mut self, jobs: &mut Jobs, event: Event<Contents>) {
+        match event {
+            Event::Late(since) => tell_late("the file", since),
+            Event::Done(Err(why)) => self.report(Err(why.into())),
+            Event::Done(Ok(now)) if self.seen.saw(now) => {
+                jobs.again = true;
+                self.read_again(jobs);
+            }
+            Event::Done(Ok(_)) => {}
+        }
+    }
+
     /// Reads the file as soon as nothing else is being read, if that was asked for.
     fn read_again(&self, jobs: &mut Jobs) {
         if jobs.again && jobs.load.is_free() {
@@ -341,7 +373,10 @@ impl Reloadable {
     fn begin_load(&self, jobs: &mut Jobs, cause: Cause) {
         let (file, fixed) = (self.file.clone(), Arc::clone(&self.fixed));
         let known = self.said.tokens.as_ref().map(|tokens| tokens.of.clone());
-        let loading = move || Read::File(cause, FileRead::of(&file, &fixed, known.as_ref()));
+        let loading = move || {
+            let now = contents(std::slice::from_ref(&file));
+            Read::File(cause, now, FileRead::of(&file, &fixed, known.as_ref()))
+        };
         jobs.load.take_on(|| spawn_blocking(loading));
     }
 
@@ -356,14 +391,15 @@ impl Reloadable {
                     self.begin_load(jobs, Cause::Changed);
                 }
             }
-            Event::Done(Ok(Read::File(Cause::Asked, read))) => {
+            Event::Done(Ok(Read::File(Cause::Asked, now, read))) => {
+                self.seen.was_read(now);
                 let applied = read.and_then(|read| {
                     let (loaded, said) = self.judge(*read);
                     self.apply(jobs, loaded, said)
                 });
                 self.report(applied);
             }
-            Event::Done(Ok(Read::File(Cause::Changed, read))) => self.changed(jobs, read),
+            Event::Done(Ok(Read::File(Cause::Changed, _, read))) => self.changed(jobs, read),
         }
         self.read_again(jobs);
     }
@@ -384,16 +420,17 @@ impl Reloadable {
 
     /// What a file has to be published, with the tokens as they were seen last.
     fn judge(&self, read: FileRead) -> (Loaded, Said) {
-        let FileRead { mut loaded, tokens } = read;
+        let FileRead { mut loaded, text, tokens } = read;
         self.service.publish(&mut loaded);
         let LoadedConnectionPoint { config, tokens: named, client_files, warnings, .. } = loaded;
         let tokens = named.and_then(|_| tokens.or_else(|| self.said.tokens.clone()));
-        (Loaded { client_files, warnings }, Said { file: Update::from(config), tokens })
+        (Loaded { client_files, warnings, text }, Said { file: Update::from(config), tokens })
     }
 
     fn apply(&mut self, jobs: &mut Jobs, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
         let update = said.update();
-        let applied = Applied {
+        let mut applied = Applied {
+            changed: String::new(),
             settings_version: update.settings_version,
             endpoints: update.endpoints.len(),
             instances: update.gateways.len(),
@@ -402,6 +439,7 @@ impl Reloadable {
         self.role.update(update).map_err(|error| explained(&error))?;
         // Not before: what fails is tried again each minute.
         log_warnings(&loaded.warnings);
+        applied.changed = self.seen.applied(loaded.text);
         self.said = said;
         self.client_places.set(loaded.client_files.files.clone());
         self.client_files.read_again(loaded.client_files);
@@ -413,8 +451,9 @@ impl Reloadable {
     fn report(&self, applied: anyhow::Result<Applied>) {
         let file = shown(&self.file);
         match applied {
-            Ok(Applied { settings_version, endpoints, instances }) => tracing::info!(
+            Ok(Applied { changed, settings_version, endpoints, instances }) => tracing::info!(
                 file,
+                changed,
                 settings_version,
                 endpoints,
                 instances,
@@ -450,10 +489,13 @@ fn explained(error: &UpdateError) -> anyhow::Error {
 struct Loaded {
     client_files: ClientFiles,
     warnings: Vec<Warning>,
+    text: String,
 }
 
 /// What a file has brought.
 struct Applied {
+    /// Which keys of it are others than before.
+    changed: String,
     settings_version: u64,
     endpoints: usize,
     instances: usize,
@@ -488,6 +530,7 @@ mod tests {
                        revocation_lists = [\"clients-ca.crl\"]\n";
         let text = text.replace("\nunsafe_allow_anonymous = true\n", "\n") + clients;
         fs::write(&file, text).unwrap();
+        let seen = ConfigFile::new(&file);
         let loaded = load_connection_point(&file, &variable).unwrap();
         let fixed = Arc::new(Fixed::of(&loaded));
         let said = Said::new(loaded.config.clone(), loaded.tokens).unwrap();
@@ -496,7 +539,7 @@ mod tests {
         let service = Beside::default();
         let tokens = TokensState::default();
         let client_places = ClientPlaces::default();
-        Reloadable { role, file, fixed, said, tokens, client_files, client_places, service }
+        Reloadable { role, file, seen, fixed, said, tokens, client_files, client_places, service }
     }
 
     /// What happens each minute, to its end.

@@ -1,4 +1,4 @@
-//! What `--check` prints about a configuration that can be used.
+//! What `--check` and `relay check` print about a configuration that can be used.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -9,7 +9,7 @@ use relay_core::connection_point::BackendConfig;
 use relay_core::policy::{Endpoint, EndpointKind};
 
 /// A gateway instance's configuration in a few lines.
-pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
+pub(crate) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
     let config = &loaded.config;
     let mut text = format!("{} can be used\n", file.display());
     row(&mut text, "service", &format!("{}, instance {}", config.service, config.instance));
@@ -32,7 +32,7 @@ pub(super) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
 }
 
 /// A connection point's configuration in a few lines.
-pub(super) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> String {
+pub(crate) fn connection_point(file: &Path, loaded: &LoadedConnectionPoint) -> String {
     let config = &loaded.config;
     let mut text = format!("{} can be used\n", file.display());
     row(&mut text, "name", &config.name);

@@ -1,6 +1,7 @@
 //! A connection point that is asked to read its file again, as a running process.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -69,6 +70,69 @@ fn a_list_that_nobody_ever_writes_holds_up_neither_a_block_nor_the_next_reload()
     fs::rename(&aside, &list).unwrap();
     point.signal("HUP");
     point.wait_for_log("endpoints and gateways applied", 1);
+}
+
+/// Writes over the file in place, as `cat >` and some editors do.
+fn write_over(file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+}
+
+/// Puts another file in its place, as most editors and `sed -i` do.
+fn rename_over(file: &Path, text: &str) {
+    let beside = file.with_extension("swp");
+    fs::write(&beside, text).unwrap();
+    fs::rename(beside, file).unwrap();
+}
+
+/// Has the link that the file is found by lead to another folder, as where Kubernetes mounts it.
+fn swap_link(file: &Path, text: &str) {
+    let mount = file.parent().unwrap();
+    let number = fs::read_dir(mount).unwrap().count();
+    let folder = mount.join(format!("..{number}"));
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join(file.file_name().unwrap()), text).unwrap();
+    symlink(&folder, mount.join("..new")).unwrap();
+    fs::rename(mount.join("..new"), mount.join("..data")).unwrap();
+}
+
+/// Has the file be found by a link to a folder by a link.
+fn mount(file: &Path) {
+    let (mount, name) = (file.parent().unwrap(), file.file_name().unwrap());
+    let folder = mount.join("..first");
+    fs::create_dir(&folder).unwrap();
+    fs::rename(file, folder.join(name)).unwrap();
+    symlink(&folder, mount.join("..data")).unwrap();
+    symlink(Path::new("..data").join(name), file).unwrap();
+}
+
+#[test]
+fn a_file_that_changes_is_read_again_unasked_however_it_is_written() {
+    for (write, is_mounted) in
+        [(write_over as fn(&Path, &str), false), (rename_over, false), (swap_link, true)]
+    {
+        let home = tempfile::tempdir().unwrap();
+        let site = Site::init_with(home.path(), &["--backend", "http://127.0.0.1:9"]);
+        let mut gateway = site.start_gateway(1);
+        let [_, links] = gateway.addresses();
+        site.dial(&[links]);
+        let file = home.path().join(FILE);
+        if is_mounted {
+            mount(&file);
+        }
+        let mut point = site.start_connection_point_in("connection-point");
+        gateway.wait_for_log("settings applied", 1);
+        let good = fs::read_to_string(&file).unwrap();
+
+        write(&file, &(good.clone() + "[[endpoint]]\nnme = 1\n"));
+        let told = point.wait_for_log("unknown key `nme`", 1);
+        assert!(told.contains("nothing applied; what was before still holds"), "{told}");
+        write(&file, &(good + &endpoint("second", 2)));
+        let applied = gateway.wait_for_log("settings applied", 2);
+        assert!(applied.contains("\"endpoints\":3"), "nothing of the broken file: {applied}");
+        let told = point.wait_for_log("endpoints and gateways applied", 1);
+        assert!(told.contains("\"changed\":\"added endpoint.second\""), "{told}");
+        assert_eq!(point.stop().0, Some(0));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
@@ -33,6 +34,11 @@ impl AdminListener {
 }
 
 impl RawAdmin {
+    /// Where its address is written.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.listen.span()
+    }
+
     /// Judges the address, which must be of loopback: whoever reaches it may drain the role.
     pub(super) fn judge(&self, source: &Source) -> Result<AdminListener, ConfigError> {
         let help = "give an address of loopback and a port, as in `127.0.0.1:10180`";

@@ -102,41 +102,41 @@ pub(super) mod range {
 }
 
 impl RawBackendLimits {
-    fn judge(&self, source: &Source) -> Result<BackendLimits, ConfigError> {
+    fn judge(&self, source: &Source) -> BackendLimits {
         let number = |name, written, range: RangeInclusive<u32>| {
             Key { source, name, written }.within(&range)
         };
         let seconds = |name, written, range| {
-            let seconds: Option<u32> = number(name, written, range)?;
-            Ok(seconds.map(|seconds| Duration::from_secs(seconds.into())))
+            let seconds: Option<u32> = number(name, written, range);
+            seconds.map(|seconds| Duration::from_secs(seconds.into()))
         };
         let count = |name, written, range| {
             // A `u32` that no `usize` holds is above every range here on such a machine as well.
-            Ok(number(name, written, range)?.and_then(|count| usize::try_from(count).ok()))
+            number(name, written, range).and_then(|count| usize::try_from(count).ok())
         };
-        Ok(BackendLimits {
+        BackendLimits {
             connect: seconds(
                 "backend_connect_seconds",
                 &self.backend_connect_seconds,
                 range::CONNECT,
-            )?,
-            answer: seconds("backend_answer_seconds", &self.backend_answer_seconds, range::ANSWER)?,
+            ),
+            answer: seconds("backend_answer_seconds", &self.backend_answer_seconds, range::ANSWER),
             connections_max: count(
                 "backend_connections_max",
                 &self.backend_connections_max,
                 range::CONNECTIONS,
-            )?,
-            idle_max: count("backend_idle_max", &self.backend_idle_max, range::IDLE_COUNT)?,
-            idle: seconds("backend_idle_seconds", &self.backend_idle_seconds, range::IDLE)?,
-            wait_max: count("backend_wait_max", &self.backend_wait_max, range::WAITING)?,
-            wait: seconds("backend_wait_seconds", &self.backend_wait_seconds, range::WAIT)?,
+            ),
+            idle_max: count("backend_idle_max", &self.backend_idle_max, range::IDLE_COUNT),
+            idle: seconds("backend_idle_seconds", &self.backend_idle_seconds, range::IDLE),
+            wait_max: count("backend_wait_max", &self.backend_wait_max, range::WAITING),
+            wait: seconds("backend_wait_seconds", &self.backend_wait_seconds, range::WAIT),
             failures_max: number(
                 "backend_failures_max",
                 &self.backend_failures_max,
                 range::FAILURES,
-            )?,
-            rest: seconds("backend_rest_seconds", &self.backend_rest_seconds, range::REST)?,
-        })
+            ),
+            rest: seconds("backend_rest_seconds", &self.backend_rest_seconds, range::REST),
+        }
     }
 }
 
@@ -152,6 +152,10 @@ pub(super) struct RawCheck {
 
 impl RawCheck {
     fn judge(&self, source: &Source) -> Result<BackendCheck, ConfigError> {
+        let number = |name, written, range| Key { source, name, written }.within(&range);
+        let status = number("status", &self.status, 200..=599);
+        let interval = number("interval_seconds", &self.interval_seconds, 1..=3600);
+        let timeout = number("timeout_seconds", &self.timeout_seconds, 1..=60);
         let path = self.path.get_ref();
         let target = path.parse::<PathAndQuery>().ok().filter(|_| path.starts_with('/'));
         let target = target.ok_or_else(|| {
@@ -161,31 +165,54 @@ impl RawCheck {
                 "give what is asked for at the backend, as in `/SMS_MP/.sms_aut?MPLIST`",
             )
         })?;
-        let number = |name, written, range| Key { source, name, written }.within(&range);
         let mut check = BackendCheck::new(target);
-        if let Some(status) = number("status", &self.status, 200..=599)? {
+        if let Some(status) = status {
             check.status = u16::try_from(status).unwrap_or(check.status);
         }
-        if let Some(seconds) = number("interval_seconds", &self.interval_seconds, 1..=3600)? {
+        if let Some(seconds) = interval {
             check.interval = Duration::from_secs(seconds.into());
         }
-        if let Some(seconds) = number("timeout_seconds", &self.timeout_seconds, 1..=60)? {
+        if let Some(seconds) = timeout {
             check.timeout = Duration::from_secs(seconds.into());
         }
         Ok(check)
     }
 }
 
-/// Judges where an endpoint leads.
-pub(super) fn backend(source: &Source, raw: &RawEndpoint) -> Result<BackendConfig, ConfigError> {
+/// Judges where an endpoint leads. What is wrong is noted.
+pub(super) fn backend(source: &Source, raw: &RawEndpoint) -> Option<BackendConfig> {
+    let name = raw.backend_name.as_ref();
+    let name = name.and_then(|name| source.keep(called(source, name)));
+    let limits = raw.limits.as_ref().map(|limits| limits.judge(source));
+    let check = raw.check.as_ref().and_then(|check| source.keep(check.judge(source)));
     let Some(written) = &raw.backend else {
-        return Err(source.invalid(
+        source.note(source.invalid(
             raw.name.span(),
             format!("endpoint `{}` leads nowhere", raw.name.get_ref()),
             "add `backend = \"http://host:port\"`, the site role's own address",
         ));
+        return None;
     };
-    let urls = urls(source, written)?;
+    let Some(urls) = source.keep(urls(source, written)) else {
+        // What it is shown can be judged all the same.
+        raw.backend_ca.as_ref().and_then(|file| source.keep(trust_anchors(source, file)));
+        source.keep(certificates(source, raw));
+        return None;
+    };
+    let mut config = source.keep(reached(source, raw, written, urls))?;
+    config.name = name;
+    config.limits = limits.unwrap_or(config.limits);
+    config.check = check;
+    Some(config)
+}
+
+/// How the places `urls` of an endpoint are reached.
+fn reached(
+    source: &Source,
+    raw: &RawEndpoint,
+    written: &Spanned<OneOrMany>,
+    urls: Vec<Uri>,
+) -> Result<BackendConfig, ConfigError> {
     let is_https = urls.iter().any(|url| url.scheme_str() == Some("https"));
     let mut config = match (is_https, &raw.backend_ca) {
         (true, Some(file)) => secured(source, raw, file, urls[0].clone())?,
@@ -207,11 +234,6 @@ pub(super) fn backend(source: &Source, raw: &RawEndpoint) -> Result<BackendConfi
         (false, None) => plain(source, raw, urls[0].clone())?,
     };
     config.urls = urls;
-    config.name = raw.backend_name.as_ref().map(|name| called(source, name)).transpose()?;
-    if let Some(limits) = &raw.limits {
-        config.limits = limits.judge(source)?;
-    }
-    config.check = raw.check.as_ref().map(|check| check.judge(source)).transpose()?;
     Ok(config)
 }
 
@@ -226,7 +248,7 @@ fn urls(source: &Source, written: &Spanned<OneOrMany>) -> Result<Vec<Uri>, Confi
     }
     let mut urls: Vec<Uri> = Vec::new();
     for text in &texts {
-        let url = url(source, text)?;
+        let Some(url) = source.keep(url(source, text)) else { continue };
         if urls.contains(&url) {
             return Err(source.invalid(
                 text.span(),
@@ -243,7 +265,8 @@ fn urls(source: &Source, written: &Spanned<OneOrMany>) -> Result<Vec<Uri>, Confi
         }
         urls.push(url);
     }
-    Ok(urls)
+    // One that is none was noted.
+    if urls.is_empty() { Err(source.faults()) } else { Ok(urls) }
 }
 
 fn url(source: &Source, text: &Spanned<String>) -> Result<Uri, ConfigError> {
@@ -287,8 +310,9 @@ fn secured(
     authority: &Spanned<PathBuf>,
     url: Uri,
 ) -> Result<BackendConfig, ConfigError> {
-    let anchors = trust_anchors(source, authority)?;
+    let anchors = source.keep(trust_anchors(source, authority));
     let certificates = Arc::new(certificates(source, raw)?);
+    let Some(anchors) = anchors else { return Err(source.faults()) };
     let tls = backend_client_config_showing(&anchors, Arc::clone(&certificates))
         .map_err(|error| certificate_error(source, authority, &error))?;
     let mut config = BackendConfig::new(url, Some(tls));
@@ -334,14 +358,14 @@ fn certificates(source: &Source, raw: &RawEndpoint) -> Result<ClientCertificates
             ),
         ));
     }
-    named.iter().zip(&own).try_fold(set, |set, (certificate, key)| {
+    Ok(named.iter().zip(&own).fold(set, |set, (certificate, key)| {
         let path = |text: &Spanned<String>| Spanned::new(text.span(), text.get_ref().into());
         let (certificate, key): (Spanned<PathBuf>, Spanned<PathBuf>) =
             (path(certificate), path(key));
         let files = IdentityFiles { certificate: &certificate, key: &key };
-        let identity = files.read_matching(source)?;
-        Ok(set.with(certificate.get_ref().display().to_string(), Ok(identity)))
-    })
+        let Some(identity) = source.keep(files.read_matching(source)) else { return set };
+        set.with(certificate.get_ref().display().to_string(), Ok(identity))
+    }))
 }
 
 /// Every `NAME.pem` of a folder that has a `NAME-key.pem` beside it. What cannot be used of them is

@@ -91,24 +91,30 @@ impl RawClients {
         has_tokens: bool,
     ) -> Result<Judged, ConfigError> {
         let keys = tenants.iter().filter_map(|it| it.keys.as_ref().map(|it| it.get_ref().clone()));
-        let tenants: Vec<_> =
-            tenants.iter().map(|it| it.trust(source)).collect::<Result<_, _>>()?;
-        let certificates = self.certificates(source)?;
+        let has_tenants = !tenants.is_empty();
+        let tenants: Vec<_> = tenants.iter().filter_map(|it| it.trust(source)).collect();
+        let certificates = source.keep(self.certificates(source));
         let methods = self.methods(source, |method| match method {
-            Method::Entra => !tenants.is_empty(),
-            Method::Certificate => certificates.is_some(),
+            Method::Entra => has_tenants,
+            Method::Certificate => self.roots.is_some(),
             Method::SiteToken => has_tokens,
-        })?;
+        });
+        let methods = source.keep(methods);
         let strictness = match self.strict {
             Some(true) => Strictness::Refuse,
             Some(false) | None => Strictness::FallThrough,
         };
-        let barred = self.barred(source)?;
+        let barred = source.keep(self.barred(source));
+        let lists = self.lists(source);
+        let (Some(certificates), Some(methods), Some(barred)) = (certificates, methods, barred)
+        else {
+            return Err(source.faults());
+        };
         let trust =
             ClientTrust { methods, strictness, certificates, tenants, tokens: None, barred };
         let files: Vec<_> = keys.chain(self.files()).map(|file| source.resolve(&file)).collect();
         let modified = files.iter().filter_map(|file| changed_at(file)).max();
-        let files = ClientFiles { files, lists: self.lists(source)? };
+        let files = ClientFiles { files, lists };
         Ok(Judged { trust, modified, files })
     }
 
@@ -123,6 +129,7 @@ impl RawClients {
             // With none, no endpoint is for clients; that is judged there.
             return Ok(Methods::new(&set_up).unwrap_or_default());
         };
+        let mut is_usable = true;
         for written in listed.get_ref() {
             let method = written.get_ref().method();
             if is_set_up(method) {
@@ -133,13 +140,14 @@ impl RawClients {
                 Method::Certificate => "add `roots`, a PEM file with the authorities that count",
                 Method::SiteToken => "add `[tokens]`, with which the site issues tokens",
             };
-            return Err(source.invalid(
+            is_usable = false;
+            source.note(source.invalid(
                 written.span(),
                 "no client could ever show who it is by this method",
                 format!("{missing}, or remove the method"),
             ));
         }
-        methods(source, listed)
+        if is_usable { methods(source, listed) } else { Err(source.faults()) }
     }
 
     /// The clients that may not use the gateway.
@@ -163,7 +171,7 @@ impl RawClients {
                 )
             })
         };
-        listed.get_ref().iter().map(client).collect()
+        Ok(listed.get_ref().iter().filter_map(|written| source.keep(client(written))).collect())
     }
 
     fn certificates(&self, source: &Source) -> Result<Option<PublishedCertificates>, ConfigError> {
@@ -183,15 +191,17 @@ impl RawClients {
             };
         };
         let intermediates = match &self.intermediates {
-            Some(file) => authorities(source, file)?,
-            None => Vec::new(),
+            Some(file) => source.keep(authorities(source, file)),
+            None => Some(Vec::new()),
         };
-        let roots = authorities(source, roots)?;
-        Ok(Some(PublishedCertificates {
-            roots,
-            intermediates,
-            revocation: self.revocation(source)?,
-        }))
+        let roots = source.keep(authorities(source, roots));
+        let revocation = source.keep(self.revocation(source));
+        let (Some(roots), Some(intermediates), Some(revocation)) =
+            (roots, intermediates, revocation)
+        else {
+            return Err(source.faults());
+        };
+        Ok(Some(PublishedCertificates { roots, intermediates, revocation }))
     }
 
     fn revocation(&self, source: &Source) -> Result<Revocation, ConfigError> {
@@ -221,16 +231,16 @@ impl RawClients {
     }
 
     /// The revocation lists that files hold, with their times.
-    fn lists(&self, source: &Source) -> Result<Vec<ClientList>, ConfigError> {
+    fn lists(&self, source: &Source) -> Vec<ClientList> {
         let named = self.revocation_lists.iter().flat_map(Spanned::get_ref);
         let mut lists = Vec::new();
         for written in named.filter(|it| !is_url(it.get_ref().as_ref())) {
             let file = Spanned::new(written.span(), PathBuf::from(written.get_ref()));
             let path = source.resolve(file.get_ref());
-            let read = revocation_lists(source, &file)?;
+            let Some(read) = source.keep(revocation_lists(source, &file)) else { continue };
             lists.extend(read.iter().filter_map(|der| ClientList::read(path.clone(), der)));
         }
-        Ok(lists)
+        lists
     }
 
     /// The files that are published.
@@ -274,7 +284,7 @@ fn lists_of(
             lists.push(ListSource::Url(written.get_ref().clone()));
         } else {
             let file = Spanned::new(written.span(), PathBuf::from(written.get_ref()));
-            let read = revocation_lists(source, &file)?;
+            let Some(read) = source.keep(revocation_lists(source, &file)) else { continue };
             lists.extend(read.into_iter().map(ListSource::Der));
         }
     }
@@ -289,19 +299,20 @@ fn lists_of(
 }
 
 impl RawTenant {
-    /// Judges how tokens of the tenant count.
-    fn trust(&self, source: &Source) -> Result<TenantTrust, ConfigError> {
+    /// Judges how tokens of the tenant count. What is wrong is noted.
+    fn trust(&self, source: &Source) -> Option<TenantTrust> {
+        let issuers = source.keep(self.issuers(source));
+        let keys = source.keep(self.keys(source, issuers.as_deref().unwrap_or(&[])));
         let tenant = self.judge(source)?;
         let audiences = match &self.audiences {
             Some(listed) => listed.iter().map(|it| it.get_ref().clone()).collect(),
             None => vec![tenant.resource],
         };
-        let issuers = self.issuers(source)?;
-        Ok(TenantTrust {
+        Some(TenantTrust {
             id: tenant.id,
             is_enabled: self.enabled.unwrap_or(true),
-            keys: self.keys(source, &issuers)?,
-            issuers,
+            keys: keys?,
+            issuers: issuers?,
             audiences,
         })
     }

@@ -16,6 +16,7 @@ use super::endpoint::{self, RawEndpoint};
 use super::error::ConfigError;
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
+use super::listen;
 use super::material::{ConnectionPointMaterial, IdentityPaths};
 use super::pem::{
     IdentityFiles, certificate_error, revocation_warning, site_anchors, site_error, site_paths,
@@ -29,11 +30,11 @@ use super::tokens::{RawTokens, SiteTokens, check_room};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::auth::Methods;
-use crate::connection_point::{ConnectionPointConfig, ConnectionPointLimits, SiteEndpoint};
+use crate::connection_point::{ConnectionPointConfig, SiteEndpoint};
 use crate::gateway::check_clients;
 use crate::settings::{ENDPOINTS_MAX, SITE_OCTETS_MAX};
 use crate::transport::{
-    Network, TlsSetupError, TrustAnchors, backend_client_config, link_client_config,
+    Identity, Network, TlsSetupError, TrustAnchors, backend_client_config, link_client_config,
 };
 
 /// Longest name of a connection point, in octets.
@@ -99,10 +100,8 @@ impl RawPki {
     }
 
     /// Judges that both files are there and belong together.
-    fn judge(&self, source: &Source, site: &TrustAnchors) -> Result<IdentityPaths, ConfigError> {
-        let identity = self.files().read(source)?;
-        // Never used: whether key and certificate belong together shows when TLS is made of them.
-        link_client_config(&identity, site).map_err(|error| self.files().error(source, &error))?;
+    fn judge(&self, source: &Source) -> Result<IdentityPaths, ConfigError> {
+        self.files().read_matching(source)?;
         Ok(self.files().paths(source))
     }
 }
@@ -126,15 +125,24 @@ impl RawLink {
     fn tls(
         &self,
         source: &Source,
+        identity: &Identity,
         anchors: &TrustAnchors,
     ) -> Result<Arc<ClientConfig>, ConfigError> {
-        let identity = self.files().read(source)?;
-        link_client_config(&identity, anchors).map_err(|error| match error {
+        link_client_config(identity, anchors).map_err(|error| match error {
             TlsSetupError::Verifier(_) => {
                 site_error(source, &self.site_ca, self.site_crl.as_ref(), &error)
             }
             other => self.files().error(source, &other),
         })
+    }
+
+    /// The files that its TLS is made from.
+    fn material(&self, source: &Source) -> ConnectionPointMaterial {
+        ConnectionPointMaterial {
+            link: self.files().paths(source),
+            site: site_paths(source, &self.site_ca, self.site_crl.as_ref()),
+            https_authority: source.resolve(self.https_authority().get_ref()),
+        }
     }
 
     /// The authority that vouches for the certificates gateways show to clients.
@@ -175,8 +183,9 @@ struct RawSettings {
 /// `revocation_lists` or `revocation = "off"`, `methods`, `strict` and `barred`, clients that may
 /// not use the gateway; `[settings]` with `version`,
 /// by default the time in milliseconds since 1970 when this file, or one that is published, was
-/// changed last; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their
-/// unit; `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the
+/// changed last; `[limits]`, whose keys are the fields of
+/// [`ConnectionPointLimits`](crate::connection_point::ConnectionPointLimits) with their unit;
+/// `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the
 /// site's authority, with which the program renews link certificates, its own and those of
 /// gateways; `[tokens]` with `folder`, of signing keys and of what was issued and blocked,
 /// `tenant`, a GUID that the site names itself by, and `store`, a database of PostgreSQL in place
@@ -194,77 +203,144 @@ struct RawSettings {
 ///
 /// # Errors
 ///
-/// [`ConfigError`] for the first fault found. Nothing of a faulty file takes effect.
+/// [`ConfigError`] with every fault found. Nothing of a faulty file takes effect.
 pub fn load_connection_point(
     path: &Path,
     environment: Environment<'_>,
 ) -> Result<LoadedConnectionPoint, ConfigError> {
     let source = Source::read(path)?;
-    let raw: RawConnectionPoint = source.parse()?;
+    let raw: RawConnectionPoint = source.parse_on()?;
 
-    let name = name(&source, &raw.name)?;
-    let site = raw.site.as_ref().map_or_else(|| Ok(SITE.to_owned()), |raw| site(&source, raw))?;
-    let gateways = raw.gateway.judge(&source)?;
-    let tenants = tenant::tenants(&source, &raw.tenant)?;
-    let clients = clients(&source, &raw)?;
-    let modified = clients.as_ref().and_then(|it| it.modified).max(Some(source.modified()));
-    let settings_version = version(&source, raw.settings.as_ref(), modified)?;
+    let name = source.keep(name(&source, &raw.name));
+    let site = raw.site.as_ref().map(|raw| source.keep(site(&source, raw)));
+    let gateways = source.keep(raw.gateway.judge(&source));
+    let tenants = tenant::tenants(&source, &raw.tenant);
+    let clients = source.keep(clients(&source, &raw, tenants.is_some()));
+    let modified = clients.iter().flatten().filter_map(|it| it.modified);
+    let modified = modified.max().max(Some(source.modified()));
+    let settings_version = source.keep(version(&source, raw.settings.as_ref(), modified));
+    // Where whose clients count is wrong, endpoints are judged as if all did.
+    let any = Methods::default();
+    let counted = clients.as_ref().map_or(Some(&any), |it| it.as_ref().map(|it| &it.trust.methods));
+    let limits = raw.limits.as_ref().map(|limits| limits.judge(&source)).unwrap_or_default();
+    let web_proxy = raw.web_proxy.as_ref();
+    let web_proxy =
+        web_proxy.and_then(|raw| source.keep(web_proxy::judge(&source, raw, environment)));
+    let tokens = raw.tokens.as_ref().and_then(|tokens| source.keep(tokens.judge(&source)));
+    let (endpoints, token_service) = raw.endpoints(&source, counted);
+    let admin = raw.admin(&source, token_service.as_ref());
+    let tls = raw.tls(&source);
+    let (Some(name), Some(gateways), Some(tenants)) = (name, gateways, tenants) else {
+        return Err(source.faults());
+    };
+    let (Some(clients), Some(settings_version), Some(tls)) = (clients, settings_version, tls)
+    else {
+        return Err(source.faults());
+    };
+    source.check()?;
+
     let (clients, client_files) = clients.map(|it| (it.trust, it.files)).unzip();
     let client_files = client_files.unwrap_or_default();
-    let counted = clients.as_ref().map(|it| &it.methods);
-    let endpoints = endpoints(&source, &raw.endpoint, counted)?;
-    let limits = match &raw.limits {
-        Some(limits) => limits.judge(&source)?,
-        None => ConnectionPointLimits::default(),
-    };
-    let web_proxy = match &raw.web_proxy {
-        Some(written) => web_proxy::judge(&source, written, environment)?,
-        None => None,
-    };
-    let tokens = raw.tokens.as_ref().map(|tokens| tokens.judge(&source)).transpose()?;
-    let service = raw.token_service.as_ref();
-    let token_service =
-        service.map(|it| it.judge(&source, tokens.is_some(), counted, &endpoints)).transpose()?;
-    let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
-    let site_crl = raw.link.site_crl.as_ref();
-    let anchors = site_anchors(&source, &raw.link.site_ca, site_crl)?;
-    let link_tls = raw.link.tls(&source, &anchors)?;
-    let https_tls = raw.link.https_tls(&source)?;
-    let authority = raw.pki.as_ref().map(|pki| pki.judge(&source, &anchors)).transpose()?;
-    let warnings = warnings(&source, &raw, &anchors, &client_files, tokens.as_ref());
+    let warnings = warnings(&source, &raw, &tls.site, &client_files, tokens.as_ref());
     let config = ConnectionPointConfig {
         name,
-        site,
+        site: site.flatten().unwrap_or_else(|| SITE.to_owned()),
         settings_version,
         gateways,
-        link_tls,
-        https_tls,
+        link_tls: tls.link,
+        https_tls: tls.https,
         certificate_issuer: None,
         endpoints,
         tenants,
         clients,
         limits,
-        web_proxy,
+        web_proxy: web_proxy.flatten(),
         network: Network::default(),
     };
     if tokens.is_some() {
         check_room(&source, raw.clients.as_ref().map(Spanned::span), &config)?;
     }
-    let material = ConnectionPointMaterial {
-        link: raw.link.files().paths(&source),
-        site: site_paths(&source, &raw.link.site_ca, site_crl),
-        https_authority: source.resolve(raw.link.https_authority().get_ref()),
-    };
     Ok(LoadedConnectionPoint {
         config,
         admin,
-        authority,
+        authority: tls.authority,
         tokens,
         token_service,
-        material,
+        material: raw.link.material(&source),
         client_files,
         warnings,
     })
+}
+
+/// What a connection point shows on its links, and whom it trusts there.
+struct Tls {
+    link: Arc<ClientConfig>,
+    https: Arc<ClientConfig>,
+    site: TrustAnchors,
+    authority: Option<IdentityPaths>,
+}
+
+impl RawConnectionPoint {
+    /// Judges every certificate and key of its links. What is wrong is noted.
+    fn tls(&self, source: &Source) -> Option<Tls> {
+        let (link, site_crl) = (&self.link, self.link.site_crl.as_ref());
+        let https = source.keep(link.https_tls(source));
+        let identity = source.keep(link.files().read_matching(source));
+        let site = source.keep(site_anchors(source, &link.site_ca, site_crl));
+        let pki = self.pki.as_ref();
+        let authority = pki.and_then(|pki| source.keep(pki.judge(source)));
+        let site = site?;
+        let link = source.keep(link.tls(source, &identity?, &site));
+        Some(Tls { link: link?, https: https?, site, authority })
+    }
+
+    /// Judges each endpoint, and the token service beside them. What is wrong is noted.
+    fn endpoints(
+        &self,
+        source: &Source,
+        counted: Option<&Methods>,
+    ) -> (Vec<SiteEndpoint>, Option<TokenServiceConfig>) {
+        if let Some(beyond) = self.endpoint.get(ENDPOINTS_MAX) {
+            source.note(source.invalid(
+                beyond.name.span(),
+                format!("a site publishes at most {ENDPOINTS_MAX} endpoints"),
+                "remove this one and those after it",
+            ));
+        }
+        let mut endpoints = Vec::new();
+        let mut published = Vec::new();
+        for raw in self.endpoint.iter().take(ENDPOINTS_MAX) {
+            let (endpoint, backend) = (raw.endpoint(source, counted), backend(source, raw));
+            let Some(endpoint) = endpoint else { continue };
+            published.push((raw, endpoint.clone()));
+            endpoints.extend(backend.map(|backend| SiteEndpoint { endpoint, backend }));
+        }
+        let others: Vec<_> = published.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        endpoint::judge_map(source, published);
+        let service = self.token_service.as_ref().and_then(|service| {
+            source.keep(service.judge(source, self.tokens.is_some(), counted, &others))
+        });
+        (endpoints, service)
+    }
+
+    /// Judges where it is administered, beside where its token service listens.
+    fn admin(
+        &self,
+        source: &Source,
+        service: Option<&TokenServiceConfig>,
+    ) -> Option<AdminListener> {
+        let raw = self.admin.as_ref()?;
+        let admin = source.keep(raw.judge(source))?;
+        let service_span = self.token_service.as_ref().and_then(RawTokenService::listen_span);
+        let intranet = service.and_then(|service| service.intranet.as_ref()).zip(service_span);
+        let mut all = Vec::from_iter(
+            intranet
+                .map(|(intranet, span)| ("clients of the token service", intranet.listen, span)),
+        );
+        all.push(("administrators", admin.listen, raw.span()));
+        listen::apart(source, &all);
+        Some(admin)
+    }
 }
 
 /// What deserves attention about a file that can be used.
@@ -312,10 +388,12 @@ fn site(source: &Source, raw: &Spanned<String>) -> Result<String, ConfigError> {
     Ok(site.clone())
 }
 
-/// Whose clients count, if anybody's do.
+/// Whose clients count, if anybody's do. What instances would say of them is asked only where no
+/// tenant is wrong: they would say the same of that.
 fn clients(
     source: &Source,
     raw: &RawConnectionPoint,
+    are_tenants_good: bool,
 ) -> Result<Option<clients::Judged>, ConfigError> {
     if raw.clients.is_none() && raw.tenant.is_empty() && raw.tokens.is_none() {
         return Ok(None);
@@ -323,7 +401,8 @@ fn clients(
     let (nothing, place) = (RawClients::default(), raw.clients.as_ref().map(Spanned::span));
     let written = raw.clients.as_ref().map_or(&nothing, Spanned::get_ref);
     let judged = written.judge(source, &raw.tenant, raw.tokens.is_some())?;
-    check_clients(&judged.trust).map_err(|why| {
+    let checked = if are_tenants_good { check_clients(&judged.trust) } else { Ok(()) };
+    checked.map_err(|why| {
         source.invalid(
             place.unwrap_or(0..0),
             format!("no client could be judged by this: {why}"),
@@ -371,30 +450,6 @@ fn version_warning(
         None if is_shared => Some(Warning::VersionNotWritten { file }),
         _ => None,
     }
-}
-
-fn endpoints(
-    source: &Source,
-    raw: &[RawEndpoint],
-    counted: Option<&Methods>,
-) -> Result<Vec<SiteEndpoint>, ConfigError> {
-    if let Some(beyond) = raw.get(ENDPOINTS_MAX) {
-        return Err(source.invalid(
-            beyond.name.span(),
-            format!("a site publishes at most {ENDPOINTS_MAX} endpoints"),
-            "remove this one and those after it",
-        ));
-    }
-    let endpoints: Vec<SiteEndpoint> = raw
-        .iter()
-        .map(|raw| {
-            let endpoint = raw.endpoint(source, counted)?;
-            Ok(SiteEndpoint { endpoint, backend: backend(source, raw)? })
-        })
-        .collect::<Result<_, ConfigError>>()?;
-    let published = endpoints.iter().map(|site| site.endpoint.clone()).collect();
-    endpoint::endpoint_map(source, raw, published)?;
-    Ok(endpoints)
 }
 
 #[cfg(test)]

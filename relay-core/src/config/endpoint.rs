@@ -95,26 +95,27 @@ impl RawRoleId {
 }
 
 impl RawEndpoint {
-    /// Judges what is published.
-    pub(super) fn endpoint(
-        &self,
-        source: &Source,
-        counted: Option<&Methods>,
-    ) -> Result<Endpoint, ConfigError> {
-        judge_name(source, &self.name)?;
-        let role_id = role_id(source, &self.role_id)?;
-        Ok(Endpoint {
+    /// Judges what is published. What is wrong is noted.
+    pub(super) fn endpoint(&self, source: &Source, counted: Option<&Methods>) -> Option<Endpoint> {
+        let name = source.keep(judge_name(source, &self.name));
+        let role_id = source.keep(role_id(source, &self.role_id));
+        let paths = source.keep(self.paths(source));
+        let request_body_bytes_max = source.keep(self.request_body_bytes_max(source));
+        let request_headers = source.keep(self.request_headers(source));
+        let access = source.keep(self.access(source, counted));
+        name?;
+        Some(Endpoint {
             name: self.name.get_ref().clone(),
             kind: match self.kind {
                 RawKind::ManagementPoint => EndpointKind::ManagementPoint,
                 RawKind::SoftwareUpdatePoint => EndpointKind::SoftwareUpdatePoint,
                 RawKind::Content => EndpointKind::Content,
             },
-            role_id,
-            paths: self.paths(source)?,
-            request_body_bytes_max: self.request_body_bytes_max(source)?,
-            request_headers: self.request_headers(source)?,
-            access: self.access(source, counted)?,
+            role_id: role_id?,
+            paths: paths?,
+            request_body_bytes_max: request_body_bytes_max?,
+            request_headers: request_headers?,
+            access: access?,
         })
     }
 
@@ -201,7 +202,8 @@ impl RawEndpoint {
                 )
             })
         };
-        Ok(RequestHeaders::Listed(names.get_ref().iter().map(name).collect::<Result<_, _>>()?))
+        let names = names.get_ref().iter().filter_map(|written| source.keep(name(written)));
+        Ok(RequestHeaders::Listed(names.collect()))
     }
 
     /// Where the header `name` is written, if it is on this endpoint's list.
@@ -262,35 +264,43 @@ pub(super) fn warnings(source: &Source, endpoints: &[RawEndpoint]) -> Vec<Warnin
     anonymous.chain(endpoints.iter().flat_map(|it| backend::warnings(source, it))).collect()
 }
 
-/// The map of `endpoints`, or the error at what keeps them from being one: of two that collide, the
-/// later.
-pub(super) fn endpoint_map(
-    source: &Source,
-    raw: &[RawEndpoint],
-    endpoints: Vec<Endpoint>,
-) -> Result<EndpointMap, ConfigError> {
-    EndpointMap::new(endpoints).map_err(|error| {
-        let last = |name: &str| raw.iter().rev().find(|raw| raw.name.get_ref() == name);
+/// Notes what keeps `published`, each with its table, from being a map of endpoints: of two that
+/// collide, the later.
+pub(super) fn judge_map(source: &Source, mut published: Vec<(&RawEndpoint, Endpoint)>) {
+    loop {
+        let endpoints = published.iter().map(|(_, endpoint)| endpoint.clone()).collect();
+        let Err(error) = EndpointMap::new(endpoints) else { return };
+        let last = |name: &str| published.iter().rposition(|(_, it)| it.name == name);
+        let first = |place: &dyn Fn(&RawEndpoint) -> Option<Range<usize>>| {
+            let at = published.iter().position(|(raw, _)| place(raw).is_some())?;
+            Some((at, place(published[at].0)?))
+        };
         let (place, help) = match &error {
             EndpointMapError::DuplicateName { name } => (
-                last(name).map(|raw| raw.name.span()),
+                last(name).map(|at| (at, published[at].0.name.span())),
                 "names tell endpoints apart in logs, nothing else depends on them",
             ),
             EndpointMapError::DuplicateRoleId { second, .. } => (
-                last(second).map(|raw| raw.role_id.span()),
+                last(second).map(|at| (at, published[at].0.role_id.span())),
                 "it is the number in the URL of this endpoint's own site role",
             ),
             EndpointMapError::UnusablePath { path, .. } => (
-                raw.iter().find_map(|raw| raw.place_of_path(path)),
+                first(&|raw| raw.place_of_path(path)),
                 "write whole segments, as in `SMS_MP` or `ccm_system/request`",
             ),
             EndpointMapError::UnusableHeader { name, .. } => (
-                raw.iter().find_map(|raw| raw.place_of_header(name)),
+                first(&|raw| raw.place_of_header(name)),
                 "headers such as `Connection` and `X-Forwarded-For` are dropped in either mode",
             ),
         };
-        source.invalid(place.unwrap_or(0..0), error.to_string(), help)
-    })
+        let (at, span) = place.unwrap_or((published.len(), 0..0));
+        source.note(source.invalid(span, error.to_string(), help));
+        if at == published.len() {
+            return;
+        }
+        // What is wrong with the others shows without it.
+        published.remove(at);
+    }
 }
 
 #[cfg(test)]

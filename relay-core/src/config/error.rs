@@ -57,6 +57,28 @@ pub enum ConfigError {
     /// The text is readable and something in it is wrong.
     #[error(transparent)]
     Invalid(Box<Invalid>),
+    /// The text is readable and several things in it are wrong: they stand here in the order of the
+    /// file, at most 100 of them.
+    #[error("{}", together(.0))]
+    Several(Vec<Invalid>),
+}
+
+impl ConfigError {
+    /// What is wrong in the text, in the order of the file; nothing, if the file as a whole cannot
+    /// be read.
+    pub fn faults(&self) -> &[Invalid] {
+        match self {
+            Self::Invalid(only) => std::slice::from_ref(only),
+            Self::Several(faults) => faults,
+            _ => &[],
+        }
+    }
+}
+
+/// The messages of all faults, as if each had been told alone.
+fn together(faults: &[Invalid]) -> String {
+    let all: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    all.join("\n\nerror: ")
 }
 
 /// One fault at one place of a configuration file.
@@ -83,6 +105,8 @@ pub struct Place {
     before: usize,
     /// Characters under which a caret stands; at least one.
     marked: usize,
+    /// Whether something at this place was found wrong before, so that more follows from that.
+    is_consequence: bool,
 }
 
 impl std::error::Error for Invalid {}
@@ -120,7 +144,18 @@ impl Place {
             shown,
             before,
             marked: marked.min(room).max(1),
+            is_consequence: false,
         }
+    }
+
+    /// The same place, with something else found wrong there.
+    pub(super) fn following(self) -> Self {
+        Self { is_consequence: true, ..self }
+    }
+
+    /// Whether what is found wrong here follows from something else.
+    pub(super) fn is_consequence(&self) -> bool {
+        self.is_consequence
     }
 
     /// The same place with what is marked made unreadable: it may hold a secret.
@@ -155,7 +190,7 @@ impl Place {
 /// The arrow, the line and the caret, without a newline at the end.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, line, column, shown, before, marked } = self;
+        let Self { path, line, column, shown, before, marked, .. } = self;
         let gutter = line.to_string().len();
         writeln!(f, "{:gutter$}--> {}:{line}:{column}", "", path.display())?;
         writeln!(f, "{:gutter$} |", "")?;

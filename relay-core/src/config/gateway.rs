@@ -3,8 +3,10 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::server::ParsedCertificate;
 use serde::Deserialize;
@@ -21,8 +23,10 @@ use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error, si
 use super::quic;
 use super::source::Source;
 use super::warning::Warning;
-use crate::gateway::{Balance, GatewayConfig, GatewayLimits};
-use crate::transport::{Instance, TlsSetupError, client_edge_config_asking, link_server_config};
+use crate::gateway::{Balance, GatewayConfig};
+use crate::transport::{
+    Instance, TlsSetupError, TrustAnchors, client_edge_config_asking, link_server_config,
+};
 
 /// A gateway instance's configuration, read and judged.
 #[derive(Clone, Debug)]
@@ -42,7 +46,8 @@ pub struct LoadedGateway {
     pub admin: Option<AdminListener>,
     /// Octets of memory that its process may have in use, if that is written; else as many as the
     /// machine, or whoever confines the process, lets it have. `config` has it only once somebody
-    /// has said how that is read: see [`GatewayLimits::memory`].
+    /// has said how that is read: see
+    /// [`memory`](crate::gateway::GatewayLimits::memory).
     pub memory_max: Option<u64>,
     /// What its TLS was made from.
     pub material: GatewayMaterial,
@@ -127,6 +132,12 @@ struct RawClients {
     key: Spanned<PathBuf>,
 }
 
+impl RawClients {
+    fn files(&self) -> IdentityFiles<'_> {
+        IdentityFiles { certificate: &self.certificate, key: &self.key }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a `[links]` table")]
 struct RawLinks {
@@ -140,12 +151,19 @@ struct RawLinks {
     site_crl: Option<Spanned<PathBuf>>,
 }
 
+impl RawLinks {
+    fn files(&self) -> IdentityFiles<'_> {
+        IdentityFiles { certificate: &self.certificate, key: &self.key }
+    }
+}
+
 /// Reads a gateway instance's configuration file and everything it names.
 ///
 /// Required: `service`, `instance` (1 to 16), `[clients]` with `listen`, `certificate` and `key`,
 /// `[links]` with the same and `site_ca` (optional: `https_listen`, `site_crl`, `quic`,
 /// `quic_listen`). Optional: `balance` (`round-robin`, the default, `least-in-flight` or
-/// `peak-ewma`), `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit,
+/// `peak-ewma`), `[limits]`, whose keys are the fields of
+/// [`GatewayLimits`](crate::gateway::GatewayLimits) with their unit,
 /// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, and
 /// `[admin]` with `listen`, an address of loopback. What is published is not written here:
 /// connection points say so, over their links.
@@ -154,70 +172,57 @@ struct RawLinks {
 ///
 /// # Errors
 ///
-/// [`ConfigError`] for the first fault found. Nothing of a faulty file takes effect.
+/// [`ConfigError`] with every fault found. Nothing of a faulty file takes effect.
 pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let source = Source::read(path)?;
-    let raw: RawGateway = source.parse()?;
+    let raw: RawGateway = source.parse_on()?;
 
-    let service = service_name(&source, &raw.service)?;
-    let instance = instance(&source, &raw.instance)?;
-    let listen = address(&source, &raw.clients.listen)?;
-    let link_listen = address(&source, &raw.links.listen)?;
-    apart(&source, &raw, listen, link_listen)?;
-    let https_link_listen = raw.links.https_listen.as_ref();
-    let https_link_listen = https_link_listen.map(|raw| address(&source, raw)).transpose()?;
-    let (quic, quic_listen) = (raw.links.quic.as_ref(), raw.links.quic_listen.as_ref());
-    let quic_link_listen = quic::listen(&source, quic, quic_listen, link_listen)?;
-    no_endpoints(&source, &raw)?;
-    let limits = match &raw.limits {
-        Some(limits) => limits.judge(&source)?,
-        None => GatewayLimits::default(),
+    let service = source.keep(service_name(&source, &raw.service));
+    let instance = source.keep(instance(&source, &raw.instance));
+    let addresses = raw.addresses(&source);
+    source.keep(no_endpoints(&source, &raw));
+    let limits = raw.limits.as_ref().map(|limits| limits.judge(&source)).unwrap_or_default();
+    let memory_max = raw.limits.as_ref().and_then(|limits| limits.memory_max(&source));
+    let fetch = raw.fetch.as_ref().and_then(|fetch| source.keep(fetch.judge(&source)));
+    let tls = raw.tls(&source);
+    let (Some(service), Some(instance), Some(addresses), Some(tls)) =
+        (service, instance, addresses, tls)
+    else {
+        return Err(source.faults());
     };
+    source.check()?;
 
-    let memory_max = raw.limits.as_ref().map(|limits| limits.memory_max(&source)).transpose()?;
-    let fetch = raw.fetch.as_ref().map(|fetch| fetch.judge(&source)).transpose()?;
-    let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
-    let client_files =
-        IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
-    let client_tls = client_edge_config_asking(&client_files.read(&source)?)
-        .map_err(|error| client_files.error(&source, &error))?;
-    let link_files = IdentityFiles { certificate: &raw.links.certificate, key: &raw.links.key };
-    let link_identity = link_files.read(&source)?;
+    let (client_files, link_files) = (raw.clients.files(), raw.links.files());
     let site_crl = raw.links.site_crl.as_ref();
-    let site = site_anchors(&source, &raw.links.site_ca, site_crl)?;
-    let link_tls = link_server_config(&link_identity, &site).map_err(|error| match error {
-        TlsSetupError::Verifier(_) => site_error(&source, &raw.links.site_ca, site_crl, &error),
-        other => link_files.error(&source, &other),
-    })?;
-
     let mut warnings = Vec::from_iter(name_warning(&source, &service, &raw));
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
-    warnings.extend(revocation_warning(&source, &site, site_crl, SystemTime::now()));
+    warnings.extend(revocation_warning(&source, &tls.site, site_crl, SystemTime::now()));
     let material = GatewayMaterial {
         clients: client_files.paths(&source),
         links: link_files.paths(&source),
         site: site_paths(&source, &raw.links.site_ca, site_crl),
     };
+    let (quic, quic_listen) = (raw.links.quic.as_ref(), raw.links.quic_listen.as_ref());
     Ok(LoadedGateway {
         material,
         config: GatewayConfig {
             service: raw.service.get_ref().clone(),
             instance,
             initial: Vec::new(),
-            client_tls,
-            link_tls,
+            client_tls: tls.clients,
+            link_tls: tls.links,
             certificate_keeper: None,
             fetch,
             balance: raw.balance.judge(),
             limits,
         },
-        listen,
-        link_listen,
-        https_link_listen,
-        quic_link_listen,
-        memory_max: memory_max.flatten(),
-        admin,
+        listen: addresses.clients,
+        link_listen: addresses.links,
+        https_link_listen: addresses.https_links,
+        quic_link_listen: addresses.quic_links,
+        memory_max,
+        admin: addresses.admin,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),
@@ -228,20 +233,64 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     })
 }
 
-fn apart(
-    source: &Source,
-    raw: &RawGateway,
-    listen: SocketAddr,
-    link_listen: SocketAddr,
-) -> Result<(), ConfigError> {
-    if listen != link_listen || listen.port() == 0 {
-        return Ok(());
+/// Where an instance listens.
+struct Addresses {
+    clients: SocketAddr,
+    links: SocketAddr,
+    https_links: Option<SocketAddr>,
+    quic_links: Option<SocketAddr>,
+    admin: Option<AdminListener>,
+}
+
+/// What an instance shows, and whom it trusts.
+struct Tls {
+    clients: Arc<ServerConfig>,
+    links: Arc<ServerConfig>,
+    site: TrustAnchors,
+}
+
+impl RawGateway {
+    /// Judges where it listens. What is wrong is noted.
+    fn addresses(&self, source: &Source) -> Option<Addresses> {
+        let of = |raw| source.keep(address(source, raw));
+        let (clients, links) = (of(&self.clients.listen), of(&self.links.listen));
+        let https_links = self.links.https_listen.as_ref().and_then(of);
+        let (quic, quic_listen) = (self.links.quic.as_ref(), self.links.quic_listen.as_ref());
+        // Without an address of links, what is said of QUIC is judged beside any.
+        let beside = links.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 0)));
+        let quic_links = source.keep(quic::listen(source, quic, quic_listen, beside));
+        let admin = self.admin.as_ref().and_then(|admin| source.keep(admin.judge(source)));
+
+        let https_span = self.links.https_listen.as_ref().map(Spanned::span);
+        let admin_span = self.admin.as_ref().map(RawAdmin::span);
+        let all = [
+            ("clients", clients, Some(self.clients.listen.span())),
+            ("links", links, Some(self.links.listen.span())),
+            ("links over HTTPS", https_links, https_span),
+            ("administrators", admin.as_ref().map(|it| it.listen), admin_span),
+        ];
+        let all = all.into_iter().filter_map(|(whom, at, span)| Some((whom, at?, span?)));
+        listen::apart(source, &all.collect::<Vec<_>>());
+        let (clients, links, quic_links) = (clients?, links?, quic_links?);
+        Some(Addresses { clients, links, https_links, quic_links, admin })
     }
-    Err(source.invalid(
-        raw.links.listen.span(),
-        format!("clients and links cannot both connect to {listen}"),
-        "give links another port; 10139 plus the instance's number is customary",
-    ))
+
+    /// Judges every certificate and key. What is wrong is noted.
+    fn tls(&self, source: &Source) -> Option<Tls> {
+        let (client_files, link_files) = (self.clients.files(), self.links.files());
+        let clients = source.keep(client_files.read(source)).and_then(|identity| {
+            let made = client_edge_config_asking(&identity);
+            source.keep(made.map_err(|error| client_files.error(source, &error)))
+        });
+        let identity = source.keep(link_files.read_matching(source));
+        let (site_ca, site_crl) = (&self.links.site_ca, self.links.site_crl.as_ref());
+        let site = source.keep(site_anchors(source, site_ca, site_crl))?;
+        let links = link_server_config(&identity?, &site).map_err(|error| match error {
+            TlsSetupError::Verifier(_) => site_error(source, site_ca, site_crl, &error),
+            other => link_files.error(source, &other),
+        });
+        Some(Tls { clients: clients?, links: source.keep(links)?, site })
+    }
 }
 
 fn no_endpoints(source: &Source, raw: &RawGateway) -> Result<(), ConfigError> {

@@ -155,16 +155,19 @@ impl RawGateways {
 
 impl RawPattern {
     fn judge(&self, source: &Source) -> Result<Vec<GatewayAddress>, ConfigError> {
-        let last = instance(source, &self.instances)?;
+        let last = source.keep(instance(source, &self.instances));
         let mut plan = PortPlan::default();
-        let base = port(source, "link_port_base", &self.link_port_base)?;
+        let base = port(source, "link_port_base", &self.link_port_base);
         plan.tcp_tls_base = base.unwrap_or(plan.tcp_tls_base);
-        if let Some(base) = port(source, "https_port_base", &self.https_port_base)? {
+        if let Some(base) = port(source, "https_port_base", &self.https_port_base) {
             (plan.https_base, plan.https_single) = (base, base);
         }
-        let (transport, with_quic) = ways(source, self.transport.as_ref(), self.quic.as_ref())?;
+        let ways = source.keep(ways(source, self.transport.as_ref(), self.quic.as_ref()));
         let server_name = self.server_name.as_ref().unwrap_or(&self.host);
         let https_name = self.https_name.as_ref().unwrap_or(&self.host);
+        let (Some(last), Some((transport, with_quic))) = (last, ways) else {
+            return Err(source.faults());
+        };
 
         Instance::first(last.number())
             .map(|instance| {
@@ -201,9 +204,9 @@ impl RawPattern {
 }
 
 /// A port as written, if it is.
-fn port(source: &Source, name: &'static str, written: &Number) -> Result<Option<u16>, ConfigError> {
+fn port(source: &Source, name: &'static str, written: &Number) -> Option<u16> {
     let port = Key { source, name, written }.within(&(1..=65_535))?;
-    Ok(port.and_then(|port| u16::try_from(port).ok()))
+    u16::try_from(port).ok()
 }
 
 fn judge_list(source: &Source, list: &[RawAddress]) -> Result<Vec<GatewayAddress>, ConfigError> {
@@ -216,35 +219,48 @@ fn judge_list(source: &Source, list: &[RawAddress]) -> Result<Vec<GatewayAddress
     }
     let mut addresses: Vec<GatewayAddress> = Vec::with_capacity(list.len());
     for raw in list {
-        let instance = instance(source, &raw.instance)?;
-        if addresses.iter().any(|address| address.instance == instance) {
-            return Err(source.invalid(
+        let Some(address) = raw.judge(source, list.len()) else { continue };
+        if addresses.iter().any(|other| address.instance == other.instance) {
+            source.note(source.invalid(
                 raw.instance.span(),
-                format!("instance {instance} is listed twice"),
+                format!("instance {} is listed twice", address.instance),
                 "give each `[[gateway]]` the number in that instance's own file",
             ));
         }
+        addresses.push(address);
+    }
+    Ok(addresses)
+}
+
+impl RawAddress {
+    /// The address, of a list of `instances`. What is wrong is noted.
+    fn judge(&self, source: &Source, instances: usize) -> Option<GatewayAddress> {
+        let named = |name: &Spanned<String>| source.keep(host(source, name, name.get_ref()));
+        let instance = source.keep(instance(source, &self.instance));
+        let (tcp_tls, https) =
+            (port(source, "port", &self.port), port(source, "https_port", &self.https_port));
+        let ways = source.keep(ways(source, self.transport.as_ref(), self.quic.as_ref()));
+        let host = named(&self.host);
+        let server_name = named(self.server_name.as_ref().unwrap_or(&self.host));
+        let https_name = named(self.https_name.as_ref().unwrap_or(&self.host));
+
+        let (instance, (transport, with_quic)) = (instance?, ways?);
         let plan = PortPlan::default();
-        let instances = u8::try_from(list.len()).unwrap_or(u8::MAX);
-        let tcp_tls = port(source, "port", &raw.port)?.or_else(|| plan.tcp_tls(instance));
-        let https = port(source, "https_port", &raw.https_port)?;
+        let instances = u8::try_from(instances).unwrap_or(u8::MAX);
+        let tcp_tls = tcp_tls.or_else(|| plan.tcp_tls(instance));
         let https = https.or_else(|| plan.https(instance, instances));
-        let (transport, with_quic) = ways(source, raw.transport.as_ref(), raw.quic.as_ref())?;
         let ports = transport.choose(with_quic, tcp_tls, https);
-        let server_name = raw.server_name.as_ref().unwrap_or(&raw.host);
-        let https_name = raw.https_name.as_ref().unwrap_or(&raw.host);
-        addresses.push(GatewayAddress {
+        Some(GatewayAddress {
             instance,
-            host: host(source, &raw.host, raw.host.get_ref())?,
+            host: host?,
             quic_port: ports.quic,
             tcp_tls_port: ports.tcp_tls,
             https_port: ports.https,
             only: transport.only(),
-            server_name: host(source, server_name, server_name.get_ref())?,
-            https_name: host(source, https_name, https_name.get_ref())?,
-        });
+            server_name: server_name?,
+            https_name: https_name?,
+        })
     }
-    Ok(addresses)
 }
 
 /// Judges a host name or address literal; `raw` is where it is written, `name` what it came to.

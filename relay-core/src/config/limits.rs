@@ -7,7 +7,6 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::backend::range;
-use super::error::ConfigError;
 use super::source::Source;
 use crate::connection_point::ConnectionPointLimits;
 use crate::gateway::GatewayLimits;
@@ -70,99 +69,99 @@ pub(super) struct RawConnectionPointLimits {
 
 impl RawGatewayLimits {
     /// The limits, with the defaults for what is not written.
-    pub(super) fn judge(&self, source: &Source) -> Result<GatewayLimits, ConfigError> {
+    pub(super) fn judge(&self, source: &Source) -> GatewayLimits {
         let or = GatewayLimits::default();
         let key = |name, written| Key { source, name, written };
-        Ok(GatewayLimits {
+        GatewayLimits {
             client_connections_max: key("client_connections_max", &self.client_connections_max)
-                .count(1..=1_000_000, or.client_connections_max)?,
+                .count(1..=1_000_000, or.client_connections_max),
             connections_per_address_max: key(
                 "connections_per_address_max",
                 &self.connections_per_address_max,
             )
-            .count(1..=1_000_000, or.connections_per_address_max)?,
+            .count(1..=1_000_000, or.connections_per_address_max),
             client_handshakes_max: key("client_handshakes_max", &self.client_handshakes_max)
-                .count(1..=65_536, or.client_handshakes_max)?,
-            links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max)?,
+                .count(1..=65_536, or.client_handshakes_max),
+            links_max: key("links_max", &self.links_max).count(1..=4096, or.links_max),
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
-                .mebibytes(64..=65_536, or.link_memory)?,
+                .mebibytes(64..=65_536, or.link_memory),
             streams_per_link_max: key("streams_per_link_max", &self.streams_per_link_max)
-                .within(&(1..=16_384))?
+                .within(&(1..=16_384))
                 .unwrap_or(or.streams_per_link_max),
             memory: or.memory,
             link_handshakes_max: key("link_handshakes_max", &self.link_handshakes_max)
-                .count(1..=65_536, or.link_handshakes_max)?,
+                .count(1..=65_536, or.link_handshakes_max),
             client_hello: or.client_hello,
             tls_handshake: key("tls_handshake_seconds", &self.tls_handshake_seconds)
-                .seconds(1..=60, or.tls_handshake)?,
+                .seconds(1..=60, or.tls_handshake),
             request_head: key("request_head_seconds", &self.request_head_seconds)
-                .seconds(1..=300, or.request_head)?,
-            idle: key("idle_seconds", &self.idle_seconds).seconds(1..=3600, or.idle)?,
+                .seconds(1..=300, or.request_head),
+            idle: key("idle_seconds", &self.idle_seconds).seconds(1..=3600, or.idle),
             answer_head: key("answer_head_seconds", &self.answer_head_seconds)
-                .seconds(1..=3600, or.answer_head)?,
+                .seconds(1..=3600, or.answer_head),
             backend_answer_max: key("backend_answer_max_seconds", &self.backend_answer_max_seconds)
-                .seconds(1..=3600, or.backend_answer_max)?,
+                .seconds(1..=3600, or.backend_answer_max),
             body_stall: key("body_stall_seconds", &self.body_stall_seconds)
-                .seconds(1..=3600, or.body_stall)?,
+                .seconds(1..=3600, or.body_stall),
             body_rate_min: key("body_octets_per_second_min", &self.body_octets_per_second_min)
-                .within(&(0..=1_000_000))?
+                .within(&(0..=1_000_000))
                 .unwrap_or(or.body_rate_min),
             body_grace: key("body_grace_seconds", &self.body_grace_seconds)
-                .seconds(1..=3600, or.body_grace)?,
+                .seconds(1..=3600, or.body_grace),
             answer_stall: key("answer_stall_seconds", &self.answer_stall_seconds)
-                .seconds(1..=3600, or.answer_stall)?,
+                .seconds(1..=3600, or.answer_stall),
             link_credit: key("link_credit_seconds", &self.link_credit_seconds)
-                .seconds(1..=300, or.link_credit)?,
+                .seconds(1..=300, or.link_credit),
             overload_wait: key("overload_wait_milliseconds", &self.overload_wait_milliseconds)
-                .milliseconds(1..=300_000, or.overload_wait)?,
-            drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
-            linger: key("linger_seconds", &self.linger_seconds).seconds(0..=60, or.linger)?,
-        })
+                .milliseconds(1..=300_000, or.overload_wait),
+            drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain),
+            linger: key("linger_seconds", &self.linger_seconds).seconds(0..=60, or.linger),
+        }
     }
 }
 
 impl RawGatewayLimits {
     /// Octets of memory that the process may have in use, if that is written.
-    pub(super) fn memory_max(&self, source: &Source) -> Result<Option<u64>, ConfigError> {
+    pub(super) fn memory_max(&self, source: &Source) -> Option<u64> {
         let written = &self.memory_mebibytes_max;
         let key = Key { source, name: "memory_mebibytes_max", written };
         // As many as 16 TiB.
-        Ok(key.within(&(64..=16_777_216))?.map(|mebibytes| u64::from(mebibytes) << 20))
+        key.within(&(64..=16_777_216)).map(|mebibytes| u64::from(mebibytes) << 20)
     }
 }
 
 impl RawConnectionPointLimits {
     /// The limits, with the defaults for what is not written.
-    pub(super) fn judge(&self, source: &Source) -> Result<ConnectionPointLimits, ConfigError> {
-        let or = self.backends(source, &ConnectionPointLimits::default())?;
+    pub(super) fn judge(&self, source: &Source) -> ConnectionPointLimits {
+        let or = self.backends(source, &ConnectionPointLimits::default());
         let key = |name, written| Key { source, name, written };
         let limits = ConnectionPointLimits {
             redial_first: key("redial_first_milliseconds", &self.redial_first_milliseconds)
-                .milliseconds(1..=60_000, or.redial_first)?,
+                .milliseconds(1..=60_000, or.redial_first),
             redial_max: key("redial_max_seconds", &self.redial_max_seconds)
-                .seconds(1..=3600, or.redial_max)?,
-            dial: key("dial_seconds", &self.dial_seconds).seconds(1..=60, or.dial)?,
+                .seconds(1..=3600, or.redial_max),
+            dial: key("dial_seconds", &self.dial_seconds).seconds(1..=60, or.dial),
             dial_quic: key("dial_quic_seconds", &self.dial_quic_seconds)
-                .seconds(1..=60, or.dial_quic)?,
+                .seconds(1..=60, or.dial_quic),
             next_rung: key("next_rung_seconds", &self.next_rung_seconds)
-                .seconds(1..=60, or.next_rung)?,
+                .seconds(1..=60, or.next_rung),
             dial_pace: key("dial_pace_milliseconds", &self.dial_pace_milliseconds)
-                .milliseconds(0..=60_000, or.dial_pace)?,
+                .milliseconds(0..=60_000, or.dial_pace),
             better_rung: key("better_rung_seconds", &self.better_rung_seconds)
-                .seconds(1..=86_400, or.better_rung)?,
+                .seconds(1..=86_400, or.better_rung),
             links_per_instance: key("links_per_instance", &self.links_per_instance)
-                .count(1..=16, or.links_per_instance)?,
+                .count(1..=16, or.links_per_instance),
             link_memory: key("link_memory_mebibytes", &self.link_memory_mebibytes)
-                .mebibytes(64..=65_536, or.link_memory)?,
+                .mebibytes(64..=65_536, or.link_memory),
             streams_per_link_max: key("streams_per_link_max", &self.streams_per_link_max)
-                .within(&(1..=16_384))?
+                .within(&(1..=16_384))
                 .unwrap_or(or.streams_per_link_max),
-            drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain)?,
+            drain: key("drain_seconds", &self.drain_seconds).seconds(0..=3600, or.drain),
             ..or
         };
         let written = self.redial_first_milliseconds.as_ref().or(self.redial_max_seconds.as_ref());
         if let Some(written) = written.filter(|_| limits.redial_max < limits.redial_first) {
-            return Err(source.invalid(
+            source.note(source.invalid(
                 written.span(),
                 format!(
                     "the first delay between dials, {:?}, is above the ceiling, {:?}",
@@ -171,41 +170,37 @@ impl RawConnectionPointLimits {
                 "lower redial_first_milliseconds or raise redial_max_seconds",
             ));
         }
-        Ok(limits)
+        limits
     }
 }
 
 impl RawConnectionPointLimits {
     /// `or` with what is written about backends.
-    fn backends(
-        &self,
-        source: &Source,
-        or: &ConnectionPointLimits,
-    ) -> Result<ConnectionPointLimits, ConfigError> {
+    fn backends(&self, source: &Source, or: &ConnectionPointLimits) -> ConnectionPointLimits {
         let key = |name, written| Key { source, name, written };
         let failures_max = key("backend_failures_max", &self.backend_failures_max);
-        Ok(ConnectionPointLimits {
+        ConnectionPointLimits {
             backend_connect: key("backend_connect_seconds", &self.backend_connect_seconds)
-                .seconds(range::CONNECT, or.backend_connect)?,
+                .seconds(range::CONNECT, or.backend_connect),
             backend_answer: key("backend_answer_seconds", &self.backend_answer_seconds)
-                .seconds(range::ANSWER, or.backend_answer)?,
+                .seconds(range::ANSWER, or.backend_answer),
             backend_idle_max: key("backend_idle_max", &self.backend_idle_max)
-                .count(range::IDLE_COUNT, or.backend_idle_max)?,
+                .count(range::IDLE_COUNT, or.backend_idle_max),
             backend_idle: key("backend_idle_seconds", &self.backend_idle_seconds)
-                .seconds(range::IDLE, or.backend_idle)?,
+                .seconds(range::IDLE, or.backend_idle),
             backend_connections_max: key("backend_connections_max", &self.backend_connections_max)
-                .count(range::CONNECTIONS, or.backend_connections_max)?,
+                .count(range::CONNECTIONS, or.backend_connections_max),
             backend_wait_max: key("backend_wait_max", &self.backend_wait_max)
-                .count(range::WAITING, or.backend_wait_max)?,
+                .count(range::WAITING, or.backend_wait_max),
             backend_wait: key("backend_wait_seconds", &self.backend_wait_seconds)
-                .seconds(range::WAIT, or.backend_wait)?,
+                .seconds(range::WAIT, or.backend_wait),
             backend_failures_max: failures_max
-                .within(&range::FAILURES)?
+                .within(&range::FAILURES)
                 .unwrap_or(or.backend_failures_max),
             backend_rest: key("backend_rest_seconds", &self.backend_rest_seconds)
-                .seconds(range::REST, or.backend_rest)?,
+                .seconds(range::REST, or.backend_rest),
             ..or.clone()
-        })
+        }
     }
 }
 
@@ -217,47 +212,43 @@ pub(super) struct Key<'a> {
 }
 
 impl Key<'_> {
-    /// The number, `None` if it is not written.
-    pub(super) fn within(&self, range: &RangeInclusive<u32>) -> Result<Option<u32>, ConfigError> {
-        let Some(written) = self.written else {
-            return Ok(None);
-        };
+    /// The number, `None` if it is not written. One that is out of range is noted, and is as good
+    /// as not written.
+    pub(super) fn within(&self, range: &RangeInclusive<u32>) -> Option<u32> {
+        let written = self.written.as_ref()?;
         let number = u32::try_from(*written.get_ref()).ok().filter(|n| range.contains(n));
-        number.map(Some).ok_or_else(|| {
+        if number.is_none() {
             let (low, high) = (range.start(), range.end());
-            self.source.invalid(
+            self.source.note(self.source.invalid(
                 written.span(),
                 format!("`{}` is {}, which is not {low} to {high}", self.name, written.get_ref()),
                 format!("give a whole number from {low} to {high}"),
-            )
-        })
+            ));
+        }
+        number
     }
 
-    fn count(&self, range: RangeInclusive<u32>, or: usize) -> Result<usize, ConfigError> {
+    fn count(&self, range: RangeInclusive<u32>, or: usize) -> usize {
         // A `u32` that no `usize` holds is above every range here on such a machine as well.
-        Ok(self.within(&range)?.and_then(|count| usize::try_from(count).ok()).unwrap_or(or))
+        self.within(&range).and_then(|count| usize::try_from(count).ok()).unwrap_or(or)
     }
 
-    fn mebibytes(&self, range: RangeInclusive<u32>, or: u64) -> Result<u64, ConfigError> {
-        Ok(self.within(&range)?.map_or(or, |mebibytes| u64::from(mebibytes) << 20))
+    fn mebibytes(&self, range: RangeInclusive<u32>, or: u64) -> u64 {
+        self.within(&range).map_or(or, |mebibytes| u64::from(mebibytes) << 20)
     }
 
-    fn seconds(&self, range: RangeInclusive<u32>, or: Duration) -> Result<Duration, ConfigError> {
-        Ok(self.within(&range)?.map_or(or, |seconds| Duration::from_secs(seconds.into())))
+    fn seconds(&self, range: RangeInclusive<u32>, or: Duration) -> Duration {
+        self.within(&range).map_or(or, |seconds| Duration::from_secs(seconds.into()))
     }
 
-    fn milliseconds(
-        &self,
-        range: RangeInclusive<u32>,
-        or: Duration,
-    ) -> Result<Duration, ConfigError> {
-        Ok(self.within(&range)?.map_or(or, |millis| Duration::from_millis(millis.into())))
+    fn milliseconds(&self, range: RangeInclusive<u32>, or: Duration) -> Duration {
+        self.within(&range).map_or(or, |millis| Duration::from_millis(millis.into()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::config::ConfigError;
     use crate::config::testing::{Site, message};
 
     /// Asserts that `key` takes `low` and `high` and refuses what lies beyond.

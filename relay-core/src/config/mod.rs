@@ -1,8 +1,10 @@
 //! From configuration text to validated configurations.
 //!
 //! [`load_gateway`] and [`load_connection_point`] read one TOML file each and yield what the role
-//! is told at start, or one [`ConfigError`] that shows the line at fault and says what to do. It is
-//! the only room that derives `Deserialize` for files; the roles know nothing of files or TOML.
+//! is told at start, or one [`ConfigError`] that shows each line at fault and says what to do: a
+//! fault ends nothing, so that all are told at once. [`recognise`] says which role a file is for.
+//! It is the only room that derives `Deserialize` for files; the roles know nothing of files or
+//! TOML.
 //!
 //! It deliberately does not watch files, merge several of them, read an environment but what it is
 //! handed ([`Environment`]), or fill a value that an administrator must decide. Nothing here logs:
@@ -16,6 +18,7 @@
 mod admin;
 mod backend;
 mod backend_url;
+mod changes;
 mod client_files;
 mod clients;
 mod connection_point;
@@ -30,6 +33,8 @@ mod listen;
 mod material;
 mod pem;
 mod quic;
+mod recognise;
+mod repair;
 mod source;
 mod store;
 mod tenant;
@@ -42,6 +47,7 @@ mod web_proxy;
 
 pub use admin::{AdminListener, admin_address};
 pub use backend_url::{BackendUrlError, parse_backend_url};
+pub use changes::changed_keys;
 pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
 pub use error::{ConfigError, Invalid, Place};
@@ -50,6 +56,7 @@ pub use material::{
     ConnectionPointMaterial, ConnectionPointTls, GatewayMaterial, GatewayTls, IdentityPaths,
     MaterialError, SitePaths,
 };
+pub use recognise::{RoleKind, recognise};
 pub use source::TEXT_BYTES_MAX;
 pub use store::{PostgresHost, PostgresStore, SiteStore};
 pub use token_service::{IntranetListener, TokenServiceConfig};

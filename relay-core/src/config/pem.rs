@@ -34,7 +34,15 @@ impl IdentityFiles<'_> {
     pub(super) fn read(self, source: &Source) -> Result<Identity, ConfigError> {
         let certificate = source.resolve(self.certificate.get_ref());
         let key = source.resolve(self.key.get_ref());
-        Identity::from_pem_files(&certificate, &key).map_err(|error| self.error(source, &error))
+        Identity::from_pem_files(&certificate, &key).map_err(|error| {
+            // The certificate is looked at first; of the key that is then not looked at, no more
+            // is told than that it is not there.
+            if let Err(fault) = require_file(&key) {
+                let fault = pem::Error::Io(fault);
+                source.note(unreadable(source, self.key, "private key", &key, &fault));
+            }
+            self.error(source, &error)
+        })
     }
 
     /// Reads both files, and judges that they belong together.

@@ -1,5 +1,6 @@
 //! One configuration file's text, and errors that point into it.
 
+use std::cell::RefCell;
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
 use std::ops::Range;
@@ -9,17 +10,23 @@ use std::time::{Duration, SystemTime};
 use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, Invalid, Place};
-use super::explain::explain;
+use super::repair::{self, FAULTS_MAX};
 use crate::transport::require_file;
 
 /// Longest configuration file that is read, in octets: 1 MiB.
 pub const TEXT_BYTES_MAX: u64 = 1 << 20;
 
-/// A file's text and where it came from.
+/// A file's text, where it came from, and what was found wrong with it.
+///
+/// Whoever judges a file goes on after a fault, so that all of them are told at once: what cannot
+/// be used is given to [`Source::keep`], and [`Source::faults`] has it in the end.
 pub(super) struct Source {
     path: PathBuf,
     text: String,
     modified: SystemTime,
+    /// Where the text does not have the shape that was read.
+    misfits: RefCell<Vec<Range<usize>>>,
+    faults: RefCell<Vec<Invalid>>,
 }
 
 impl Source {
@@ -37,7 +44,7 @@ impl Source {
             return Err(ConfigError::TooLong { path: path.to_owned(), bytes_max: TEXT_BYTES_MAX });
         }
         match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self { path: path.to_owned(), text, modified }),
+            Ok(text) => Ok(Self::new(path, text, modified)),
             Err(error) => {
                 let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
                 let line = good.split(|byte| *byte == b'\n').count();
@@ -46,12 +53,70 @@ impl Source {
         }
     }
 
-    /// Reads the text as TOML into the raw shape `T`.
+    fn new(path: &Path, text: String, modified: SystemTime) -> Self {
+        let (misfits, faults) = (RefCell::default(), RefCell::default());
+        Self { path: path.to_owned(), text, modified, misfits, faults }
+    }
+
+    /// Reads the text as TOML into the raw shape `T`, to be used at once.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
-        toml::from_str(&self.text).map_err(|error: toml::de::Error| {
-            let (problem, help) = explain(error.message());
-            self.invalid(error.span().unwrap_or(0..0), problem, help)
-        })
+        let read = self.parse_on()?;
+        self.check()?;
+        Ok(read)
+    }
+
+    /// Reads the text as TOML into the raw shape `T`, to be judged. What does not fit is noted, and
+    /// something that has the shape is in its place: whoever judges it ends with
+    /// [`Source::check`].
+    pub(super) fn parse_on<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        let read = repair::read(&self.text);
+        let spans = read.faults.iter().map(|misfit| misfit.span.clone()).collect();
+        for misfit in read.faults {
+            self.note(self.invalid(misfit.span, misfit.told.problem, misfit.told.help));
+        }
+        self.misfits.replace(spans);
+        read.document.ok_or_else(|| self.faults())
+    }
+
+    /// What was judged; a fault is noted.
+    pub(super) fn keep<T>(&self, judged: Result<T, ConfigError>) -> Option<T> {
+        judged.map_err(|error| self.note(error)).ok()
+    }
+
+    /// Notes a fault. One that follows from another at the same place is not told.
+    pub(super) fn note(&self, error: ConfigError) {
+        let found = match error {
+            ConfigError::Invalid(fault) => vec![*fault],
+            ConfigError::Several(faults) => faults,
+            // Of the file itself, which was read.
+            _ => return,
+        };
+        let mut faults = self.faults.borrow_mut();
+        for fault in found {
+            if !fault.place.is_consequence() && !faults.contains(&fault) {
+                faults.push(fault);
+            }
+        }
+    }
+
+    /// Whether nothing was noted.
+    ///
+    /// # Errors
+    ///
+    /// [`Source::faults`].
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        if self.faults.borrow().is_empty() { Ok(()) } else { Err(self.faults()) }
+    }
+
+    /// All that was noted, in the order of the file.
+    pub(super) fn faults(&self) -> ConfigError {
+        let mut faults = self.faults.borrow().clone();
+        faults.sort_by_key(|fault| (fault.place.line(), fault.place.column()));
+        faults.truncate(FAULTS_MAX);
+        match <[Invalid; 1]>::try_from(faults) {
+            Ok([only]) => ConfigError::Invalid(Box::new(only)),
+            Err(several) => ConfigError::Several(several),
+        }
     }
 
     /// When the file was changed last.
@@ -64,9 +129,19 @@ impl Source {
         &self.path
     }
 
+    /// The text.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The place of `span`, to be shown later.
     pub(super) fn place(&self, span: Range<usize>) -> Place {
-        Place::new(&self.path, &self.text, span)
+        // Beyond the text are stand-ins; and of a value with a misfit in it, that was told.
+        let is_of_stand_in = span.start > self.text.len();
+        let holds = |misfit: &Range<usize>| span.start <= misfit.start && misfit.end <= span.end;
+        let is_consequence = is_of_stand_in || self.misfits.borrow().iter().any(holds);
+        let place = Place::new(&self.path, &self.text, span.clone());
+        if is_consequence { place.following() } else { place }
     }
 
     /// The error that `problem` is at `span`.
@@ -141,13 +216,36 @@ mod tests {
 
     #[test]
     fn relative_paths_start_at_the_folder_of_the_file() {
-        let source = Source {
-            path: PathBuf::from("site/gateway.toml"),
-            text: String::new(),
-            modified: SystemTime::now(),
-        };
+        let path = Path::new("site/gateway.toml");
+        let source = Source::new(path, String::new(), SystemTime::now());
         assert_eq!(source.resolve(Path::new("a.pem")), Path::new("site/a.pem"));
         let absolute = std::env::temp_dir().join("a.pem");
         assert_eq!(source.resolve(&absolute), absolute);
+    }
+    #[test]
+    fn faults_are_told_once_each_and_in_the_order_of_the_file() {
+        let source = Source::new(Path::new("f"), "a = 1\nb = 2\n".to_owned(), SystemTime::now());
+        source.check().unwrap();
+        for span in [6..7, 0..1, 6..7, 13..14] {
+            source.keep::<()>(Err(source.invalid(span, "bad", "mend it")));
+        }
+        let told = source.check().unwrap_err();
+        let lines: Vec<_> = told.faults().iter().map(|fault| fault.place.line()).collect();
+        assert_eq!(lines, [1, 2], "and nothing of what is beyond the text");
+    }
+
+    #[test]
+    fn a_value_with_a_misfit_in_it_is_not_found_fault_with_again() {
+        #[derive(serde::Deserialize)]
+        struct Shape {
+            a: toml::Spanned<Vec<String>>,
+        }
+        let text = "a = [\"x\", 1]\n".to_owned();
+        let source = Source::new(Path::new("f"), text, SystemTime::now());
+        let shape: Shape = source.parse_on().unwrap();
+        source.note(source.invalid(shape.a.span(), "not this list", "mend it"));
+        let told = source.check().unwrap_err();
+        assert_eq!(told.faults().len(), 1, "{told}");
+        assert!(told.to_string().starts_with("wrong type: found integer `1`\n"), "{told}");
     }
 }

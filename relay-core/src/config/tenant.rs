@@ -57,23 +57,23 @@ impl RawTenant {
         Ok(issuers)
     }
 
-    pub(super) fn judge(&self, source: &Source) -> Result<Tenant, ConfigError> {
+    /// Judges what is published of it. What is wrong is noted.
+    pub(super) fn judge(&self, source: &Source) -> Option<Tenant> {
         let resource = self.resource.get_ref();
         let is_text = (1..=RESOURCE_OCTETS_MAX).contains(&resource.len())
             && !resource.contains(char::is_control);
         if !is_text {
-            return Err(source.invalid(
+            source.note(source.invalid(
                 self.resource.span(),
                 format!("a tenant's resource must have 1 to {RESOURCE_OCTETS_MAX} octets of text"),
                 "give the identifier that clients ask a token for, as \
                  `https://ConfigMgrService`",
             ));
         }
-        Ok(Tenant {
-            id: guid(source, &self.id)?,
-            application_id: guid(source, &self.application_id)?,
-            resource: resource.clone(),
-        })
+        let id = source.keep(guid(source, &self.id));
+        let application_id = source.keep(guid(source, &self.application_id));
+        let (id, application_id) = (id?, application_id?);
+        is_text.then(|| Tenant { id, application_id, resource: resource.clone() })
     }
 }
 
@@ -87,10 +87,11 @@ fn guid(source: &Source, raw: &Spanned<String>) -> Result<Guid, ConfigError> {
     })
 }
 
-/// Judges every tenant.
-pub(super) fn tenants(source: &Source, raw: &[RawTenant]) -> Result<Vec<Tenant>, ConfigError> {
+/// Judges every tenant. What is wrong is noted.
+pub(super) fn tenants(source: &Source, raw: &[RawTenant]) -> Option<Vec<Tenant>> {
+    let mut is_good = raw.len() <= TENANTS_MAX;
     if let Some(beyond) = raw.get(TENANTS_MAX) {
-        return Err(source.invalid(
+        source.note(source.invalid(
             beyond.id.span(),
             format!("a site publishes at most {TENANTS_MAX} tenants"),
             "remove this one and those after it",
@@ -98,9 +99,13 @@ pub(super) fn tenants(source: &Source, raw: &[RawTenant]) -> Result<Vec<Tenant>,
     }
     let mut all: Vec<Tenant> = Vec::new();
     for raw in raw {
-        let tenant = raw.judge(source)?;
+        let Some(tenant) = raw.judge(source) else {
+            is_good = false;
+            continue;
+        };
         if all.iter().any(|other| other.id == tenant.id) {
-            return Err(source.invalid(
+            is_good = false;
+            source.note(source.invalid(
                 raw.id.span(),
                 format!("tenant {} stands here twice", tenant.id),
                 "remove one of the two",
@@ -108,7 +113,7 @@ pub(super) fn tenants(source: &Source, raw: &[RawTenant]) -> Result<Vec<Tenant>,
         }
         all.push(tenant);
     }
-    Ok(all)
+    is_good.then_some(all)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -17,7 +18,6 @@ use super::pem::{IdentityFiles, trust_anchors};
 use super::source::Source;
 use super::warning::Warning;
 use crate::auth::{Method, Methods};
-use crate::connection_point::SiteEndpoint;
 use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use crate::settings::ENDPOINTS_MAX;
 use crate::transport::TrustAnchors;
@@ -85,20 +85,26 @@ impl RawTokenService {
         source: &Source,
         has_tokens: bool,
         counted: Option<&Methods>,
-        endpoints: &[SiteEndpoint],
+        endpoints: &[Endpoint],
     ) -> Result<TokenServiceConfig, ConfigError> {
         if !has_tokens {
-            return Err(source.invalid(
+            source.note(source.invalid(
                 self.role_id.span(),
                 "a token service issues tokens, and this site makes none",
                 "add `[tokens]` with `folder` and `tenant`, or remove `[token_service]`",
             ));
         }
-        let endpoint = self.endpoint(source, counted)?;
-        self.judge_beside(source, &endpoint, endpoints)?;
-        let provider_trust =
-            self.provider_ca.as_ref().map(|file| trust_anchors(source, file)).transpose()?;
-        Ok(TokenServiceConfig { endpoint, intranet: self.intranet(source)?, provider_trust })
+        let endpoint = source.keep(self.endpoint(source, counted));
+        if let Some(endpoint) = &endpoint {
+            source.keep(self.judge_beside(source, endpoint, endpoints));
+        }
+        let provider_ca = self.provider_ca.as_ref();
+        let provider_trust = provider_ca.and_then(|file| source.keep(trust_anchors(source, file)));
+        let intranet = source.keep(self.intranet(source));
+        let (Some(endpoint), Some(intranet)) = (endpoint, intranet) else {
+            return Err(source.faults());
+        };
+        Ok(TokenServiceConfig { endpoint, intranet, provider_trust })
     }
 
     fn endpoint(
@@ -151,16 +157,16 @@ impl RawTokenService {
         &self,
         source: &Source,
         own: &Endpoint,
-        others: &[SiteEndpoint],
+        others: &[Endpoint],
     ) -> Result<(), ConfigError> {
-        if let Some(other) = others.iter().find(|it| it.endpoint.role_id == own.role_id) {
+        if let Some(other) = others.iter().find(|it| it.role_id == own.role_id) {
             return Err(source.invalid(
                 self.role_id.span(),
-                format!("endpoint `{}` has this role id, too", other.endpoint.name),
+                format!("endpoint `{}` has this role id, too", other.name),
                 "give a number that no `[[endpoint]]` has; it stands in the clients' URL",
             ));
         }
-        if others.iter().any(|it| it.endpoint.name == own.name) {
+        if others.iter().any(|it| it.name == own.name) {
             let place = self.name.as_ref().map_or(self.role_id.span(), Spanned::span);
             return Err(source.invalid(
                 place,
@@ -214,6 +220,11 @@ impl RawTokenService {
         }
         let identity = files.map(|files| files.paths(source));
         Ok(Some(IntranetListener { listen, identity, place: source.place(written.span()) }))
+    }
+
+    /// Where it listens, if that is written.
+    pub(super) fn listen_span(&self) -> Option<Range<usize>> {
+        self.listen.as_ref().map(Spanned::span)
     }
 
     /// What deserves attention about it.

@@ -41,27 +41,29 @@ pub struct SiteTokens {
 impl RawTokens {
     pub(super) fn judge(&self, source: &Source) -> Result<SiteTokens, ConfigError> {
         if self.folder.get_ref().as_os_str().is_empty() {
-            return Err(source.invalid(
+            source.note(source.invalid(
                 self.folder.span(),
                 "this names no folder",
                 "give a folder of the site's own, as in `folder = \"tokens\"`",
             ));
         }
-        let tenant = self.tenant.get_ref().parse().map_err(|_| {
+        let tenant = source.keep(self.tenant.get_ref().parse().map_err(|_| {
             source.invalid(
                 self.tenant.span(),
                 "this is not a GUID",
                 "give the site's own as 8-4-4-4-12 hexadecimal digits without braces; `relay init` \
                  makes one",
             )
-        })?;
+        }));
         let store = RawStore {
             store: self.store.as_ref(),
             store_password_file: self.store_password_file.as_ref(),
             store_ca: self.store_ca.as_ref(),
             unsafe_plain_store: self.unsafe_plain_store,
         };
-        let store = store.judge(source)?;
+        let (Some(store), Some(tenant)) = (source.keep(store.judge(source)), tenant) else {
+            return Err(source.faults());
+        };
         Ok(SiteTokens { folder: source.resolve(self.folder.get_ref()), store, tenant })
     }
 }
@@ -114,7 +116,9 @@ pub fn site_tokens(path: &Path) -> Result<SiteTokens, ConfigError> {
             "add `[tokens]` with `folder = \"tokens\"` and `tenant`, the site's own GUID",
         ));
     };
-    tokens.judge(&source)
+    let tokens = tokens.judge(&source)?;
+    source.check()?;
+    Ok(tokens)
 }
 
 #[cfg(test)]

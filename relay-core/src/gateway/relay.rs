@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, Span};
@@ -21,7 +21,7 @@ use crate::exchange::{
     TraceContext,
 };
 use crate::link::{End, Head, RecvStream};
-use crate::policy::{self, Endpoint, OwnAnswer, Route};
+use crate::policy::{self, Endpoint, OwnAnswer};
 use crate::settings::Settings;
 
 use super::access::{Access, Client};
@@ -30,6 +30,7 @@ use super::config::GatewayLimits;
 use super::failure::Failure;
 use super::http2_places::Place;
 use super::interim::Interims;
+use super::judging;
 use super::lines::Lines;
 use super::meter::{Bearer, Metered};
 use super::names;
@@ -161,7 +162,7 @@ impl Relay {
         let target = request.uri.path_and_query()?;
         let asked = OwnAnswer::of(&request.method, target).transpose()?;
         let answered = async {
-            check_host(&request.uri, &request.headers)?;
+            judging::check_host(&request.uri, &request.headers)?;
             let value = match asked? {
                 OwnAnswer::TenantInfo { tenant } => self.tenant_info(tenant).await?,
                 _ => self.service_metadata(),
@@ -242,10 +243,8 @@ impl Relay {
         let names = parts.extensions.get::<FieldNames>().cloned();
         let interims = parts.extensions.get::<Interims>().cloned();
         let place = parts.extensions.get::<Place>().cloned();
-        check_host(&parts.uri, &headers)?;
-        let target = parts.uri.into_parts().path_and_query.ok_or(Failure::NotAPath)?;
-        self.check_told(settings)?;
-        let route: Route<'a> = settings.endpoints().route(&parts.method, &target)?;
+        let told = || self.check_told(settings);
+        let (target, route) = judging::routed(settings, &parts.method, parts.uri, &headers, told)?;
         let (endpoint, waits) = (route.endpoint, route.is_held());
         let site = settings.site_of(endpoint.role_id).unwrap_or_default();
         let metered = settings.meter(endpoint.role_id);
@@ -258,9 +257,7 @@ impl Relay {
                 self.identify((site, &route, allowed), &headers, client, access)?
             }
         };
-        policy::check_body_length(endpoint, policy::declared_body_length(&headers)?)?;
-        policy::strip_request_headers(&mut headers)?;
-        endpoint.strip_request_headers(&mut headers);
+        judging::pass(endpoint, &mut headers)?;
         let backend_answer = settings.backend_answer(endpoint.role_id);
         let answer_within = (!waits).then(|| self.limits.answer_within(backend_answer));
         let mut assertions = Assertions::new(message_id);
@@ -595,20 +592,6 @@ fn is_published(settings: &Settings, request: &http::request::Parts) -> bool {
     let Some(target) = request.uri.path_and_query() else { return true };
     let route = settings.endpoints().route(&request.method, target);
     !matches!(route, Err(policy::Refusal::NotPublished))
-}
-
-/// Refuses a request that names two hosts.
-// RFC 9112, section 3.2.
-fn check_host(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
-    let mut hosts = headers.get_all(HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    let agrees = match (uri.authority(), first) {
-        (Some(target), Some(host)) => {
-            host.as_bytes().eq_ignore_ascii_case(target.as_str().as_bytes())
-        }
-        _ => true,
-    };
-    if agrees && second.is_none() { Ok(()) } else { Err(Failure::BadHost) }
 }
 
 /// Whether an answer has no body whatever it declares and whatever comes behind its head: over

@@ -1,0 +1,89 @@
+//! Which links a gateway instance has for a request, if one can be asked.
+
+use std::net::SocketAddr;
+
+use relay_core::config::LoadedGateway;
+use relay_core::gateway::Balance;
+use serde_json::Value;
+
+use crate::admin::status_at;
+
+/// Where it is asked, and how it picks a link.
+#[derive(Default)]
+pub(super) struct Links(Option<Instance>);
+
+struct Instance {
+    balance: Balance,
+    admin: Option<SocketAddr>,
+}
+
+impl Links {
+    pub(super) fn of(loaded: &LoadedGateway) -> Self {
+        let admin = loaded.admin.as_ref().map(|admin| admin.listen);
+        Self(Some(Instance { balance: loaded.config.balance.clone(), admin }))
+    }
+
+    /// What is known of the link that a request to `site` would go over. Asks the instance, if its
+    /// file says where.
+    pub(super) fn told(&self, site: &str) -> String {
+        let Some(instance) = &self.0 else {
+            return "not known: links are up or not at a running instance; add --config \
+                    gateway.toml of one on this machine, with [admin]"
+                .to_owned();
+        };
+        let chosen = match instance.balance {
+            Balance::RoundRobin => "each in turn",
+            Balance::LeastInFlight => "the one with the fewest requests in flight",
+            Balance::PeakEwma => "the one that has answered fastest of late",
+            _ => "one of them",
+        };
+        let Some(admin) = instance.admin else {
+            return format!("{chosen}; which are up is not known: gateway.toml has no [admin]");
+        };
+        let status = match status_at(admin) {
+            Ok(status) => status,
+            Err(why) => return format!("{chosen}; which are up is not known: {why:#}"),
+        };
+        match &usable(&status)[..] {
+            [] => format!("none is up at {admin}: 503 CMGService_No_Connector"),
+            links => format!("{chosen} of site {site}, among those up: {}", links.join(", ")),
+        }
+    }
+}
+
+/// The links of an instance that take requests, by number and connection point.
+fn usable(status: &Value) -> Vec<String> {
+    let links = status["links"].as_array().map_or(&[][..], Vec::as_slice);
+    let takes_requests = |link: &&Value| link["state"] == "up";
+    let name = |link: &Value| {
+        let point = link["connection_point"].as_str().unwrap_or("?");
+        format!("{} to {point}", link["number"])
+    };
+    links.iter().filter(takes_requests).map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn links_that_take_requests_are_named_and_others_are_not() {
+        let link = |number: u8, state| {
+            json!({"number": number, "state": state,
+            "connection_point": "cp"})
+        };
+        let status = json!({"role": "gateway", "links": [link(1, "up"), link(2, "draining")]});
+        assert_eq!(usable(&status), ["1 to cp"]);
+        assert!(usable(&json!({"role": "connection-point"})).is_empty());
+    }
+
+    #[test]
+    fn without_an_instance_that_can_be_asked_it_is_said_why_no_link_is_named() {
+        assert!(Links::default().told("default").contains("add --config gateway.toml"));
+        let alone = Instance { balance: Balance::RoundRobin, admin: None };
+        let told = Links(Some(alone)).told("default");
+        assert!(told.starts_with("each in turn;") && told.contains("no [admin]"), "{told}");
+    }
+}
