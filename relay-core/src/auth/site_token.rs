@@ -17,8 +17,8 @@ use super::jwt::{Claims, Jwt, Times};
 use super::rs256::{KeyFault, RsaKey};
 use super::{Guid, Method, Principal, TokenFault};
 
-/// What `iss` begins with; the site's tenant follows.
-pub(super) const ISSUER: &str = "urn:sccm:oauth2:";
+/// What `iss` of the site's tokens begins with; the site's tenant follows.
+pub const ISSUER: &str = "urn:sccm:oauth2:";
 
 /// What `aud` is.
 const AUDIENCE: &str = "urn:sccm:service";
