@@ -19,6 +19,7 @@ use rcgen::{
     SigningKey,
 };
 use relay_core::auth::{Guid, Issuer, Methods, Strictness};
+use relay_core::content::{Grant, GrantFault, SignedGrant};
 use relay_core::settings::{
     ClientTrust, KeySource, PublishedCertificates, PublishedSigners, Revocation, TenantTrust,
 };
@@ -136,6 +137,14 @@ impl ClientSite {
     /// As [`ClientSite::ccm`], but it was over half an hour ago.
     pub fn expired_ccm(&self) -> String {
         self.token(ccm_claims(), -5400)
+    }
+
+    /// A grant for content, signed.
+    pub fn grant(&self, grant: Grant) -> SignedGrant {
+        let key = relay_core::auth::SigningKey::of_certificate(&self.signer).unwrap();
+        let sign = |text: &[u8]| Ok(Signer::site().sign(text, &RSA_PKCS1_SHA256));
+        let signed: Result<_, GrantFault> = grant.sign(&key, sign);
+        signed.unwrap()
     }
 
     /// A client's own token, bound to its certificate.

@@ -202,7 +202,10 @@ impl SiteToken {
             (Category::Bulk, Use::Renewal | Use::Traffic) => Err(TokenFault::RegistrationOnly),
             // Eight hours must not become ninety days: a client registers with what it began with.
             (Category::Ccm, Use::Registration | Use::Renewal) => Err(TokenFault::TrafficOnly),
-            _ => Ok(Principal { method: Method::SiteToken, name: self.name(), until }),
+            _ => {
+                let (name, client) = (self.name(), self.client);
+                Ok(Principal { method: Method::SiteToken, name, client, until })
+            }
         }
     }
 

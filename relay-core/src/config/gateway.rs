@@ -209,6 +209,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             link_tls,
             certificate_keeper: None,
             fetch,
+            content: None,
             balance: raw.balance.judge(),
             limits,
         },

@@ -151,7 +151,7 @@ fn is_device(segment: &str) -> bool {
         let digit = rest.next().is_some_and(|it| it.is_ascii_digit() || "¹²³".contains(it));
         digit && rest.next().is_none()
     };
-    DEVICES.contains(&&*stem) || NUMBERED_DEVICES.iter().any(|name| is_numbered(&name))
+    DEVICES.contains(&&*stem) || NUMBERED_DEVICES.iter().any(is_numbered)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::auth::{
     SigningKey, SiteTrust, Strictness, TokenFault, Tokens, Trail, TrustedTenant, Unproven,
     Verdicts, search,
 };
+use crate::content::{GrantFault, SignedGrant};
 use crate::fetched::{
     AddressFault, Fetched, KeySource as FetchedKeys, ListLocation, ProviderVersion, WantError,
 };
@@ -408,6 +409,13 @@ impl SiteClients {
         })
     }
 
+    /// Judges a grant by what the site signs with and whom it has blocked.
+    pub(super) fn judge_grant(&self, grant: &SignedGrant) -> Result<(), GrantFault> {
+        let by = self.judged_by();
+        let trust = by.said.site.as_ref().ok_or(GrantFault::Issuer)?;
+        grant.verify(trust, seconds(SystemTime::now()))
+    }
+
     fn judged_by(&self) -> RwLockReadGuard<'_, JudgedBy> {
         self.judged_by.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -437,6 +445,7 @@ impl SiteClients {
             Ok(it) => Finding::Proven(Principal {
                 method: Method::Certificate,
                 name: it.subject,
+                client: None,
                 until: it.until,
             }),
             Err(why) => Finding::Unproven(why.into()),
