@@ -8,6 +8,7 @@ mod admin;
 mod cli;
 mod client;
 mod console;
+mod content;
 mod demo;
 mod exit;
 mod init;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         cli::Command::Drain(args) => admin::drain(&args),
         cli::Command::Log(args) => admin::log(&args),
         cli::Command::Client(command) => client::run(&command),
+        cli::Command::Content(command) => content::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

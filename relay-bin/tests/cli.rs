@@ -94,6 +94,7 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   clients   https://127.0.0.1:8443
   links     127.0.0.1:10140
   fetches   nothing: [fetch] is not there
+  content   none: [content] is not there
   admin     http://127.0.0.1:10181
 "
     );

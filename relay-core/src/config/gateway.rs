@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
+use super::content::{ContentFolder, RawContent};
 use super::error::{ConfigError, Place};
 use super::fetch::RawFetch;
 use super::limits::RawGatewayLimits;
@@ -40,6 +41,9 @@ pub struct LoadedGateway {
     pub quic_link_listen: Option<SocketAddr>,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// The folder of its content, if it has one. `config` has it only once somebody has said how
+    /// that is read: see [`GatewayConfig::content`].
+    pub content: Option<ContentFolder>,
     /// Octets of memory that its process may have in use, if that is written; else as many as the
     /// machine, or whoever confines the process, lets it have. `config` has it only once somebody
     /// has said how that is read: see [`GatewayLimits::memory`].
@@ -98,6 +102,7 @@ struct RawGateway {
     limits: Option<RawGatewayLimits>,
     admin: Option<RawAdmin>,
     fetch: Option<RawFetch>,
+    content: Option<RawContent>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -146,9 +151,9 @@ struct RawLinks {
 /// `[links]` with the same and `site_ca` (optional: `https_listen`, `site_crl`, `quic`,
 /// `quic_listen`). Optional: `balance` (`round-robin`, the default, `least-in-flight` or
 /// `peak-ewma`), `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit,
-/// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, and
-/// `[admin]` with `listen`, an address of loopback. What is published is not written here:
-/// connection points say so, over their links.
+/// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, `[content]`
+/// with `folder`, where packages are, and `enabled`, and `[admin]` with `listen`, an address of
+/// loopback. What is published is not written here: connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -169,13 +174,12 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let (quic, quic_listen) = (raw.links.quic.as_ref(), raw.links.quic_listen.as_ref());
     let quic_link_listen = quic::listen(&source, quic, quic_listen, link_listen)?;
     no_endpoints(&source, &raw)?;
-    let limits = match &raw.limits {
-        Some(limits) => limits.judge(&source)?,
-        None => GatewayLimits::default(),
-    };
+    let limits: Option<GatewayLimits> =
+        raw.limits.as_ref().map(|limits| limits.judge(&source)).transpose()?;
 
     let memory_max = raw.limits.as_ref().map(|limits| limits.memory_max(&source)).transpose()?;
     let fetch = raw.fetch.as_ref().map(|fetch| fetch.judge(&source)).transpose()?;
+    let content = raw.content.as_ref().map(|content| content.judge(&source)).transpose()?;
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
     let client_files =
         IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
@@ -211,13 +215,14 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             fetch,
             content: None,
             balance: raw.balance.judge(),
-            limits,
+            limits: limits.unwrap_or_default(),
         },
         listen,
         link_listen,
         https_link_listen,
         quic_link_listen,
         memory_max: memory_max.flatten(),
+        content,
         admin,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
