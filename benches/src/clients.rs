@@ -67,9 +67,11 @@ impl ClientSite {
             }),
             tokens: Some(PublishedSigners {
                 tenant: TENANT,
+                revision: 1,
                 certificates: vec![self.certificate.clone()],
                 blocked: Vec::new(),
             }),
+            barred: Vec::new(),
         }
     }
 

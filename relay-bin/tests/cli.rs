@@ -209,8 +209,11 @@ fn each_commented_line_of_a_fresh_site_is_right_when_the_comment_sign_goes() {
             .lines()
             .map(|line| {
                 is_alternative = line.starts_with("# [") || is_alternative && !line.is_empty();
+                // What a backend of this site, which is an http one, can have no use for.
+                let of_https =
+                    line.starts_with("# client_certificate") || line.starts_with("# client_key");
                 match line.strip_prefix("# ") {
-                    Some(rest) if is_setting(rest) && !is_alternative => rest,
+                    Some(rest) if is_setting(rest) && !is_alternative && !of_https => rest,
                     _ => line,
                 }
             })
@@ -225,6 +228,27 @@ fn each_commented_line_of_a_fresh_site_is_right_when_the_comment_sign_goes() {
     }
     home.gateway().arg("--check").assert().success();
     home.connection_point().arg("--check").assert().success();
+}
+
+#[test]
+fn no_line_of_a_fresh_site_falls_into_a_table_whose_comment_sign_goes() {
+    let home = Home::with_site(&[]);
+    let mut tables = 0;
+    for file in [GATEWAY_FILE, CONNECTION_POINT_FILE] {
+        let mut below = None;
+        for line in fs::read_to_string(home.path(file)).unwrap().lines() {
+            if line.starts_with("# [") && line.ends_with(']') {
+                tables += 1;
+                below = Some(line.to_owned());
+            } else if line.starts_with('[') {
+                below = None;
+            } else if is_setting(line) {
+                assert_eq!(below, None, "{file}: `{line}` would be of that table");
+            }
+        }
+    }
+    // Of a gateway what it fetches; of a connection point what it may have besides.
+    assert_eq!(tables, 1 + 6);
 }
 
 fn is_setting(line: &str) -> bool {

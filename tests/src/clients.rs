@@ -10,13 +10,12 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use rcgen::{
-    CertificateParams, CustomExtension, KeyPair, PKCS_RSA_SHA256, PublicKeyData, RsaKeySize,
-    SigningKey,
+    BasicConstraints, CertificateParams, CustomExtension, IsCa, KeyPair, PKCS_RSA_SHA256,
+    RsaKeySize, SigningKey as _,
 };
 use relay_core::auth::{Guid, Issuer, Methods, Strictness};
 use relay_core::content::{Grant, GrantFault, SignedGrant};
@@ -38,25 +37,6 @@ pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// The site's key for tokens, as a library that makes certificates knows it.
-struct SiteKey;
-
-impl PublicKeyData for SiteKey {
-    fn der_bytes(&self) -> &[u8] {
-        Signer::site().public_key()
-    }
-
-    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
-        &PKCS_RSA_SHA256
-    }
-}
-
-impl SigningKey for SiteKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
-        Ok(Signer::site().sign(message, &RSA_PKCS1_SHA256))
-    }
-}
-
 /// A site that counts clients by all three methods.
 pub struct ClientSite {
     /// Whose certificates count.
@@ -74,8 +54,7 @@ impl Default for ClientSite {
 impl ClientSite {
     /// A new one. All of them sign tokens with one key, which takes long to make.
     pub fn new() -> Self {
-        let signer = CertificateParams::new(Vec::new()).unwrap().self_signed(&SiteKey).unwrap();
-        let signer = Bytes::copy_from_slice(signer.der());
+        let signer = Bytes::from_static(Signer::site().certificate_der());
         Self { authority: SiteCa::new(), signer }
     }
 
@@ -99,9 +78,11 @@ impl ClientSite {
             }],
             tokens: Some(PublishedSigners {
                 tenant: TENANT,
+                revision: 1,
                 certificates: vec![self.signer.clone()],
                 blocked: Vec::new(),
             }),
+            barred: Vec::new(),
         }
     }
 
@@ -112,7 +93,11 @@ impl ClientSite {
         trust
     }
 
-    fn token(&self, mut claims: Value, from: i64) -> String {
+    fn token(&self, claims: Value, from: i64) -> String {
+        self.token_by(Signer::site(), claims, from)
+    }
+
+    fn token_by(&self, signer: &Signer, mut claims: Value, from: i64) -> String {
         let begins = now().checked_add_signed(from).unwrap();
         (claims["nbf"], claims["exp"]) = (json!(begins), json!(begins + 3600));
         let sha = |by, octets: &[u8]| base64url(aws_lc_rs::digest::digest(by, octets));
@@ -121,7 +106,7 @@ impl ClientSite {
             "x5t": sha(&aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, &self.signer),
             "x5t#S256": sha(&aws_lc_rs::digest::SHA256, &self.signer),
         });
-        Signer::site().token(header.to_string(), claims.to_string())
+        signer.token(header.to_string(), claims.to_string())
     }
 
     /// A bulk registration token that counts.
@@ -149,13 +134,22 @@ impl ClientSite {
 
     /// A client's own token, bound to its certificate.
     pub fn client(&self, certificate: &Identity) -> String {
+        self.client_by(Signer::site(), certificate)
+    }
+
+    /// As [`ClientSite::client`], but somebody else has signed it.
+    pub fn forged_client(&self, certificate: &Identity) -> String {
+        self.client_by(Signer::stranger(), certificate)
+    }
+
+    fn client_by(&self, signer: &Signer, certificate: &Identity) -> String {
         let fingerprint = aws_lc_rs::digest::digest(
             &aws_lc_rs::digest::SHA256,
             certificate.chain().first().unwrap(),
         );
         let mut claims = client_claims();
         claims["cnf"] = json!({"x5t#S256": base64url(fingerprint)});
-        self.token(claims, -10)
+        self.token_by(signer, claims, -10)
     }
 
     /// A token of the tenant that counts.
@@ -179,8 +173,19 @@ impl ClientSite {
 
 /// A certificate that its holder has signed itself.
 pub fn self_signed() -> Identity {
+    self_signed_by(&CertificateParams::new(Vec::new()).unwrap())
+}
+
+/// As [`self_signed`], but it says of itself that it is an authority's, as many tools have it.
+pub fn self_signed_authority() -> Identity {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    self_signed_by(&params)
+}
+
+fn self_signed_by(params: &CertificateParams) -> Identity {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
     Identity::new(vec![certificate.der().clone()], key.into())
 }

@@ -9,6 +9,7 @@ use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256, RsaEncoding, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rcgen::{CertificateParams, PKCS_RSA_SHA256, PublicKeyData};
 use relay_core::auth::{Guid, KeySet, RsaKey, SigningKey, SiteTrust, Tokens, TrustedTenant};
 use serde_json::{Value, json};
 
@@ -38,11 +39,32 @@ pub fn base64url(octets: impl AsRef<[u8]>) -> String {
 /// A key that tokens are signed with.
 pub struct Signer {
     pair: RsaKeyPair,
+    certificate: OnceLock<Vec<u8>>,
+}
+
+/// The key, as a library that makes certificates knows it.
+struct Certified<'a>(&'a Signer);
+
+impl PublicKeyData for Certified<'_> {
+    fn der_bytes(&self) -> &[u8] {
+        self.0.public_key()
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
+}
+
+impl rcgen::SigningKey for Certified<'_> {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        Ok(self.0.sign(message, &RSA_PKCS1_SHA256))
+    }
 }
 
 impl Signer {
     fn new(size: KeySize) -> Self {
-        Self { pair: RsaKeyPair::generate(size).expect("a key of a usual size") }
+        let pair = RsaKeyPair::generate(size).expect("a key of a usual size");
+        Self { pair, certificate: OnceLock::new() }
     }
 
     /// The key of the tenant's provider.
@@ -80,19 +102,31 @@ impl Signer {
         json!({"kty": "RSA", "use": "sig", "kid": name, "n": n, "e": "AQAB"})
     }
 
-    /// As the site's certificate; what thumbprints it has is no matter.
+    /// A certificate with it, in DER.
     ///
     /// # Panics
     ///
-    /// If the library that has made it has made it wrongly.
+    /// If the library that makes it cannot.
+    pub fn certificate_der(&self) -> &[u8] {
+        self.certificate.get_or_init(|| {
+            let params = CertificateParams::new(Vec::new()).expect("names of nothing");
+            params.self_signed(&Certified(self)).expect("a certificate").der().to_vec()
+        })
+    }
+
+    /// That certificate, as an instance knows it by which it counts.
+    ///
+    /// # Panics
+    ///
+    /// If the library that has made the key has made it wrongly.
     pub fn certificate(&self) -> SigningKey {
-        let modulus = self.modulus();
-        let sha1 = digest(&SHA1_FOR_LEGACY_USE_ONLY, &modulus);
-        let sha256 = digest(&SHA256, &modulus);
+        let der = self.certificate_der();
+        let sha1 = digest(&SHA1_FOR_LEGACY_USE_ONLY, der);
+        let sha256 = digest(&SHA256, der);
         SigningKey {
             sha1: sha1.as_ref().try_into().expect("20 octets"),
             sha256: sha256.as_ref().try_into().expect("32 octets"),
-            key: RsaKey::new(&modulus, &[1, 0, 1]).expect("a key of a usual size"),
+            key: RsaKey::new(&self.modulus(), &[1, 0, 1]).expect("a key of a usual size"),
         }
     }
 

@@ -11,10 +11,10 @@ use relay_core::policy::Access;
 use relay_core::settings::{ClientTrust, ListSource, Revocation};
 use relay_core::transport::Identity;
 use relay_tests::client::{Answer, Client, Http, bare};
-use relay_tests::clients::{ClientSite, self_signed, showing};
+use relay_tests::clients::{ClientSite, self_signed, self_signed_authority, showing};
 use relay_tests::roles::{House, Joined, until, within};
 use relay_tests::site::{Backend, full};
-use relay_tests::tokens::SOMEBODY;
+use relay_tests::tokens::{SOMEBODY, TENANT};
 
 /// Every set of methods, in the usual order.
 fn allowed() -> [Methods; 7] {
@@ -101,6 +101,9 @@ enum Finds {
     Fault,
 }
 
+/// The token that is bound to the self-signed certificate which is shown in the matrix.
+const OWN: &str = "own";
+
 /// What is told of a token that proves nothing.
 const INVALID_TOKEN: (u16, &str) = (401, "CMGService_Invalid_Token");
 
@@ -143,6 +146,7 @@ fn expected(
 }
 
 /// A token, and what the two methods that read tokens find in it.
+#[derive(Clone)]
 struct Token {
     name: &'static str,
     text: Option<String>,
@@ -151,7 +155,20 @@ struct Token {
     is_bulk: bool,
 }
 
-fn tokens(site: &ClientSite) -> [Token; 8] {
+impl Token {
+    /// As it is beside a certificate. The one that it is bound to proves nothing by itself; where
+    /// tokens of the site count it is there for the token alone.
+    fn beside(&self, certificate: Finds, methods: Methods) -> (Self, Finds) {
+        if self.name != OWN || certificate != Finds::Fault {
+            return (self.clone(), certificate);
+        }
+        let token = Self { text: self.text.clone(), site: Finds::Proof, ..*self };
+        let counts = methods.contains(Method::SiteToken);
+        (token, if counts { Finds::Nothing } else { certificate })
+    }
+}
+
+fn tokens(site: &ClientSite, own: &Identity) -> [Token; 9] {
     use Finds::{Fault, Nothing, Proof};
     let of = |name, text: Option<String>, entra, site| Token {
         name,
@@ -170,6 +187,7 @@ fn tokens(site: &ClientSite) -> [Token; 8] {
         of("bulk", Some(site.bulk()), Nothing, Fault),
         of("another's", Some(site.client(&self_signed())), Nothing, Fault),
         of("damaged", Some(published.to_owned()), Fault, Nothing),
+        of(OWN, Some(site.client(own)), Nothing, Fault),
     ]
 }
 
@@ -186,7 +204,7 @@ async fn matrix(strictness: Strictness) {
     let good = site.authority.connection_point("a device");
     let stranger = self_signed();
     let place = Place::of(site, trust).await;
-    let tokens = tokens(&place.site);
+    let tokens = tokens(&place.site, &stranger);
     let (mut asked, mut passed) = (0, 0);
     for (shows, certificate) in
         [(None, Finds::Nothing), (Some(&good), Finds::Proof), (Some(&stranger), Finds::Fault)]
@@ -197,7 +215,8 @@ async fn matrix(strictness: Strictness) {
                 for token in &tokens {
                     let answer = ask(&mut client, role_id, token.text.as_deref()).await;
                     let told = (answer.status(), answer.reason());
-                    let wanted = expected(methods, strictness, token, certificate);
+                    let (with, beside) = token.beside(certificate, methods);
+                    let wanted = expected(methods, strictness, &with, beside);
                     let shown = (token.name, shows.is_some(), role_id, strictness);
                     assert_eq!(told, wanted, "{shown:?}: {:?}", answer.body);
                     let challenge = answer.parts.headers.contains_key("www-authenticate");
@@ -208,7 +227,7 @@ async fn matrix(strictness: Strictness) {
             }
         }
     }
-    assert_eq!((asked, place.backend.seen().len()), (3 * 2 * 7 * 8, passed));
+    assert_eq!((asked, place.backend.seen().len()), (3 * 2 * 7 * 9, passed));
     assert!(0 < passed && passed < asked, "{passed}");
 }
 
@@ -226,6 +245,38 @@ async fn a_client_shows_its_own_token_with_the_certificate_it_is_bound_to() {
             assert_eq!(ask(&mut client, 3, Some(&token)).await.status(), status);
         }
         assert_eq!(place.backend.seen().len(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_certificate_of_a_clients_own_token_is_no_fault_of_a_certificate() {
+    within(async {
+        let site = ClientSite::new();
+        let trust = ClientTrust { strictness: Strictness::Refuse, ..site.trust() };
+        let place = Place::of(site, trust).await;
+        let counted = || {
+            let all = place.gateway.status().proofs.into_iter().filter(|it| it.count > 0);
+            all.map(|it| (it.method, it.outcome, it.count)).collect::<Vec<_>>()
+        };
+        for own in [self_signed(), self_signed_authority()] {
+            let token = place.site.client(&own);
+            let mut client = place.client(Some(&own), Http::Two).await;
+            assert_eq!(ask(&mut client, 7, Some(&token)).await.status(), 200);
+        }
+        assert_eq!(counted(), [(Method::SiteToken, "proven", 2)]);
+        // Beside another's token it is one, and whoever has signed a token that names it by itself
+        // has proven nothing.
+        let (own, other) = (self_signed(), self_signed());
+        let mut client = place.client(Some(&own), Http::Two).await;
+        let others = place.site.client(&other);
+        assert_eq!(ask(&mut client, 7, Some(&others)).await.status(), 401);
+        assert_eq!(counted()[0], (Method::Certificate, "untrusted", 1));
+        let forged = place.site.forged_client(&own);
+        let answer = ask(&mut client, 7, Some(&forged)).await;
+        assert_eq!((answer.status(), answer.reason()), (401, Some(INVALID_TOKEN.1)));
+        assert!(counted().contains(&(Method::SiteToken, "signature", 1)));
+        assert_eq!(place.backend.seen().len(), 2);
     })
     .await;
 }
@@ -249,6 +300,48 @@ async fn a_block_holds_for_the_next_request_on_a_connection_that_is_open() {
             assert_eq!(answer.status(), status, "{blocked:?}");
         }
         assert_eq!(place.backend.seen().len(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_barred_is_refused_from_the_next_request_on_by_whatever_it_shows() {
+    within(async {
+        let site = ClientSite::new();
+        let device = site.authority.connection_point("a device");
+        let trust = site.trust();
+        let place = Place::of(site, trust).await;
+        let own = self_signed();
+        let (entra, ccm, token) = (place.site.entra(), place.site.ccm(), place.site.client(&own));
+        let mut clients = [
+            (place.client(None, Http::One).await, Some(entra.as_str())),
+            (place.client(Some(&device), Http::Two).await, None),
+            (place.client(None, Http::Two).await, Some(ccm.as_str())),
+            (place.client(Some(&own), Http::One).await, Some(token.as_str())),
+        ];
+        let mut seen = 0;
+        let somebody = format!("site-token:client {SOMEBODY}");
+        let entra = format!("entra:device {SOMEBODY} with {SOMEBODY} of tenant {TENANT}");
+        let by_token = format!("{somebody} by token {SOMEBODY}");
+        let certificate = "certificate:CN=a device";
+        for (version, barred, answers) in [
+            (3, vec![], [200; 4]),
+            (4, vec![certificate, &entra], [403, 403, 200, 200]),
+            (5, vec![&somebody], [200, 200, 403, 403]),
+            // Nobody's names: another method's, a part of one, a token's.
+            (6, vec!["entra:CN=a device", "certificate:CN=a", &by_token], [200; 4]),
+        ] {
+            let barred = barred.into_iter().map(|it| it.parse().unwrap()).collect();
+            place.publish(version, ClientTrust { barred, ..place.site.trust() }).await;
+            for ((client, token), status) in clients.iter_mut().zip(answers) {
+                let answer = ask(client, 7, *token).await;
+                assert_eq!(answer.status(), status, "version {version}");
+                let reason = (status == 403).then_some("CMGService_Client_Barred");
+                assert_eq!(answer.reason(), reason);
+                seen += usize::from(status == 200);
+            }
+        }
+        assert_eq!(place.backend.seen().len(), seen, "nothing of them reaches the site");
     })
     .await;
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response};
 use http_body_util::BodyExt as _;
-use relay_core::auth::Methods;
+use relay_core::auth::{self, Methods, Strictness};
 use relay_core::connection_point::{
     BackendConfig, BackendState, ConnectionPoint, LocalService, SiteEndpoint, Update,
 };
@@ -20,9 +20,12 @@ use relay_core::exchange::{
 use relay_core::gateway::Gateway;
 use relay_core::link::End;
 use relay_core::policy::{Access, EndpointKind};
+use relay_core::settings::ClientTrust;
 use relay_core::transport::Identity;
 use relay_tests::client::{Answer, Client, Http, bare, with_body};
-use relay_tests::clients::{ClientSite, SigningClient, now, self_signed, showing};
+use relay_tests::clients::{
+    ClientSite, SigningClient, now, self_signed, self_signed_authority, showing,
+};
 use relay_tests::logs::Logs;
 use relay_tests::roles::{House, Joined, join, until, within};
 use relay_tests::site::{Backend, LocalBackend, empty, fed, full, octets};
@@ -36,6 +39,9 @@ const REMOTE: u64 = 3;
 const REGISTER: &str = "/CCM_STS/register";
 const RENEW: &str = "/CCM_STS/renew";
 const EXCHANGE: &str = "/CCM_STS/exchange";
+
+/// What a management point serves.
+const PATH: &str = "/SMS_MP/x";
 
 /// Both roles before a token service, and a backend for all else.
 struct Place {
@@ -56,10 +62,14 @@ impl Place {
     }
 
     async fn with(local: LocalService, service: LocalBackend) -> Self {
+        Self::judging(local, service, Strictness::FallThrough).await
+    }
+
+    async fn judging(local: LocalService, service: LocalBackend, strictness: Strictness) -> Self {
         let site = ClientSite::new();
         let backend = Backend::start(|_| async { Response::new(full("from the site")) }).await;
         let mut house = House::before(backend.address);
-        house.clients = Some(site.trust());
+        house.clients = Some(ClientTrust { strictness, ..site.trust() });
         let gateway = house.gateway(1);
         let point = house.connection_point(vec![]);
         let joined = join(&gateway, &point).await;
@@ -88,6 +98,9 @@ impl Place {
         };
         let mut service = of("token-service", STS, EndpointKind::TokenService);
         service.backend = BackendConfig::local(local);
+        // As the configuration has it.
+        let usual = [auth::Method::Entra, auth::Method::SiteToken];
+        service.endpoint.access = Access::Clients(Methods::new(&usual).unwrap());
         let others = [
             of("mp", MP, EndpointKind::ManagementPoint),
             of("remote", REMOTE, EndpointKind::TokenService),
@@ -96,7 +109,7 @@ impl Place {
             gateways: vec![],
             endpoints: [service].into_iter().chain(others).collect(),
             tenants: vec![],
-            clients: Some(self.site.trust()),
+            clients: self.house.clients.clone(),
             settings_version: 2,
         }
     }
@@ -192,7 +205,8 @@ async fn each_credential_opens_what_it_is_for_and_no_octet_of_others_reaches_the
             ("client without", &client, None, [invalid; 4]),
             ("ccm", &ccm, None, [invalid, invalid, invalid, good]),
             ("entra", &entra, None, [good; 4]),
-            ("pki", &String::from("x.y.z"), Some(&pki), [good; 4]),
+            // Any text would pass for a token beside it, and each for another client's.
+            ("pki", &String::from("x.y.z"), Some(&pki), [invalid, invalid, invalid, good]),
         ];
         let mut passed = [0; 2];
         for (name, token, shows, answers) in rows {
@@ -206,7 +220,7 @@ async fn each_credential_opens_what_it_is_for_and_no_octet_of_others_reaches_the
                 assert_eq!(seen, passed, "{name} at {at:?}");
             }
         }
-        assert_eq!(passed, [10, 4]);
+        assert_eq!(passed, [7, 4]);
     })
     .await;
 }
@@ -236,6 +250,31 @@ async fn the_service_is_told_of_the_certificate_in_tls_and_never_what_a_client_s
             assert_eq!(ask(&mut client, (STS, EXCHANGE), &entra, fields).await.status(), 200);
             assert!(client_certs(&place.last_seen().headers).is_empty());
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_newcomer_registers_with_its_certificate_in_tls_where_all_that_is_shown_must_be_good() {
+    within(async {
+        let (local, service) =
+            LocalBackend::start(|_| async { Response::new(full("from the service")) });
+        let place = Place::judging(local, service, Strictness::Refuse).await;
+        let bulk = place.site.bulk();
+        for own in [self_signed(), self_signed_authority()] {
+            let mut client = place.client(Some(&own)).await;
+            assert_eq!(ask(&mut client, (STS, REGISTER), &bulk, &[]).await.status(), 200);
+            let der = own.chain().first().unwrap();
+            assert_eq!(client_certs(&place.last_seen().headers), told(der));
+            // Also where certificates count. It opens that door alone: elsewhere that certificate
+            // is one like others, and proves nothing.
+            assert_eq!(ask(&mut client, (REMOTE, REGISTER), &bulk, &[]).await.status(), 200);
+            for (at, status) in [((STS, RENEW), 403), ((REMOTE, RENEW), 401), ((MP, PATH), 401)] {
+                assert_eq!(ask(&mut client, at, &bulk, &[]).await.status(), status, "{at:?}");
+            }
+            assert_eq!(ask(&mut client, (STS, REGISTER), "x.y.z", &[]).await.status(), 401);
+        }
+        assert_eq!((place.service.seen().len(), place.backend.seen().len()), (2, 2));
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! What the admin listener shows, as JSON. Fields are only ever added.
 
 use std::collections::BTreeMap;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use relay_core::connection_point::{
     self, BackendState, BackendStatus, ConnectionPointStatus, Phase, PlaceStatus, PublishOutcome,
@@ -216,6 +216,13 @@ pub(super) struct SiteTokens {
     pub(super) stale_since: Option<String>,
     /// Why.
     pub(super) why: Option<String>,
+    /// Why this connection point's own signing keys cannot be used, if that is so. What all of them
+    /// have published is not held up by that.
+    #[serde(default)]
+    pub(super) key_fault: Option<String>,
+    /// Until when this connection point's signing key signs: `relay token rotate` makes another.
+    #[serde(default)]
+    pub(super) signing_ends: Option<String>,
 }
 
 /// A site role at one place.
@@ -476,13 +483,18 @@ fn published_at(state: PublishState) -> Published {
 }
 
 fn site_tokens(state: site::State) -> Option<SiteTokens> {
-    let site::State { published, trouble, .. } = state;
-    (published.is_some() || trouble.is_some()).then(|| SiteTokens {
+    let site::State { published, trouble, key_fault, signing_ends, .. } = state;
+    let is_used = published.is_some() || trouble.is_some() || key_fault.is_some();
+    is_used.then(|| SiteTokens {
         revision: published.map(|it| it.revision),
         signers: published.map_or(0, |it| it.signers),
         blocked: published.map_or(0, |it| it.blocked),
-        stale_since: trouble.as_ref().map(|(since, _)| wall_clock(*since)),
-        why: trouble.map(|(_, why)| why),
+        stale_since: trouble.as_ref().map(|it| wall_clock(it.since)),
+        why: trouble.map(|it| it.why),
+        key_fault: key_fault.map(|it| it.why),
+        signing_ends: signing_ends
+            .and_then(|ends| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(ends)))
+            .map(wall_clock),
     })
 }
 

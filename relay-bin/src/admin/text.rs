@@ -141,6 +141,12 @@ fn push_tokens(text: &mut String, tokens: Option<&SiteTokens>) {
     if let (Some(since), Some(why)) = (&tokens.stale_since, &tokens.why) {
         push_line(text, &format!("BLOCKS SINCE {since} ARE NOT PUBLISHED: {why}"));
     }
+    if let Some(ends) = &tokens.signing_ends {
+        push_line(text, &format!("tokens can be signed until {ends}"));
+    }
+    if let Some(why) = &tokens.key_fault {
+        push_line(text, &format!("signing keys cannot be used: {why}"));
+    }
 }
 
 /// A line for whatever has happened.
@@ -454,6 +460,8 @@ entra  proven  4
                 blocked: 1,
                 stale_since: Some("2026-11-22T07:00:00Z".to_owned()),
                 why: Some("no store".to_owned()),
+                key_fault: Some("no key".to_owned()),
+                signing_ends: Some("2028-11-21T07:00:00Z".to_owned()),
             }),
             backends: vec![backend("a", None), backend("b", Some("refused"))],
             counts: counts(&[("CMGConnector_Timeout", 1), ("abandoned", 0)]),
@@ -467,6 +475,8 @@ link  host        transport  state    up         RTT      streams    in       ou
 settings at instance 1: version 3 failed: no answer
 site tokens: revision 9, 2 signing certificates, 1 blocked
 BLOCKS SINCE 2026-11-22T07:00:00Z ARE NOT PUBLISHED: no store
+tokens can be signed until 2028-11-21T07:00:00Z
+signing keys cannot be used: no key
 2026-11-22T07:00:00Z instance 1 tcp-tls failed: refused
 endpoint  backend    state    requests  waiting  connections
 mp        http://a/  up       3         0        5

@@ -7,7 +7,7 @@
 const ANSWERS: &str = include_str!("../../../relay-core/src/gateway/ANSWERS.md");
 
 /// Reason, what it means to the client, what it can do.
-const FOR_CLIENTS: [(&str, &str, &str); 8] = [
+const FOR_CLIENTS: [(&str, &str, &str); 9] = [
     (
         "CMGService_No_Credential",
         "nothing was shown that this endpoint takes",
@@ -30,6 +30,11 @@ const FOR_CLIENTS: [(&str, &str, &str); 8] = [
         "CMGService_Registration_Only",
         "a bulk token is good for registration and nothing else",
         "`relay client register`, then use the token that the client is given",
+    ),
+    (
+        "CMGService_Client_Barred",
+        "the gateway knows the client, and the site has barred it",
+        "ask who runs the site: barred of [clients] in connection-point.toml names the client",
     ),
     (
         "CMGConnector_Unauthorized",
@@ -117,12 +122,7 @@ mod tests {
     #[test]
     fn every_refusal_of_a_credential_has_its_meaning() {
         use relay_core::auth::Refusal;
-        for refusal in [
-            Refusal::NoCredential,
-            Refusal::InvalidToken,
-            Refusal::InvalidCertificate,
-            Refusal::RegistrationOnly,
-        ] {
+        for refusal in Refusal::ALL {
             let reason = format!("CMGService_{}", refusal.reason());
             assert!(about(&reason).is_some(), "{reason}");
         }

@@ -105,18 +105,22 @@ impl Connection {
     ) -> Result<Response<Incoming>, Fault> {
         let address = self.address;
         let broken = |source| Fault::Broken { address, source };
+        let (during, waited) = ("room for a request was waited for", self.patience);
+        let silent = || Fault::Silent { address, during, waited };
         let answer = match &mut self.sender {
             Sender::Http1(sender) => {
                 *request.uri_mut() = Uri::from(target.path.clone());
                 let host = HeaderValue::try_from(&target.authority).map_err(http::Error::from)?;
                 request.headers_mut().insert(HOST, host);
-                sender.ready().await.map_err(broken)?;
+                let ready = timeout(self.patience, sender.ready()).await;
+                ready.map_err(|_| silent())?.map_err(broken)?;
                 either(sender.send_request(request))
             }
             Sender::Http2(sender) => {
                 *request.uri_mut() = target.url()?;
                 *request.version_mut() = Version::HTTP_2;
-                sender.ready().await.map_err(broken)?;
+                let ready = timeout(self.patience, sender.ready()).await;
+                ready.map_err(|_| silent())?.map_err(broken)?;
                 either(sender.send_request(request))
             }
         };
@@ -190,8 +194,9 @@ async fn connect(reach: &Reach, target: &Target) -> Result<(SocketAddr, TcpStrea
     let addresses: Vec<SocketAddr> = if let Some(address) = reach.address(target) {
         vec![address]
     } else {
-        let found = tokio::net::lookup_host((target.host.as_str(), target.port)).await;
-        found.map_err(name)?.collect()
+        let found = tokio::net::lookup_host((target.host.as_str(), target.port));
+        let found = timeout(reach.patience, found).await;
+        found.map_err(|late| name(late.into()))?.map_err(name)?.collect()
     };
     let mut last = name(std::io::ErrorKind::NotFound.into());
     for address in addresses {

@@ -1,7 +1,8 @@
 //! The folder of a registration: `client.pem`, `client-key.pem` and `client.token`.
 //!
-//! The token is put there last and tells that the registration is whole. What an interrupted one
-//! may leave, a key without a certificate or both without a token, is used by the next.
+//! The token is put there last and tells that the registration is whole. What an interrupted one,
+//! or one whose answer was lost, may leave, a key without a certificate or both without a token, is
+//! used by the next: the service knows the client by that certificate, and gives it its GUID again.
 
 use std::cell::Cell;
 use std::fs;
@@ -118,6 +119,16 @@ pub(super) struct Staged {
 }
 
 impl Staged {
+    /// Puts key and certificate in their places, and no token: the next registration goes on with
+    /// them.
+    ///
+    /// # Errors
+    ///
+    /// Something cannot be written.
+    pub(super) fn keep_identity(self) -> anyhow::Result<()> {
+        self.steps.into_iter().try_for_each(|(staged, place)| files::put(staged, &place))
+    }
+
     /// Puts all in its place: key, certificate, and the token last.
     ///
     /// # Errors

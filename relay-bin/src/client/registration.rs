@@ -38,7 +38,8 @@ Examples:
     relay client register https://sts.corp.example:8444 --ca corp-ca.pem --folder me
 
 DIR then holds client.pem, client-key.pem and client.token, for their owner's eyes alone. What
-`--folder` names in other commands is such a folder. If anything fails, nothing is written.
+`--folder` names in other commands is such a folder. What is refused leaves nothing there; if the
+answer is lost, certificate and key stay, and the same command once more goes on with them.
 The number is role_id of [token_service] in connection-point.toml. The token is good for 90 days;
 `relay client renew` replaces it from the 30th day on.";
 
@@ -132,13 +133,24 @@ pub(super) fn register(args: &RegisterArgs) -> Result<(), Failure> {
     let identity = Some(staged.identity.clone());
     let shown = Shown { token, identity, signer: Some((signer, client)) };
     let reach = args.way.reach(&target, shown.identity.as_ref()).map_err(Failure::Usage)?;
-    let (report, issued) = until_interrupted(ask(&reach, &target, &shown, &asked))?;
-    let report = match issued {
-        None => {
+    let (report, came) = match until_interrupted(ask(&reach, &target, &shown, &asked)) {
+        Ok(done) => done,
+        // It may have been sent.
+        Err(failure) => {
+            staged.keep_identity().map_err(Failure::Runtime)?;
+            return Err(failure);
+        }
+    };
+    let report = match came {
+        Came::Nothing => {
             drop(staged);
             report
         }
-        Some(issued) => {
+        Came::Unknown => {
+            staged.keep_identity().map_err(Failure::Runtime)?;
+            report.fact("kept", "certificate and key, for the same command once more")
+        }
+        Came::Issued(issued) => {
             staged.keep(&issued.token).map_err(Failure::Runtime)?;
             folder.is_filled();
             report.fact("folder", args.folder.display().to_string())
@@ -153,8 +165,8 @@ pub(super) fn renew(args: &RenewArgs) -> Result<(), Failure> {
     let target = service(&args.url, "renew").map_err(Failure::Usage)?;
     let shown = registered(&args.folder).map_err(Failure::Usage)?;
     let reach = args.way.reach(&target, shown.identity.as_ref()).map_err(Failure::Usage)?;
-    let (report, issued) = until_interrupted(ask(&reach, &target, &shown, &json!({})))?;
-    if let Some(issued) = issued {
+    let (report, came) = until_interrupted(ask(&reach, &target, &shown, &json!({})))?;
+    if let Came::Issued(issued) = came {
         save(&args.folder.join(TOKEN), &issued.token).map_err(Failure::Runtime)?;
     }
     show(&report, args.way.json, super::Shown::Out)
@@ -169,10 +181,10 @@ pub(super) fn exchange(args: &ExchangeArgs) -> Result<(), Failure> {
         return Err(Failure::Usage(error));
     }
     let reach = args.way.reach(&target, shown.identity.as_ref()).map_err(Failure::Usage)?;
-    let (report, issued) = until_interrupted(ask(&reach, &target, &shown, &json!({})))?;
-    let report = match issued {
-        None => report,
-        Some(issued) => {
+    let (report, came) = until_interrupted(ask(&reach, &target, &shown, &json!({})))?;
+    let report = match came {
+        Came::Nothing | Came::Unknown => report,
+        Came::Issued(issued) => {
             save(&args.save, &issued.token).map_err(Failure::Runtime)?;
             report.fact("saved", args.save.display().to_string())
         }
@@ -226,13 +238,36 @@ struct Issued {
     token: Token,
 }
 
-/// Asks the service; with a token if it gives one that can be used.
+/// What has become of a request for a token.
+enum Came {
+    /// A token.
+    Issued(Issued),
+    /// Nothing: it was refused, or never sent.
+    Nothing,
+    /// It was sent, and nobody here knows what has become of it.
+    Unknown,
+}
+
+impl Came {
+    /// What has become of a request with this answer, which has no token. Whatever the service
+    /// itself says of it is so, unless it had no time to wait for the end.
+    fn of(report: &Report) -> Self {
+        let is_late = report.reason.as_deref() == Some("busy");
+        match (report.hop, report.outcome) {
+            (_, Outcome::Refused) => Self::Nothing,
+            (Hop::TokenService, Outcome::Failed) if !is_late => Self::Nothing,
+            (_, Outcome::Answered | Outcome::Failed) => Self::Unknown,
+        }
+    }
+}
+
+/// Asks the service.
 async fn ask(
     reach: &Reach,
     target: &Target,
     shown: &Shown,
     asked: &serde_json::Value,
-) -> Result<(Report, Option<Issued>), Failure> {
+) -> Result<(Report, Came), Failure> {
     let mut headers = HeaderMap::new();
     shown.put_into(&mut headers).map_err(Failure::Runtime)?;
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -240,22 +275,27 @@ async fn ask(
     *request.headers_mut() = headers;
     let verb = Method::from_bytes(b"CCM_POST").context("the verb is none");
     *request.method_mut() = verb.map_err(Failure::Runtime)?;
-    let answered = answered(reach, target, shown, request).await;
-    Ok(answered.unwrap_or_else(|fault| (Report::of_fault(&fault, None), None)))
+    let of_fault = |fault: &Fault| Report::of_fault(fault, None);
+    let mut connection = match Connection::open(reach, target).await {
+        Ok(connection) => connection,
+        Err(fault) => return Ok((of_fault(&fault), Came::Nothing)),
+    };
+    let answered = answered(&mut connection, target, shown, request).await;
+    Ok(answered.unwrap_or_else(|fault| (of_fault(&fault), Came::Unknown)))
 }
 
 async fn answered(
-    reach: &Reach,
+    connection: &mut Connection,
     target: &Target,
     shown: &Shown,
     request: Request<body::RequestBody>,
-) -> Result<(Report, Option<Issued>), Fault> {
-    let mut connection = Connection::open(reach, target).await?;
+) -> Result<(Report, Came), Fault> {
     let answer = connection.send(target, request, &Taken::default()).await?;
     let report = Report::of(&answer, Asked::Site, connection.described());
     let mut body = answer.into_body();
     if matches!(report.hop, Hop::Gateway | Hop::ConnectionPoint) {
-        return Ok((report, None));
+        let came = Came::of(&report);
+        return Ok((report, came));
     }
     let said = connection.rest(&mut body, ANSWER_BYTES_MAX).await?;
     Ok(judge(report, shown, &said, SystemTime::now()))
@@ -279,9 +319,11 @@ struct Refused {
 }
 
 /// What the service's answer comes to.
-fn judge(report: Report, shown: &Shown, said: &[u8], now: SystemTime) -> (Report, Option<Issued>) {
+fn judge(report: Report, shown: &Shown, said: &[u8], now: SystemTime) -> (Report, Came) {
     if !report.is_answered() {
-        return (refused(report, &shown.without_secrets(said)), None);
+        let report = refused(report, &shown.without_secrets(said));
+        let came = Came::of(&report);
+        return (report, came);
     }
     let report = Report { hop: Hop::TokenService, ..report };
     match given(said, now) {
@@ -290,12 +332,12 @@ fn judge(report: Report, shown: &Shown, said: &[u8], now: SystemTime) -> (Report
                 .fact("client_id", visible(&given.client_id))
                 .fact("expires", given.expires)
                 .fact("renew_after", given.renew_after);
-            (report, Some(Issued { token }))
+            (report, Came::Issued(Issued { token }))
         }
         Err(why) => {
             let means = Some(format!("the answer is not that of a token service: {why:#}"));
             let next = Some("check the URL; else the versions of both sides differ".to_owned());
-            (Report { outcome: Outcome::Failed, means, next, ..report }, None)
+            (Report { outcome: Outcome::Failed, means, next, ..report }, Came::Unknown)
         }
     }
 }

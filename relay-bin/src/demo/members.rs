@@ -106,13 +106,16 @@ fn made() -> anyhow::Result<(TempDir, SiteTokens, String)> {
 }
 
 fn trust(tokens: &SiteTokens) -> anyhow::Result<(u64, ClientTrust)> {
-    let published = Watch::new(tokens.clone()).look()?.context("the site has no signing key")?;
+    let published = Watch::new(tokens.clone()).look()?.published;
+    let published = published.context("the site has no signing key")?;
+    let revision = published.revision;
     let clients = ClientTrust {
         methods: Methods::default(),
         strictness: Strictness::default(),
         tenants: Vec::new(),
         certificates: None,
-        tokens: published.signers,
+        tokens: Some(published),
+        barred: Vec::new(),
     };
-    Ok((published.revision, clients))
+    Ok((revision, clients))
 }

@@ -163,6 +163,7 @@ site_crl = "site-ca.crl"
 
 {PKI}{WEB_PROXY}
 {tables}
+{CLIENTS}
 {SETTINGS}
 {endpoint}# The site role's own address, without a path: http://host:port or https://host:port.
 # A list of up to 16 names several places of this one role: ["http://mp-1", "http://mp-2"].
@@ -274,6 +275,39 @@ const SETTINGS: &str = "\
 # version = 1
 ";
 
+/// The tables of whose clients count, in full as comments.
+const CLIENTS: &str = r#"# Whose certificates count, and how methods are tried.
+# [clients]
+# PEM files: the roots that count, and authorities below them that clients may not show.
+# roots = "clients-ca.pem"
+# intermediates = "clients-intermediates.pem"
+# What the authorities have taken back: a list of each of them, a file (PEM or DER) or a URL that
+# instances with [fetch] ask. A file travels in the settings, which are 1 MiB at most: a large list
+# needs a URL. A certificate is refused when its list is missing or over. "off": nobody asks.
+# revocation_lists = ["clients-ca.crl"]
+# revocation = "off"
+# The order of the methods; without this line, all that are set up: Entra, certificate, site token.
+# methods = ["certificate", "entra"]
+# Refuse a request for the first thing that proves nothing, whatever else it shows.
+# strict = true
+# Who may not use the gateway: by method and name, as `auth` and `who` of the access log have them.
+# barred = ["certificate:CN=a device"]
+
+# One [[tenant]] for each onboarded Entra tenant, at most 64: gateways tell clients about it, and
+# its tokens count.
+# [[tenant]]
+# id = "00000000-0000-0000-0000-000000000000"
+# application_id = "00000000-0000-0000-0000-000000000000"
+# resource = "https://ConfigMgrService"
+# enabled = true
+# Whose tokens: "v1", "v2", "government"; and for what they are issued, by default the resource.
+# issuers = ["v1"]
+# audiences = ["https://ConfigMgrService"]
+# The keys that its tokens are signed with: the JSON that its jwks_uri answers. Without this line,
+# instances with [fetch] fetch them, and newer ones.
+# keys = "tenant-keys.json"
+"#;
+
 /// The table of a connection point that renews certificates, in full as a comment.
 const PKI: &str = r#"# Lets this connection point renew its link certificate by itself in the
 # last third of its life, and those of the gateways over its links. Whoever has the authority's key
@@ -330,35 +364,6 @@ role_id = {role_id}
 # that are listed; others are dropped. Without it, all but those that no client may set.
 # strict_headers = true
 # allow_headers = ["X-Site"]
-
-# Whose certificates count, and how methods are tried.
-# [clients]
-# PEM files: the roots that count, and authorities below them that clients may not show.
-# roots = "clients-ca.pem"
-# intermediates = "clients-intermediates.pem"
-# What the authorities have taken back: a list of each of them, a file (PEM or DER) or a URL that
-# instances with [fetch] ask. A certificate is refused when its list is missing or over. "off":
-# nobody asks.
-# revocation_lists = ["clients-ca.crl"]
-# revocation = "off"
-# The order of the methods; without this line, all that are set up: Entra, certificate, site token.
-# methods = ["certificate", "entra"]
-# Refuse a request for the first thing that proves nothing, whatever else it shows.
-# strict = true
-
-# One [[tenant]] for each onboarded Entra tenant, at most 64: gateways tell clients about it, and
-# its tokens count.
-# [[tenant]]
-# id = "00000000-0000-0000-0000-000000000000"
-# application_id = "00000000-0000-0000-0000-000000000000"
-# resource = "https://ConfigMgrService"
-# enabled = true
-# Whose tokens: "v1", "v2", "government"; and for what they are issued, by default the resource.
-# issuers = ["v1"]
-# audiences = ["https://ConfigMgrService"]
-# The keys that its tokens are signed with: the JSON that its jwks_uri answers. Without this line,
-# instances with [fetch] fetch them, and newer ones.
-# keys = "tenant-keys.json"
 "#
     )
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use relay_core::config::{ClientFiles, Warning};
 
-use super::material::{Contents, contents};
+use super::material::Contents;
 
 /// The files, and what is known of them.
 pub(super) struct Watched {
@@ -44,16 +44,14 @@ impl Watched {
         is_news
     }
 
-    /// Whether they are to be read again: one has changed, or could not be used the last time.
-    pub(super) async fn have_changed(&mut self) -> bool {
-        let files = self.named.files.clone();
-        if files.is_empty() {
-            return false;
-        }
-        // A task that is not awaited to its end is one whose role has ended.
-        let Ok(now) = tokio::task::spawn_blocking(move || contents(&files)).await else {
-            return false;
-        };
+    /// Which they are.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.named.files
+    }
+
+    /// Whether they are to be read again, now that this is in them: one has changed, or could not
+    /// be used the last time.
+    pub(super) fn saw(&mut self, now: Contents) -> bool {
         self.seen.replace(now) != Some(now) || self.failure.is_some()
     }
 
@@ -84,27 +82,31 @@ mod tests {
 
     use relay_core::config::ClientList;
 
+    use super::super::material::contents;
     use super::*;
 
-    #[tokio::test]
-    async fn files_are_read_again_when_they_have_changed_and_the_first_time() {
+    fn have_changed(watched: &mut Watched) -> bool {
+        watched.saw(contents(watched.files()))
+    }
+
+    #[test]
+    fn files_are_read_again_when_they_have_changed_and_the_first_time() {
         let home = tempfile::tempdir().unwrap();
         let mut named = ClientFiles::default();
-        assert!(!Watched::new(named.clone()).have_changed().await, "there are none");
         named.files = vec![home.path().join("roots")];
         let mut watched = Watched::new(named.clone());
-        assert!(watched.have_changed().await, "what has changed before it was looked at");
-        assert!(!watched.have_changed().await);
+        assert!(have_changed(&mut watched), "what has changed before it was looked at");
+        assert!(!have_changed(&mut watched));
         std::fs::write(&named.files[0], "one").unwrap();
-        assert!(watched.have_changed().await);
+        assert!(have_changed(&mut watched));
         assert!(watched.tried(Some("broken".to_owned())));
-        assert!(watched.have_changed().await, "it is tried again");
+        assert!(have_changed(&mut watched), "it is tried again");
         assert!(!watched.tried(Some("broken".to_owned())), "and told once");
         watched.read_again(named.clone());
-        assert!(!watched.have_changed().await);
+        assert!(!have_changed(&mut watched));
         named.files.push(home.path().join("more"));
         watched.read_again(named);
-        assert!(watched.have_changed().await, "others than before");
+        assert!(have_changed(&mut watched), "others than before");
     }
 
     #[test]

@@ -187,14 +187,15 @@ fn tell(certificate: Option<&Certificate>) {
 pub(super) fn contents(files: &[PathBuf]) -> Contents {
     let mut all = Sha256::new();
     for file in files {
-        // One that cannot be read differs from an empty one.
-        match fs::read(file) {
-            Ok(octets) => {
+        // One that cannot be read differs from an empty one. A pipe would never end.
+        let about = fs::metadata(file).ok().filter(fs::Metadata::is_file);
+        match about.and_then(|_| fs::read(file).ok()) {
+            Some(octets) => {
                 all.update(b"file");
                 all.update(octets.len().to_be_bytes());
                 all.update(&octets);
             }
-            Err(_) => all.update(b"none"),
+            None => all.update(b"none"),
         }
     }
     all.finalize().into()

@@ -9,6 +9,7 @@ mod material;
 mod memory;
 mod reload;
 mod signals;
+mod slot;
 mod summary;
 mod token_service;
 
@@ -61,9 +62,8 @@ Examples:
 Certificates, keys and revocation lists, its own and those that say whose clients count, are read
 again within a minute of a change, or at once on SIGHUP, which has it read its file again, too:
 endpoints and gateways change while it runs. What cannot be used changes nothing, and the log says
-why. Links that are up go on, unless the peer's
-certificate holds no more: one that was revoked has its link closed, one that is over has it
-replaced.
+why. Links that are up go on, unless the peer's certificate holds no more: one that was revoked has
+its link closed, one that is over has it replaced.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -163,7 +163,7 @@ async fn run_connection_point(
     descriptors::fit_connection_point(&loaded);
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let service = token_service::start(&mut loaded).await?;
-    let fixed = reload::Fixed::of(&loaded);
+    let fixed = Arc::new(reload::Fixed::of(&loaded));
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
     if let Some(authority) = loaded.authority.clone() {
@@ -171,7 +171,7 @@ async fn run_connection_point(
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
     }
     let (config, tokens) = (loaded.config.clone(), loaded.tokens);
-    let reading = move || reload::Said::new(config, tokens, None);
+    let reading = move || reload::Said::new(config, tokens);
     let said = tokio::task::spawn_blocking(reading).await.map_err(anyhow::Error::from);
     let said = said.and_then(|said| said).map_err(Failure::Runtime)?;
     let role = ConnectionPoint::new(with(loaded.config, said.update()))
@@ -195,7 +195,12 @@ async fn run_connection_point(
         reload::Reloadable { role, file, fixed, said, tokens, client_files, service: service_too };
     let start = |stop| following.beside(reloadable.run(reloads, stop));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
-    service.end().await;
+    tokio::select! {
+        () = service.end() => {}
+        signal = orders.next() => return Err(Failure::Runtime(anyhow!(
+            "{signal} while requests for tokens were answered: stopped at once, they were cut"
+        ))),
+    }
     orders.end(report).await;
     Ok(())
 }

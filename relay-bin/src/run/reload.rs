@@ -12,13 +12,17 @@ use relay_core::config::{
 };
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
-use tokio::time::MissedTickBehavior;
+use relay_core::settings::TenantTrust;
+use tokio::task::spawn_blocking;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use super::client_files::Watched;
+use super::material::{Contents, contents};
 use super::signals::{Reloads, Stop};
+use super::slot::{Event, Slot};
 use super::token_service::Beside;
 use super::{log_warnings, variable};
-use crate::site::{Published, TokensState, Watch};
+use crate::site::{Looked, TokensState, Watch};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -32,7 +36,7 @@ pub(super) struct Reloadable {
     pub(super) role: ConnectionPoint,
     pub(super) file: PathBuf,
     /// What the file said at start of what cannot change while the role runs.
-    pub(super) fixed: Fixed,
+    pub(super) fixed: Arc<Fixed>,
     /// What the file says that can, and the site's tokens.
     pub(super) said: Said,
     /// Whether the latter are published.
@@ -43,14 +47,89 @@ pub(super) struct Reloadable {
     pub(super) service: Beside,
 }
 
-/// What is to be done.
-enum Work {
-    /// Look whether what is published of the site's tokens has changed.
-    Tokens,
-    /// Look at the files that say whose clients count.
-    ClientFiles,
-    /// Read the file.
-    File,
+/// What is read beside a role that runs. Nothing of it waits for anything else of it: a file that
+/// cannot be read keeps no block from being published.
+struct Jobs {
+    look_at: Interval,
+    files_at: Interval,
+    /// A look at the site's tokens, and whose it is.
+    look: Slot<(Arc<Mutex<Watch>>, anyhow::Result<Looked>)>,
+    /// The file, or what it names.
+    load: Slot<Read>,
+    /// Whether the file is to be read anew after that.
+    again: bool,
+    /// The token service as it reads what it shows.
+    service: Slot<()>,
+    /// The tenants that it is to have next.
+    tenants: Option<Vec<TenantTrust>>,
+}
+
+impl Jobs {
+    fn new() -> Self {
+        let interval = |every| {
+            let mut interval = tokio::time::interval(every);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        Self {
+            look_at: interval(LOOK_EVERY),
+            files_at: interval(FILES_EVERY),
+            look: Slot::default(),
+            load: Slot::default(),
+            again: false,
+            service: Slot::default(),
+            tenants: None,
+        }
+    }
+
+    /// Has the token service go by the tenants that are published now.
+    fn serve(&mut self, service: &Beside) {
+        if !self.service.is_free() {
+            return;
+        }
+        if let Some(tenants) = self.tenants.take() {
+            let service = service.clone();
+            // What it reads cannot be used at worst, and it has told so.
+            self.service.take_on(|| spawn_blocking(move || service.reload(tenants)));
+        }
+    }
+}
+
+/// What was read.
+enum Read {
+    /// What is in the files that say whose clients count.
+    ClientFiles(Contents),
+    /// The file, and all that it names.
+    File(Cause, anyhow::Result<Box<FileRead>>),
+}
+
+/// Why the file is read.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Cause {
+    /// Somebody has asked for it.
+    Asked,
+    /// What it names has changed.
+    Changed,
+}
+
+/// A file that can be used.
+struct FileRead {
+    loaded: LoadedConnectionPoint,
+    /// The site's tokens, if the file names others than before.
+    tokens: Option<Tokens>,
+}
+
+impl FileRead {
+    /// Reads the file, and judges all of it. Blocks.
+    fn of(file: &Path, fixed: &Fixed, known: Option<&SiteTokens>) -> anyhow::Result<Box<Self>> {
+        let loaded = load_connection_point(file, &variable)?;
+        if let Some(why) = fixed.refusal(&Fixed::of(&loaded)) {
+            return Err(anyhow!(why));
+        }
+        let other = loaded.tokens.clone().filter(|named| Some(named) != known);
+        let tokens = other.map(Tokens::first).transpose()?;
+        Ok(Box::new(Self { loaded, tokens }))
+    }
 }
 
 /// What is published: what the file says, and what the site says of its tokens.
@@ -63,46 +142,40 @@ pub(super) struct Said {
 /// What the site says of its tokens, and who looks at that.
 #[derive(Clone)]
 struct Tokens {
+    /// Whose tokens they are.
+    of: SiteTokens,
     watch: Arc<Mutex<Watch>>,
-    now: Option<Published>,
+    now: Looked,
 }
 
 impl Tokens {
-    /// What is to be published now. Blocks.
-    fn look(watch: &Mutex<Watch>) -> anyhow::Result<Option<Published>> {
-        watch.lock().unwrap_or_else(PoisonError::into_inner).look()
-    }
-
-    /// Whose tokens they are.
-    fn of(&self) -> SiteTokens {
-        self.watch.lock().unwrap_or_else(PoisonError::into_inner).tokens().clone()
+    /// Looks for the first time. Blocks.
+    fn first(of: SiteTokens) -> anyhow::Result<Self> {
+        let watch = Arc::new(Mutex::new(Watch::new(of.clone())));
+        let now = look(&watch).context("cannot use what the site makes its tokens with")?;
+        Ok(Self { of, watch, now })
     }
 }
 
+/// What is to be published now. Blocks.
+fn look(watch: &Mutex<Watch>) -> anyhow::Result<Looked> {
+    watch.lock().unwrap_or_else(PoisonError::into_inner).look()
+}
+
 impl Said {
-    /// What a file says, with what is to be published of the tokens that it names. Blocks. Whoever
-    /// has looked at those `before` goes on, and knows what they were.
+    /// What a file says, with what is to be published of the tokens that it names. Blocks.
     pub(super) fn new(
         config: ConnectionPointConfig,
         tokens: Option<SiteTokens>,
-        before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let before = before.and_then(|said| said.tokens.as_ref());
-        let look = |tokens: SiteTokens| -> anyhow::Result<Tokens> {
-            let same = before.filter(|it| it.of() == tokens).map(|it| Arc::clone(&it.watch));
-            let watch = same.unwrap_or_else(|| Arc::new(Mutex::new(Watch::new(tokens))));
-            let now = Tokens::look(&watch)?;
-            Ok(Tokens { watch, now })
-        };
-        let tokens = tokens.map(look).transpose();
-        let tokens = tokens.context("cannot use what the site makes its tokens with")?;
+        let tokens = tokens.map(Tokens::first).transpose()?;
         Ok(Self { file: Update::from(config), tokens })
     }
 
     /// Says what is published, for whoever asks `state`.
     pub(super) fn tell(&self, state: &TokensState) {
         if let Some(tokens) = &self.tokens {
-            state.published(tokens.now.as_ref());
+            state.published(&tokens.now);
         }
     }
 
@@ -112,14 +185,12 @@ impl Said {
             && self.file.settings_version == other.file.settings_version
     }
 
-    /// All of it: its version rises with the file's and with each change of what tokens count.
+    /// All of it. Its version is the file's; what is said of the site's tokens has its revision.
     pub(super) fn update(&self) -> Update {
         let mut update = self.file.clone();
-        if let (Some(clients), Some(Tokens { now: Some(now), .. })) =
-            (&mut update.clients, &self.tokens)
-        {
-            clients.tokens.clone_from(&now.signers);
-            update.settings_version = update.settings_version.saturating_add(now.revision);
+        let now = self.tokens.as_ref().and_then(|tokens| tokens.now.published.as_ref());
+        if let (Some(clients), Some(now)) = (&mut update.clients, now) {
+            clients.tokens = Some(now.clone());
         }
         update
     }
@@ -167,104 +238,159 @@ impl Reloadable {
     /// Runs the role until it has stopped, and reads its file again whenever that is asked for.
     pub(super) async fn run(mut self, mut reloads: Reloads, stop: Stop) -> DrainReport {
         let mut running = pin!(self.role.clone().run(stop));
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut file_looks = tokio::time::interval(FILES_EVERY);
-        file_looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut jobs = Jobs::new();
         self.said.tell(&self.tokens);
         loop {
-            let work = tokio::select! {
-                report = &mut running => return report,
-                () = reloads.next() => Work::File,
-                _ = looks.tick(), if self.said.tokens.is_some() => Work::Tokens,
-                _ = file_looks.tick() => Work::ClientFiles,
-            };
-            let work = async {
-                match work {
-                    Work::Tokens => self.look().await,
-                    Work::ClientFiles => self.look_at_client_files().await,
-                    Work::File => {
-                        let applied = self.reload().await;
-                        self.report(applied);
-                    }
-                }
-            };
             // The role goes on while files are read.
             tokio::select! {
                 report = &mut running => return report,
-                () = work => {}
+                () = self.step(&mut jobs, &mut reloads) => {}
             }
         }
     }
 
+    /// Waits for what is to be done next, and does it: work that blocks is begun, or was done.
+    async fn step(&mut self, jobs: &mut Jobs, reloads: &mut Reloads) {
+        tokio::select! {
+            () = reloads.next() => {
+                jobs.again = true;
+                self.read_again(jobs);
+            }
+            _ = jobs.look_at.tick() => self.begin_look(jobs),
+            _ = jobs.files_at.tick() => self.begin_look_at_client_files(jobs),
+            event = jobs.look.next() => self.looked(event),
+            event = jobs.load.next() => self.loaded(jobs, event),
+            event = jobs.service.next() => {
+                if let Event::Late(since) = event {
+                    tell_late("certificate and key of the token service", since);
+                }
+                jobs.serve(&self.service);
+            }
+        }
+    }
+
+    fn begin_look(&self, jobs: &mut Jobs) {
+        if let Some(tokens) = &self.said.tokens {
+            let watch = Arc::clone(&tokens.watch);
+            jobs.look.take_on(|| {
+                spawn_blocking(move || {
+                    let looked = look(&watch);
+                    (watch, looked)
+                })
+            });
+        }
+    }
+
     /// Publishes what has changed of the site's tokens; says why it cannot, for as long as that is.
-    async fn look(&mut self) {
-        match self.publish_tokens().await {
+    fn looked(&mut self, event: Event<(Arc<Mutex<Watch>>, anyhow::Result<Looked>)>) {
+        let done = match event {
+            Event::Late(since) => return tell_late("the site's tokens", since),
+            Event::Done(done) => done.map_err(anyhow::Error::from),
+        };
+        let published = done.and_then(|(watch, looked)| {
+            let is_current = |tokens: &Tokens| Arc::ptr_eq(&tokens.watch, &watch);
+            // The file names others meanwhile.
+            if !self.said.tokens.as_ref().is_some_and(is_current) {
+                return Ok(());
+            }
+            self.publish_tokens(looked?)
+        });
+        match published {
             Ok(()) => self.said.tell(&self.tokens),
             Err(why) => self.tokens.failed(&why),
         }
     }
 
-    /// Applies the file, if what it names of whose clients count has changed, and tries again where
-    /// that failed. What fails, and that a list ends, is told once.
-    async fn look_at_client_files(&mut self) {
-        if self.client_files.have_changed().await {
-            let outcome = match self.load().await {
-                // As when it was read: what is in force already is no news.
-                Ok((_, said)) if said.says_of_clients_as(&self.said) => None,
-                Ok((loaded, said)) => Some(self.apply(loaded, said).await),
-                Err(why) => Some(Err(why)),
-            };
-            let failure = outcome.as_ref().and_then(|it| it.as_ref().err());
-            let is_news = self.client_files.tried(failure.map(|why| format!("{why:#}")));
-            if let Some(outcome) = outcome.filter(|it| it.is_ok() || is_news) {
-                self.report(outcome);
-            }
-        }
-        log_warnings(&self.client_files.news(SystemTime::now()));
-    }
-
-    async fn publish_tokens(&mut self) -> anyhow::Result<()> {
-        let Some(Tokens { watch, now: before }) = self.said.tokens.clone() else { return Ok(()) };
-        let looking = Arc::clone(&watch);
-        let now = tokio::task::spawn_blocking(move || Tokens::look(&looking)).await??;
-        if now == before {
+    fn publish_tokens(&mut self, now: Looked) -> anyhow::Result<()> {
+        let Some(tokens) = &mut self.said.tokens else { return Ok(()) };
+        if now.published == tokens.now.published {
+            tokens.now = now;
             return Ok(());
         }
-        let revision = now.as_ref().map(|it| it.revision);
-        let blocked = now.as_ref().and_then(|it| it.signers.as_ref()).map(|it| it.blocked.len());
-        let said = Said { file: self.said.file.clone(), tokens: Some(Tokens { watch, now }) };
+        let tokens = Tokens { now, ..tokens.clone() };
+        let published = tokens.now.published.as_ref();
+        let revision = published.map(|it| it.revision);
+        let blocked = published.map(|it| it.blocked.len());
+        let said = Said { file: self.said.file.clone(), tokens: Some(tokens) };
         self.role.update(said.update()).map_err(|error| explained(&error))?;
         self.said = said;
         tracing::info!(revision, blocked, "tokens: blocks and signing keys published");
         Ok(())
     }
 
-    /// Applies the file as it is now, if all of it can be used.
-    async fn reload(&mut self) -> anyhow::Result<Applied> {
-        let (loaded, said) = self.load().await?;
-        self.apply(loaded, said).await
-    }
-
-    /// Reads the file, and judges all of it.
-    async fn load(&self) -> anyhow::Result<(Loaded, Said)> {
-        let file = self.file.clone();
-        let loading = move || load_connection_point(&file, &variable);
-        let mut loaded =
-            tokio::task::spawn_blocking(loading).await.context("cannot read the file")??;
-        if let Some(why) = self.fixed.refusal(&Fixed::of(&loaded)) {
-            return Err(anyhow!(why));
+    /// Looks at the files that say whose clients count; what has changed is read then. That a list
+    /// ends is told once.
+    fn begin_look_at_client_files(&mut self, jobs: &mut Jobs) {
+        log_warnings(&self.client_files.news(SystemTime::now()));
+        let files = self.client_files.files().to_vec();
+        if !files.is_empty() {
+            let looking = move || Read::ClientFiles(contents(&files));
+            jobs.load.take_on(|| spawn_blocking(looking));
         }
-        self.service.publish(&mut loaded);
-        let LoadedConnectionPoint { config, tokens, client_files, warnings, .. } = loaded;
-        let before = self.said.clone();
-        let reading = move || Said::new(config, tokens, Some(&before));
-        let said = tokio::task::spawn_blocking(reading);
-        let said = said.await.context("cannot read the site's tokens")??;
-        Ok((Loaded { client_files, warnings }, said))
     }
 
-    async fn apply(&mut self, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
+    /// Reads the file as soon as nothing else is being read, if that was asked for.
+    fn read_again(&self, jobs: &mut Jobs) {
+        if jobs.again && jobs.load.is_free() {
+            jobs.again = false;
+            self.begin_load(jobs, Cause::Asked);
+        }
+    }
+
+    fn begin_load(&self, jobs: &mut Jobs, cause: Cause) {
+        let (file, fixed) = (self.file.clone(), Arc::clone(&self.fixed));
+        let known = self.said.tokens.as_ref().map(|tokens| tokens.of.clone());
+        let loading = move || Read::File(cause, FileRead::of(&file, &fixed, known.as_ref()));
+        jobs.load.take_on(|| spawn_blocking(loading));
+    }
+
+    /// Goes on with what was read: applies the file, if all of it can be used. Of what has changed
+    /// without anybody's asking each failure is told once, and tried again.
+    fn loaded(&mut self, jobs: &mut Jobs, event: Event<Read>) {
+        match event {
+            Event::Late(since) => tell_late("the file, or what it names", since),
+            Event::Done(Err(why)) => self.report(Err(why.into())),
+            Event::Done(Ok(Read::ClientFiles(now))) => {
+                if self.client_files.saw(now) {
+                    self.begin_load(jobs, Cause::Changed);
+                }
+            }
+            Event::Done(Ok(Read::File(Cause::Asked, read))) => {
+                let applied = read.and_then(|read| {
+                    let (loaded, said) = self.judge(*read);
+                    self.apply(jobs, loaded, said)
+                });
+                self.report(applied);
+            }
+            Event::Done(Ok(Read::File(Cause::Changed, read))) => self.changed(jobs, read),
+        }
+        self.read_again(jobs);
+    }
+
+    fn changed(&mut self, jobs: &mut Jobs, read: anyhow::Result<Box<FileRead>>) {
+        let outcome = match read.map(|read| self.judge(*read)) {
+            // As when it was read: what is in force already is no news.
+            Ok((_, said)) if said.says_of_clients_as(&self.said) => None,
+            Ok((loaded, said)) => Some(self.apply(jobs, loaded, said)),
+            Err(why) => Some(Err(why)),
+        };
+        let failure = outcome.as_ref().and_then(|it| it.as_ref().err());
+        let is_news = self.client_files.tried(failure.map(|why| format!("{why:#}")));
+        if let Some(outcome) = outcome.filter(|it| it.is_ok() || is_news) {
+            self.report(outcome);
+        }
+    }
+
+    /// What a file has to be published, with the tokens as they were seen last.
+    fn judge(&self, read: FileRead) -> (Loaded, Said) {
+        let FileRead { mut loaded, tokens } = read;
+        self.service.publish(&mut loaded);
+        let LoadedConnectionPoint { config, tokens: named, client_files, warnings, .. } = loaded;
+        let tokens = named.and_then(|_| tokens.or_else(|| self.said.tokens.clone()));
+        (Loaded { client_files, warnings }, Said { file: Update::from(config), tokens })
+    }
+
+    fn apply(&mut self, jobs: &mut Jobs, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
         let update = said.update();
         let applied = Applied {
             settings_version: update.settings_version,
@@ -277,9 +403,8 @@ impl Reloadable {
         log_warnings(&loaded.warnings);
         self.said = said;
         self.client_files.read_again(loaded.client_files);
-        let service = self.service.clone();
-        // What it reads cannot be used at worst, and it has told so.
-        let _ = tokio::task::spawn_blocking(move || service.reload(tenants)).await;
+        jobs.tenants = Some(tenants);
+        jobs.serve(&self.service);
         Ok(applied)
     }
 
@@ -300,6 +425,12 @@ impl Reloadable {
             ),
         }
     }
+}
+
+/// Says that something is still being read. Whoever waits for it has to look why.
+fn tell_late(what: &str, since: SystemTime) {
+    let since = time::OffsetDateTime::from(since).to_string();
+    tracing::warn!(what, since, "still reading; all that does not depend on it goes on");
 }
 
 /// Why nothing was applied, and what to do where the role cannot know it.
@@ -356,13 +487,46 @@ mod tests {
         let text = text.replace("\nunsafe_allow_anonymous = true\n", "\n") + clients;
         fs::write(&file, text).unwrap();
         let loaded = load_connection_point(&file, &variable).unwrap();
-        let fixed = Fixed::of(&loaded);
-        let said = Said::new(loaded.config.clone(), loaded.tokens, None).unwrap();
+        let fixed = Arc::new(Fixed::of(&loaded));
+        let said = Said::new(loaded.config.clone(), loaded.tokens).unwrap();
         let role = ConnectionPoint::new(super::super::with(loaded.config, said.update())).unwrap();
         let client_files = Watched::new(loaded.client_files);
         let service = Beside::default();
         let tokens = TokensState::default();
         Reloadable { role, file, fixed, said, tokens, client_files, service }
+    }
+
+    /// What happens each minute, to its end.
+    async fn look_at_client_files(point: &mut Reloadable) {
+        let mut jobs = Jobs::new();
+        point.begin_look_at_client_files(&mut jobs);
+        while !jobs.load.is_free() {
+            let event = jobs.load.next().await;
+            point.loaded(&mut jobs, event);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_never_read_to_its_end_keeps_nothing_else_from_being_published() {
+        let home = tempfile::tempdir().unwrap();
+        let mut point = connection_point(home.path());
+        let (mut jobs, mut reloads) = (Jobs::new(), Reloads::install().unwrap());
+        jobs.load.take_on(|| tokio::spawn(std::future::pending()));
+        assert!(point.said.update().clients.unwrap().tokens.is_none());
+        let tokens = point.said.tokens.as_ref().unwrap().of.clone();
+        spawn_blocking(move || crate::site::issue(&tokens, 60).unwrap()).await.unwrap();
+        jobs.again = true;
+        point.read_again(&mut jobs);
+        assert!(jobs.again, "it is read after what is being read");
+        let published = async {
+            while point.tokens.read().published.is_none() {
+                point.step(&mut jobs, &mut reloads).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_mins(1), published).await.unwrap();
+        assert!(!jobs.load.is_free());
+        let published = point.said.update().clients.unwrap().tokens.unwrap();
+        assert_eq!(published.certificates.len(), 1);
     }
 
     fn roots(point: &Reloadable) -> usize {
@@ -376,13 +540,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let mut point = connection_point(home.path());
         let version = point.said.file.settings_version;
-        point.look_at_client_files().await;
+        look_at_client_files(&mut point).await;
         assert_eq!((roots(&point), point.said.file.settings_version), (1, version), "no news");
 
         let file = point.file.with_file_name("clients-ca.pem");
         let good = fs::read_to_string(&file).unwrap();
         fs::write(&file, "broken").unwrap();
-        point.look_at_client_files().await;
+        look_at_client_files(&mut point).await;
         assert_eq!((roots(&point), point.said.file.settings_version), (1, version));
 
         // Now another file cannot be used; it is tried again until that is repaired.
@@ -392,10 +556,10 @@ mod tests {
         let list = point.file.with_file_name("site-ca.crl");
         let kept = fs::read(&list).unwrap();
         fs::remove_file(&list).unwrap();
-        point.look_at_client_files().await;
+        look_at_client_files(&mut point).await;
         assert_eq!(roots(&point), 1);
         fs::write(&list, kept).unwrap();
-        point.look_at_client_files().await;
+        look_at_client_files(&mut point).await;
         assert_eq!(roots(&point), 2);
         assert!(point.said.file.settings_version > version);
         let (published, _) = (point.said.update(), point.role.published());

@@ -63,8 +63,8 @@ Examples:
     relay token clients --json --config connection-point.toml \\
         | jq '.clients[] | select(.state == \"valid\") | select(.expires < (now + 604800 | todate))'
 
-The GUID is what `relay token block` takes. Clients that show a token of Entra ID are not listed:
-nothing is kept of them here.";
+The GUID is what `relay token block` takes. Clients that show a token of Entra ID are not listed
+unless they were blocked: nothing is kept of them here.";
 
 const BLOCK_EXAMPLES: &str = "\
 Examples:
@@ -72,7 +72,9 @@ Examples:
     relay token block 5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4 --config connection-point.toml
 
 The GUID of a registered client ends all tokens of that client. Whoever has registered by a token
-before it was blocked is blocked by its own GUID alone.";
+before it was blocked is blocked by its own GUID alone. That of a client of Entra ID, which has not
+registered, is in the access log (`who`), its third group begins with 8; a block ends what it was
+given for its tokens, and it is given nothing more.";
 
 const UNBLOCK_EXAMPLES: &str = "\
 Examples:
@@ -238,8 +240,10 @@ fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyho
         }
         Command::Rotate(_) => {
             let (mut keys, mut store) = prepare(tokens, now)?;
-            keys.rotate(now)?;
-            opening::remember(&keys, store.as_mut(), now)?;
+            let left = opening::rotate(&mut keys, store.as_mut(), now)?;
+            for it in &left {
+                complain(&format!("warning: {it}"));
+            }
             show(json, &Rotated::new(&keys, now), Rotated::text)
         }
         Command::Signers(_) => {
@@ -312,7 +316,7 @@ fn signed(
 ) -> anyhow::Result<(Box<dyn Store>, BulkToken, Token)> {
     let (mut keys, mut store) = prepare(tokens, now)?;
     if keys.is_empty() {
-        keys.rotate(now)?;
+        opening::rotate(&mut keys, store.as_mut(), now)?;
     }
     let signer = opening::signer(&keys, store.as_mut(), now)?;
     let id = new_guid()?;

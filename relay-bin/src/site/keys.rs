@@ -13,8 +13,10 @@ use rcgen::{
     PublicKeyData as _, RsaKeySize,
 };
 use relay_core::auth::{RsaKey, SigningKey};
+use relay_core::settings::SIGNER_OCTETS_MAX;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tempfile::NamedTempFile;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer as _;
@@ -57,6 +59,20 @@ pub(crate) struct Signer {
     pub(super) secret: KeyPair,
 }
 
+/// A key that was made and signs nothing yet. Its file is written, and has no name so far.
+/// Deliberately without `Debug`: the file holds a secret.
+pub(crate) struct Fresh {
+    certificate: SigningCertificate,
+    staged: NamedTempFile,
+}
+
+impl Fresh {
+    /// It, as the store of the site is told of it.
+    pub(super) fn known(&self) -> KnownSigner {
+        known(&self.certificate, self.certificate.not_after)
+    }
+}
+
 /// All signing certificates of a site, as its folder holds them.
 #[derive(Debug)]
 pub(crate) struct Keys {
@@ -85,7 +101,8 @@ pub(crate) enum KeyError {
         path = path.display()
     )]
     Exposed { path: PathBuf, mode: u32 },
-    /// It holds no certificate, or none of RSA with 2,048 to 8,192 bits.
+    /// It holds no certificate, or none of RSA with 2,048 to 8,192 bits, or a larger one than
+    /// instances are told of.
     #[error(
         "{} holds no certificate of RSA that tokens can be signed with; restore it, or move it \
          away: what it has signed then counts no more", path.display()
@@ -109,6 +126,12 @@ pub(crate) enum KeyError {
     /// Another process has made one at the same time.
     #[error("{} has been made by another process; nothing was done", path.display())]
     Taken { path: PathBuf },
+    /// What signs no more is still there, with its key.
+    #[error(
+        "cannot take away the key {}, which signs no more: {source}. Take its private key away, \
+         and leave its certificate there", path.display()
+    )]
+    NotRetired { path: PathBuf, source: io::Error },
     /// Nothing counts that it has signed, at any connection point of the site.
     #[error(
         "the signing key {} is distrusted, so no token is signed with it; make another by `relay \
@@ -156,12 +179,7 @@ impl Keys {
 
     /// The same, as the store of the site is told of them.
     pub(crate) fn known(&self, now: u64) -> impl Iterator<Item = KnownSigner> {
-        self.counting(now).map(|(one, signs_until)| KnownSigner {
-            thumbprint: one.key.sha256,
-            certificate: one.der.to_vec(),
-            signs_until,
-            distrusted_since: None,
-        })
+        self.counting(now).map(|(one, signs_until)| known(one, signs_until))
     }
 
     /// Each whose tokens count at `now`, and until when it signs.
@@ -209,33 +227,55 @@ impl Keys {
         Ok(signer)
     }
 
-    /// Makes another key of RSA with 3,072 bits, which signs from `now` on, and takes the key of
-    /// the one before away. Those whose tokens are all over go.
+    /// Makes another key of RSA with 3,072 bits, to sign from `now` on. All that can fail for want
+    /// of room or of rights has been tried then, and nothing has changed.
     ///
     /// # Errors
     ///
     /// [`KeyError`]; then the one before goes on.
-    pub(crate) fn rotate(&mut self, now: u64) -> Result<(), KeyError> {
+    pub(super) fn make(&self, now: u64) -> Result<Fresh, KeyError> {
         let number = self.current().map_or(0, |current| current.number) + 1;
         let path = file(&self.folder, number);
-        let unwritable = |source| KeyError::Unwritable { path: path.clone(), source };
         // It takes a second; who is late need not wait.
         if fs::symlink_metadata(&path).is_ok() {
             return Err(KeyError::Taken { path });
         }
-        let staged = files::stage_text(&path, &make(now)?).map_err(unwritable)?;
-        files::put_new(staged, &path).map_err(|source| match source.kind() {
-            io::ErrorKind::AlreadyExists => KeyError::Taken { path: path.clone() },
-            _ => unwritable(source),
-        })?;
-        let before = self.all.len();
-        self.all.push(read(&path, number)?);
-        self.retire(before, now)
+        let text = make(now)?;
+        let der = CertificateDer::from_pem_slice(text.as_bytes()).ok();
+        let certificate = der.and_then(|der| certificate(der, number));
+        let staged = files::stage_text(&path, &text);
+        let staged =
+            staged.map_err(|source| KeyError::Unwritable { path: path.clone(), source })?;
+        let certificate = certificate.ok_or(KeyError::Certificate { path })?;
+        Ok(Fresh { certificate, staged })
     }
 
-    /// Takes keys away that sign no more, and certificates that nothing counts of.
-    fn retire(&mut self, before: usize, now: u64) -> Result<(), KeyError> {
+    /// Has a key that was made sign from now on, as the store of the site knows of it. The one
+    /// before is there still: see [`Keys::retire`].
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError`]; then the one before goes on.
+    pub(super) fn put(&mut self, fresh: Fresh) -> Result<(), KeyError> {
+        let Fresh { certificate, staged } = fresh;
+        let path = file(&self.folder, certificate.number);
+        files::put_new(staged, &path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyError::Taken { path },
+            _ => KeyError::Unwritable { path, source },
+        })?;
+        self.all.push(certificate);
+        Ok(())
+    }
+
+    /// Takes away the keys of all but the one that signs, and certificates that nothing counts of
+    /// at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`KeyError::NotRetired`]; the next time it is tried again.
+    pub(super) fn retire(&mut self, now: u64) -> Result<(), KeyError> {
         let accepted: Vec<u32> = self.accepted(now).map(|one| one.number).collect();
+        let before = self.all.len().saturating_sub(1);
         for one in &self.all[..before] {
             let path = file(&self.folder, one.number);
             let retired = if accepted.contains(&one.number) {
@@ -243,23 +283,42 @@ impl Keys {
             } else {
                 fs::remove_file(&path)
             };
-            retired.map_err(|source| KeyError::Unwritable { path, source })?;
+            retired.map_err(|source| KeyError::NotRetired { path, source })?;
         }
         self.all.retain(|one| accepted.contains(&one.number));
         Ok(())
     }
 
+    /// Until when tokens can be signed with what signs now.
+    pub(super) fn signing_ends(&self) -> Option<u64> {
+        self.current().map(|current| current.not_after)
+    }
+
     /// What an administrator should be told at `now` about the certificate that signs.
     pub(crate) fn warning(&self, now: u64) -> Option<String> {
-        let current = self.current()?;
-        let left = current.not_after.saturating_sub(now);
-        (left < WARNED_AHEAD).then(|| {
-            format!(
-                "the certificate that tokens are signed with ends in {} days, and none is signed \
-                 from then on; run `relay token rotate`",
-                left / DAY
-            )
-        })
+        ending(self.signing_ends()?, now)
+    }
+}
+
+/// What an administrator should be told at `now` of a certificate that signs until `signing_ends`.
+pub(super) fn ending(signing_ends: u64, now: u64) -> Option<String> {
+    let left = signing_ends.saturating_sub(now);
+    (left < WARNED_AHEAD).then(|| {
+        format!(
+            "the certificate that tokens are signed with ends in {} days, and none is signed from \
+             then on; run `relay token rotate`",
+            left / DAY
+        )
+    })
+}
+
+/// A certificate that signs until then, as the store of the site is told of it.
+fn known(one: &SigningCertificate, signs_until: u64) -> KnownSigner {
+    KnownSigner {
+        thumbprint: one.key.sha256,
+        certificate: one.der.to_vec(),
+        signs_until,
+        distrusted_since: None,
     }
 }
 
@@ -311,6 +370,9 @@ fn read(path: &Path, number: u32) -> Result<SigningCertificate, KeyError> {
 
 /// What a certificate says; none if tokens cannot be signed with it.
 fn certificate(der: CertificateDer<'static>, number: u32) -> Option<SigningCertificate> {
+    if SIGNER_OCTETS_MAX < der.len() {
+        return None;
+    }
     let (_, read) = X509Certificate::from_der(&der).ok()?;
     let PublicKey::RSA(rsa) = read.public_key().parsed().ok()? else { return None };
     // X.690, section 8.3.2: a zero goes before a number whose first bit is set.

@@ -29,7 +29,7 @@ pub(crate) use command::{Command, EXAMPLES, block, issue, run};
 pub(crate) use granting::{WantedGrant, sign_grant};
 pub(crate) use keys::{KeyError, Keys, SigningCertificate};
 pub(crate) use opening::signer;
-pub(crate) use published::{Published, Watch};
+pub(crate) use published::{Looked, Watch};
 pub(crate) use state::{State, TokensState};
 pub(crate) use store::{
     BulkToken, Change, ChangeError, Client, KnownSigner, Registration, Store, StoreError,

@@ -11,8 +11,9 @@ use tokio_postgres::{Client as Connection, GenericClient, IsolationLevel, Row, T
 
 use super::shown::hex;
 use super::store::{
-    BulkToken, CLIENT_OVER_AFTER, Change, ChangeError, Client, Content, Digest, KnownSigner, Mark,
-    OVER_AFTER, Registration, SIGNED_COUNTS, Store, StoreError,
+    BulkToken, CLIENT_OVER_AFTER, CLIENTS_MAX, Change, ChangeError, Client, Content, Digest,
+    EXCHANGED_COUNTS, KnownSigner, Mark, OVER_AFTER, Registration, SIGNED_COUNTS, Store,
+    StoreError, is_of_entra, no_certificate, registration,
 };
 
 mod link;
@@ -193,8 +194,10 @@ impl PostgresStore {
     /// Blocks, or ends a block, where `since` says from when.
     fn set_block(&mut self, id: Guid, since: Option<u64>, now: u64) -> Result<Change, ChangeError> {
         self.change(async |transaction| {
-            let is_blocked = is_blocked(transaction, id).await?.ok_or(ChangeError::Unknown(id))?;
-            if is_blocked == since.is_some() {
+            let is_blocked = is_blocked(transaction, id).await?;
+            if is_blocked.is_none() && since.is_some() && is_of_entra(id) {
+                add_of_entra(transaction, id, now).await?;
+            } else if is_blocked.ok_or(ChangeError::Unknown(id))? == since.is_some() {
                 return Ok(Change::None);
             }
             for table in ["relay_bulk_tokens", "relay_clients"] {
@@ -248,7 +251,7 @@ impl Store for PostgresStore {
     fn register(&mut self, client: &Client) -> Result<(), ChangeError> {
         self.change(async |transaction| {
             let bulk_token = match client.registration {
-                Registration::Intranet => None,
+                Registration::Intranet | Registration::Entra => None,
                 Registration::BulkToken(id) => Some(id),
             };
             if let Some(id) = bulk_token {
@@ -268,12 +271,16 @@ impl Store for PostgresStore {
             if let Some(other) = transaction.query_opt(other, &[&named.0, &named.1]).await? {
                 return Err(ChangeError::Registered(guid(&other, 0)?).into());
             }
+            if CLIENTS_MAX <= others_left(transaction, client.id, client.registered).await? {
+                return Err(ChangeError::TooManyClients { max: CLIENTS_MAX }.into());
+            }
             let insert = "INSERT INTO relay_clients
                 (id, certificate, registered, renewed, token_expires, bulk_token)
                 VALUES ($1, $2, $3, $4, $5, $6)
                 ON CONFLICT (id) DO UPDATE SET (certificate, registered, renewed, token_expires,
                 bulk_token) = (EXCLUDED.certificate, EXCLUDED.registered, EXCLUDED.renewed,
-                EXCLUDED.token_expires, EXCLUDED.bulk_token)";
+                greatest(relay_clients.token_expires, EXCLUDED.token_expires),
+                EXCLUDED.bulk_token)";
             let (certificate, bulk_token) = (&client.certificate[..], bulk_token.map(octets));
             let (registered, renewed) = (seconds(client.registered), seconds(client.renewed));
             let expires = seconds(client.token_expires);
@@ -291,7 +298,8 @@ impl Store for PostgresStore {
             if is_blocked.ok_or(ChangeError::Unknown(client))? {
                 return Err(ChangeError::Blocked(client).into());
             }
-            let update = "UPDATE relay_clients SET renewed = $2, token_expires = $3 WHERE id = $1";
+            let update = "UPDATE relay_clients
+                SET renewed = $2, token_expires = greatest(token_expires, $3) WHERE id = $1";
             let (renewed, token_expires) = (seconds(renewed), seconds(token_expires));
             transaction.execute(update, &[&octets(client), &renewed, &token_expires]).await?;
             Ok(())
@@ -406,9 +414,12 @@ impl Store for PostgresStore {
             if let (Some(number), true) = (number, last == Some(digest)) {
                 return Ok((content, number));
             }
-            let update = "UPDATE relay_site SET revision = coalesce(revision, 0) + 1, digest = $1
+            // By the clock, so that one that was restored goes on beyond what it has said since.
+            let update = "UPDATE relay_site
+                SET revision = greatest($2, coalesce(revision, 0) + 1), digest = $1
                 RETURNING revision";
-            let number = time(&transaction.query_one(update, &[&&digest[..]]).await?, 0)?;
+            let row = transaction.query_one(update, &[&&digest[..], &seconds(now)]).await?;
+            let number = time(&row, 0)?;
             Ok((content, number))
         });
         published.map_err(|error| match error {
@@ -497,19 +508,37 @@ async fn block_in(
 const CLIENT: &str =
     "id, certificate, registered, renewed, token_expires, bulk_token, blocked_since";
 
+/// Remembers a client of Entra ID that is to be blocked.
+async fn add_of_entra(transaction: &Transaction<'_>, id: Guid, now: u64) -> Result<(), Fault> {
+    let insert = "INSERT INTO relay_clients (id, certificate, registered, renewed, token_expires)
+        VALUES ($1, $2, $3, $3, $4)";
+    let expires = seconds(now.saturating_add(EXCHANGED_COUNTS));
+    let certificate = &no_certificate(id)[..];
+    transaction.execute(insert, &[&octets(id), &certificate, &seconds(now), &expires]).await?;
+    Ok(())
+}
+
+/// Forgets clients whose tokens were over long before `now`. Returns how many others there are,
+/// without this one.
+async fn others_left(transaction: &Transaction<'_>, id: Guid, now: u64) -> Result<usize, Fault> {
+    let over = "DELETE FROM relay_clients WHERE blocked_since IS NULL AND token_expires < $1";
+    transaction.execute(over, &[&since(now, CLIENT_OVER_AFTER)]).await?;
+    let others = "SELECT count(*) FROM relay_clients WHERE id <> $1";
+    let count: i64 = transaction.query_one(others, &[&octets(id)]).await?.try_get(0)?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
 fn client_in(row: &Row) -> Result<Client, Fault> {
     let bulk_token = row.try_get::<_, Option<&[u8]>>(5)?;
-    let registration = match bulk_token {
-        None => Registration::Intranet,
-        Some(_) => Registration::BulkToken(guid(row, 5)?),
-    };
+    let bulk_token = bulk_token.map(|_| guid(row, 5)).transpose()?;
+    let (id, certificate) = (guid(row, 0)?, array(row, 1)?);
     Ok(Client {
-        id: guid(row, 0)?,
-        certificate: array(row, 1)?,
+        id,
+        certificate,
         registered: time(row, 2)?,
         renewed: time(row, 3)?,
         token_expires: time(row, 4)?,
-        registration,
+        registration: registration(id, certificate, bulk_token),
         blocked_since: time_if_any(row, 6)?,
     })
 }

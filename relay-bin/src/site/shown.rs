@@ -61,12 +61,12 @@ struct ListedClient {
     guid: String,
     state: State,
     registered: String,
-    /// `intranet` or `bulk-token`.
+    /// `intranet` or `bulk-token`; `entra` of one that was blocked and has not registered.
     how: &'static str,
     bulk_token: Option<String>,
     renewed: String,
     expires: String,
-    certificate_sha256: String,
+    certificate_sha256: Option<String>,
     blocked_since: Option<String>,
 }
 
@@ -201,7 +201,9 @@ impl ListedClients {
             let (how, bulk_token) = match client.registration {
                 Registration::Intranet => ("intranet", None),
                 Registration::BulkToken(id) => ("bulk-token", Some(id.to_string())),
+                Registration::Entra => ("entra", None),
             };
+            let has_certificate = client.registration != Registration::Entra;
             ListedClient {
                 guid: client.id.to_string(),
                 state: client_state(&client, now),
@@ -210,7 +212,7 @@ impl ListedClients {
                 bulk_token,
                 renewed: date(client.renewed),
                 expires: date(client.token_expires),
-                certificate_sha256: hex(&client.certificate),
+                certificate_sha256: has_certificate.then(|| hex(&client.certificate)),
                 blocked_since: client.blocked_since.map(date),
             }
         };
@@ -440,6 +442,11 @@ mod tests {
             (&"intranet".into(), &None::<u8>.into())
         );
         assert_eq!(listed["certificate_sha256"], "ab".repeat(32));
+        let entra = Client { registration: Registration::Entra, ..client };
+        let listed = serde_json::to_value(ListedClients::new(vec![entra], 0)).unwrap();
+        let listed = &listed["clients"][0];
+        assert_eq!(listed["how"], "entra");
+        assert!(listed["certificate_sha256"].is_null() && listed["bulk_token"].is_null());
         assert_eq!(ListedClients::new(Vec::new(), 0).text(), "no client has registered");
     }
 

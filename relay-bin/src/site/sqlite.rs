@@ -14,8 +14,8 @@ use super::files::{self, FileFault};
 use super::place::Place;
 use super::shown::hex;
 use super::store::{
-    BulkToken, Change, ChangeError, Client, Content, Digest, KnownSigner, Mark, Registration,
-    SIGNED_COUNTS, Store, StoreError,
+    BulkToken, CLIENTS_MAX, Change, ChangeError, Client, Content, Digest, KnownSigner, Mark,
+    Registration, SIGNED_COUNTS, Store, StoreError, is_of_entra,
 };
 
 mod rows;
@@ -23,9 +23,9 @@ mod rows;
 mod tests;
 
 use rows::{
-    BLOCKED, CLIENT, COUNTED, block_in, blocked, client, content, count, count_of, guid,
-    is_blocked, last_published, octets, other_of, params_of_blocked, rows, seconds, since, time,
-    time_if_any,
+    BLOCKED, CLIENT, COUNTED, add_of_entra, block_in, blocked, client, content, count, count_of,
+    guid, is_blocked, last_published, octets, other_of, others_left, params_of_blocked, rows,
+    seconds, since, time, time_if_any,
 };
 
 /// How long is waited while another process writes.
@@ -282,8 +282,10 @@ impl SqliteStore {
     /// Blocks, or ends a block, where `since` says from when.
     fn set_block(&mut self, id: Guid, since: Option<u64>, now: u64) -> Result<Change, ChangeError> {
         self.change(|transaction| {
-            let is_blocked = is_blocked(transaction, id)?.ok_or(ChangeError::Unknown(id))?;
-            if is_blocked == since.is_some() {
+            let is_blocked = is_blocked(transaction, id)?;
+            if is_blocked.is_none() && since.is_some() && is_of_entra(id) {
+                add_of_entra(transaction, id, now)?;
+            } else if is_blocked.ok_or(ChangeError::Unknown(id))? == since.is_some() {
                 return Ok(Change::None);
             }
             for table in ["bulk_tokens", "clients"] {
@@ -353,7 +355,7 @@ impl Store for SqliteStore {
     fn register(&mut self, client: &Client) -> Result<(), ChangeError> {
         self.change(|transaction| {
             let bulk_token = match client.registration {
-                Registration::Intranet => None,
+                Registration::Intranet | Registration::Entra => None,
                 Registration::BulkToken(id) => Some(id),
             };
             if let Some(id) = bulk_token {
@@ -372,10 +374,14 @@ impl Store for SqliteStore {
             if let Some(other) = other_of(transaction, client)? {
                 return Err(ChangeError::Registered(other).into());
             }
+            if CLIENTS_MAX <= others_left(transaction, client.id, client.registered)? {
+                return Err(ChangeError::TooManyClients { max: CLIENTS_MAX }.into());
+            }
             transaction.execute(
                 "INSERT OR REPLACE INTO clients
                  (id, certificate, registered, renewed, token_expires, bulk_token)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                 VALUES (?1, ?2, ?3, ?4,
+                 max(?5, coalesce((SELECT token_expires FROM clients WHERE id = ?1), 0)), ?6)",
                 params![
                     octets(client.id),
                     client.certificate,
@@ -396,7 +402,8 @@ impl Store for SqliteStore {
                 return Err(ChangeError::Blocked(client).into());
             }
             transaction.execute(
-                "UPDATE clients SET renewed = ?2, token_expires = ?3 WHERE id = ?1",
+                "UPDATE clients SET renewed = ?2, token_expires = max(token_expires, ?3)
+                 WHERE id = ?1",
                 params![octets(client), seconds(renewed), seconds(token_expires)],
             )?;
             Ok(())
@@ -504,7 +511,7 @@ impl Store for SqliteStore {
             if let Some(number) = number {
                 return Ok((content, number));
             }
-            transaction.execute("INSERT INTO published (digest) VALUES (?1)", [&digest[..]])?;
+            transaction.execute(NEXT_PUBLISHED, params![digest, seconds(now)])?;
             let number = transaction.last_insert_rowid();
             transaction.execute("DELETE FROM published WHERE number < ?1", [number])?;
             transaction.commit()?;
@@ -538,6 +545,10 @@ impl Store for SqliteStore {
         last.map_err(|error| self.told(error))
     }
 }
+
+/// By the clock, so that a store that was restored goes on beyond what it has published since.
+const NEXT_PUBLISHED: &str = "INSERT INTO published (digest, number)
+    VALUES (?1, max(?2, (SELECT coalesce(max(number), 0) + 1 FROM published)))";
 
 /// Why a change ended: by SQLite, or by what was asked.
 enum Fault {

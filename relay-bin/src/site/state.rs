@@ -1,12 +1,18 @@
 //! Whether what a site says of its tokens holds at its instances, for the log and `relay status`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::published::Published;
+use relay_core::settings::PublishedSigners;
 
-/// How often it is said again that blocks cannot be published.
+use super::keys;
+use super::published::Looked;
+
+/// How often it is said again that something of the tokens cannot be used.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
+
+/// How often it is said again that nothing can be signed soon.
+const ENDING_TOLD_EVERY: Duration = Duration::from_hours(24);
 
 /// Whether the site's tokens are published, for whoever asks. In memory; clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -17,9 +23,52 @@ pub(crate) struct TokensState(Arc<Mutex<State>>);
 pub(crate) struct State {
     /// What holds: its revision, and numbers of signing certificates and blocks.
     pub(crate) published: Option<Summary>,
-    /// Since when what there is cannot be published, and why.
-    pub(crate) trouble: Option<(SystemTime, String)>,
-    told: Option<Instant>,
+    /// What there is cannot be published.
+    pub(crate) trouble: Option<Trouble>,
+    /// This connection point's keys cannot be used. What there is, is published.
+    pub(crate) key_fault: Option<Trouble>,
+    /// Until when its key signs, in seconds since 1970 UTC.
+    pub(crate) signing_ends: Option<u64>,
+    ending_told: Option<Instant>,
+}
+
+impl State {
+    /// What is to be said of the end of what signs: once a day, from 60 days ahead on.
+    fn ending(&mut self, now: Instant, wall: SystemTime) -> Option<String> {
+        let since_1970 = wall.duration_since(UNIX_EPOCH).ok()?;
+        let ending = self.signing_ends.and_then(|ends| keys::ending(ends, since_1970.as_secs()));
+        if ending.is_none() {
+            self.ending_told = None;
+        }
+        let is_due = |told| ENDING_TOLD_EVERY <= now.saturating_duration_since(told);
+        let ending = ending.filter(|_| self.ending_told.is_none_or(is_due))?;
+        self.ending_told = Some(now);
+        Some(ending)
+    }
+}
+
+/// Something that does not work, from its beginning.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Trouble {
+    /// When it began.
+    pub(crate) since: SystemTime,
+    /// What it is now.
+    pub(crate) why: String,
+    told: Instant,
+}
+
+impl Trouble {
+    /// Notes what it is now. Returns whether that has to be said: it is news, or was said a while
+    /// ago.
+    fn note(noted: &mut Option<Self>, why: String, now: Instant) -> bool {
+        let is_due = noted
+            .as_ref()
+            .is_none_or(|it| it.why != why || TOLD_EVERY <= now.saturating_duration_since(it.told));
+        let since = noted.as_ref().map_or_else(SystemTime::now, |it| it.since);
+        let told = noted.as_ref().map_or(now, |it| if is_due { now } else { it.told });
+        *noted = Some(Self { since, why, told });
+        is_due
+    }
 }
 
 /// What is published, in short.
@@ -31,12 +80,11 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    fn of(published: &Published) -> Self {
-        let signers = published.signers.as_ref();
+    fn of(published: &PublishedSigners) -> Self {
         Self {
             revision: published.revision,
-            signers: signers.map_or(0, |it| it.certificates.len()),
-            blocked: signers.map_or(0, |it| it.blocked.len()),
+            signers: published.certificates.len(),
+            blocked: published.blocked.len(),
         }
     }
 }
@@ -51,49 +99,107 @@ impl TokensState {
         self.lock().clone()
     }
 
-    /// Notes that this holds.
-    pub(crate) fn published(&self, published: Option<&Published>) {
+    /// Notes that this holds, and says of keys that cannot be used at once and again each minute,
+    /// of those that end soon each day.
+    pub(crate) fn published(&self, looked: &Looked) {
         let mut state = self.lock();
         if state.trouble.take().is_some() {
             tracing::info!("blocks can be read and published again");
         }
-        *state = State { published: published.map(Summary::of), ..State::default() };
+        state.published = looked.published.as_ref().map(Summary::of);
+        state.signing_ends = looked.signing_ends;
+        if let Some(warning) = state.ending(Instant::now(), SystemTime::now()) {
+            tracing::warn!("{warning}");
+        }
+        let Some(why) = looked.key_fault.clone() else {
+            if state.key_fault.take().is_some() {
+                tracing::info!("signing keys can be used again");
+            }
+            return;
+        };
+        if Trouble::note(&mut state.key_fault, why.clone(), Instant::now()) {
+            tracing::error!(why, "signing keys cannot be used; blocks are published all the same");
+        }
     }
 
     /// Notes why nothing newer is published, and says so at once and again each minute: a block
     /// that does not hold is nothing to be said once.
     pub(crate) fn failed(&self, why: &anyhow::Error) {
-        let mut state = self.lock();
-        let (why, now) = (format!("{why:#}"), Instant::now());
-        let is_known = state.trouble.as_ref().is_some_and(|(_, before)| *before == why);
-        let is_due = |told| TOLD_EVERY <= now.saturating_duration_since(told);
-        if !is_known || state.told.is_none_or(is_due) {
+        let why = format!("{why:#}");
+        if Trouble::note(&mut self.lock().trouble, why.clone(), Instant::now()) {
             tracing::error!(why, "blocks cannot be read or published; those before still hold");
-            state.told = Some(now);
         }
-        let since = state.trouble.take().map_or_else(SystemTime::now, |(since, _)| since);
-        state.trouble = Some((since, why));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use anyhow::anyhow;
+    use relay_core::auth::Guid;
 
     use super::*;
+
+    fn whys(state: &TokensState) -> [Option<String>; 2] {
+        let State { trouble, key_fault, .. } = state.read();
+        [trouble, key_fault].map(|it| it.map(|it| it.why))
+    }
 
     #[test]
     fn trouble_is_known_from_its_beginning_and_ends_with_what_is_published() {
         let state = TokensState::default();
         state.failed(&anyhow!("full"));
-        let (since, _) = state.read().trouble.unwrap();
+        let since = state.read().trouble.unwrap().since;
         state.failed(&anyhow!("fuller"));
-        assert_eq!(state.read().trouble, Some((since, "fuller".to_owned())));
+        assert_eq!(whys(&state), [Some("fuller".to_owned()), None]);
+        assert_eq!(state.read().trouble.unwrap().since, since);
         assert_eq!(state.read().published, None);
-        state.published(Some(&Published { signers: None, revision: 7 }));
+        let published = Some(PublishedSigners {
+            tenant: Guid(1),
+            revision: 7,
+            certificates: Vec::new(),
+            blocked: Vec::new(),
+        });
+        let mut looked =
+            Looked { published, key_fault: Some("cut".to_owned()), signing_ends: None };
+        state.published(&looked);
         let summary = Summary { revision: 7, signers: 0, blocked: 0 };
-        assert_eq!((state.read().published, state.read().trouble), (Some(summary), None));
+        assert_eq!(state.read().published, Some(summary));
+        assert_eq!(whys(&state), [None, Some("cut".to_owned())], "keys are another matter");
+        looked.key_fault = None;
+        state.published(&looked);
+        assert_eq!(whys(&state), [None, None]);
         state.failed(&anyhow!("gone"));
         assert_eq!(state.read().published, Some(summary), "it still holds");
+    }
+
+    #[test]
+    fn the_end_of_what_signs_is_said_each_day_from_60_days_ahead_on() {
+        const DAY: u64 = 86_400;
+        let mut state = State::default();
+        let (start, end) = (Instant::now(), 2_000 * DAY);
+        let mut said = |ends, seconds_ahead, seconds| {
+            state.signing_ends = ends;
+            let wall = UNIX_EPOCH + Duration::from_secs(end - seconds_ahead);
+            state.ending(start + Duration::from_secs(seconds), wall).is_some()
+        };
+        assert!(!said(Some(end), 60 * DAY, 0));
+        let near = 60 * DAY - 1;
+        let days = [(0, true), (1, false), (DAY - 1, false), (DAY, true), (DAY + 1, false)];
+        for (seconds, is_said) in days {
+            assert_eq!(said(Some(end), near, seconds), is_said, "{seconds}");
+        }
+        assert!(!said(Some(end + 730 * DAY), near, DAY + 2), "another signs");
+        assert!(said(Some(end), near, DAY + 3), "that is news again");
+        assert!(!said(None, near, DAY + 4), "there is no key");
+    }
+
+    #[test]
+    fn trouble_is_said_when_it_is_news_and_again_after_a_minute() {
+        let (mut noted, start) = (None, Instant::now());
+        let said = [("a", 0), ("a", 59), ("b", 60), ("b", 119), ("b", 120), ("b", 121)];
+        let said = said.map(|(why, seconds)| {
+            Trouble::note(&mut noted, why.to_owned(), start + Duration::from_secs(seconds))
+        });
+        assert_eq!(said, [true, false, true, false, true, false]);
     }
 }

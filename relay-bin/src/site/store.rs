@@ -27,6 +27,36 @@ pub(crate) enum Registration {
     Intranet,
     /// By this bulk token.
     BulkToken(Guid),
+    /// Not at all: it was blocked here, and shows tokens of Entra ID, or what it gets for them.
+    Entra,
+}
+
+/// Whether a GUID is computed, as those of clients of Entra ID are, and not drawn. RFC 9562,
+/// sections 5.4 and 5.8.
+pub(super) fn is_of_entra(id: Guid) -> bool {
+    id.0 >> 76 & 0xf == 8
+}
+
+/// What stands for the thumbprint of a certificate where a client of Entra ID has none. No digest
+/// is that: it begins with 128 zeros.
+pub(super) fn no_certificate(id: Guid) -> [u8; 32] {
+    let mut octets = [0; 32];
+    let (_, last) = octets.split_at_mut(16);
+    last.copy_from_slice(&id.0.to_be_bytes());
+    octets
+}
+
+/// How a client has come, as its row tells.
+pub(super) fn registration(
+    id: Guid,
+    certificate: [u8; 32],
+    bulk_token: Option<Guid>,
+) -> Registration {
+    match bulk_token {
+        Some(token) => Registration::BulkToken(token),
+        None if certificate == no_certificate(id) => Registration::Entra,
+        None => Registration::Intranet,
+    }
 }
 
 /// A client that the site has registered.
@@ -115,10 +145,15 @@ pub(crate) trait Store: Send {
 
     /// Registers a client, or registers it anew: then all but its block is replaced. Whether one
     /// may be registered anew, and by whom, is not decided here. No two clients have one
-    /// certificate, whichever connection point registers them.
+    /// certificate, whichever connection point registers them. The end of the last token is never
+    /// an earlier one than before: a block holds as long as any of them.
+    ///
+    /// Whoever has had no token that counts for [`CLIENT_OVER_AFTER`] and is not blocked is
+    /// forgotten with that.
     ///
     /// # Errors
     ///
+    /// [`ChangeError::TooManyClients`] if [`CLIENTS_MAX`] are left,
     /// [`ChangeError::Registered`] if another client has its certificate,
     /// [`ChangeError::Blocked`] if the client or the bulk token it comes with is blocked,
     /// [`ChangeError::Unknown`] if no such bulk token was issued, [`ChangeError::Known`] if a bulk
@@ -153,11 +188,12 @@ pub(crate) trait Store: Send {
     /// [`StoreError`].
     fn clients(&self) -> Result<Vec<Client>, StoreError>;
 
-    /// Blocks a bulk token or client from `now` on.
+    /// Blocks a bulk token or client from `now` on. A client of Entra ID, of which nothing is kept,
+    /// is remembered for that: its GUID tells what it is.
     ///
     /// # Errors
     ///
-    /// [`ChangeError::Unknown`] if there is neither, [`ChangeError::TooMany`] if instances can be
+    /// [`ChangeError::Unknown`] if there is none, [`ChangeError::TooMany`] if instances can be
     /// told of no more; [`ChangeError::Store`].
     fn block(&mut self, id: Guid, now: u64) -> Result<Change, ChangeError>;
 
@@ -201,8 +237,10 @@ pub(crate) trait Store: Send {
     fn distrust(&mut self, thumbprint: [u8; 32], now: u64) -> Result<Change, ChangeError>;
 
     /// What is to be published at `now`, and its number: of the last time, if its digest is the
-    /// same, else a new one, which is higher than all before. Both are of one moment, so that no
-    /// number stands for less than another connection point has published under a lower one.
+    /// same, else a new one, which is higher than all before and no less than `now`: what is
+    /// blocked anew in a store that was restored from a backup has a higher one than what instances
+    /// have been told since that was made. Both are of one moment, so that no number stands for
+    /// less than another connection point has published under a lower one.
     ///
     /// # Errors
     ///
@@ -246,6 +284,14 @@ pub(super) const OVER_AFTER: u64 = 86_400;
 /// How long before `now` a client must have been blocked so that each token it had is over: it is
 /// given none while it is blocked, and the longest one lives for 90 days.
 pub(super) const CLIENT_OVER_AFTER: u64 = 91 * 86_400;
+
+/// How long the tokens that a client of Entra ID has when it is blocked may count still: as long as
+/// the longest of them.
+pub(super) const EXCHANGED_COUNTS: u64 = 8 * 3600;
+
+/// Clients that a store keeps. Our choice: a primary site of the original has 150,000 at most. In
+/// SQLite 64 MiB.
+pub(super) const CLIENTS_MAX: usize = 256 * 1024;
 
 /// For how long what a certificate has signed counts once it signs no more: as long as the longest
 /// token, and a day in which whoever still has the old key in memory notices.
@@ -337,8 +383,7 @@ pub(crate) enum StoreError {
     /// It holds less than it has held before.
     #[error(
         "the site store {place} was replaced by an older one: blocks that were made since are not \
-         in it. Block again what was blocked, save the connection point's file anew so that its \
-         version rises, and start the connection point anew"
+         in it. Start the connection point anew, and block again what was blocked"
     )]
     Older { place: String },
     /// It failed otherwise.
@@ -362,6 +407,12 @@ pub(crate) enum ChangeError {
     /// The certificate is that of another client.
     #[error("client {0} has registered with this certificate; go on with its GUID")]
     Registered(Guid),
+    /// There are as many clients as the site has room for.
+    #[error(
+        "{max} clients have registered and have tokens that count, or are blocked; nobody else can \
+         before some are over. Does anybody register again and again (`relay token clients`)?"
+    )]
+    TooManyClients { max: usize },
     /// There is no room for another block in what instances are told.
     #[error(
         "{max} tokens and clients are blocked whose time is not over, and instances can be told of \

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 mod admin;
+mod blocks;
 mod client;
+mod demo;
 mod descriptors;
 mod kernel;
 mod material;

@@ -3,8 +3,12 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::support::role::Role;
+use crate::support::site::Site;
 
 const FILE: &str = "site/connection-point/connection-point.toml";
 
@@ -19,6 +23,52 @@ fn endpoint(name: &str, role_id: u32) -> String {
 fn edit(home: &Path, file: &str, change: impl FnOnce(String) -> String) {
     let text = fs::read_to_string(home.join(file)).unwrap();
     fs::write(home.join(file), change(text)).unwrap();
+}
+
+/// Runs `relay token` to its end, and returns what it prints.
+fn token(home: &Path, args: &[&str]) -> Value {
+    let mut relay = Command::new(env!("CARGO_BIN_EXE_relay"));
+    let args = [&["token"], args, &["--json", "--config", FILE]].concat();
+    let done = relay.args(args).current_dir(home).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    serde_json::from_slice(&done.stdout).unwrap()
+}
+
+#[test]
+fn a_list_that_nobody_ever_writes_holds_up_neither_a_block_nor_the_next_reload() {
+    let home = tempfile::tempdir().unwrap();
+    let site = Site::init_with(home.path(), &["--backend", "http://127.0.0.1:9"]);
+    let mut gateway = site.start_gateway(1);
+    let [_, links] = gateway.addresses();
+    site.dial(&[links]);
+    let folder = home.path().join("site/connection-point");
+    for (from, to) in [("site-ca.pem", "clients-ca.pem"), ("site-ca.crl", "clients-ca.crl")] {
+        fs::copy(folder.join(from), folder.join(to)).unwrap();
+    }
+    edit(home.path(), FILE, |text| {
+        let clients = "\n[clients]\nroots = \"clients-ca.pem\"\n\
+                       revocation_lists = [\"clients-ca.crl\"]\n";
+        text.replace("unsafe_allow_anonymous = true\n", "") + clients
+    });
+    let guid = token(home.path(), &["new"])["guid"].as_str().unwrap().to_owned();
+    let mut point = site.start_connection_point_in("connection-point");
+    gateway.wait_for_log("settings applied", 1);
+
+    let (list, aside) = (folder.join("clients-ca.crl"), folder.join("aside"));
+    fs::rename(&list, &aside).unwrap();
+    assert!(Command::new("mkfifo").arg(&list).status().unwrap().success());
+    point.signal("HUP");
+    let told = point.wait_for_log("nothing applied; what was before still holds", 1);
+    assert!(told.contains("it is not a regular file"), "{told}");
+    let start = Instant::now();
+    token(home.path(), &["block", &guid]);
+    point.wait_for_log("tokens: blocks and signing keys published", 1);
+    gateway.wait_for_log("settings applied", 2);
+    assert!(start.elapsed() < Duration::from_secs(5), "within what is promised");
+
+    fs::rename(&aside, &list).unwrap();
+    point.signal("HUP");
+    point.wait_for_log("endpoints and gateways applied", 1);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Nothing that the program is told in confidence is in what it says: not in the logs of its roles
 //! at level trace, whoever writes them, nor in anything that an administrator or client is shown.
 
+mod asked;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,6 +14,8 @@ use http::Response;
 use crate::support::origin::{Asked, Origin, Said};
 use crate::support::role::Role;
 use crate::support::site::{HTTPS_ROLE, SERVICE, Site};
+
+const CONFIG: &str = "site/connection-point/connection-point.toml";
 
 /// What stands in every secret that the test makes.
 const MARK: &str = "hush4hush4hush";
@@ -93,8 +97,7 @@ fn no_secret_is_in_what_the_program_says_at_level_trace_or_shows() {
     let site = Site::init_with(home, &["--backend", &format!("http://{}", origin.at)]);
     site.have_clients_register_here();
     let mut heard = Heard(Vec::new());
-    let config = "site/connection-point/connection-point.toml";
-    let token = ["token", "new", "--config", config, "--json"];
+    let token = ["token", "new", "--config", CONFIG, "--json"];
     // Whoever asks for a token is shown it, once: that is not looked through.
     let issued = heard.relay(home, &token, 0).stdout;
     heard.0.clear();
@@ -136,10 +139,10 @@ fn no_secret_is_in_what_the_program_says_at_level_trace_or_shows() {
     for asked in
         [&["list"][..], &["clients", "--json"], &["block", issued["guid"].as_str().unwrap()]]
     {
-        heard.relay(home, &[&["token"], asked, &["--config", config]].concat(), 0);
+        heard.relay(home, &[&["token"], asked, &["--config", CONFIG]].concat(), 0);
     }
     gateway.wait_for_log("settings applied", 2);
-    for (role, file) in [("gateway", "site/gateway-1/gateway.toml"), ("connection-point", config)] {
+    for (role, file) in [("gateway", "site/gateway-1/gateway.toml"), ("connection-point", CONFIG)] {
         heard.relay(home, &[role, "--config", file, "--check"], 0);
     }
     assert_eq!(origin.seen().len(), 2, "the site has them");

@@ -208,6 +208,10 @@ fn a_store_that_another_process_writes_to_for_long_is_told_to_be_locked() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     assert_refused(&home.token(&["block", &home.guids[0]]), "is locked by another process");
     assert!(!home.is_blocked(&home.guids[0]), "it can be read meanwhile");
+    let key = fs::read(home.path("signing-1.pem")).unwrap();
+    assert_refused(&home.token(&["rotate"]), "is locked by another process");
+    assert!(!home.path("signing-2.pem").exists(), "no key is made that nobody knows of");
+    assert_eq!(fs::read(home.path("signing-1.pem")).unwrap(), key, "the one before signs on");
     other.execute_batch("ROLLBACK").unwrap();
     assert!(home.token(&["block", &home.guids[0]]).status.success());
     assert!(home.is_blocked(&home.guids[0]));

@@ -118,6 +118,23 @@ fn own_keys(home: &Path, point: usize) -> Vec<u8> {
 }
 
 #[test]
+fn a_block_holds_while_the_connection_point_with_the_newest_file_is_gone() {
+    let Some(mut bed) = Bed::start() else { return };
+    let (first, first_token) = bed.issue(0);
+    let (_, second_token) = bed.issue(0);
+    bed.wait_until(&second_token, true);
+    bed.site.edit("connection-point/connection-point.toml", |text| {
+        text.replace("version = 1\n", "version = 2\n")
+    });
+    bed.restart(0);
+    bed.points[0].as_mut().unwrap().wait_for_log("settings published", 1);
+    drop(bed.points[0].take());
+    bed.token(1, &["block", &first]);
+    bed.wait_until(&first_token, false);
+    assert!(bed.counts(&second_token));
+}
+
+#[test]
 fn a_token_made_at_one_connection_point_and_blocked_at_the_other_is_refused_at_the_gateway() {
     let Some(mut bed) = Bed::start() else { return };
     let (first, first_token) = bed.issue(0);

@@ -198,6 +198,11 @@ impl Times {
         self.not_before
     }
 
+    /// Until when it counts, in seconds since 1970 UTC.
+    pub(super) fn expires(self) -> u64 {
+        self.expires
+    }
+
     /// Whether it is valid at `now`, if clocks may differ by `leeway` and it may be valid for
     /// `lifetime_max`; all in seconds. Answers when it will not be any more.
     ///

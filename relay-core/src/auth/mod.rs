@@ -106,4 +106,4 @@ pub use site_token::{
     SiteTrust, Use,
 };
 #[cfg(feature = "auth")]
-pub use tokens::{Presented, Tokens};
+pub use tokens::{ClaimedBinding, Presented, Tokens};

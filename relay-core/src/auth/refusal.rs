@@ -18,16 +18,20 @@ pub enum Refusal {
     InvalidSignature,
     /// It has shown a good bulk token where that does not count.
     RegistrationOnly,
+    /// It has shown who it is, and the site has barred that client from the gateway. No findings
+    /// come to that: whoever knows what the site says of its clients does.
+    ClientBarred,
 }
 
 impl Refusal {
     /// One of each.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::NoCredential,
         Self::InvalidToken,
         Self::InvalidCertificate,
         Self::InvalidSignature,
         Self::RegistrationOnly,
+        Self::ClientBarred,
     ];
 
     /// What to do, for people.
@@ -52,6 +56,10 @@ impl Refusal {
                 "a bulk registration token is good for registration only: the client has to \
                  register, and to show the token that it is given"
             }
+            Self::ClientBarred => {
+                "the site has barred this client from the gateway: `barred` of `[clients]` in \
+                 connection-point.toml names it"
+            }
         }
     }
 
@@ -60,7 +68,7 @@ impl Refusal {
         match self {
             Self::NoCredential | Self::InvalidCertificate => "Bearer",
             Self::InvalidToken | Self::InvalidSignature => "Bearer error=\"invalid_token\"",
-            Self::RegistrationOnly => "Bearer error=\"insufficient_scope\"",
+            Self::RegistrationOnly | Self::ClientBarred => "Bearer error=\"insufficient_scope\"",
         }
     }
 
@@ -87,15 +95,15 @@ impl Refusal {
         Some(refusals.chain([none]).max_by_key(|it| it.weight()).unwrap_or(none))
     }
 
-    /// The status of the answer. 403 where another credential of the same client would do: RFC
-    /// 6750, section 3.1, `insufficient_scope`.
+    /// The status of the answer. 403 where what was shown is good, and not for this: RFC 6750,
+    /// section 3.1, `insufficient_scope`.
     pub fn status(self) -> http::StatusCode {
         match self {
             Self::NoCredential
             | Self::InvalidToken
             | Self::InvalidCertificate
             | Self::InvalidSignature => http::StatusCode::UNAUTHORIZED,
-            Self::RegistrationOnly => http::StatusCode::FORBIDDEN,
+            Self::RegistrationOnly | Self::ClientBarred => http::StatusCode::FORBIDDEN,
         }
     }
 
@@ -107,6 +115,7 @@ impl Refusal {
             Self::InvalidCertificate => "Invalid_Certificate",
             Self::InvalidSignature => "Invalid_Signature",
             Self::RegistrationOnly => "Registration_Only",
+            Self::ClientBarred => "Client_Barred",
         }
     }
 
@@ -118,6 +127,7 @@ impl Refusal {
             Self::InvalidToken => 2,
             Self::InvalidSignature => 3,
             Self::RegistrationOnly => 4,
+            Self::ClientBarred => 5,
         }
     }
 }
@@ -169,10 +179,10 @@ mod tests {
     }
 
     #[test]
-    fn all_but_a_bulk_token_is_401() {
+    fn all_but_a_bulk_token_and_a_client_that_is_barred_is_401() {
         for refusal in Refusal::ALL {
-            let is_bulk = refusal == Refusal::RegistrationOnly;
-            assert_eq!(refusal.status(), if is_bulk { 403 } else { 401 });
+            let is_good = matches!(refusal, Refusal::RegistrationOnly | Refusal::ClientBarred);
+            assert_eq!(refusal.status(), if is_good { 403 } else { 401 });
         }
         assert_eq!(Refusal::InvalidToken.reason(), "Invalid_Token");
     }

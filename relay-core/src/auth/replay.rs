@@ -93,6 +93,13 @@ impl Replay {
 
     /// Forgets what is not fresh any more.
     fn forget(&mut self, now: u64) {
+        // A clock that was ahead has been set right. What was forgotten while it was may be of any
+        // time up to now; what is signed from now on is not, and nobody has to wait until the clock
+        // is there again.
+        if self.forgotten.is_some_and(|forgotten| forgotten > now.saturating_add(SIGNATURE_WINDOW))
+        {
+            self.forgotten = Some(now);
+        }
         while let Some(oldest) = self.seen.first_entry() {
             let at = oldest.key().0;
             if now.saturating_sub(at) <= SIGNATURE_WINDOW {
@@ -151,6 +158,24 @@ mod tests {
             assert_eq!(used.take(KEYS[0], at, NOW), Err(ReplayFault::Used));
         }
         assert_eq!(used.take(KEYS[0], NOW + 1, NOW + 1), Ok(()), "and nobody is locked out");
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_and_is_set_right_locks_nobody_out() {
+        let mut used = Replay::new(9);
+        used.take(KEYS[0], NOW, NOW).unwrap();
+        let ahead = NOW + 86_400;
+        used.take(KEYS[1], ahead, ahead).unwrap();
+        let later = ahead + SIGNATURE_WINDOW + 1;
+        used.take(KEYS[1], later, later).unwrap();
+        let now = NOW + 30;
+        for at in [NOW, now] {
+            assert_eq!(used.take(KEYS[0], at, now), Err(ReplayFault::Used), "it may have been");
+        }
+        assert_eq!(used.take(KEYS[0], now + 1, now + 1), Ok(()));
+        assert_eq!(used.take(KEYS[1], now + 2, now + 2), Ok(()));
+        // The day after, what was used while the clock was ahead is known still.
+        assert_eq!(used.take(KEYS[1], later, later + 6), Err(ReplayFault::Used));
     }
 
     #[test]

@@ -224,15 +224,19 @@ impl SiteToken {
         self.times.not_before()
     }
 
+    /// Until when it counts, in seconds since 1970 UTC.
+    pub fn expires(&self) -> u64 {
+        self.times.expires()
+    }
+
     /// The client it was issued to; none if anybody may register with it.
     pub fn client(&self) -> Option<Guid> {
         self.client
     }
 
     fn read(claims: Claims<'_>, tenant: Guid) -> Result<Self, TokenFault> {
-        let category = claims.text("SCCMTokenCategory")?;
-        let category = Category::ALL.into_iter().find(|it| it.text() == category);
-        let category = category.ok_or(TokenFault::Claim("SCCMTokenCategory"))?;
+        claims.text("SCCMTokenCategory")?;
+        let category = claimed_category(claims).ok_or(TokenFault::Claim("SCCMTokenCategory"))?;
         for (name, wanted) in
             [("Authority", "SCCM"), ("License", "SCCM"), ("Type", category.kind())]
         {
@@ -267,6 +271,17 @@ impl SiteToken {
             None => format!("bearer of token {}", self.id),
         }
     }
+}
+
+/// What a token says that it is for.
+pub(super) fn claimed_category(claims: Claims<'_>) -> Option<Category> {
+    let category = claims.text("SCCMTokenCategory").ok()?;
+    Category::ALL.into_iter().find(|it| it.text() == category)
+}
+
+/// The thumbprint that a token says it is bound to.
+pub(super) fn claimed_certificate(claims: Claims<'_>) -> Option<[u8; 32]> {
+    claims.if_any("cnf", confirmation).ok().flatten()
 }
 
 /// The key that the header names. Where it names it twice, both must mean one.

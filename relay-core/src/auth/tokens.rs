@@ -3,7 +3,9 @@
 use super::cache::{VERIFIED_MAX, Verified};
 use super::entra::{EntraToken, TrustedTenant};
 use super::jwt::{Jwt, bearer, digest};
-use super::site_token::{Shown, SigningKey, SiteToken, SiteTrust};
+use super::site_token::{
+    Category, Shown, SigningKey, SiteToken, SiteTrust, claimed_category, claimed_certificate,
+};
 use super::{Finding, Guid, Principal, TokenFault};
 
 /// Whose tokens count, and what was verified by that.
@@ -31,6 +33,15 @@ impl<'a> Presented<'a> {
     pub(super) fn is_there(&self) -> bool {
         !matches!(self.token, Ok(None))
     }
+}
+
+/// What a token of the site says of itself. Nothing of it is proven.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ClaimedBinding {
+    /// SHA-256 of the certificate that it is bound to.
+    pub certificate: Option<[u8; 32]>,
+    /// What it is for.
+    pub category: Option<Category>,
 }
 
 impl std::fmt::Debug for Presented<'_> {
@@ -99,6 +110,21 @@ impl Tokens {
         let text = presented.token.as_ref().ok().copied().flatten()?;
         let jwt = Jwt::read(text).ok()?;
         jwt.claims().text("tid").ok()?.parse().ok()
+    }
+
+    /// What a request's token says that the site has bound it to, and what for: by that the
+    /// certificate beside it is known for one that the client has made itself. Nothing of it is
+    /// proven; of other issuers' tokens it is nothing at all.
+    pub fn claimed_binding(presented: &Presented<'_>) -> ClaimedBinding {
+        let text = presented.token.as_ref().ok().copied().flatten();
+        let jwt = text.and_then(|text| Jwt::read(text).ok());
+        let Some(jwt) = jwt.filter(Jwt::claims_to_be_of_the_site) else {
+            return ClaimedBinding::default();
+        };
+        ClaimedBinding {
+            certificate: claimed_certificate(jwt.claims()),
+            category: claimed_category(jwt.claims()),
+        }
     }
 
     /// What a request's token is as one of the site. A token that does not say so is absent here,

@@ -18,6 +18,17 @@ pub struct Principal {
     pub until: u64,
 }
 
+impl Principal {
+    /// What the same client is called whatever it shows: its name, of a site token without the name
+    /// of the token, which is another with each renewal.
+    pub fn client(&self) -> &str {
+        match self.method {
+            Method::SiteToken => self.name.split(" by token ").next().unwrap_or(&self.name),
+            Method::Entra | Method::Certificate => &self.name,
+        }
+    }
+}
+
 /// Why a credential that is there proves nothing.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -153,6 +164,17 @@ mod tests {
             let proven = trail.principal().cloned().map(Finding::Proven);
             assert_eq!(proven.as_ref(), first.filter(|it| matches!(it, Finding::Proven(_))));
         }
+    }
+
+    #[test]
+    fn a_client_has_one_name_whichever_token_of_the_site_it_shows() {
+        let of = |method, name: &str| {
+            let name = name.to_owned();
+            Principal { method, name, client: None, until: 1 }.client().to_owned()
+        };
+        assert_eq!(of(Method::SiteToken, "client a by token b"), "client a");
+        assert_eq!(of(Method::SiteToken, "bearer of token b"), "bearer of token b");
+        assert_eq!(of(Method::Certificate, "CN=a by token b"), "CN=a by token b");
     }
 
     #[test]

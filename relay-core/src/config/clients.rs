@@ -15,10 +15,10 @@ use super::source::{Source, changed};
 use super::tenant::RawTenant;
 use crate::auth::{KEY_SET_OCTETS_MAX, KeySet, Method, Methods, Strictness};
 use crate::settings::{
-    ClientTrust, KeySource, LISTS_MAX, ListSource, PublishedCertificates, Revocation, TRUSTED_MAX,
-    TenantTrust,
+    BARRED_MAX, BarredClient, ClientTrust, KeySource, LISTS_MAX, ListSource, PublishedCertificates,
+    Revocation, TRUSTED_MAX, TenantTrust,
 };
-use crate::transport::read_certificates;
+use crate::transport::{read_certificates, require_file};
 
 /// The `[clients]` table as written.
 #[derive(Default, Deserialize)]
@@ -30,6 +30,7 @@ pub(super) struct RawClients {
     intermediates: Option<Spanned<PathBuf>>,
     revocation: Option<Spanned<RawRevocation>>,
     revocation_lists: Option<Spanned<Vec<Spanned<String>>>>,
+    barred: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// The name of a method.
@@ -102,7 +103,9 @@ impl RawClients {
             Some(true) => Strictness::Refuse,
             Some(false) | None => Strictness::FallThrough,
         };
-        let trust = ClientTrust { methods, strictness, certificates, tenants, tokens: None };
+        let barred = self.barred(source)?;
+        let trust =
+            ClientTrust { methods, strictness, certificates, tenants, tokens: None, barred };
         let files: Vec<_> = keys.chain(self.files()).map(|file| source.resolve(&file)).collect();
         let modified = files.iter().filter_map(|file| changed_at(file)).max();
         let files = ClientFiles { files, lists: self.lists(source)? };
@@ -137,6 +140,30 @@ impl RawClients {
             ));
         }
         methods(source, listed)
+    }
+
+    /// The clients that may not use the gateway.
+    fn barred(&self, source: &Source) -> Result<Vec<BarredClient>, ConfigError> {
+        let Some(listed) = &self.barred else { return Ok(Vec::new()) };
+        let count = listed.get_ref().len();
+        if count > BARRED_MAX {
+            return Err(source.invalid(
+                listed.span(),
+                format!("{count} clients are barred, and may be {BARRED_MAX}"),
+                "block their tokens (`relay token block`) or revoke their certificates instead",
+            ));
+        }
+        let client = |written: &Spanned<String>| {
+            written.get_ref().parse().map_err(|_| {
+                source.invalid(
+                    written.span(),
+                    "this names no client",
+                    "write the method and the client as `auth` and `who` of the access log have \
+                     them, such as \"certificate:CN=a device\" or \"site-token:client GUID\"",
+                )
+            })
+        };
+        listed.get_ref().iter().map(client).collect()
     }
 
     fn certificates(&self, source: &Source) -> Result<Option<PublishedCertificates>, ConfigError> {
@@ -303,7 +330,7 @@ impl RawTenant {
 
 fn key_set(source: &Source, file: &Spanned<PathBuf>) -> Result<KeySource, ConfigError> {
     let path = source.resolve(file.get_ref());
-    let text = fs::read(&path).map_err(|error| {
+    let text = require_file(&path).and_then(|()| fs::read(&path)).map_err(|error| {
         source.invalid(
             file.span(),
             format!("cannot read the key set `{}`: {error}", path.display()),

@@ -22,9 +22,10 @@ use super::pem::{
     trust_anchors,
 };
 use super::source::Source;
+use super::store::SiteStore;
 use super::tenant::{self, RawTenant};
 use super::token_service::{RawTokenService, TokenServiceConfig};
-use super::tokens::{RawTokens, SiteTokens};
+use super::tokens::{RawTokens, SiteTokens, check_room};
 use super::warning::Warning;
 use super::web_proxy::{self, Environment, RawWebProxy};
 use crate::auth::Methods;
@@ -171,7 +172,8 @@ struct RawSettings {
 /// `timeout_seconds`); up to 64 `[[tenant]]` (`id`, `application_id`, `resource`), about which
 /// gateways answer `AADAuthInfo`, and whose tokens count (`enabled`, `issuers`, `audiences`, `keys`
 /// or `authority`); `[clients]` with `roots` and `intermediates` of certificates,
-/// `revocation_lists` or `revocation = "off"`, `methods` and `strict`; `[settings]` with `version`,
+/// `revocation_lists` or `revocation = "off"`, `methods`, `strict` and `barred`, clients that may
+/// not use the gateway; `[settings]` with `version`,
 /// by default the time in milliseconds since 1970 when this file, or one that is published, was
 /// changed last; `[limits]`, whose keys are the fields of [`ConnectionPointLimits`] with their
 /// unit; `[admin]` with `listen`, an address of loopback; `[pki]` with `ca` and `ca_key`, the
@@ -201,10 +203,7 @@ pub fn load_connection_point(
     let raw: RawConnectionPoint = source.parse()?;
 
     let name = name(&source, &raw.name)?;
-    let site = match &raw.site {
-        Some(raw) => site(&source, raw)?,
-        None => SITE.to_owned(),
-    };
+    let site = raw.site.as_ref().map_or_else(|| Ok(SITE.to_owned()), |raw| site(&source, raw))?;
     let gateways = raw.gateway.judge(&source)?;
     let tenants = tenant::tenants(&source, &raw.tenant)?;
     let clients = clients(&source, &raw)?;
@@ -232,7 +231,7 @@ pub fn load_connection_point(
     let link_tls = raw.link.tls(&source, &anchors)?;
     let https_tls = raw.link.https_tls(&source)?;
     let authority = raw.pki.as_ref().map(|pki| pki.judge(&source, &anchors)).transpose()?;
-    let warnings = warnings(&source, &raw, &anchors, &client_files);
+    let warnings = warnings(&source, &raw, &anchors, &client_files, tokens.as_ref());
     let config = ConnectionPointConfig {
         name,
         site,
@@ -248,6 +247,9 @@ pub fn load_connection_point(
         web_proxy,
         network: Network::default(),
     };
+    if tokens.is_some() {
+        check_room(&source, raw.clients.as_ref().map(Spanned::span), &config)?;
+    }
     let material = ConnectionPointMaterial {
         link: raw.link.files().paths(&source),
         site: site_paths(&source, &raw.link.site_ca, site_crl),
@@ -271,9 +273,12 @@ fn warnings(
     raw: &RawConnectionPoint,
     anchors: &TrustAnchors,
     client_files: &ClientFiles,
+    tokens: Option<&SiteTokens>,
 ) -> Vec<Warning> {
     let mut warnings = endpoint::warnings(source, &raw.endpoint);
-    warnings.extend(client_warnings(source, raw.settings.as_ref(), client_files));
+    warnings.extend(client_files.warnings(SystemTime::now()));
+    let version = raw.settings.as_ref().and_then(|raw| raw.version.as_ref());
+    warnings.extend(version_warning(source, version, client_files, tokens));
     warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(source)));
     warnings.extend(raw.link.files().warning(source));
     warnings.extend(raw.token_service.as_ref().and_then(|service| service.warning(source)));
@@ -349,20 +354,23 @@ fn version(
     })
 }
 
-/// What deserves attention about the files that say whose clients count: their lists, and that they
-/// change in vain where the version is written.
-fn client_warnings(
+/// What deserves attention about the version of what is published: connection points that share a
+/// store have one in common, and at others files of whose clients count change in vain.
+fn version_warning(
     source: &Source,
-    raw: Option<&RawSettings>,
+    version: Option<&Spanned<i64>>,
     client_files: &ClientFiles,
-) -> Vec<Warning> {
-    let mut warnings = client_files.warnings(SystemTime::now());
-    let written = raw.and_then(|raw| raw.version.as_ref());
-    if let Some(version) = written.filter(|_| !client_files.files.is_empty()) {
-        let (file, line) = (source.path().to_owned(), source.place(version.span()).line());
-        warnings.push(Warning::VersionWritten { file, line });
+    tokens: Option<&SiteTokens>,
+) -> Option<Warning> {
+    let is_shared = tokens.is_some_and(|tokens| tokens.store != SiteStore::File);
+    let file = source.path().to_owned();
+    match version {
+        Some(version) if !is_shared && !client_files.files.is_empty() => {
+            Some(Warning::VersionWritten { file, line: source.place(version.span()).line() })
+        }
+        None if is_shared => Some(Warning::VersionNotWritten { file }),
+        _ => None,
     }
-    warnings
 }
 
 fn endpoints(

@@ -14,7 +14,7 @@ use super::material::{IdentityPaths, SitePaths};
 use super::source::Source;
 use super::warning::Warning;
 use crate::auth::Crl;
-use crate::transport::{Identity, RevocationList, TlsSetupError, TrustAnchors};
+use crate::transport::{Identity, RevocationList, TlsSetupError, TrustAnchors, require_file};
 
 /// The two keys of a table that make an identity.
 #[derive(Clone, Copy)]
@@ -158,7 +158,8 @@ pub(super) fn revocation_lists(
 ) -> Result<Vec<Bytes>, ConfigError> {
     let path = source.resolve(file.get_ref());
     let unread = |fault| unreadable(source, file, "revocation list", &path, &fault);
-    let octets = std::fs::read(&path).map_err(|error| unread(pem::Error::Io(error)))?;
+    let octets = require_file(&path).and_then(|()| std::fs::read(&path));
+    let octets = octets.map_err(|error| unread(pem::Error::Io(error)))?;
     let lists: Vec<Bytes> = if Crl::from_der(&octets).is_ok() {
         vec![octets.into()]
     } else {

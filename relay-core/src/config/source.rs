@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::{ConfigError, Invalid, Place};
 use super::explain::explain;
+use crate::transport::require_file;
 
 /// Longest configuration file that is read, in octets: 1 MiB.
 pub const TEXT_BYTES_MAX: u64 = 1 << 20;
@@ -26,6 +27,7 @@ impl Source {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let fail = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
+        require_file(path).map_err(fail)?;
         let file = File::open(path).map_err(fail)?;
         let modified = file.metadata().and_then(|about| changed(&about));
         // Where files have no such time, now is as good: it rises.

@@ -46,9 +46,8 @@ impl RawTenant {
             RawIssuer::Government => Issuer::Government,
         });
         let issuers: Vec<_> = issuers.collect();
-        let mut once = issuers.clone();
-        once.dedup();
-        if once.is_empty() || once.len() != issuers.len() {
+        let is_again = |(at, it): (usize, &Issuer)| issuers[..at].contains(it);
+        if issuers.is_empty() || issuers.iter().enumerate().any(is_again) {
             return Err(source.invalid(
                 listed.span(),
                 "a tenant has one issuer at least, and each once",

@@ -16,7 +16,7 @@ use super::material::IdentityPaths;
 use super::pem::{IdentityFiles, trust_anchors};
 use super::source::Source;
 use super::warning::Warning;
-use crate::auth::Methods;
+use crate::auth::{Method, Methods};
 use crate::connection_point::SiteEndpoint;
 use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
 use crate::settings::ENDPOINTS_MAX;
@@ -111,7 +111,18 @@ impl RawTokenService {
             endpoint::judge_name(source, written)?;
         }
         let access = match &self.methods {
-            None => Methods::default(),
+            None => {
+                let usual = usual_methods();
+                if counted.is_some_and(|counted| counted.within(&usual).is_none()) {
+                    return Err(source.invalid(
+                        self.role_id.span(),
+                        "a token service is for clients with tokens, and none counts at this site",
+                        "list `site-token` in `methods` of `[clients]`, or remove \
+                         `[token_service]`",
+                    ));
+                }
+                usual
+            }
             Some(listed) => {
                 let allowed = methods(source, listed)?;
                 if counted.and_then(|counted| counted.within(&allowed)).is_none() {
@@ -211,6 +222,13 @@ impl RawTokenService {
     }
 }
 
+/// What opens the service, unless `methods` says otherwise.
+// Our choice: no certificate. Each door asks for a token; beside a certificate any text would pass
+// for one, and the service tells by the token who asks too often.
+fn usual_methods() -> Methods {
+    Methods::new(&[Method::Entra, Method::SiteToken]).expect("two methods, each once")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -235,12 +253,13 @@ mod tests {
         let endpoint = &found.endpoint;
         assert_eq!((endpoint.name.as_str(), endpoint.role_id), ("token-service", 8));
         assert_eq!(endpoint.kind, EndpointKind::TokenService);
-        assert_eq!(endpoint.access, Access::Clients(Methods::default()));
+        assert_eq!(endpoint.access, Access::Clients(usual_methods()));
+        assert!(!usual_methods().contains(Method::Certificate));
         assert_eq!(endpoint.request_body_bytes_max, Some(65_536));
         assert!(found.intranet.is_none() && found.provider_trust.is_none());
         assert_eq!(service("name = \"sts\"").endpoint.name, "sts");
         let only = service("methods = [\"site-token\"]").endpoint.access;
-        assert!(matches!(only, Access::Clients(methods) if methods != Methods::default()));
+        assert_eq!(only, Access::Clients(Methods::new(&[Method::SiteToken]).unwrap()));
         let loaded = Site::new().connection_point_with(|text| text.to_owned() + TOKENS).unwrap();
         assert!(loaded.token_service.is_none());
     }
@@ -283,6 +302,9 @@ mod tests {
             let text = message(with(lines));
             assert!(text.starts_with(says), "{lines}: {text}");
         }
+        let certificates = "methods = [\"certificate\"]\nroots = \"site-ca.pem\"";
+        let text = message(with(&format!("[clients]\n{certificates}\nrevocation = \"off\"")));
+        assert!(text.starts_with("a token service is for clients with tokens"), "{text}");
         let table = |id: &str| format!("{TOKENS}\n[token_service]\nrole_id = {id}\n");
         let site = Site::new();
         let of =

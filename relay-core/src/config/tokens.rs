@@ -1,5 +1,6 @@
 //! `[tokens]`: where a site keeps what its tokens are made with.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -9,6 +10,8 @@ use super::error::ConfigError;
 use super::source::Source;
 use super::store::{RawStore, SiteStore};
 use crate::auth::Guid;
+use crate::connection_point::ConnectionPointConfig;
+use crate::settings::{DOCUMENT_OCTETS_MAX, DocumentError, TOKENS_OCTETS_MAX};
 
 /// `[tokens]` as written.
 #[derive(Deserialize)]
@@ -61,6 +64,33 @@ impl RawTokens {
         let store = store.judge(source)?;
         Ok(SiteTokens { folder: source.resolve(self.folder.get_ref()), store, tenant })
     }
+}
+
+/// Whether all blocks that can ever be made fit into what is published beside the rest of it.
+pub(super) fn check_room(
+    source: &Source,
+    clients: Option<Range<usize>>,
+    config: &ConnectionPointConfig,
+) -> Result<(), ConfigError> {
+    const FREE: usize = DOCUMENT_OCTETS_MAX - TOKENS_OCTETS_MAX;
+    let octets = match config.settings().encode() {
+        Ok(text) => text.len(),
+        Err(DocumentError::TooLong { octets, .. }) => octets,
+        // That is told of when it is to be published.
+        Err(_) => return Ok(()),
+    };
+    if octets <= FREE {
+        return Ok(());
+    }
+    Err(source.invalid(
+        clients.unwrap_or(0..0),
+        format!(
+            "what this publishes has {octets} octets, and may have {FREE} at a site that makes \
+             tokens, so that each block of one finds room"
+        ),
+        "put large revocation lists where instances fetch them, and their http:// URLs here; or \
+         publish fewer tenants, audiences or paths",
+    ))
 }
 
 /// Reads what the site of the connection point with this configuration file makes tokens with, and
@@ -117,6 +147,44 @@ mod tests {
         assert_eq!(loaded.unwrap(), None);
         let text = message(alone);
         assert!(text.starts_with("the site of this file makes no tokens\n"), "{text}");
+    }
+
+    /// A tenant with audiences of so many octets in all.
+    fn tenant(number: usize, octets: usize) -> String {
+        let [full, rest] = [octets / 1000, octets % 1000];
+        let lengths = (0..full).map(|_| 1000).chain((0 < rest).then_some(rest));
+        let audiences: Vec<_> = lengths.map(|it| format!("\"{}\"", "a".repeat(it))).collect();
+        format!(
+            "\n[[tenant]]\nid = \"{number:08x}-0000-0000-0000-000000000000\"\n\
+             application_id = \"5d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4\"\n\
+             resource = \"https://ConfigMgrService\"\n\
+             authority = \"https://login.example\"\naudiences = [{}]\n",
+            audiences.join(", ")
+        )
+    }
+
+    #[test]
+    fn what_leaves_no_room_for_blocks_is_refused_where_tokens_are_made_and_nowhere_else() {
+        let free = DOCUMENT_OCTETS_MAX - TOKENS_OCTETS_MAX;
+        let site = Site::new();
+        let load = |last: usize, table: &str| {
+            let tenants: String = (1..=20).map(|number| tenant(number, 16_000)).collect();
+            let tenants = tenants + &tenant(21, 8000);
+            let text = tenants + &tenant(22, last) + "[settings]\nversion = 1\n" + table;
+            site.connection_point_with(|before| before.to_owned() + &text)
+        };
+        let of_one = load(1, TABLE).unwrap().config.settings().encode().unwrap().len();
+        // Each audience after the first has quotes and a comma besides.
+        let length = |octets: usize| of_one + octets - 1 + 3 * (octets.div_ceil(1000) - 1);
+        let fits = (1..=free).take_while(|octets| length(*octets) <= free).last().unwrap();
+        let loaded = load(fits, TABLE).unwrap();
+        assert_eq!(loaded.config.settings().encode().unwrap().len(), length(fits));
+        let text = message(load(fits + 1, TABLE));
+        let beyond = length(fits + 1);
+        let expected = format!("what this publishes has {beyond} octets, and may have {free}");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(text.contains("where instances fetch them"), "{text}");
+        assert!(load(fits + 1, "").is_ok(), "a site without tokens has all of it");
     }
 
     #[test]

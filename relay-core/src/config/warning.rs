@@ -55,6 +55,12 @@ pub enum Warning {
         /// The 1-based line of `version`.
         line: usize,
     },
+    /// Connection points share a store of tokens, and no version of what is published is written:
+    /// of several files that differ the one that was written last holds.
+    VersionNotWritten {
+        /// The configuration file.
+        file: PathBuf,
+    },
     /// The web proxy's password can be read by every account of the machine.
     PasswordReadableByOthers {
         /// The file that holds it.
@@ -123,6 +129,13 @@ impl fmt::Display for Warning {
                 "{}:{line} fixes the version of what is published, so files of [clients] and \
                  [[tenant]] that change are published only once it is raised; remove the line, and \
                  the time of the last change of any of them serves",
+                file.display()
+            ),
+            Self::VersionNotWritten { file } => write!(
+                f,
+                "{} has no `version` in [settings], and connection points share the store of \
+                 [tokens]: of their files the one that was written last holds, whatever it says; \
+                 add `version = 1` in all of them, and raise it with each change",
                 file.display()
             ),
             Self::PasswordReadableByOthers { file, mode } => write!(

@@ -15,7 +15,7 @@ use super::pem::permission_bits;
 use super::source::Source;
 use super::warning::Warning;
 use crate::transport::{
-    Bypass, CREDENTIAL_BYTES_MAX, EnvironmentError, ProxyCredentials, WebProxy,
+    Bypass, CREDENTIAL_BYTES_MAX, EnvironmentError, ProxyCredentials, WebProxy, require_file,
 };
 
 /// How the value of an environment variable is looked up by its name. The room itself asks no
@@ -203,6 +203,7 @@ fn password(source: &Source, file: &Spanned<PathBuf>) -> Result<String, ConfigEr
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut octets = Vec::new();
     let most = CREDENTIAL_BYTES_MAX as u64 + 3;
+    require_file(path)?;
     File::open(path)?.take(most).read_to_end(&mut octets)?;
     Ok(octets)
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use crate::policy::Endpoint;
-use crate::settings::{BACKEND_ANSWER_USUAL, ClientTrust, Tenant};
+use crate::settings::{BACKEND_ANSWER_USUAL, ClientTrust, SettingsDocument, Tenant};
 use crate::transport::{Instance, Network, Rung, WebProxy};
 
 use super::backend_config::BackendConfig;
+use super::current;
 use super::renew::CertificateIssuer;
 
 /// Everything one connection point needs.
@@ -21,9 +22,9 @@ pub struct ConnectionPointConfig {
     /// site and send it this site's requests.
     pub site: String,
     /// The version of what is published. The highest one that any connection point of the site has
-    /// published holds at an instance, so it must rise whenever `endpoints`, `tenants` or the time
-    /// that backends may take to answer change; connection points with one version must publish the
-    /// same.
+    /// published holds at an instance, so it must rise whenever `endpoints`, `tenants`, `clients`
+    /// or the time that backends may take to answer change; connection points with one version must
+    /// publish the same. What `clients` says of the site's tokens has a revision of its own.
     pub settings_version: u64,
     /// Every gateway instance to dial.
     pub gateways: Vec<GatewayAddress>,
@@ -51,6 +52,14 @@ pub struct ConnectionPointConfig {
     pub web_proxy: Option<WebProxy>,
     /// Which network gateway instances and backends are dialled on. The system's by default.
     pub network: Network,
+}
+
+impl ConnectionPointConfig {
+    /// What this has published.
+    pub fn settings(&self) -> SettingsDocument {
+        let (tenants, clients) = (self.tenants.clone(), self.clients.clone());
+        current::document(self, self.settings_version, &self.endpoints, tenants, clients)
+    }
 }
 
 /// One gateway instance as seen from the site.

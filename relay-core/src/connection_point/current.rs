@@ -33,16 +33,9 @@ impl Current {
         clients: Option<ClientTrust>,
         before: Option<&Self>,
     ) -> Result<Self, DocumentError> {
-        let (site, limits) = (config.site.as_str(), &config.limits);
-        let published: Vec<_> = endpoints.iter().map(|site| site.endpoint.clone()).collect();
-        let document = SettingsDocument {
-            site: site.to_owned(),
-            version,
-            endpoints: published.clone(),
-            tenants,
-            deadlines: deadlines(endpoints, limits),
-            clients,
-        };
+        let limits = &config.limits;
+        let document = document(config, version, endpoints, tenants, clients);
+        let published = document.endpoints.clone();
         let octets = document.encode()?.into();
         let backends: BTreeMap<u64, Arc<Backends>> = endpoints
             .iter()
@@ -60,6 +53,24 @@ impl Current {
         let forwarder = Forwarder::new(EndpointMap::new(published)?, backends, tally);
         let forwarder = Arc::new(forwarder);
         Ok(Self { document, octets, forwarder })
+    }
+}
+
+/// What is published.
+pub(super) fn document(
+    config: &ConnectionPointConfig,
+    version: u64,
+    endpoints: &[SiteEndpoint],
+    tenants: Vec<Tenant>,
+    clients: Option<ClientTrust>,
+) -> SettingsDocument {
+    SettingsDocument {
+        site: config.site.clone(),
+        version,
+        endpoints: endpoints.iter().map(|site| site.endpoint.clone()).collect(),
+        tenants,
+        deadlines: deadlines(endpoints, &config.limits),
+        clients,
     }
 }
 

@@ -57,6 +57,11 @@ pub enum UpdateError {
     },
 }
 
+/// What a file says of clients: all but what comes from the store of the site's tokens.
+fn in_file(clients: Option<&ClientTrust>) -> Option<ClientTrust> {
+    clients.map(ClientTrust::without_tokens)
+}
+
 impl ConnectionPoint {
     /// Changes what is dialled, published and forwarded to, all of it or nothing.
     ///
@@ -65,7 +70,8 @@ impl ConnectionPoint {
     /// connections, and what is known of them, if their TLS has the same trust and certificates and
     /// all else is equal. What is published goes to all instances at once;
     /// [`ConnectionPoint::published`] tells how far that is. Where neither endpoints nor tenants
-    /// nor clients nor deadlines change, the version never goes back.
+    /// nor clients nor deadlines change, the version never goes back. What is said of the site's
+    /// tokens changes under whatever version: its revision counts.
     ///
     /// # Errors
     ///
@@ -78,7 +84,7 @@ impl ConnectionPoint {
             let deadlines = deadlines(&update.endpoints, &self.inner.config.limits);
             after.eq(&before.document.endpoints)
                 && update.tenants == before.document.tenants
-                && update.clients == before.document.clients
+                && in_file(update.clients.as_ref()) == in_file(before.document.clients.as_ref())
                 && deadlines == before.document.deadlines
         });
         let mut version = update.settings_version;

@@ -3,7 +3,7 @@
 //! `auth` judges; here is what it judges by, what it remembers, and the clock. What is to be
 //! fetched for that, `fetching.rs` has fetched; it is in force with the next request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::SystemTime;
 
@@ -58,6 +58,8 @@ pub(super) struct Trusted {
     tenants: Vec<Onboarded>,
     site: Option<SiteTrust>,
     certificates: Option<Authorities>,
+    /// By the method that finds them.
+    barred: BTreeMap<Method, HashSet<String>>,
 }
 
 /// A tenant, and where its keys are fetched from if they are not published.
@@ -85,7 +87,12 @@ impl Trusted {
     /// Reads what a site has published.
     pub(super) fn new(published: &ClientTrust) -> Result<Self, Unusable> {
         let tenants = (1..).zip(&published.tenants).map(|(place, it)| onboarded(place, it));
+        let mut barred = BTreeMap::<_, HashSet<_>>::new();
+        for client in &published.barred {
+            barred.entry(client.method).or_default().insert(client.name.clone());
+        }
         Ok(Self {
+            barred,
             methods: published.methods,
             strictness: published.strictness,
             tenants: tenants.collect::<Result<_, _>>()?,
@@ -400,7 +407,10 @@ impl SiteClients {
         search(&methods, strictness, |method| {
             let found = match method {
                 Method::Entra => self.of_tenant(presented, now),
-                Method::Certificate => self.certificate(certificates.as_deref(), shows.chain, now),
+                Method::Certificate => {
+                    let found = self.certificate(certificates.as_deref(), shows.chain, now);
+                    if is_for_its_token(&found, methods, shows) { Finding::Absent } else { found }
+                }
                 Method::SiteToken => shows.site_token(now, &self.used, |shown| {
                     self.judged_by().tokens.of_site(presented, shown)
                 }),
@@ -414,6 +424,13 @@ impl SiteClients {
         let by = self.judged_by();
         let trust = by.said.site.as_ref().ok_or(GrantFault::Issuer)?;
         grant.verify(trust, seconds(SystemTime::now()))
+    }
+
+    /// Whether the site lets a client not use the gateway. Asked for each request: nothing that was
+    /// found out before outlives it.
+    pub(super) fn bars(&self, client: &Principal) -> bool {
+        let by = self.judged_by();
+        by.said.barred.get(&client.method).is_some_and(|names| names.contains(client.client()))
     }
 
     fn judged_by(&self) -> RwLockReadGuard<'_, JudgedBy> {
@@ -456,6 +473,16 @@ impl SiteClients {
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         look(verdicts.get_or_insert_with(|| Verdicts::new(CHAINS_MAX)))
     }
+}
+
+/// Whether a certificate that proves nothing by itself is what a token of the site is bound to, or
+/// is to be: a client that has registered itself shows one that no authority has signed. It proves
+/// what its token needs, or nothing: whoever has it alone is a stranger still.
+fn is_for_its_token(found: &Finding, methods: Methods, shows: &Shows<'_>) -> bool {
+    let Finding::Unproven(Unproven::Certificate(why)) = found else { return false };
+    *why != CertificateFault::Revoked
+        && methods.contains(Method::SiteToken)
+        && shows.is_with_certificate_of_its_own()
 }
 
 /// Seconds since 1970 UTC.

@@ -165,7 +165,9 @@ impl Relay {
         // The one method that names a client by its GUID.
         let naming = Methods::new(&[Method::SiteToken]).expect("one method, once");
         let trail = clients.search(naming, &shows);
-        let refusal = Refusal::of(&trail, &shows.presented);
+        let is_barred = || trail.principal().is_some_and(|it| clients.bars(it));
+        let refusal = Refusal::of(&trail, &shows.presented)
+            .or_else(|| is_barred().then_some(Refusal::ClientBarred));
         let holder = trail.principal().and_then(|it| it.client);
         self.proofs.note(&trail);
         access.note_found(trail);

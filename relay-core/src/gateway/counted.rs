@@ -13,7 +13,7 @@ use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
 /// Reasons of answers, as in `ANSWERS.md`.
-const REASONS: [&str; 63] = [
+const REASONS: [&str; 64] = [
     "CMGService_Ambiguous_Body_Length",
     "CMGService_Bad_Answer",
     "CMGService_Bad_Body",
@@ -30,6 +30,7 @@ const REASONS: [&str; 63] = [
     "CMGService_Bad_Transfer_Encoding",
     "CMGService_Body_Too_Large",
     "CMGService_Chunk_Extensions_Too_Long",
+    "CMGService_Client_Barred",
     "CMGService_Client_Blocked",
     "CMGService_Connect_Not_Allowed",
     "CMGService_Connector_Lost",

@@ -27,8 +27,13 @@ impl Relay {
         let chain = client.map_or(&[][..], |client| &client.chain);
         let shows = Shows::new(presented, purpose(route), chain, headers);
         let clients = self.settings.clients(site);
-        let trail = clients.map(|it| it.search(allowed, &shows)).unwrap_or_default();
-        let refusal = Refusal::of(&trail, &shows.presented);
+        let trail = clients.as_ref().map(|it| it.search(allowed, &shows)).unwrap_or_default();
+        let is_barred = || {
+            let client = trail.principal();
+            clients.zip(client).is_some_and(|(clients, client)| clients.bars(client))
+        };
+        let refusal = Refusal::of(&trail, &shows.presented)
+            .or_else(|| is_barred().then_some(Refusal::ClientBarred));
         self.proofs.note(&trail);
         access.note_found(trail);
         match refusal {

@@ -16,8 +16,8 @@ use http::HeaderMap;
 use rustls::pki_types::CertificateDer;
 
 use crate::auth::{
-    ClaimedPossession, Finding, Possession, PossessionFault, Presented, Replay, Shown, TokenFault,
-    Unproven, Use,
+    Category, ClaimedPossession, Finding, Possession, PossessionFault, Presented, Replay, Shown,
+    TokenFault, Tokens, Unproven, Use,
 };
 use crate::exchange::ProvenCertificate;
 
@@ -99,15 +99,33 @@ impl<'a> Shows<'a> {
         }
     }
 
+    /// Whether the certificate in TLS goes with the token: the token says that it is bound to it,
+    /// or it is what a newcomer is to register. Nothing of what a token says is proven here.
+    pub(super) fn is_with_certificate_of_its_own(&self) -> bool {
+        let Some(leaf) = self.chain.first() else { return false };
+        let claimed = Tokens::claimed_binding(&self.presented);
+        let is_newcomer = self.purpose == Use::Registration;
+        claimed.certificate.is_some_and(|bound| bound == fingerprint(leaf))
+            || is_newcomer && claimed.category == Some(Category::Bulk)
+    }
+
     /// `found`, unless the client has signed for the token service what proves nothing. It may
     /// register the key of a certificate that no token is bound to yet.
     pub(super) fn confirm(&self, found: Finding, now: u64, used: &Used) -> Finding {
         match found {
-            Finding::Proven(_) if self.purpose != Use::Traffic => {
+            Finding::Proven(_) if self.purpose != Use::Traffic && !self.signs_as_in_tls() => {
                 self.by_signature(found, now, &used.of_newcomers)
             }
             found => found,
         }
+    }
+
+    /// Whether what is signed is signed for the certificate in TLS. That has proven its key:
+    /// neither a clock nor whoever fills the memory of newcomers keeps such a client from renewal.
+    fn signs_as_in_tls(&self) -> bool {
+        let Some(leaf) = self.chain.first() else { return false };
+        let claimed = ClaimedPossession::read(self.headers).ok().flatten();
+        claimed.is_some_and(|it| *it.thumbprint() == fingerprint(leaf))
     }
 
     /// `found`, if the signature is good, or there is none.

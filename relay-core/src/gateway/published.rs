@@ -144,30 +144,41 @@ impl Published {
         self.applied.notified()
     }
 
-    /// Judges a document and applies it, if it is to hold. Returns whether it is new.
+    /// Judges a document and applies it, if it is to hold. Returns whether it is new. Of one that
+    /// is refused what it says of the site's tokens holds even so, if it is newer than all before.
     pub(super) fn offer(
         &self,
         document: SettingsDocument,
         from: &Peer,
     ) -> Result<bool, OfferRefused> {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let (site, version) = (document.site.clone(), document.version);
-        let (digest, endpoints) = (document.digest(), document.endpoints.len());
-        let clients = document.clients.clone();
-        let Offered::Accepted(settings) = self.current().offer(document)? else {
-            return Ok(false);
+        let site = document.site.clone();
+        let (settings, rest) = match self.current().offer(document)? {
+            Offered::Accepted(settings) => (settings, Ok(true)),
+            Offered::TokensAlone { settings, why } => (settings, Err(why)),
+            Offered::Same => return Ok(false),
         };
+        let Some(held) = settings.document(&site).map(Arc::clone) else { return Ok(false) };
         let unusable = |why: Unusable| OfferRefused::Unusable { why: why.to_string() };
-        let trusted = clients.as_ref().map(Trusted::new).transpose().map_err(unusable)?;
+        let trusted = held.clients.as_ref().map(Trusted::new).transpose().map_err(unusable)?;
         // First: what was blocked is blocked before anything else is published.
         self.clients.trust(&site, trusted).map_err(|why| unusable(why.into()))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
         self.applied.notify_waiters();
+        if rest.is_err() {
+            let (site, connection_point) = (&*site, &*from.name);
+            tracing::info!(
+                site,
+                connection_point,
+                "blocks and signing keys applied, no more of it"
+            );
+        }
+        let (version, digest, endpoints) = (held.version, held.digest(), held.endpoints.len());
         let from = from.name.to_string();
         let applied = AppliedSettings { version, digest, endpoints, at: SystemTime::now(), from };
         let refused = told.remove(&site).and_then(|before| before.refused);
         told.insert(site.clone(), SiteSettings { site, applied: Some(applied), refused });
-        Ok(true)
+        rest
     }
 
     /// Remembers a refusal.
@@ -194,6 +205,8 @@ impl Published {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::{Guid, Methods, Strictness};
+    use crate::settings::{ClientTrust, PublishedSigners};
 
     fn published(initial: &[SettingsDocument]) -> Published {
         Published::with(initial, Fetching::default())
@@ -229,6 +242,38 @@ mod tests {
         let applied = site.applied.as_ref().unwrap();
         assert_eq!((applied.version, applied.from.as_str()), (2, "cp"));
         assert_eq!(site.refused.as_ref().unwrap().from, "cp-2");
+    }
+
+    #[test]
+    fn of_a_document_that_is_refused_newer_blocks_hold_at_once() {
+        let blocking = |version, revision: u64| {
+            let clients = ClientTrust {
+                methods: Methods::default(),
+                strictness: Strictness::default(),
+                certificates: None,
+                tenants: Vec::new(),
+                tokens: Some(PublishedSigners {
+                    tenant: Guid(1),
+                    revision,
+                    certificates: Vec::new(),
+                    blocked: vec![Guid(revision.into())],
+                }),
+                barred: Vec::new(),
+            };
+            SettingsDocument { clients: Some(clients), ..document("a", version) }
+        };
+        let published = published(&[blocking(2, 11)]);
+        let from = Peer { name: "cp-2".into(), site: "a".into() };
+        let older = published.offer(blocking(1, 12), &from).unwrap_err();
+        assert!(matches!(older, OfferRefused::Older { version: 1, have: 2, .. }), "{older:?}");
+        let current = published.current();
+        let tokens = current.clients("a").and_then(|it| it.tokens.clone()).unwrap();
+        assert_eq!((tokens.revision, tokens.blocked), (12, vec![Guid(12)]));
+        let [site] = &published.snapshot().sites[..] else { panic!("one site has offered any") };
+        let applied = site.applied.as_ref().unwrap();
+        assert_eq!((applied.version, applied.from.as_str()), (2, "cp-2"));
+        assert_eq!(applied.digest, current.document("a").unwrap().digest());
+        assert!(published.offer(blocking(1, 12), &from).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::auth::{Guid, Issuer, Methods, Strictness};
+use crate::auth::{Guid, Issuer, Method, Methods, Strictness};
 use crate::policy::{Access, Endpoint};
 
 use super::document::DocumentError;
@@ -17,8 +17,26 @@ pub const LISTS_MAX: usize = 64;
 /// Certificates that sign tokens, in one document.
 pub const SIGNERS_MAX: usize = 16;
 
+/// Longest certificate that signs tokens, in octets of DER: one of RSA with 8,192 bits has 2,400.
+pub const SIGNER_OCTETS_MAX: usize = 3000;
+
 /// Tokens and clients that are blocked, in one document: as many as leave room for endpoints.
 pub const BLOCKED_MAX: usize = 16 * 1024;
+
+/// Clients that are barred, in one document, as far as its octets reach.
+pub const BARRED_MAX: usize = 16 * 1024;
+
+/// Octets that tokens take of a document's text at most. Where a site makes tokens the rest of its
+/// document leaves as many free, so that no block is ever made that cannot be published.
+pub const TOKENS_OCTETS_MAX: usize = {
+    // In base64, with quotes and a comma.
+    let signer = SIGNER_OCTETS_MAX.div_ceil(3) * 4 + 3;
+    // Quotes, comma, and 36 digits and hyphens.
+    let blocked = 39;
+    // The rest of `tokens`, other numbers than now, and the endpoint of the site's token service.
+    let around = 2048;
+    BLOCKED_MAX * blocked + SIGNERS_MAX * signer + around
+};
 
 /// Audiences that count for one tenant.
 pub const AUDIENCES_MAX: usize = 16;
@@ -39,6 +57,43 @@ pub struct ClientTrust {
     pub tenants: Vec<TenantTrust>,
     /// By what tokens of the site are judged; `None`: none counts.
     pub tokens: Option<PublishedSigners>,
+    /// Clients that may not use the gateway, whoever they have shown to be; at most [`BARRED_MAX`].
+    pub barred: Vec<BarredClient>,
+}
+
+/// A client that may not use the gateway.
+///
+/// As text, which the document has: `certificate:CN=a device`, `site-token:client 0a1b2c3d-…`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BarredClient {
+    /// How it shows who it is. By another method it is another client.
+    pub method: Method,
+    /// What that finds: [`Principal::client`](crate::auth::Principal::client), 1 to 1,024 octets
+    /// of text.
+    pub name: String,
+}
+
+impl std::fmt::Display for BarredClient {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.method, self.name)
+    }
+}
+
+/// A text that names no client. Whoever has written it is to name a method and a client.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected `entra:`, `certificate:` or `site-token:` and the client's name")]
+pub struct BarredClientError;
+
+impl std::str::FromStr for BarredClient {
+    type Err = BarredClientError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (method, name) = text.split_once(':').ok_or(BarredClientError)?;
+        let method = Method::ALL.into_iter().find(|it| it.name() == method);
+        let method = method.ok_or(BarredClientError)?;
+        check_client(name).map_err(|_| BarredClientError)?;
+        Ok(Self { method, name: name.to_owned() })
+    }
 }
 
 /// By what certificates of clients are judged.
@@ -101,8 +156,11 @@ pub enum KeySource {
 pub struct PublishedSigners {
     /// The tenant that the site names itself by.
     pub tenant: Guid,
-    /// The certificates that it signs with, in DER: 1 to [`SIGNERS_MAX`], while one takes another's
-    /// place.
+    /// Rises with each change of what is below, whichever connection point of the site is asked:
+    /// they share the store that counts it. The highest holds, whatever document it comes with.
+    pub revision: u64,
+    /// The certificates that it signs with, in DER: up to [`SIGNERS_MAX`], while one takes
+    /// another's place. Without one no token counts.
     pub certificates: Vec<Bytes>,
     /// Tokens that are blocked by their `UniqueId`, and clients by their id; at most
     /// [`BLOCKED_MAX`].
@@ -139,6 +197,11 @@ pub enum ClientTrustError {
 }
 
 impl ClientTrust {
+    /// The same, as it is where nothing is known of tokens of the site: what its file says.
+    pub(crate) fn without_tokens(&self) -> Self {
+        Self { tokens: None, ..self.clone() }
+    }
+
     /// Whether a client can show by `methods` who it is.
     fn counts(&self, methods: Methods) -> bool {
         self.methods.within(&methods).is_some()
@@ -166,10 +229,11 @@ impl ClientTrust {
             }
         }
         if let Some(signers) = &self.tokens {
-            count("signers", signers.certificates.len(), 1, SIGNERS_MAX)?;
+            count("signers", signers.certificates.len(), 0, SIGNERS_MAX)?;
             count("blocked tokens", signers.blocked.len(), 0, BLOCKED_MAX)?;
         }
-        Ok(())
+        count("barred clients", self.barred.len(), 0, BARRED_MAX)?;
+        self.barred.iter().try_for_each(|barred| check_client(&barred.name))
     }
 }
 
@@ -191,6 +255,10 @@ impl TenantTrust {
             }
         }
     }
+}
+
+fn check_client(name: &str) -> Result<(), ClientTrustError> {
+    check_text(name, "the name of a client, 1 to 1024 octets of text", |_| true)
 }
 
 fn check_lists(lists: &[ListSource]) -> Result<(), ClientTrustError> {

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use crate::auth::{Issuer, Method, Methods, MethodsError, Strictness};
 
 use super::clients::{
-    ClientTrust, KeySource, ListSource, PublishedCertificates, PublishedSigners, Revocation,
-    TenantTrust,
+    BarredClient, BarredClientError, ClientTrust, KeySource, ListSource, PublishedCertificates,
+    PublishedSigners, Revocation, TenantTrust,
 };
-use super::wire::WireGuid;
+use super::wire::{Decimal, WireGuid};
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +24,28 @@ pub(super) struct WireClients {
     tenants: Vec<WireTenantTrust>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     tokens: Option<WireSigners>,
+    // A reader that does not know of it refuses the document: it would let them in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    barred: Vec<WireBarred>,
+}
+
+/// `METHOD:NAME`.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+struct WireBarred(BarredClient);
+
+impl TryFrom<String> for WireBarred {
+    type Error = BarredClientError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse().map(Self)
+    }
+}
+
+impl From<WireBarred> for String {
+    fn from(barred: WireBarred) -> Self {
+        barred.0.to_string()
+    }
 }
 
 #[derive(Deserialize, Serialize)]
@@ -78,6 +100,7 @@ enum WireIssuer {
 #[serde(deny_unknown_fields)]
 struct WireSigners {
     tenant: WireGuid,
+    revision: Decimal,
     signers: Vec<Octets>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     blocked: Vec<WireGuid>,
@@ -171,6 +194,7 @@ impl From<&ClientTrust> for WireClients {
             certificates: clients.certificates.as_ref().map(WireCertificates::from),
             tenants: clients.tenants.iter().map(WireTenantTrust::from).collect(),
             tokens: clients.tokens.as_ref().map(WireSigners::from),
+            barred: clients.barred.iter().cloned().map(WireBarred).collect(),
         }
     }
 }
@@ -183,6 +207,7 @@ impl From<WireClients> for ClientTrust {
             certificates: wire.certificates.map(PublishedCertificates::from),
             tenants: wire.tenants.into_iter().map(TenantTrust::from).collect(),
             tokens: wire.tokens.map(PublishedSigners::from),
+            barred: wire.barred.into_iter().map(|it| it.0).collect(),
         }
     }
 }
@@ -267,6 +292,7 @@ impl From<&PublishedSigners> for WireSigners {
     fn from(signers: &PublishedSigners) -> Self {
         Self {
             tenant: WireGuid(signers.tenant),
+            revision: Decimal(signers.revision),
             signers: wire_octets(&signers.certificates),
             blocked: signers.blocked.iter().copied().map(WireGuid).collect(),
         }
@@ -277,6 +303,7 @@ impl From<WireSigners> for PublishedSigners {
     fn from(wire: WireSigners) -> Self {
         Self {
             tenant: wire.tenant.0,
+            revision: wire.revision.0,
             certificates: octets(wire.signers),
             blocked: wire.blocked.into_iter().map(|it| it.0).collect(),
         }

@@ -28,7 +28,8 @@ const NAME_OCTETS_MAX: usize = 64;
 pub struct SettingsDocument {
     /// Whose settings they are: 1 to [`SITE_OCTETS_MAX`] octets of text without control characters.
     pub site: String,
-    /// Rises with each change; the highest one holds.
+    /// Rises with each change but of the site's tokens, which have a revision of their own; the
+    /// highest one holds.
     pub version: u64,
     /// What the site publishes; at most [`ENDPOINTS_MAX`], with names and role ids of their own.
     pub endpoints: Vec<Endpoint>,
@@ -45,8 +46,12 @@ pub struct SettingsDocument {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DocumentError {
-    /// It is longer than a document may be. Publish fewer endpoints, or fewer paths.
-    #[error("the document has {octets} octets or more, and may have {limit}")]
+    /// It is longer than a document may be. Publish fewer endpoints or paths, and revocation lists
+    /// by URL, not as files.
+    #[error(
+        "the document has {octets} octets or more, and may have {limit}: publish fewer endpoints \
+         or paths, and revocation lists by URL"
+    )]
     TooLong {
         /// Octets that it has at least.
         octets: usize,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::auth::Guid;
 use crate::policy::{EndpointMap, EndpointMapError};
 
-use super::clients::ClientTrust;
+use super::clients::{ClientTrust, PublishedSigners};
 use super::document::{Digest, SettingsDocument};
 use super::tenant::Tenant;
 
@@ -36,9 +36,18 @@ struct Owned {
 /// What became of a document that was not refused.
 #[derive(Clone, Debug)]
 pub enum Offered {
-    /// It holds from now on, in these settings.
+    /// It holds from now on, in these settings. What it says of the site's tokens does unless
+    /// something newer is known of them.
     Accepted(Settings),
-    /// It is what holds already.
+    /// What it says of the site's tokens is newer than all before, and holds from now on in these
+    /// settings. The rest does not.
+    TokensAlone {
+        /// The settings.
+        settings: Settings,
+        /// Why the rest does not hold.
+        why: OfferRefused,
+    },
+    /// It is what holds already, or holds with newer tokens.
     Same,
 }
 
@@ -92,28 +101,52 @@ pub enum OfferRefused {
 
 impl Settings {
     /// Judges a document against what holds: of each site the highest version wins, and of two with
-    /// one version the first.
+    /// one version the first. What documents say of the site's tokens is judged apart, by its
+    /// revision: a block that one connection point publishes holds whatever another one's file
+    /// says, unless a file of a higher version publishes no tokens at all.
     ///
     /// # Errors
     ///
     /// [`OfferRefused`].
     pub fn offer(&self, document: SettingsDocument) -> Result<Offered, OfferRefused> {
-        let at = self.documents.iter().position(|held| held.site == document.site);
-        if let Some(held) = at.and_then(|at| self.documents.get(at)) {
-            if !succeeds(&document, held)? {
-                return Ok(Offered::Same);
+        let mut held = self.documents.iter().enumerate();
+        let Some((place, held)) = held.find(|(_, held)| held.site == document.site) else {
+            if self.documents.len() == SITES_MAX {
+                return Err(OfferRefused::TooManySites { limit: SITES_MAX });
             }
-        } else if self.documents.len() == SITES_MAX {
-            return Err(OfferRefused::TooManySites { limit: SITES_MAX });
+            return self.with(document, self.documents.len()).map(Offered::Accepted);
+        };
+        let revision = |of: &SettingsDocument| tokens(of).map(|it| it.revision);
+        let (offered, known) = (revision(&document), revision(held));
+        match order(&document, held) {
+            Ok(Order::Later) => {
+                let is_behind = offered.is_some() && offered < known;
+                let document =
+                    if is_behind { with_tokens(&document, tokens(held)) } else { document };
+                self.with(document, place).map(Offered::Accepted)
+            }
+            Ok(Order::Same) if offered <= known => Ok(Offered::Same),
+            Ok(Order::Same) => {
+                self.with(with_tokens(held, tokens(&document)), place).map(Offered::Accepted)
+            }
+            // A file that publishes none has the last word: it is later.
+            Err(why) if known.is_some() && known < offered => {
+                let settings = self.with(with_tokens(held, tokens(&document)), place)?;
+                Ok(Offered::TokensAlone { settings, why })
+            }
+            Err(why) => Err(why),
         }
+    }
+
+    /// The same with `document` at this place, or after all others.
+    fn with(&self, document: SettingsDocument, place: usize) -> Result<Self, OfferRefused> {
         let mut documents = self.documents.clone();
         let document = Arc::new(document);
-        match at.and_then(|at| documents.get_mut(at)) {
+        match documents.get_mut(place) {
             Some(held) => *held = document,
             None => documents.push(document),
         }
-        let at = at.unwrap_or(documents.len() - 1);
-        Self::merge(documents, at).map(Offered::Accepted)
+        Self::merge(documents, place)
     }
 
     /// Merges all endpoints; those of the document at `last` give way.
@@ -161,8 +194,12 @@ impl Settings {
 
     /// Whose clients count at a site; `None` if nobody has said so.
     pub fn clients(&self, site: &str) -> Option<&ClientTrust> {
-        let document = self.documents.iter().find(|document| document.site == site)?;
-        document.clients.as_ref()
+        self.document(site)?.clients.as_ref()
+    }
+
+    /// The document that holds of a site, with the newest that is known of its tokens.
+    pub fn document(&self, site: &str) -> Option<&Arc<SettingsDocument>> {
+        self.documents.iter().find(|document| document.site == site)
     }
 
     /// The document that holds of each site, in the order in which the sites came.
@@ -171,17 +208,46 @@ impl Settings {
     }
 }
 
-/// Whether `document` is later than `held`; `false` if it says the same.
-fn succeeds(document: &SettingsDocument, held: &SettingsDocument) -> Result<bool, OfferRefused> {
+/// How two documents of a site stand to each other.
+enum Order {
+    Later,
+    /// They say the same, but perhaps of tokens.
+    Same,
+}
+
+/// How `document` stands to `held`, but for its tokens.
+fn order(document: &SettingsDocument, held: &SettingsDocument) -> Result<Order, OfferRefused> {
     let (site, version) = (&document.site, document.version);
     if version < held.version {
         return Err(OfferRefused::Older { site: site.clone(), version, have: held.version });
     }
-    if version > held.version || document == held {
-        return Ok(version > held.version);
+    if version > held.version {
+        return Ok(Order::Later);
+    }
+    let is_same = with_tokens(document, None) == with_tokens(held, None);
+    let is_one = match (tokens(document), tokens(held)) {
+        (Some(one), Some(other)) => one.revision != other.revision || one == other,
+        _ => true,
+    };
+    if is_same && is_one {
+        return Ok(Order::Same);
     }
     let (offered, have) = (document.digest(), held.digest());
     Err(OfferRefused::Conflict { site: site.clone(), version, offered, have })
+}
+
+/// What a document says of the site's tokens.
+fn tokens(document: &SettingsDocument) -> Option<&PublishedSigners> {
+    document.clients.as_ref()?.tokens.as_ref()
+}
+
+/// A document that says this of the site's tokens. Where no client counts none does by a token.
+fn with_tokens(document: &SettingsDocument, tokens: Option<&PublishedSigners>) -> SettingsDocument {
+    let clients = document.clients.as_ref().map(|clients| {
+        let tokens = tokens.cloned();
+        ClientTrust { tokens, ..clients.without_tokens() }
+    });
+    SettingsDocument { clients, ..document.clone() }
 }
 
 /// Whether `document` has what two endpoints cannot both have.
@@ -198,6 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::auth::{Methods, Strictness};
     use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};
     use crate::settings::Deadline;
 
@@ -309,7 +376,104 @@ mod tests {
         accepted(&held, document("site-3", 2, &[99]));
     }
 
+    /// A document of site `a` whose tokens have this revision, and block the token of its number.
+    fn blocking(version: u64, role_id: u64, revision: u64) -> SettingsDocument {
+        let tokens = PublishedSigners {
+            tenant: Guid(1),
+            revision,
+            certificates: Vec::new(),
+            blocked: vec![Guid(revision.into())],
+        };
+        let clients = ClientTrust {
+            methods: Methods::default(),
+            strictness: Strictness::default(),
+            certificates: None,
+            tenants: Vec::new(),
+            tokens: Some(tokens),
+            barred: Vec::new(),
+        };
+        SettingsDocument { clients: Some(clients), ..document("a", version, &[role_id]) }
+    }
+
+    /// Version, endpoint and revision that hold of site `a`.
+    fn state(held: &Settings) -> (u64, u64, Option<u64>) {
+        let document = held.documents().first().unwrap();
+        let blocked = tokens(document).map(|it| it.blocked.clone());
+        let revision = tokens(document).map(|it| it.revision);
+        assert_eq!(blocked, revision.map(|it| vec![Guid(it.into())]), "both come together");
+        (document.version, document.endpoints.first().unwrap().role_id, revision)
+    }
+
+    /// What the tokens of a document make of `held`, whose document for the rest is refused.
+    fn tokens_alone(held: &Settings, document: SettingsDocument) -> (Settings, OfferRefused) {
+        match held.offer(document) {
+            Ok(Offered::TokensAlone { settings, why }) => (settings, why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_block_holds_whatever_version_the_file_has_of_the_connection_point_that_brings_it() {
+        // One has version 2 of the file and goes down; the other has version 1, and a block.
+        let later = accepted(&Settings::default(), blocking(2, 20, 11));
+        let (blocked, why) = tokens_alone(&later, blocking(1, 10, 12));
+        assert!(matches!(why, OfferRefused::Older { version: 1, have: 2, .. }), "{why:?}");
+        assert_eq!(state(&blocked), (2, 20, Some(12)), "endpoints are not rolled back");
+        let (blocked, why) = tokens_alone(&blocked, blocking(2, 21, 13));
+        assert!(matches!(why, OfferRefused::Conflict { version: 2, .. }), "{why:?}");
+        assert_eq!(state(&blocked), (2, 20, Some(13)));
+        let older = blocked.offer(blocking(1, 10, 13)).unwrap_err();
+        assert!(matches!(older, OfferRefused::Older { .. }), "nothing of it is new: {older:?}");
+        // The first comes back and has not looked yet.
+        assert!(matches!(blocked.offer(blocking(2, 20, 11)), Ok(Offered::Same)));
+        let renewed = accepted(&blocked, blocking(3, 30, 12));
+        assert_eq!(state(&renewed), (3, 30, Some(13)), "a later file takes no block back");
+        assert_eq!(state(&accepted(&renewed, blocking(3, 30, 14))), (3, 30, Some(14)));
+    }
+
+    #[test]
+    fn tokens_of_one_revision_are_the_same_or_a_conflict() {
+        let held = accepted(&Settings::default(), blocking(1, 10, 5));
+        assert!(matches!(held.offer(blocking(1, 10, 5)), Ok(Offered::Same)));
+        let mut other = blocking(1, 10, 5);
+        other.clients.as_mut().unwrap().tokens.as_mut().unwrap().blocked.clear();
+        let conflict = held.offer(other).unwrap_err();
+        assert!(matches!(conflict, OfferRefused::Conflict { .. }), "{conflict:?}");
+    }
+
+    #[test]
+    fn a_later_file_without_tokens_ends_them_and_an_older_one_does_not_bring_them_back() {
+        let held = accepted(&Settings::default(), blocking(1, 10, 5));
+        let without = with_tokens(&blocking(2, 10, 1), None);
+        let ended = accepted(&held, without.clone());
+        assert_eq!(state(&ended).2, None);
+        let older = ended.offer(blocking(1, 10, 6)).unwrap_err();
+        assert!(matches!(older, OfferRefused::Older { .. }), "{older:?}");
+        // The first key of its site is made after the file was published.
+        let begun = accepted(&ended, blocking(2, 10, 6));
+        assert_eq!(state(&begun), (2, 10, Some(6)));
+        assert!(matches!(begun.offer(without), Ok(Offered::Same)), "not by the same file");
+    }
+
     proptest! {
+        #[test]
+        fn whoever_brings_them_the_newest_tokens_and_the_latest_file_hold(
+            offers in prop::collection::vec((1..5u64, 1..9u64), 1..24),
+        ) {
+            let mut held = Settings::default();
+            for (version, revision) in &offers {
+                match held.offer(blocking(*version, 10 * version, *revision)) {
+                    Ok(Offered::Accepted(settings) | Offered::TokensAlone { settings, .. }) => {
+                        held = settings;
+                    }
+                    Ok(Offered::Same) | Err(_) => {}
+                }
+            }
+            let version = offers.iter().map(|it| it.0).max().unwrap();
+            let revision = offers.iter().map(|it| it.1).max();
+            prop_assert_eq!(state(&held), (version, 10 * version, revision));
+        }
+
         #[test]
         fn offers_in_any_order_end_in_the_highest_version(
             offers in prop::collection::vec((0..3u64, 0..6u64), 1..24),

@@ -59,9 +59,11 @@
 //!     ],
 //!     "tokens": {
 //!       "tenant": "5b0f5c2e-8f5d-4c1e-9d54-3a0e6c1b7a11",
+//!       "revision": "1767225600",
 //!       "signers": ["MIID…"],
 //!       "blocked": ["9f2d1c4b-0a3e-4d5f-8c6b-7e1f2a3b4c5d"]
-//!     }
+//!     },
+//!     "barred": ["certificate:CN=a device"]
 //!   }
 //! }
 //! ```
@@ -78,6 +80,12 @@
 //! refuses the document. Certificates and lists are DER in base64 (RFC 4648, section 4); key sets
 //! are JSON (RFC 7517) in base64, or are fetched from an authority. `revocation` is `"off"`, or has
 //! the lists that hold, or where they are.
+//!
+//! `tokens` does not go by the version of the document, which is that of the connection point's
+//! file, but by its own `revision`: connection points of a site whose files differ share one list
+//! of what is blocked, and the newest of it holds, whoever brings it ([`Settings::offer`]). It is
+//! not optional, and a reader that does not know of it refuses the document: passed over, it would
+//! leave blocks to the version, which does not rise with them.
 //!
 //! A member at the top that a reader does not know is ignored, unless `critical` lists it: so later
 //! versions add what older ones may pass over, and say so where they may not. Within an endpoint,
@@ -118,8 +126,9 @@ mod tenant;
 mod wire;
 
 pub use clients::{
-    AUDIENCES_MAX, BLOCKED_MAX, ClientTrust, ClientTrustError, KeySource, LISTS_MAX, ListSource,
-    PublishedCertificates, PublishedSigners, Revocation, SIGNERS_MAX, TRUSTED_MAX, TenantTrust,
+    AUDIENCES_MAX, BARRED_MAX, BLOCKED_MAX, BarredClient, BarredClientError, ClientTrust,
+    ClientTrustError, KeySource, LISTS_MAX, ListSource, PublishedCertificates, PublishedSigners,
+    Revocation, SIGNER_OCTETS_MAX, SIGNERS_MAX, TOKENS_OCTETS_MAX, TRUSTED_MAX, TenantTrust,
 };
 pub use deadline::{BACKEND_ANSWER_USUAL, Deadline};
 pub use document::{

@@ -110,7 +110,7 @@ enum WireAccess {
 #[derive(Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 #[derive(Clone)]
-struct Decimal(u64);
+pub(super) struct Decimal(pub(super) u64);
 
 impl TryFrom<String> for Decimal {
     type Error = &'static str;

@@ -61,9 +61,9 @@ pub use socket::{Network, Socket};
 pub use tcp::{
     ConnectError, Listener, Purpose, accept_link, accept_tls, connect, secure, secure_link,
 };
-pub(crate) use tls::read_certificates;
 pub use tls::{
     Identity, LINK_ALPN, TlsSetupError, TrustAnchors, backend_client_config,
     backend_client_config_showing, client_edge_config, link_client_config, link_server_config,
 };
+pub(crate) use tls::{read_certificates, require_file};
 pub use upgrade::{Greeted, UPGRADE_PATH, asks_for_link, grant_link, greet, upgrade_link};

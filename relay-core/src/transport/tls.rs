@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io};
 
 use rustls::client::{
     Resumption, ServerCertVerifierBuilder, WantsClientCert, WebPkiServerVerifier,
@@ -89,10 +90,23 @@ pub enum TlsSetupError {
     Verifier(#[from] VerifierBuilderError),
 }
 
+/// Refuses what is no file, or a link to one: a pipe or device would hold up whoever opens it.
+///
+/// # Errors
+///
+/// [`io::Error`] of kind `InvalidInput`, or why nothing is known of it.
+pub(crate) fn require_file(path: &Path) -> io::Result<()> {
+    if fs::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
 pub(crate) fn read_certificates(
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, TlsSetupError> {
     let pem = |source| TlsSetupError::Pem { what: "certificate", path: path.to_owned(), source };
+    require_file(path).map_err(pem::Error::Io).map_err(pem)?;
     let chain: Vec<_> =
         CertificateDer::pem_file_iter(path).map_err(pem)?.collect::<Result<_, _>>().map_err(pem)?;
     if chain.is_empty() {
@@ -141,6 +155,7 @@ impl Identity {
     pub fn from_pem_files(certificate: &Path, key: &Path) -> Result<Self, TlsSetupError> {
         let chain = read_certificates(certificate)?;
         let pem = |source| TlsSetupError::Pem { what: "private key", path: key.to_owned(), source };
+        require_file(key).map_err(pem::Error::Io).map_err(pem)?;
         let keys = PrivateKeyDer::pem_file_iter(key).map_err(pem)?;
         let keys: Vec<_> = keys.collect::<Result<_, _>>().map_err(pem)?;
         let own = own_key(&chain, keys).ok_or(pem::Error::NoItemsFound).map_err(pem)?;
@@ -200,6 +215,7 @@ impl TrustAnchors {
     pub fn with_revoked_file(self, path: &Path) -> Result<Self, TlsSetupError> {
         let pem =
             |source| TlsSetupError::Pem { what: "revocation list", path: path.to_owned(), source };
+        require_file(path).map_err(pem::Error::Io).map_err(pem)?;
         let lists = CertificateRevocationListDer::pem_file_iter(path).map_err(pem)?;
         let lists: Vec<_> = lists.collect::<Result<_, _>>().map_err(pem)?;
         if lists.is_empty() {

@@ -199,6 +199,17 @@ fn document(endpoints: &str) -> String {
     format!(r#"{{"format":1,"site":"default","version":"7","endpoints":[{endpoints}]}}"#)
 }
 
+/// Somebody's GUID.
+const GUID: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+
+/// A document that says whose clients count.
+fn of_clients(methods: &str) -> String {
+    let clients = format!(
+        r#""clients":{{"methods":["entra","certificate","site-token"],"strict":true,{methods}}}"#
+    );
+    document("").replace("\"endpoints\":[]", &format!("\"endpoints\":[],{clients}"))
+}
+
 fn documents() -> Vec<Seed> {
     let one = r#"{"name":"mp","kind":"management-point","role_id":"1","access":"anonymous"}"#;
     let full = concat!(
@@ -217,6 +228,17 @@ fn documents() -> Vec<Seed> {
             format!(r#"{{"role_id":"{role_id}","backend_answer_milliseconds":"90000"}}"#);
         document(one).replace("]}", &format!(r#"],"deadlines":[{deadline}]}}"#))
     };
+    let certificates = concat!(
+        r#""certificates":{"roots":["MAA="],"#,
+        r#""revocation":{"lists":[{"der":"MAA="},{"url":"http://a/"}]}}"#,
+    );
+    let issuers = r#""issuers":["v1","v2","government"],"audiences":["a"]"#;
+    let tenants = &format!(
+        r#""tenants":[{{"id":"{GUID}","enabled":true,{issuers},"keys":{{"authority":"https://a/"}}}}]"#
+    );
+    let signed = r#""revision":"7","signers":["MAA="]"#;
+    let site_tokens = format!(r#""tokens":{{"tenant":"{GUID}",{signed},"blocked":["{GUID}"]}}"#);
+    let again = format!(r#""blocked":["{GUID}","#);
     let texts = [
         ("written-deadline", timed(1)),
         ("written-deadline-of-nobody", timed(2)),
@@ -236,6 +258,13 @@ fn documents() -> Vec<Seed> {
         ("written-site-too-long", site),
         ("written-control-in-name", document(&one.replace("mp", "m\\u0007"))),
         ("written-nothing-behind", document(one) + "x"),
+        ("written-clients", of_clients(&site_tokens)),
+        (
+            "written-clients-of-each-method",
+            of_clients(&[certificates, tenants, &site_tokens].join(",")),
+        ),
+        ("written-clients-without-base64", of_clients(&certificates.replace("MAA=", "MAA"))),
+        ("written-blocked-twice", of_clients(&site_tokens.replace("\"blocked\":[", &again))),
     ];
     let texts = texts.each_ref().map(|(name, text)| (*name, text.as_str()));
     seed("settings", &[], &texts)

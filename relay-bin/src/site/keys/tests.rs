@@ -15,6 +15,13 @@ pub(in crate::site) fn put_first(folder: &Path) {
     files::replace(&file(folder, 1), made).unwrap();
 }
 
+/// Has another key sign, and nobody told of it.
+pub(in crate::site) fn rotate(keys: &mut Keys, now: u64) {
+    let fresh = keys.make(now).unwrap();
+    keys.put(fresh).unwrap();
+    keys.retire(now).unwrap();
+}
+
 struct Home {
     folder: TempDir,
 }
@@ -54,7 +61,7 @@ fn a_key_is_made_when_asked_for_and_signs_until_its_certificate_is_over() {
     let mut keys = home.keys();
     assert!(keys.is_empty());
     assert!(matches!(keys.signer(START), Err(KeyError::None { .. })));
-    keys.rotate(START).unwrap();
+    rotate(&mut keys, START);
     let current = keys.current().unwrap();
     assert_eq!((current.number, current.key.key.bits()), (1, 3072));
     assert_eq!((current.not_before, current.not_after), (START, START + LIFE));
@@ -85,7 +92,7 @@ fn one_that_was_replaced_counts_until_its_last_token_is_over_and_signs_no_more()
     let home = Home::new();
     let mut keys = home.keys();
     let replaced = START + 1000;
-    keys.rotate(replaced).unwrap();
+    rotate(&mut keys, replaced);
     for keys in [&keys, &home.keys()] {
         assert_eq!(keys.current().unwrap().number, 2);
         assert_eq!(numbers_of(keys, replaced + 91 * DAY), [1, 2]);
@@ -96,7 +103,7 @@ fn one_that_was_replaced_counts_until_its_last_token_is_over_and_signs_no_more()
     }
     assert!(!home.text(1).contains("PRIVATE"), "its key is gone");
     assert!(home.text(1).contains("BEGIN CERTIFICATE") && home.text(2).contains("PRIVATE"));
-    keys.rotate(replaced + SIGNED_COUNTS + 1).unwrap();
+    rotate(&mut keys, replaced + SIGNED_COUNTS + 1);
     assert_eq!(home.files(), 2, "the first is needed no more");
     assert_eq!(numbers_of(&home.keys(), replaced + SIGNED_COUNTS + 2), [2, 3]);
 }
@@ -105,10 +112,12 @@ fn one_that_was_replaced_counts_until_its_last_token_is_over_and_signs_no_more()
 fn of_two_processes_that_rotate_at_once_one_is_told_of_the_other() {
     let home = Home::new();
     let (mut first, mut second) = (home.keys(), home.keys());
-    first.rotate(START + 1).unwrap();
+    let late = second.make(START + 1).unwrap();
+    rotate(&mut first, START + 1);
     let made = home.text(2);
-    let taken = second.rotate(START + 1).unwrap_err();
-    assert!(matches!(taken, KeyError::Taken { .. }), "{taken}");
+    for taken in [second.put(late), second.make(START + 1).map(drop)] {
+        assert!(matches!(taken, Err(KeyError::Taken { .. })), "{taken:?}");
+    }
     assert_eq!(home.text(2), made);
     assert_eq!(second.current().unwrap().number, 1, "it goes on as it was");
 }
@@ -116,8 +125,8 @@ fn of_two_processes_that_rotate_at_once_one_is_told_of_the_other() {
 #[test]
 fn a_folder_that_is_gone_holds_no_key_and_takes_none() {
     let home = tempfile::tempdir().unwrap();
-    let mut keys = Keys::open(&home.path().join("gone")).unwrap();
-    let refused = keys.rotate(START).unwrap_err();
+    let keys = Keys::open(&home.path().join("gone")).unwrap();
+    let refused = keys.make(START).map(drop).unwrap_err();
     assert!(matches!(refused, KeyError::Unwritable { .. }), "{refused}");
     assert!(keys.is_empty());
 }
@@ -143,6 +152,24 @@ fn a_file_without_what_belongs_into_it_is_refused_by_name() {
     }
     fs::write(home.file(1), whole).unwrap();
     home.keys().signer(START).map(drop).unwrap();
+}
+
+#[test]
+fn a_certificate_that_instances_would_not_be_told_of_is_refused() {
+    let key = KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+    let of_octets = |octets: usize| {
+        let named = |length: usize| {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, "a".repeat(length));
+            params.self_signed(&key).unwrap().der().clone()
+        };
+        // Issuer and subject have the name; only some lengths can be met by it.
+        (600..1400).map(named).rfind(|der| der.len() <= octets).unwrap()
+    };
+    let (within, beyond) = (of_octets(SIGNER_OCTETS_MAX), of_octets(SIGNER_OCTETS_MAX + 2));
+    assert!(SIGNER_OCTETS_MAX < beyond.len(), "{}", beyond.len());
+    assert!(certificate(within, 1).is_some());
+    assert!(certificate(beyond, 1).is_none());
 }
 
 #[test]

@@ -58,6 +58,17 @@ impl Bench for Home<'_> {
              FROM generate_series(1, {count}) i"
         ));
     }
+
+    fn put_clients(&self, count: usize, expires: u64) {
+        drop(self.store());
+        self.sql(&format!(
+            "INSERT INTO relay_clients
+             (id, certificate, registered, renewed, token_expires)
+             SELECT decode(lpad(to_hex(i), 32, '0'), 'hex'),
+             decode(lpad(to_hex(i), 64, '1'), 'hex'), 1, 1, {expires}
+             FROM generate_series(1, {count}) i"
+        ));
+    }
 }
 
 /// What a configuration file with these keys says of the store.

@@ -25,8 +25,8 @@ pub(super) const CERTIFICATE_OCTETS_MAX: usize = 4 * 1024;
 /// when the client has made it.
 const AHEAD_MAX: u64 = DAY;
 
-/// For how long it must count at least, in seconds. Our choice: a token of a day can still be used
-/// to register with another certificate.
+/// For how long it must count at least, in seconds. Our choice: for less there is no token; the
+/// client makes another certificate, and registers with that as it did at first.
 const LEFT_MIN: u64 = DAY;
 
 /// Why a certificate is none to register with. The fault of the client.

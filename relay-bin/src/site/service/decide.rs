@@ -1,6 +1,7 @@
 //! What a client is given, and why not: decisions, without a clock or socket of their own.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
@@ -24,7 +25,10 @@ use crate::site::{
 };
 
 /// After how many seconds a client's token can be renewed: 30 days.
-pub(super) const RENEW_AFTER: u64 = 30 * DAY;
+const RENEW_AFTER: u64 = 30 * DAY;
+
+/// The same of a token however short, so that nobody asks without a pause.
+const RENEW_AFTER_MIN: u64 = 3600;
 
 /// After how many seconds the token that an Entra token was exchanged for is best replaced: one
 /// hour before its end.
@@ -58,6 +62,8 @@ pub(crate) enum Way {
 pub(super) struct Asked {
     pub(super) door: Door,
     pub(super) way: Way,
+    /// From where, on the site's own network; of IPv6 the first 64 bits.
+    pub(super) address: Option<IpAddr>,
     pub(super) head: HeaderMap,
     pub(super) body: Vec<u8>,
 }
@@ -228,7 +234,8 @@ impl Site<'_> {
         }
         // By the token that is shown, and not by the last that was issued: that one may never have
         // reached the client.
-        let at = token.not_before().saturating_add(RENEW_AFTER);
+        let lifetime = token.expires().saturating_sub(token.not_before());
+        let at = token.not_before().saturating_add(renew_after(lifetime));
         if at > self.now.saturating_add(EARLY_MAX) {
             return Err(Refusal::TooEarly { at, left: at - self.now }.into());
         }
@@ -253,6 +260,9 @@ impl Site<'_> {
             fault => Refusal::Token(fault),
         })?;
         let id = client_of_entra(&entra);
+        if self.store.client(id)?.is_some_and(|client| client.blocked_since.is_some()) {
+            return Err(Refusal::Blocked(id).into());
+        }
         let lifetime = Category::Ccm.lifetime_max();
         let (issued, _) = self.signed(Holder::OfEntra(id), id, lifetime, EXCHANGE_AFTER)?;
         Ok(issued)
@@ -291,8 +301,8 @@ impl Site<'_> {
     ) -> Result<(Issued, u64), Fault> {
         let left = certificate_until.saturating_sub(self.now);
         let lifetime = Category::Client.lifetime_max().min(left);
-        let renew_after = RENEW_AFTER.min(lifetime);
-        self.signed(Holder::Client(id, certificate), id, lifetime, renew_after)
+        let holder = Holder::Client(id, certificate);
+        self.signed(holder, id, lifetime, renew_after(lifetime))
     }
 
     fn signed(
@@ -310,6 +320,12 @@ impl Site<'_> {
     }
 }
 
+/// After how many seconds a token of this lifetime can be renewed: a short one, whose certificate
+/// ends soon, a day before its end.
+fn renew_after(lifetime: u64) -> u64 {
+    RENEW_AFTER.min(lifetime.saturating_sub(DAY)).max(RENEW_AFTER_MIN)
+}
+
 /// What a registration has come to, other than a token.
 enum Given {
     /// The certificate is that of this client.
@@ -323,6 +339,7 @@ fn changed(error: ChangeError, unknown: impl FnOnce(Guid) -> Refusal) -> Fault {
         ChangeError::Blocked(id) => Refusal::Blocked(id).into(),
         // A GUID of 122 random bits that is taken: another is drawn when the client asks again.
         ChangeError::Known(_) | ChangeError::Registered(_) => Refusal::Busy.into(),
+        ChangeError::TooManyClients { .. } => Refusal::NoRoom.into(),
         // Nothing is blocked or signed with here.
         ChangeError::TooMany { .. }
         | ChangeError::TooManySigners { .. }

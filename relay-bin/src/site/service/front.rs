@@ -1,6 +1,7 @@
 //! The service over HTTP/1.1: what is read of a request, and how the answer is written.
 
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -31,7 +32,7 @@ use super::tally::Tally;
 /// What bounds the work for others. Each has a counter among the refusals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Requests at a time, over all connections.
+    /// Requests at a time, over all connections of one way.
     pub(super) in_flight_max: usize,
     /// Octets of a body.
     pub(super) body_bytes_max: usize,
@@ -69,10 +70,29 @@ pub(super) enum From {
 pub(super) struct Front {
     limits: Limits,
     office: Office,
-    tally: Arc<Tally>,
+    pub(super) tally: Arc<Tally>,
+    over_gateways: Lane,
+    on_intranet: Lane,
+    began: Instant,
+}
+
+/// What connections of one way share, and those of the other have for themselves: whoever floods
+/// the site's own network, where nobody is asked who he is, takes nothing from clients of gateways.
+#[derive(Debug)]
+struct Lane {
     places: Semaphore,
     asking: Mutex<Asking<Source>>,
-    began: Instant,
+}
+
+impl Lane {
+    fn new(limits: Limits) -> Self {
+        let asking = Mutex::new(Asking::new(limits.rates));
+        Self { places: Semaphore::new(limits.in_flight_max), asking }
+    }
+
+    fn may_ask(&self, source: Source, now: Duration) -> bool {
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).admit(source, now)
+    }
 }
 
 impl Front {
@@ -80,14 +100,15 @@ impl Front {
         Self {
             office,
             tally,
-            places: Semaphore::new(limits.in_flight_max),
-            asking: Mutex::new(Asking::new(limits.rates)),
+            over_gateways: Lane::new(limits),
+            on_intranet: Lane::new(limits),
             began: Instant::now(),
             limits,
         }
     }
 
-    /// Serves a connection to its end.
+    /// Serves a connection to its end. Once `stopping` has ended, one on which nothing has been
+    /// asked is closed, and others end with their answer.
     ///
     /// # Cancel safety
     ///
@@ -96,6 +117,7 @@ impl Front {
         self: Arc<Self>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         from: From,
+        stopping: impl Future<Output = ()>,
     ) {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new()).max_buf_size(64 * 1024);
@@ -109,8 +131,13 @@ impl Front {
             let (front, from) = (Arc::clone(&self), from.clone());
             async move { Ok::<_, Infallible>(front.answer(request, &from).await) }
         });
+        let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
         // A connection that breaks is the other side's matter: it asks again.
-        let _ = http.serve_connection(TokioIo::new(stream), service).await;
+        tokio::select! {
+            _ = served.as_mut() => return,
+            () = stopping => served.as_mut().graceful_shutdown(),
+        }
+        let _ = served.await;
     }
 
     async fn answer(&self, request: Request<Incoming>, from: &From) -> Response<Full<Bytes>> {
@@ -138,17 +165,20 @@ impl Front {
         if is_longer(&request, self.limits.body_bytes_max) {
             return Err(Refusal::TooLarge);
         }
-        let _place = self.places.try_acquire().map_err(|_| Refusal::Busy)?;
-        let (source, way) = match from {
+        let (lane, source, way) = match from {
             From::ConnectionPoint => {
                 let shown = request.headers().get(AUTHORIZATION);
                 let shown = shown.map_or(&b""[..], HeaderValue::as_bytes);
                 let way = Way::Gateway(client_certificate(request.headers()));
-                (Source::Credential(thumbprint(shown)), way)
+                (&self.over_gateways, Source::Credential(thumbprint(shown)), way)
             }
-            From::Intranet(source, certificate) => (*source, Way::Intranet(certificate.clone())),
+            From::Intranet(source, certificate) => {
+                (&self.on_intranet, *source, Way::Intranet(certificate.clone()))
+            }
         };
-        if !self.may_ask(source) {
+        // Before the body, which it bounds: of one way no more are read at a time than begin in
+        // [`Limits::request_time`], 500 by default, 32 MiB at most.
+        if !lane.may_ask(source, self.began.elapsed()) {
             return Err(Refusal::SlowDown);
         }
         let work = async {
@@ -159,15 +189,13 @@ impl Front {
                 None => Refusal::NoBody,
             })?;
             let body = body.to_bytes().to_vec();
-            self.office.ask(Asked { door, way, head: head.headers, body }).await
+            // Once it is all there: whoever sends it slowly keeps nobody from a place.
+            let _place = lane.places.try_acquire().map_err(|_| Refusal::Busy)?;
+            let (address, head) = (source.address(), head.headers);
+            self.office.ask(Asked { door, way, address, head, body }).await
         };
         let issued = timeout(self.limits.request_time, work).await;
         issued.unwrap_or(Err(Refusal::Late)).map(|issued| (door, issued))
-    }
-
-    fn may_ask(&self, source: Source) -> bool {
-        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
-        asking.admit(source, self.began.elapsed())
     }
 }
 

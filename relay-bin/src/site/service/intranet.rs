@@ -3,6 +3,7 @@
 //! TLS has a client prove the key of whatever certificate it shows; what that is worth is decided
 //! where tokens are. Without TLS it listens on loopback alone.
 
+use std::pin::pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -10,17 +11,24 @@ use anyhow::Context as _;
 use relay_core::config::IdentityPaths;
 use relay_core::transport::client_edge_config_asking;
 use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::front::{From, Front};
+use super::places::{Places, Taken};
 use super::rate::Source;
+use super::tally::Came;
 
 /// Connections at a time; others wait in the operating system's queue.
-pub(super) const CONNECTIONS_MAX: usize = 256;
+const CONNECTIONS_MAX: usize = 256;
+
+/// Of one source; one more is closed. Our choice: eight hosts at least have to work together to
+/// keep others waiting, and a proxy has places for all clients behind it that ask at a time.
+const CONNECTIONS_OF_SOURCE_MAX: usize = 32;
 
 /// How long a connection may take, from its first octet to the last of its one answer.
 const CONNECTION_TIME: Duration = Duration::from_secs(40);
@@ -94,32 +102,33 @@ pub(super) struct Intranet {
     listener: TcpListener,
     tls: Arc<IntranetTls>,
     front: Arc<Front>,
-    places: Arc<Semaphore>,
-    time: Duration,
+    places: Places,
 }
 
 impl Intranet {
     pub(super) fn new(listener: TcpListener, tls: Arc<IntranetTls>, front: Arc<Front>) -> Self {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { listener, tls, front, places, time: CONNECTION_TIME }
+        let places = Places::new(CONNECTIONS_MAX, CONNECTIONS_OF_SOURCE_MAX);
+        Self { listener, tls, front, places }
     }
 
-    /// Accepts and serves, for ever.
+    /// Accepts and serves until `stop` says so, or nobody is left who could. Then it accepts no
+    /// more, and ends with the last of the requests that have begun; each has a limit of its own.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future cuts all connections.
-    pub(super) async fn serve(self) {
+    pub(super) async fn serve(self, stop: watch::Receiver<bool>) {
         let mut served = JoinSet::new();
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = pin!(stopped(stop.clone()));
         loop {
             tokio::select! {
-                (stream, source, place) = self.accept() => {
-                    let one = serve_one(stream, source, self.tls.acceptor(), self.front.clone());
-                    let time = self.time;
+                (stream, place) = self.accept() => {
+                    let (tls, front) = (self.tls.acceptor(), Arc::clone(&self.front));
+                    let stop = stop.clone();
                     served.spawn(async move {
-                        let _ = timeout(time, one).await;
+                        serve_one(stream, place.source(), (tls, front), stop).await;
                         drop(place);
                     });
                 }
@@ -129,8 +138,11 @@ impl Intranet {
                     // One that fails has told so.
                     let _ = tokio::task::spawn_blocking(move || tls.look()).await;
                 }
+                () = &mut stopping => break,
             }
         }
+        drop(self.listener);
+        while served.join_next().await.is_some() {}
     }
 
     /// The next connection, once there is a place for it.
@@ -138,78 +150,66 @@ impl Intranet {
     /// # Cancel safety
     ///
     /// Cancel safe: a place that was taken is given back.
-    async fn accept(&self) -> (TcpStream, Source, OwnedSemaphorePermit) {
+    async fn accept(&self) -> (TcpStream, Taken) {
         loop {
-            let place = Arc::clone(&self.places).acquire_owned().await;
-            let Ok(place) = place else { std::future::pending().await };
-            match self.listener.accept().await {
-                Ok((stream, address)) => return (stream, Source::of(address.ip()), place),
+            let place = self.places.free().await;
+            let (stream, address) = match self.listener.accept().await {
+                Ok(accepted) => accepted,
                 Err(why) => {
                     tracing::debug!(%why, "the token service cannot accept a connection");
                     sleep(REST).await;
+                    continue;
                 }
+            };
+            let Some(place) = self.places.take(place, Source::of(address.ip())) else {
+                self.front.tally.came(Came::OverSource);
+                continue;
+            };
+            if self.places.are_taken() {
+                self.front.tally.came(Came::Last);
             }
+            return (stream, place);
         }
     }
 }
 
-async fn serve_one(stream: TcpStream, source: Source, tls: Option<TlsAcceptor>, front: Arc<Front>) {
-    let Some(tls) = tls else {
-        return front.serve(stream, From::Intranet(source, None)).await;
+/// Serves a connection for as long as it may take.
+async fn serve_one(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    source: Source,
+    (tls, front): (Option<TlsAcceptor>, Arc<Front>),
+    stop: watch::Receiver<bool>,
+) {
+    let tally = Arc::clone(&front.tally);
+    let served = async {
+        let Some(tls) = tls else {
+            return front.serve(stream, From::Intranet(source, None), stopped(stop)).await;
+        };
+        let shaken = tokio::select! {
+            shaken = timeout(HANDSHAKE_TIME, tls.accept(stream)) => shaken,
+            // Nothing has been asked on it.
+            () = stopped(stop.clone()) => return,
+        };
+        let stream = match shaken {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_)) => return,
+            Err(_) => return front.tally.came(Came::LateHandshake),
+        };
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let shown = shown.map(|leaf| leaf.to_vec());
+        front.serve(stream, From::Intranet(source, shown), stopped(stop)).await;
     };
-    let Ok(Ok(stream)) = timeout(HANDSHAKE_TIME, tls.accept(stream)).await else { return };
-    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let shown = shown.map(|leaf| leaf.to_vec());
-    front.serve(stream, From::Intranet(source, shown)).await;
+    if timeout(CONNECTION_TIME, served).await.is_err() {
+        tally.came(Came::Late);
+    }
+}
+
+/// Ends once it is to stop.
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // Nobody is left who could say so: that says it as well.
+    let _ = stop.wait_for(|is_to_stop| *is_to_stop).await;
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::pin;
-
-    use relay_core::config::site_tokens;
-    use tokio::task::yield_now;
-
-    use super::super::front::Limits;
-    use super::super::office::Office;
-    use super::*;
-
-    async fn intranet(places: usize) -> (Intranet, std::net::SocketAddr) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("file.toml");
-        let tenant = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
-        std::fs::write(&file, format!("[tokens]\nfolder = \"t\"\ntenant = \"{tenant}\"\n"))
-            .unwrap();
-        let (office, _) = Office::open(site_tokens(&file).unwrap(), Arc::default()).unwrap();
-        let front = Arc::new(Front::new(office, Limits::default(), Arc::default()));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let tls = Arc::new(IntranetTls::new(None).unwrap());
-        let places = Arc::new(Semaphore::new(places));
-        (Intranet { places, ..Intranet::new(listener, tls, front) }, address)
-    }
-
-    #[tokio::test]
-    async fn one_connection_more_than_may_be_waits_until_another_ends() {
-        let (intranet, address) = intranet(2).await;
-        assert_eq!(CONNECTIONS_MAX, 256);
-        let _clients = [
-            TcpStream::connect(address).await.unwrap(),
-            TcpStream::connect(address).await.unwrap(),
-            TcpStream::connect(address).await.unwrap(),
-        ];
-        let (_, _, first) = intranet.accept().await;
-        let _second = intranet.accept().await;
-        let mut third = pin!(intranet.accept());
-        for _ in 0..64 {
-            tokio::select! {
-                biased;
-                _ = &mut third => panic!("there was no place for it"),
-                () = yield_now() => {}
-            }
-        }
-        drop(first);
-        let (_, source, _) = third.await;
-        assert_eq!(source, Source::of([127, 0, 0, 1].into()));
-    }
-}
+#[path = "intranet/tests.rs"]
+mod tests;

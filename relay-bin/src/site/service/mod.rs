@@ -8,7 +8,9 @@
 //!
 //! Read [`decide::Site`] first: what a client is given and why not, with time, store and keys as
 //! arguments. `office` does that on a thread of its own, `front` reads and answers, `intranet`
-//! listens. Registrations go to the store, blocks of them come from `relay token block`.
+//! listens, and gives each source its share of `places`. What comes over gateways and what comes
+//! from the site's own network have limits apart: neither takes anything from the other.
+//! Registrations go to the store, blocks of them come from `relay token block`.
 //!
 //! # Protocol
 //!
@@ -35,8 +37,9 @@
 //! **The GUID** of a client is drawn here; what a client calls itself before is not taken. Who
 //! registers again with the same certificate has the same GUID, so that a block of it holds. For a
 //! token of Entra ID it is computed from tenant and device, or user where there is no device: the
-//! same each time, with no entry in the store. Such a client is blocked in Entra ID, or with its
-//! tenant by `enabled = false`.
+//! same each time, with no entry in the store until it is blocked by `relay token block`: that ends
+//! what it was given here. What is blocked in Entra ID, or with its tenant by `enabled = false`, is
+//! given nothing more, and has what it was given for 8 hours at most.
 //!
 //! **A renewal** goes by the age of the token that is shown: who never got the answer asks again.
 //! The token before counts to its own end.
@@ -51,6 +54,7 @@ mod front;
 
 mod intranet;
 mod office;
+mod places;
 mod possession;
 mod rate;
 mod refusal;
@@ -58,7 +62,7 @@ mod tally;
 mod tenants;
 
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use relay_core::config::{SiteTokens, TokenServiceConfig};
@@ -66,11 +70,12 @@ use relay_core::connection_point::{BackendConfig, LocalConnections, LocalService
 use relay_core::fetched::{FetchConfig, FetchDriver, Fetched};
 use relay_core::settings::TenantTrust;
 use relay_core::transport::TrustAnchors;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use front::{From, Front, Limits};
 use intranet::{Intranet, IntranetTls};
-use office::Office;
+use office::{Ended, Office};
 use tenants::Tenants;
 
 use super::Keys;
@@ -80,15 +85,26 @@ pub(crate) use tally::Tally;
 /// Seconds of a day.
 const DAY: u64 = 86_400;
 
+/// How long its end waits for the store to be closed. Our choice: a little longer than another
+/// process may keep it locked.
+const CLOSED_WITHIN: Duration = Duration::from_secs(6);
+
 /// A token service that runs. It ends when it is dropped; see [`TokenService::end`].
 pub(crate) struct TokenService {
     local: LocalService,
     tenants: Arc<RwLock<Tenants>>,
     fetched: Option<Fetched>,
     tally: Arc<Tally>,
-    tls: Option<Arc<IntranetTls>>,
+    intranet: Option<Listening>,
     tasks: JoinSet<()>,
-    thread: JoinHandle<()>,
+    ended: Ended,
+}
+
+/// It, on the site's own network.
+struct Listening {
+    tls: Arc<IntranetTls>,
+    stop: watch::Sender<bool>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 /// What a token service is made of.
@@ -123,19 +139,20 @@ impl TokenService {
         };
         let tenants = Arc::new(RwLock::new(taken(tenants, fetched.clone())));
         let opened = Office::open(tokens, Arc::clone(&tenants));
-        let (office, thread) = opened.context("cannot start the token service")?;
+        let (office, ended) = opened.context("cannot start the token service")?;
         let tally = Arc::<Tally>::default();
         let front = Arc::new(Front::new(office, Limits::default(), Arc::clone(&tally)));
         let (local, connections) = LocalService::new();
         tasks.spawn(serve_local(connections, Arc::clone(&front)));
-        let mut tls = None;
-        if let (Some(listener), Some(intranet)) = (listener, &config.intranet) {
-            let shown = Arc::new(IntranetTls::new(intranet.identity.clone())?);
-            let intranet = Intranet::new(listener, Arc::clone(&shown), front);
-            tasks.spawn(intranet.serve());
-            tls = Some(shown);
+        let mut intranet = None;
+        if let (Some(listener), Some(asked)) = (listener, &config.intranet) {
+            let tls = Arc::new(IntranetTls::new(asked.identity.clone())?);
+            let listening = Intranet::new(listener, Arc::clone(&tls), front);
+            let (stop, stops) = watch::channel(false);
+            let task = tokio::spawn(listening.serve(stops));
+            intranet = Some(Listening { tls, stop, task });
         }
-        Ok(Self { local, tenants, fetched, tally, tls, tasks, thread })
+        Ok(Self { local, tenants, fetched, tally, intranet, tasks, ended })
     }
 
     /// The endpoint by which it is published.
@@ -154,17 +171,29 @@ impl TokenService {
     pub(crate) fn reload(&self, tenants: Vec<TenantTrust>) {
         let tenants = taken(tenants, self.fetched.clone());
         *self.tenants.write().unwrap_or_else(PoisonError::into_inner) = tenants;
-        if let Some(tls) = &self.tls {
-            tls.look();
+        if let Some(intranet) = &self.intranet {
+            intranet.tls.look();
         }
     }
 
-    /// Ends it: cuts what is under way, and waits for the store to be closed.
+    /// Ends it: answers what has been asked on the site's own network, cuts what else is under way,
+    /// and waits for the store to be closed. Takes 46 s at most, of somebody who reads his answer
+    /// slowly; 21 s of others. What a server has not acknowledged by then it has been told of all
+    /// the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the rest to itself, as dropping the service does.
     pub(crate) async fn end(mut self) {
+        if let Some(Listening { stop, task, .. }) = self.intranet {
+            // One that has ended by itself has nobody to hear it.
+            let _ = stop.send(true);
+            let _ = task.await;
+        }
         self.tasks.shutdown().await;
-        let thread = self.thread;
-        // It has nothing left to do, and waits for another process for 5 s at most.
-        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !self.ended.ends_within(CLOSED_WITHIN).await {
+            tracing::warn!("the token service still waits for its store; it is left to that");
+        }
     }
 }
 
@@ -192,7 +221,8 @@ async fn serve_local(mut connections: LocalConnections, front: Arc<Front>) {
         tokio::select! {
             stream = connections.next() => match stream {
                 Some(stream) => {
-                    served.spawn(Arc::clone(&front).serve(stream, From::ConnectionPoint));
+                    let unasked = std::future::pending();
+                    served.spawn(Arc::clone(&front).serve(stream, From::ConnectionPoint, unasked));
                 }
                 // Nobody forwards to it any more.
                 None => return,

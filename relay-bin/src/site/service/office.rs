@@ -5,13 +5,13 @@
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{io, thread};
 
 use relay_core::auth::Replay;
 use relay_core::config::SiteTokens;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::clock::Steps;
 use super::decide::{Asked, Door, Fault, Issued, Site, Way, tenant_of};
@@ -22,8 +22,9 @@ use crate::site::opening;
 use crate::site::place::Place;
 use crate::site::{Keys, Store};
 
-/// Requests that wait for the thread.
-const WAITING_MAX: usize = 64;
+/// Requests that wait for the thread: as many as are served at a time of both ways together, so
+/// that those of one leave room for those of the other.
+pub(super) const WAITING_MAX: usize = 128;
 
 /// Signed timestamps that are remembered: about 80 octets each.
 const TIMESTAMPS_MAX: usize = 64 * 1024;
@@ -39,6 +40,21 @@ pub(super) struct Office {
     jobs: SyncSender<Job>,
 }
 
+/// Tells when the thread has ended, with its store closed.
+#[derive(Debug)]
+pub(super) struct Ended(oneshot::Receiver<()>);
+
+impl Ended {
+    /// Whether it ends `within` some time; it is waited for no longer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe: the thread ends all the same.
+    pub(super) async fn ends_within(self, within: Duration) -> bool {
+        timeout(within, self.0).await.is_ok()
+    }
+}
+
 impl Office {
     /// Starts the thread, which ends once nobody can ask any more.
     ///
@@ -48,7 +64,7 @@ impl Office {
     pub(super) fn open(
         tokens: SiteTokens,
         tenants: Arc<RwLock<Tenants>>,
-    ) -> io::Result<(Self, JoinHandle<()>)> {
+    ) -> io::Result<(Self, Ended)> {
         let (jobs, coming) = sync_channel(WAITING_MAX);
         let clerk = Clerk {
             tokens,
@@ -60,8 +76,12 @@ impl Office {
             told: None,
         };
         let thread = thread::Builder::new().name("token-service".to_owned());
-        let thread = thread.spawn(move || clerk.work(&coming))?;
-        Ok((Self { jobs }, thread))
+        let (working, ended) = oneshot::channel::<()>();
+        thread.spawn(move || {
+            clerk.work(&coming);
+            drop(working);
+        })?;
+        Ok((Self { jobs }, Ended(ended)))
     }
 
     /// Hands a request in and waits for what becomes of it.
@@ -112,11 +132,12 @@ impl Clerk {
     fn serve(&mut self, asked: &Asked) -> Result<Issued, Refusal> {
         let given = self.decide(asked);
         let (door, way) = (door_name(asked.door), way_name(&asked.way));
+        let address = asked.address.map(tracing::field::display);
         match given {
             Ok(issued) => {
                 self.told = None;
                 let (client, expires) = (&issued.client_id, issued.expires);
-                tracing::info!(client, door, way, expires, "token issued");
+                tracing::info!(client, door, way, address, expires, "token issued");
                 Ok(issued)
             }
             Err(Fault::Refused(refusal)) => {
@@ -126,7 +147,7 @@ impl Clerk {
                     self.with_tenants(|tenants| tenants.ask_again(tenant));
                 }
                 let (error, why) = (refusal.code(), refusal.to_string());
-                tracing::info!(door, way, error, why, "no token issued");
+                tracing::info!(door, way, address, error, why, "no token issued");
                 Err(refusal)
             }
             Err(fault) => {
@@ -211,7 +232,37 @@ mod tests {
 
     fn asked() -> Asked {
         let (head, body) = (HeaderMap::new(), Vec::new());
-        Asked { door: Door::Renew, way: Way::Intranet(None), head, body }
+        Asked { door: Door::Renew, way: Way::Intranet(None), address: None, head, body }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_thread_that_waits_for_its_store_is_waited_for_and_not_for_ever() {
+        const LONG: Duration = Duration::from_secs(6);
+        let (working, ended) = oneshot::channel::<()>();
+        let begun = tokio::time::Instant::now();
+        assert!(!Ended(ended).ends_within(LONG).await);
+        assert_eq!(begun.elapsed(), LONG);
+        drop(working);
+        let (working, ended) = oneshot::channel::<()>();
+        let late = async {
+            tokio::time::sleep(Duration::from_millis(5999)).await;
+            drop(working);
+        };
+        let (has_ended, ()) = tokio::join!(Ended(ended).ends_within(LONG), late);
+        assert!(has_ended);
+    }
+
+    #[tokio::test]
+    async fn the_thread_ends_when_nobody_can_ask_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("connection-point.toml");
+        let tenant = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
+        let text = format!("[tokens]\nfolder = \"tokens\"\ntenant = \"{tenant}\"\n");
+        std::fs::write(&file, text).unwrap();
+        let tokens = relay_core::config::site_tokens(&file).unwrap();
+        let (office, ended) = Office::open(tokens, Arc::default()).unwrap();
+        drop(office);
+        assert!(ended.ends_within(Duration::from_mins(1)).await);
     }
 
     #[test]

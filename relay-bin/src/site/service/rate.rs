@@ -29,6 +29,14 @@ impl Source {
             IpAddr::V4(it) => IpAddr::V4(it),
         })
     }
+
+    /// The address, where it is one.
+    pub(super) fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(address),
+            Self::Credential(_) => None,
+        }
+    }
 }
 
 /// How often something may happen.

@@ -55,8 +55,8 @@ pub(crate) enum Refusal {
     UnknownClient(Guid),
     /// The last token is too new.
     #[error(
-        "a token is renewed once it is 30 days old, this one in {} days, {} seconds after 1970; \
-         use it until then", left.div_ceil(DAY), at
+        "a token is renewed once it is 30 days old, or has a day left, this one in {} days, {} \
+         seconds after 1970; use it until then", left.div_ceil(DAY), at
     )]
     TooEarly {
         /// When it can be, in seconds since 1970 UTC.
@@ -88,6 +88,12 @@ pub(crate) enum Refusal {
     /// It has taken too long.
     #[error("the request was not done in time; ask again in a second")]
     Late,
+    /// As many clients have registered as the site keeps.
+    #[error(
+        "the site has no room for another client; its administrator sees by `relay token clients` \
+         who has registered"
+    )]
+    NoRoom,
     /// The store or the signing key cannot be used. The service's log has why.
     #[error("the site cannot issue tokens at present; its connection point's log says why")]
     Unavailable,
@@ -95,7 +101,7 @@ pub(crate) enum Refusal {
 
 impl Refusal {
     /// The closed set of what `error` says.
-    pub(crate) const CODES: [&'static str; 20] = [
+    pub(crate) const CODES: [&'static str; 21] = [
         "not_found",
         "method_not_allowed",
         "too_large",
@@ -115,6 +121,7 @@ impl Refusal {
         "certificate",
         "slow_down",
         "busy",
+        "no_room",
         "unavailable",
     ];
 
@@ -140,6 +147,7 @@ impl Refusal {
             Self::Certificate(_) => "certificate",
             Self::SlowDown => "slow_down",
             Self::Busy | Self::Late => "busy",
+            Self::NoRoom => "no_room",
             Self::Unavailable => "unavailable",
         }
     }
@@ -164,7 +172,7 @@ impl Refusal {
             | Self::TooEarly { .. }
             | Self::OtherCertificate => StatusCode::FORBIDDEN,
             Self::SlowDown => StatusCode::TOO_MANY_REQUESTS,
-            Self::UnknownKey | Self::Busy | Self::Late | Self::Unavailable => {
+            Self::UnknownKey | Self::Busy | Self::Late | Self::NoRoom | Self::Unavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
@@ -177,6 +185,7 @@ impl Refusal {
             Self::Busy | Self::Late => Some(1),
             Self::SlowDown => Some(10),
             Self::UnknownKey | Self::Unavailable => Some(60),
+            Self::NoRoom => Some(3600),
             _ => None,
         }
     }
@@ -222,6 +231,7 @@ mod tests {
             Refusal::SlowDown,
             Refusal::Busy,
             Refusal::Late,
+            Refusal::NoRoom,
             Refusal::Unavailable,
         ];
         for code in Refusal::CODES {

@@ -5,7 +5,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction, params};
 
 use super::super::store::{
-    CLIENT_OVER_AFTER, Client, Content, Digest, OVER_AFTER, Registration, SIGNED_COUNTS,
+    CLIENT_OVER_AFTER, Client, Content, Digest, EXCHANGED_COUNTS, OVER_AFTER, SIGNED_COUNTS,
+    no_certificate, registration,
 };
 
 /// What is blocked and not over. Whose tokens are over is no matter of their order.
@@ -93,16 +94,45 @@ pub(super) const CLIENT: &str =
 
 pub(super) fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
     let bulk_token = row.get::<_, Option<[u8; 16]>>(5)?;
-    let by = |id| Registration::BulkToken(Guid(u128::from_be_bytes(id)));
+    let bulk_token = bulk_token.map(|id| Guid(u128::from_be_bytes(id)));
+    let (id, certificate) = (guid(row, 0)?, row.get(1)?);
     Ok(Client {
-        id: guid(row, 0)?,
-        certificate: row.get(1)?,
+        id,
+        certificate,
         registered: time(row, 2)?,
         renewed: time(row, 3)?,
         token_expires: time(row, 4)?,
-        registration: bulk_token.map_or(Registration::Intranet, by),
+        registration: registration(id, certificate, bulk_token),
         blocked_since: time_if_any(row, 6)?,
     })
+}
+
+/// Remembers a client of Entra ID that is to be blocked.
+pub(super) fn add_of_entra(
+    transaction: &Transaction<'_>,
+    id: Guid,
+    now: u64,
+) -> rusqlite::Result<usize> {
+    let expires = seconds(now.saturating_add(EXCHANGED_COUNTS));
+    transaction.execute(
+        "INSERT INTO clients (id, certificate, registered, renewed, token_expires)
+         VALUES (?1, ?2, ?3, ?3, ?4)",
+        params![octets(id), no_certificate(id), seconds(now), expires],
+    )
+}
+
+/// Forgets clients whose tokens were over long before `now`. Returns how many others there are,
+/// without this one.
+pub(super) fn others_left(
+    transaction: &Transaction<'_>,
+    id: Guid,
+    now: u64,
+) -> rusqlite::Result<usize> {
+    transaction.execute(
+        "DELETE FROM clients WHERE blocked_since IS NULL AND token_expires < ?1",
+        [since(now, CLIENT_OVER_AFTER)],
+    )?;
+    count_of(transaction, "SELECT id FROM clients WHERE id <> ?1", [octets(id)])
 }
 
 /// Another client that has the certificate of this one.

@@ -60,6 +60,22 @@ impl Bench for Home {
         }
         transaction.commit().unwrap();
     }
+
+    fn put_clients(&self, count: usize, expires: u64) {
+        drop(self.store());
+        let mut sqlite = self.sqlite();
+        let transaction = sqlite.transaction().unwrap();
+        {
+            let insert = "INSERT INTO clients VALUES (?1, ?2, 1, 1, ?3, NULL, NULL)";
+            let mut insert = transaction.prepare(insert).unwrap();
+            for id in 1..=count as u128 {
+                let mut certificate = [1; 32];
+                certificate[..16].copy_from_slice(&octets(Guid(id)));
+                insert.execute(params![octets(Guid(id)), certificate, seconds(expires)]).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+    }
 }
 
 #[test]

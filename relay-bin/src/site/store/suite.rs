@@ -3,6 +3,7 @@
 use relay_core::settings::{BLOCKED_MAX, SIGNERS_MAX};
 
 use super::*;
+use crate::site::new_guid;
 
 const DAY: u64 = 86_400;
 
@@ -16,13 +17,16 @@ pub(in crate::site) trait Bench {
 
     /// Puts in this many bulk tokens, numbered from 1 on, that are blocked and not over.
     fn put_blocked(&self, count: usize);
+
+    /// Puts in this many clients, numbered from 1 on, whose tokens are over at `expires`.
+    fn put_clients(&self, count: usize, expires: u64);
 }
 
 /// What one kind of store is put to.
 type Run = fn(&dyn Bench);
 
 /// All of it, by name.
-pub(in crate::site) const ALL: [(&str, Run); 11] = [
+pub(in crate::site) const ALL: [(&str, Run); 14] = [
     ("what was remembered is there when it is opened again", remembered),
     ("blocks are listed and each change of one is seen", blocks_are_seen),
     ("a GUID that nobody has or that is taken is refused", guids_are_judged),
@@ -32,6 +36,9 @@ pub(in crate::site) const ALL: [(&str, Run); 11] = [
     ("instances are told of as many blocks as they take", blocks_are_limited),
     ("signers are remembered once and distrusted for good", signers_are_kept),
     ("instances are told of as many signers as they take", signers_are_limited),
+    ("a client of Entra ID is blocked that nobody has registered", others_are_blocked),
+    ("the end of a client's tokens is the last of all", ends_are_kept),
+    ("clients whose tokens are over make room for others", clients_are_limited),
     ("what is published has a number of its own", numbers_rise),
     ("a mark differs once anything has changed", marks_differ),
 ];
@@ -280,6 +287,75 @@ fn signers_are_limited(bench: &dyn Bench) {
     assert_eq!(store.add_signer(&signer(101, later), later).unwrap(), Change::Made);
 }
 
+fn others_are_blocked(bench: &dyn Bench) {
+    let mut store = bench.open();
+    // RFC 9562, sections 5.4 and 5.8: drawn, and computed.
+    let drawn = Guid(0x5d2f_7a90_0c4e_4b7e_9a53_2f1c_66a0_b1d4);
+    let computed = Guid(0x5d2f_7a90_0c4e_8b7e_9a53_2f1c_66a0_b1d4);
+    let unknown = store.block(drawn, NOW).unwrap_err();
+    assert!(matches!(unknown, ChangeError::Unknown(it) if it == drawn), "{unknown}");
+    let unknown = store.unblock(computed, NOW).unwrap_err();
+    assert!(matches!(unknown, ChangeError::Unknown(it) if it == computed), "{unknown}");
+    assert_eq!(store.client(computed).unwrap(), None);
+
+    assert_eq!(store.block(computed, NOW).unwrap(), Change::Made);
+    assert_eq!(store.block(computed, NOW + 1).unwrap(), Change::None);
+    assert_eq!((store.generation().unwrap(), store.blocked(NOW).unwrap()), (1, vec![computed]));
+    let known = store.client(computed).unwrap().unwrap();
+    assert_eq!((known.registration, known.blocked_since), (Registration::Entra, Some(NOW)));
+    // Tokens that it has been given just before count for 8 hours; the margin is as of any client.
+    assert_eq!(store.blocked(NOW + 91 * DAY).unwrap(), [computed]);
+    assert!(store.blocked(NOW + 91 * DAY + 1).unwrap().is_empty());
+    assert_eq!(store.unblock(computed, NOW + 2).unwrap(), Change::Made);
+    assert!(store.blocked(NOW + 2).unwrap().is_empty());
+    assert_eq!(store.block(computed, NOW + 3).unwrap(), Change::Made);
+}
+
+fn ends_are_kept(bench: &dyn Bench) {
+    let mut store = bench.open();
+    let first = client(1, Registration::Intranet);
+    store.register(&first).unwrap();
+    let ends = |store: &dyn Store| {
+        let client = store.client(Guid(1)).unwrap().unwrap();
+        (client.renewed, client.token_expires)
+    };
+    store.register(&Client { renewed: NOW + 1, token_expires: NOW + 10, ..first }).unwrap();
+    assert_eq!(ends(store.as_ref()), (NOW + 1, first.token_expires));
+    store.renew(Guid(1), NOW + 2, NOW + 20).unwrap();
+    assert_eq!(ends(store.as_ref()), (NOW + 2, first.token_expires));
+    store.renew(Guid(1), NOW + 3, first.token_expires + 1).unwrap();
+    assert_eq!(ends(store.as_ref()), (NOW + 3, first.token_expires + 1));
+    let later = first.token_expires + 2;
+    store.register(&Client { token_expires: later, ..first }).unwrap();
+    assert_eq!(ends(store.as_ref()), (NOW, later));
+}
+
+fn clients_are_limited(bench: &dyn Bench) {
+    bench.put_clients(CLIENTS_MAX - 1, NOW);
+    let mut store = bench.open();
+    let new = |registered| {
+        let id = new_guid().unwrap();
+        let mut certificate = [9; 32];
+        certificate[..16].copy_from_slice(&id.0.to_be_bytes());
+        let token_expires = registered + 1000;
+        let kept = client(1, Registration::Intranet);
+        Client { id, certificate, registered, token_expires, ..kept }
+    };
+    let last = new(NOW);
+    store.register(&last).unwrap();
+    let refused = store.register(&new(NOW)).unwrap_err();
+    assert!(matches!(refused, ChangeError::TooManyClients { max: CLIENTS_MAX }), "{refused}");
+    store.register(&Client { registered: NOW + 1, ..last }).unwrap();
+    // One who is blocked stays, whatever becomes of the others.
+    store.block(Guid(1), NOW).unwrap();
+    let over = NOW + CLIENT_OVER_AFTER;
+    store.register(&new(over)).unwrap_err();
+    store.register(&new(over + 1)).unwrap();
+    let mut left: Vec<_> = store.clients().unwrap().into_iter().map(|it| it.id).collect();
+    left.retain(|id| *id == Guid(1) || *id == last.id);
+    assert_eq!((left.len(), store.clients().unwrap().len()), (2, 3));
+}
+
 fn numbers_rise(bench: &dyn Bench) {
     let (mut store, mut other) = (bench.open(), bench.open());
     assert_eq!(store.revision().unwrap(), None);
@@ -300,6 +376,12 @@ fn numbers_rise(bench: &dyn Bench) {
         assert_eq!(store.revision().unwrap(), Some(number));
         before = number;
     }
+    // By the clock, so that a store that was restored goes on beyond what it has published since;
+    // and never back with it.
+    store.unblock(Guid(1), NOW).unwrap();
+    assert_eq!(store.publish(NOW + 5000, &digest).unwrap().1, NOW + 5000);
+    store.block(Guid(1), NOW).unwrap();
+    assert_eq!(store.publish(NOW, &digest).unwrap().1, NOW + 5001);
 }
 
 fn marks_differ(bench: &dyn Bench) {

@@ -2,6 +2,8 @@
 //! of the tests' own. With the site's own: `token_service.rs`.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -102,7 +104,9 @@ fn what_is_refused_leaves_no_half_of_a_registration() {
     service.lies.store(true, Ordering::Relaxed);
     let (status, report) = relay.report(&register);
     assert_eq!((status, &report["outcome"]), (1, &"failed".into()), "{report}");
-    assert!(!relay.path("me").exists());
+    // Whoever says so may have registered the client.
+    assert_eq!(names(&relay.path("me")), WHOLE[..2]);
+    fs::remove_dir_all(relay.path("me")).unwrap();
     let (status, report) = relay.report(&["register", &relay.url("/no"), "--folder", "me"]);
     assert_eq!((status, &report["hop"]), (1, &"gateway".into()), "{report}");
     assert!(!relay.path("me").exists());
@@ -115,6 +119,55 @@ fn what_is_refused_leaves_no_half_of_a_registration() {
     assert_eq!(relay.report(&["renew", &url, "--folder", "me"]).0, 1);
     assert_eq!(fs::read(relay.path("me/client.token")).unwrap(), before);
     assert_eq!(names(&relay.path("me")), WHOLE);
+}
+
+#[test]
+fn a_registration_whose_answer_is_lost_goes_on_with_the_same_certificate() {
+    let home = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    // The first answer is lost, the second one is not.
+    let service = std::thread::spawn(move || {
+        [false, true].map(|is_heard| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let certificate = certificate_in(&mut stream);
+            let issued = json!({
+                "client_id": CLIENT, "token": token(1), "expires": EXPIRES, "renew_after": 1,
+            });
+            let issued = issued.to_string();
+            let fields = format!("content-length: {}\r\nconnection: close", issued.len());
+            let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n{issued}");
+            if is_heard {
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+            certificate
+        })
+    });
+    let register = ["register", &url, "--folder", "me", "--json"];
+    let done = run(home.path(), &register);
+    assert_eq!(done.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("\"kept\""));
+    assert_eq!(names(&home.path().join("me")), WHOLE[..2]);
+    let done = run(home.path(), &register);
+    assert_eq!(done.status.code(), Some(0), "{}", String::from_utf8_lossy(&done.stdout));
+    assert_eq!(names(&home.path().join("me")), WHOLE);
+    let [first, second] = service.join().unwrap();
+    assert_eq!(first, second);
+}
+
+/// The certificate that a registration asks for, once the request is there as a whole.
+fn certificate_in(stream: &mut TcpStream) -> String {
+    let (mut heard, mut octets) = (Vec::new(), [0; 4096]);
+    loop {
+        let count = stream.read(&mut octets).unwrap();
+        assert!(count > 0, "there is more to come");
+        heard.extend_from_slice(&octets[..count]);
+        let text = String::from_utf8_lossy(&heard);
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+        if let Some(told) = body.and_then(|body| serde_json::from_str::<Value>(body).ok()) {
+            return told["certificate"].as_str().unwrap().to_owned();
+        }
+    }
 }
 
 #[test]

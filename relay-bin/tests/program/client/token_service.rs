@@ -1,15 +1,13 @@
 //! The site's own token service, over a gateway and on the site's own network: clients that
 //! register, renew and exchange, use what they are given, and are blocked.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rcgen::{PublicKeyData as _, SigningKey as _};
+mod credentials;
+mod renewal;
+
 use serde_json::json;
-use x509_parser::prelude::FromDer as _;
-use x509_parser::public_key::PublicKey;
-use x509_parser::x509::SubjectPublicKeyInfo;
 
 use super::*;
+use crate::support::tenant::Tenant;
 
 const TABLE: &str = "[token_service]\n";
 
@@ -18,12 +16,21 @@ const ROLE: u64 = HTTPS_ROLE + 1;
 
 /// A relay whose clients have to show who they are, with `lines` in `[token_service]`.
 fn relay(lines: &str, tables: &str) -> Relay {
+    relay_before(lines, tables, |_| answer(200, "from the site"))
+}
+
+/// As [`relay`], before another site role.
+fn relay_before(
+    lines: &str,
+    tables: &str,
+    role: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static,
+) -> Relay {
     Relay::start_with(
         |text| {
             let text = text.replace("unsafe_allow_anonymous = true\n", "");
             text.replace(TABLE, &format!("{TABLE}{lines}")) + tables
         },
-        |_| answer(200, "from the site"),
+        role,
     )
 }
 
@@ -189,49 +196,13 @@ fn der(place: &Relay, folder: &str) -> String {
     pem.lines().filter(|line| !line.starts_with("-----")).collect()
 }
 
-const TENANT: &str = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9";
-
-/// The key set of a provider whose key is this one.
-fn key_set(key: &KeyPair) -> Value {
-    let spki = key.subject_public_key_info();
-    let (_, spki) = SubjectPublicKeyInfo::from_der(&spki).unwrap();
-    let PublicKey::RSA(rsa) = spki.parsed().unwrap() else { panic!("it is RSA") };
-    let number = |octets: &[u8]| {
-        let bare: Vec<u8> = octets.iter().copied().skip_while(|it| *it == 0).collect();
-        URL_SAFE_NO_PAD.encode(bare)
-    };
-    let (n, e) = (number(rsa.modulus), number(rsa.exponent));
-    json!({"keys": [{"kty": "RSA", "use": "sig", "kid": "key", "n": n, "e": e}]})
-}
-
-/// A token of the tenant for a device.
-fn entra(key: &KeyPair) -> String {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
-    let claims = json!({
-        "tid": TENANT, "iss": format!("https://sts.windows.net/{TENANT}/"),
-        "aud": "https://ConfigMgrService", "deviceid": "6d2f7a90-0c4e-4b7e-9a53-2f1c66a0b1d4",
-        "nbf": now, "iat": now, "exp": now + 3600,
-    });
-    let header = json!({"typ": "JWT", "alg": "RS256", "kid": "key"});
-    let signed = [header, claims].map(|it| URL_SAFE_NO_PAD.encode(it.to_string())).join(".");
-    let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()).unwrap());
-    format!("{signed}.{signature}")
-}
-
 #[test]
 fn a_token_of_entra_is_exchanged_for_one_of_the_sites() {
     let home = tempfile::tempdir().unwrap();
-    let key = KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap();
-    let keys = home.path().join("keys.json");
-    fs::write(&keys, key_set(&key).to_string()).unwrap();
-    let tenant = format!(
-        "\n[[tenant]]\nid = \"{TENANT}\"\napplication_id = \"{TENANT}\"\n\
-         resource = \"https://ConfigMgrService\"\nkeys = \"{}\"\n",
-        keys.display()
-    );
-    let mut place = relay("", &tenant);
+    let tenant = Tenant::new();
+    let mut place = relay("", &tenant.onboarded(&home.path().join("keys.json")));
     place.bulk("bulk", 2);
-    place.secret("entra.token", &entra(&key));
+    place.secret("entra.token", &tenant.token());
     let service = place.service();
     let exchange =
         |from: &'static str, to: &'static str| ["exchange", "--token-file", from, "--save", to];

@@ -112,17 +112,17 @@ fn a_download_that_is_refused_says_by_whom_and_leaves_no_file() {
 
 /// An upload server: its only session's octets, and what was asked of it.
 #[derive(Default)]
-struct Uploads {
+pub(super) struct Uploads {
     sessions: BTreeMap<String, Vec<u8>>,
     created: u32,
     fragments: u32,
-    closed: Vec<Vec<u8>>,
+    pub(super) closed: Vec<Vec<u8>>,
     cancelled: u32,
 }
 
 /// What goes wrong with one of the fragments.
 #[derive(Clone, Copy)]
-enum Wrong {
+pub(super) enum Wrong {
     Nothing,
     /// The session is forgotten before the second one.
     Forgotten,
@@ -139,38 +139,41 @@ enum Wrong {
 fn upload_server(wrong: Wrong) -> (Relay, Arc<Mutex<Uploads>>) {
     let uploads = Arc::<Mutex<Uploads>>::default();
     let state = Arc::clone(&uploads);
-    let relay = Relay::start(move |asked: &Asked| {
-        let mut state = state.lock().unwrap();
+    let relay = Relay::start(move |asked: &Asked| state.lock().unwrap().answer(wrong, asked));
+    (relay, uploads)
+}
+
+impl Uploads {
+    pub(super) fn answer(&mut self, wrong: Wrong, asked: &Asked) -> Response<Said> {
         let session = asked.header("bits-session-id").to_owned();
         let ack =
             |status: u16| Response::builder().status(status).header("bits-packet-type", "Ack");
         let plain = |answer: http::response::Builder| answer.body(Said::whole("")).unwrap();
         match asked.header("bits-packet-type") {
             "Create-Session" => {
-                state.created += 1;
-                let name = format!("{{{}}}", state.created);
-                state.sessions.insert(name.clone(), Vec::new());
+                self.created += 1;
+                let name = format!("{{{}}}", self.created);
+                self.sessions.insert(name.clone(), Vec::new());
                 plain(ack(200).header("bits-session-id", name))
             }
             "Fragment" => {
-                state.fragments += 1;
-                let (status, received) = fragment(&mut state, wrong, asked, &session);
+                self.fragments += 1;
+                let (status, received) = fragment(self, wrong, asked, &session);
                 plain(ack(status).header("bits-received-content-range", received))
             }
             "Close-Session" => {
-                let octets = state.sessions.remove(&session).unwrap();
-                state.closed.push(octets);
+                let octets = self.sessions.remove(&session).unwrap();
+                self.closed.push(octets);
                 plain(ack(200))
             }
             "Cancel-Session" => {
-                state.cancelled += 1;
-                state.sessions.remove(&session).unwrap();
+                self.cancelled += 1;
+                self.sessions.remove(&session).unwrap();
                 plain(ack(200))
             }
             _ => plain(ack(200)),
         }
-    });
-    (relay, uploads)
+    }
 }
 
 /// The status, and the octet expected next.

@@ -12,6 +12,7 @@ pub(crate) mod role;
 pub(crate) mod signal;
 pub(crate) mod site;
 pub(crate) mod table;
+pub(crate) mod tenant;
 
 use std::process::{Command, Stdio};
 

@@ -119,6 +119,12 @@ impl Role {
         address.split(',').next().unwrap().parse().unwrap()
     }
 
+    /// What whoever lists processes sees of it.
+    pub(crate) fn command_line(&self) -> String {
+        let octets = std::fs::read(format!("/proc/{}/cmdline", self.child.id())).unwrap();
+        String::from_utf8_lossy(&octets).replace('\0', " ")
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn ask_to_stop(&self) {
         self.signal("TERM");

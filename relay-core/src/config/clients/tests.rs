@@ -6,7 +6,7 @@ use crate::auth::{Issuer, Method, Methods};
 use crate::config::testing::{Site, message};
 use crate::config::{ConfigError, LoadedConnectionPoint, Warning};
 use crate::policy::Access;
-use crate::settings::{KeySource, ListSource, Revocation};
+use crate::settings::{BARRED_MAX, KeySource, ListSource, Revocation};
 
 const ANONYMOUS: &str = "unsafe_allow_anonymous = true\n";
 
@@ -195,6 +195,7 @@ fn what_a_tenant_cannot_be_is_refused_with_what_to_do() {
     let table = [
         ("", tenant("issuers = []"), "one issuer at least", "\"v1\""),
         ("", tenant("issuers = [\"v1\", \"v1\"]"), "one issuer at least", "\"v1\""),
+        ("", tenant("issuers = [\"v1\", \"v2\", \"v1\"]"), "one issuer at least", "\"v1\""),
         ("", tenant("keys = \"absent.json\""), "cannot read the key set", "check the path"),
         ("", tenant("keys = \"site-ca.pem\""), "is no key set", "jwks_uri"),
         (
@@ -247,6 +248,11 @@ fn a_file_that_was_delivered_with_the_time_of_its_origin_raises_the_version_too(
     assert!(u128::from(loaded.config.settings_version) >= delivered);
 }
 
+/// Tokens of several connection points.
+const SHARED_TOKENS: &str = "\n[tokens]\nfolder = \"tokens\"\n\
+    tenant = \"0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9\"\n\
+    store = \"postgres://relay@127.0.0.1/site\"\n";
+
 #[test]
 fn a_version_that_is_written_is_warned_of_where_files_are_published_that_may_change() {
     let site = Site::new();
@@ -261,4 +267,32 @@ fn a_version_that_is_written_is_warned_of_where_files_are_published_that_may_cha
     assert_eq!(*file, site.path("connection-point.toml"));
     assert_eq!(written(TENANT), [], "its keys are in no file");
     assert_eq!(warnings(CERTIFICATES), []);
+
+    // Connection points that share a store have one version in common.
+    let shared = format!("{CERTIFICATES}{SHARED_TOKENS}");
+    assert_eq!(written(&shared), []);
+    let [Warning::VersionNotWritten { file }] = &warnings(&shared)[..] else {
+        panic!("{:?}", warnings(&shared));
+    };
+    assert_eq!(*file, site.path("connection-point.toml"));
+    let own = SHARED_TOKENS.replace("store = ", "# store = ");
+    assert_eq!(warnings(&format!("{CERTIFICATES}{own}")), []);
+}
+
+#[test]
+fn clients_that_are_barred_are_named_by_method_and_name() {
+    let load = |barred: &str| load("", &format!("{CERTIFICATES}barred = {barred}\n"));
+    let trust = load("[\"certificate:CN=a device\", \"site-token:client x\"]").unwrap();
+    let barred = trust.config.clients.unwrap().barred;
+    assert_eq!((barred[0].method, &*barred[0].name), (Method::Certificate, "CN=a device"));
+    assert_eq!(barred[1].to_string(), "site-token:client x");
+    assert!(self::load("", CERTIFICATES).unwrap().config.clients.unwrap().barred.is_empty());
+    for wrong in ["CN=a device", "card:CN=a device", "certificate:", ""] {
+        let text = message(load(&format!("[\"{wrong}\"]")));
+        assert!(text.starts_with("this names no client"), "{wrong}: {text}");
+    }
+    let many = |count| format!("[{}]", "\"entra:x\",".repeat(count));
+    assert_eq!(load(&many(BARRED_MAX)).unwrap().config.clients.unwrap().barred.len(), BARRED_MAX);
+    let text = message(load(&many(BARRED_MAX + 1)));
+    assert!(text.starts_with("16385 clients are barred, and may be 16384"), "{text}");
 }

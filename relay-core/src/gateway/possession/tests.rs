@@ -156,6 +156,76 @@ fn keys_that_newcomers_make_do_not_fill_the_memory_of_clients() {
 }
 
 #[test]
+fn who_has_proven_its_key_in_tls_needs_no_place_among_newcomers_and_no_right_clock() {
+    let (client, other) = (Client::new(), Client::new());
+    // No newcomer has a place.
+    let used = Used::new(8, 0);
+    let judge = bound_to(fingerprint(&client.certificate));
+    let chain = [client.certificate.clone()];
+    let found = |chain, head, purpose, now| {
+        let shows = Shows::new(Presented::new([].into_iter()), purpose, chain, head);
+        let found = shows.site_token(now, &used, &judge);
+        (shows.confirm(found, now, &used), shows.for_token_service())
+    };
+    for (purpose, now) in
+        [(Use::Renewal, NOW), (Use::Renewal, NOW + 1000), (Use::Registration, NOW + 1000)]
+    {
+        let (found, told) = found(&chain, &client.head, purpose, now);
+        assert_eq!(found, somebody(), "{purpose:?} at {now}");
+        assert_eq!(told.unwrap().as_bytes(), &*client.certificate);
+    }
+    assert_eq!(remembered(&used), [0, 0]);
+    // What another key has signed, or nobody, is judged as ever.
+    let full = PossessionFault::from(SignatureFault::from(ReplayFault::Full));
+    let (refused, _) = found(&chain, &other.head, Use::Renewal, NOW);
+    assert_eq!(refused, Finding::Unproven(full.into()));
+    let mut unsigned = HeaderMap::new();
+    let field = "ccmclientcertificate";
+    unsigned.insert(field, client.head[field].clone());
+    let (refused, _) = found(&chain, &unsigned, Use::Renewal, NOW);
+    assert_eq!(refused, Finding::Unproven(PossessionFault::Unsigned.into()));
+}
+
+#[test]
+fn a_certificate_goes_with_the_token_that_says_so_and_with_a_newcomers() {
+    let encode = base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let leaf = [CertificateDer::from(vec![7; 10])];
+    let (own, other) = (fingerprint(&leaf[0]), [8; 32]);
+    let token = |issuer: &str, category: &str, bound: Option<[u8; 32]>| {
+        let mut claims = serde_json::json!({"iss": issuer, "SCCMTokenCategory": category});
+        if let Some(bound) = bound {
+            claims["cnf"] = serde_json::json!({"x5t#S256": encode.encode(bound)});
+        }
+        let header = encode.encode(r#"{"typ":"JWT","alg":"RS256"}"#);
+        format!("Bearer {header}.{}.AA", encode.encode(claims.to_string()))
+    };
+    let goes = |chain, purpose, token: &str| {
+        let head = HeaderMap::new();
+        let presented = Presented::new([token.as_bytes()].into_iter());
+        Shows::new(presented, purpose, chain, &head).is_with_certificate_of_its_own()
+    };
+    let (site, client, bulk) = ("urn:sccm:oauth2:x", "SCCMClientToken", "SCCMPreAuthToken");
+    let (registers, traffic) = (Use::Registration, Use::Traffic);
+    for (purpose, text, expected) in [
+        (traffic, token(site, client, Some(own)), true),
+        (Use::Renewal, token(site, client, Some(own)), true),
+        (traffic, token(site, client, Some(other)), false),
+        (traffic, token(site, client, None), false),
+        (traffic, token("https://sts.example/", client, Some(own)), false),
+        (registers, token(site, bulk, None), true),
+        (traffic, token(site, bulk, None), false),
+        (Use::Renewal, token(site, bulk, None), false),
+        (registers, token(site, client, None), false),
+        (registers, token("https://sts.example/", bulk, None), false),
+        (registers, "Bearer x.y.z".to_owned(), false),
+        (registers, "Basic x".to_owned(), false),
+    ] {
+        assert_eq!(goes(&leaf, purpose, &text), expected, "{purpose:?} {text}");
+        assert!(!goes(&[], purpose, &text), "there is none");
+    }
+}
+
+#[test]
 fn the_certificate_of_tls_is_told_where_nothing_is_signed_and_what_is_signed_goes_before_it() {
     let (client, used) = (Client::new(), Used::default());
     let leaf = [CertificateDer::from(vec![7; 4096])];

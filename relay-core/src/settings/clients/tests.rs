@@ -1,6 +1,6 @@
 //! What a document may say of clients.
 
-use super::super::SettingsDocument;
+use super::super::{DOCUMENT_OCTETS_MAX, SettingsDocument};
 use super::*;
 use crate::auth::Method;
 use crate::policy::{EndpointKind, RequestHeaders};
@@ -18,7 +18,12 @@ fn tenant(id: u128) -> TenantTrust {
 }
 
 fn signers() -> PublishedSigners {
-    PublishedSigners { tenant: A, certificates: vec![Bytes::from_static(b"s")], blocked: vec![] }
+    PublishedSigners {
+        tenant: A,
+        revision: 7,
+        certificates: vec![Bytes::from_static(b"s")],
+        blocked: vec![],
+    }
 }
 
 fn certificates(lists: Vec<ListSource>) -> PublishedCertificates {
@@ -36,7 +41,12 @@ fn trust() -> ClientTrust {
         certificates: Some(certificates(vec![])),
         tenants: vec![tenant(1)],
         tokens: Some(signers()),
+        barred: vec![],
     }
+}
+
+fn barred(text: &str) -> BarredClient {
+    text.parse().unwrap()
 }
 
 fn document(clients: Option<ClientTrust>, access: Access) -> SettingsDocument {
@@ -72,6 +82,7 @@ fn the_frozen_text_of_clients_in_format_1() {
             ListSource::Url("http://pki.example/ca.crl".to_owned()),
         ])),
         tokens: Some(PublishedSigners { blocked: vec![Guid(1)], ..signers() }),
+        barred: vec![barred("certificate:CN=a:b"), barred("site-token:client x")],
         ..trust()
     };
     let only = Access::Clients(Methods::new(&[Method::SiteToken, Method::Entra]).unwrap());
@@ -85,8 +96,10 @@ fn the_frozen_text_of_clients_in_format_1() {
         r#""tenants":[{"id":"00000000-0000-0000-0000-000000000001","enabled":true,"#,
         r#""issuers":["v1"],"audiences":["https://ConfigMgrService"],"#,
         r#""keys":{"authority":"https://login.microsoftonline.com"}}],"#,
-        r#""tokens":{"tenant":"00000000-0000-0000-0000-00000000000a","signers":["cw=="],"#,
-        r#""blocked":["00000000-0000-0000-0000-000000000001"]}}}"#,
+        r#""tokens":{"tenant":"00000000-0000-0000-0000-00000000000a","revision":"7","#,
+        r#""signers":["cw=="],"#,
+        r#""blocked":["00000000-0000-0000-0000-000000000001"]},"#,
+        r#""barred":["certificate:CN=a:b","site-token:client x"]}}"#,
     );
     assert_eq!(String::from_utf8(document.encode().unwrap()).unwrap(), expected);
     assert_eq!(SettingsDocument::decode(expected.as_bytes()), Ok(document));
@@ -97,6 +110,11 @@ fn the_frozen_text_of_clients_in_format_1() {
         ("cg==", "cg"),
         ("[\"entra\",\"certificate\",\"site-token\"]", "[]"),
         ("\"der\":", "\"pem\":"),
+        ("\"certificate:CN=a:b\"", "\"card:CN=a:b\""),
+        ("\"certificate:CN=a:b\"", "\"certificate:\""),
+        ("\"certificate:CN=a:b\"", "\"certificate\""),
+        ("\"revision\":\"7\",", ""),
+        ("\"revision\":\"7\"", "\"revision\":\"07x\""),
     ] {
         assert!(expected.contains(written), "{written}");
         let bad = SettingsDocument::decode(expected.replacen(written, instead, 1).as_bytes());
@@ -162,7 +180,7 @@ fn each_number_has_its_bounds() {
             tenants: vec![TenantTrust { audiences: vec!["a".to_owned(); count], ..tenant(1) }],
             ..trust()
         }),
-        ("signers", 1, SIGNERS_MAX, |count| ClientTrust {
+        ("signers", 0, SIGNERS_MAX, |count| ClientTrust {
             tokens: Some(PublishedSigners {
                 certificates: vec![Bytes::from_static(b"x"); count],
                 ..signers()
@@ -189,6 +207,31 @@ fn each_number_has_its_bounds() {
             assert_eq!(verdict(make(outside)), Err(refused.into()), "{outside} {what}");
         }
     }
+}
+
+#[test]
+fn all_that_can_be_blocked_and_can_sign_fits_beside_the_largest_rest() {
+    let listing = |octets: usize| ClientTrust {
+        certificates: Some(certificates(vec![ListSource::Der(vec![0; octets].into())])),
+        tokens: None,
+        ..trust()
+    };
+    let length =
+        |clients| document(Some(clients), Access::Anonymous).encode().map(|text| text.len());
+    let free = DOCUMENT_OCTETS_MAX - TOKENS_OCTETS_MAX;
+    // Base64 makes 4 of 3.
+    let octets = (free - length(listing(0)).unwrap()) / 4 * 3;
+    let rest = length(listing(octets)).unwrap();
+    assert!((free - 3..=free).contains(&rest), "{rest} of {free}");
+    let signer = Bytes::from_static(&[0xff; SIGNER_OCTETS_MAX]);
+    let all = PublishedSigners {
+        certificates: vec![signer; SIGNERS_MAX],
+        blocked: (0..BLOCKED_MAX as u128).map(|it| Guid(u128::MAX - it)).collect(),
+        ..signers()
+    };
+    let whole = length(ClientTrust { tokens: Some(all), ..listing(octets) }).unwrap();
+    assert!(whole <= DOCUMENT_OCTETS_MAX);
+    assert!(DOCUMENT_OCTETS_MAX - 2048 <= whole, "no more is kept free than needed: {whole}");
 }
 
 #[test]
@@ -229,4 +272,27 @@ fn a_tenant_and_each_of_its_issuers_stand_there_once() {
     let issuers = vec![Issuer::V2, Issuer::V2];
     let twice = ClientTrust { tenants: vec![TenantTrust { issuers, ..tenant(2) }], ..trust() };
     assert_eq!(verdict(twice), Err(ClientTrustError::Twice(Guid(2)).into()));
+}
+
+#[test]
+fn clients_that_are_barred_are_bounded_and_have_names_of_one_line() {
+    let of = |name: String| ClientTrust {
+        barred: vec![BarredClient { method: Method::Entra, name }],
+        ..trust()
+    };
+    for (name, is_right) in [
+        ("x".to_owned(), true),
+        ("x".repeat(1024), true),
+        ("x".repeat(1025), false),
+        (String::new(), false),
+        ("a\nb".to_owned(), false),
+    ] {
+        assert_eq!(verdict(of(name.clone())).is_ok(), is_right, "{}", name.len());
+        let read = format!("entra:{name}").parse::<BarredClient>();
+        assert_eq!(read.is_ok(), is_right, "{}", name.len());
+    }
+    for (count, is_right) in [(BARRED_MAX, true), (BARRED_MAX + 1, false)] {
+        let barred = vec![barred("entra:x"); count];
+        assert_eq!(verdict(ClientTrust { barred, ..trust() }).is_ok(), is_right, "{count}");
+    }
 }

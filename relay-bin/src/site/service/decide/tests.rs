@@ -99,7 +99,8 @@ impl World {
     }
 
     fn ask(&mut self, door: Door, way: Way, head: HeaderMap, body: &str) -> Result<Issued, Fault> {
-        let asked = Asked { door, way, head, body: body.as_bytes().to_vec() };
+        let body = body.as_bytes().to_vec();
+        let asked = Asked { door, way, address: None, head, body };
         let (store, keys, tenants) = (&mut self.store, &self.keys, &self.tenants[..]);
         let (replay, now) = (&mut self.replay, self.now);
         Site { tenant: TENANT, store, keys, tenants, replay, now }.serve(&asked)
@@ -385,9 +386,22 @@ fn a_token_ends_with_its_certificate_if_that_is_earlier() {
     assert_eq!((issued.expires, issued.renew_after), (START + 40 * DAY, 30 * DAY));
     world.now = START + 39 * DAY;
     let renewed = world.renew(&device, &issued.token.0).unwrap();
-    assert_eq!((renewed.expires, renewed.renew_after), (START + 40 * DAY, DAY));
+    assert_eq!((renewed.expires, renewed.renew_after), (START + 40 * DAY, HOUR));
     world.now += 1;
     assert_eq!(code(world.renew(&device, &issued.token.0)), "certificate");
+}
+
+#[test]
+fn a_token_that_its_certificate_makes_short_is_renewed_a_day_before_its_end() {
+    let mut world = World::new();
+    let der = certificate(key(0), START, START + 20 * DAY);
+    let device = Device { key: key(0), der };
+    let issued = world.register(&device).unwrap();
+    assert_eq!((issued.expires, issued.renew_after), (START + 20 * DAY, 19 * DAY));
+    world.now = START + 19 * DAY - 61;
+    assert_eq!(code(world.renew(&device, &issued.token.0)), "too_early");
+    world.now += 1;
+    world.renew(&device, &issued.token.0).unwrap();
 }
 
 #[test]
@@ -509,4 +523,19 @@ fn what_is_issued_shows_its_token_to_nobody_but_its_client() {
     let shown = format!("{issued:?}");
     assert!(shown.contains("[redacted]") && !shown.contains(&issued.token.0), "{shown}");
     assert_eq!(json!(issued)["token"], json!(issued.token.0));
+}
+
+#[test]
+fn a_client_of_entra_that_is_blocked_is_given_nothing_and_what_it_had_counts_no_more() {
+    let (mut world, device) = (World::new(), Device::new(0));
+    onboard(&mut world, key(1));
+    let none = json!({});
+    let issued = world.exchange(&entra(START, key(1), &none)).unwrap();
+    assert!(world.counts(&device, &issued.token.0));
+    world.store.block(id(&issued), START).unwrap();
+    assert!(!world.counts(&device, &issued.token.0), "as soon as it is published");
+    assert_eq!(code(world.exchange(&entra(START, key(1), &none))), "blocked");
+    world.store.unblock(id(&issued), START).unwrap();
+    assert!(world.counts(&device, &issued.token.0));
+    world.exchange(&entra(START, key(1), &none)).unwrap();
 }

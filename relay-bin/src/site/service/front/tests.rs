@@ -1,11 +1,10 @@
 use std::sync::RwLock;
-use std::thread::JoinHandle;
 
 use relay_core::config::{SiteTokens, site_tokens};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
-use tokio::task::yield_now;
 
+use super::super::office::WAITING_MAX;
 use super::super::rate::Rate;
 use super::super::tenants::Tenants;
 use super::*;
@@ -28,7 +27,6 @@ struct Place {
     _folder: TempDir,
     front: Arc<Front>,
     tally: Arc<Tally>,
-    _thread: JoinHandle<()>,
 }
 
 impl Place {
@@ -37,17 +35,20 @@ impl Place {
         let tokens = tokens_in(&folder);
         crate::site::opening::prepare(&tokens, command::now().unwrap()).unwrap();
         crate::site::keys::tests::put_first(&tokens.folder);
-        let (office, thread) = Office::open(tokens, Arc::<RwLock<Tenants>>::default()).unwrap();
+        let (office, _) = Office::open(tokens, Arc::<RwLock<Tenants>>::default()).unwrap();
         let tally = Arc::<Tally>::default();
         let front = Arc::new(Front::new(office, limits, Arc::clone(&tally)));
-        Self { _folder: folder, front, tally, _thread: thread }
+        Self { _folder: folder, front, tally }
     }
 
     /// A connection from the site's own network.
     fn connect(&self) -> DuplexStream {
+        self.connect_from(From::Intranet(Source::of([10, 0, 0, 5].into()), None))
+    }
+
+    fn connect_from(&self, from: From) -> DuplexStream {
         let (near, far) = duplex(64 * 1024);
-        let from = From::Intranet(Source::of([10, 0, 0, 5].into()), None);
-        tokio::spawn(Arc::clone(&self.front).serve(far, from));
+        tokio::spawn(Arc::clone(&self.front).serve(far, from, std::future::pending()));
         near
     }
 
@@ -56,6 +57,28 @@ impl Place {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).await.unwrap();
         said(stream).await
+    }
+
+    /// As [`Place::ask`], over a gateway.
+    async fn ask_over_gateway(&self, request: &str) -> (u16, String) {
+        let mut stream = self.connect_from(From::ConnectionPoint);
+        let last = request.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+        stream.write_all(last.as_bytes()).await.unwrap();
+        said(stream).await
+    }
+
+    /// A request of the site's own network whose body is waited for: it has one octet of two.
+    async fn begin(&self) -> DuplexStream {
+        let mut stream = self.connect();
+        let fields = "host: a\r\nexpect: 100-continue\r\ncontent-length: 2";
+        let head = format!("POST /CCM_STS/renew HTTP/1.1\r\n{fields}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        // RFC 9110, section 10.1.1: said once somebody reads the body.
+        let mut said = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+        stream.read_exact(&mut said).await.unwrap();
+        assert!(said.starts_with(b"HTTP/1.1 100 "));
+        stream.write_all(b"{").await.unwrap();
+        stream
     }
 
     fn counted(&self, name: &str) -> u64 {
@@ -122,20 +145,43 @@ async fn a_body_at_its_limit_is_read_and_one_octet_more_is_not() {
 async fn one_request_more_than_may_be_served_at_a_time_is_refused_at_once() {
     let place = Place::new(LIMITS);
     let whole = request("POST", "/CCM_STS/renew", "{}");
-    let (head, rest) = whole.split_at(whole.len() - 2);
-    let mut begun = [place.connect(), place.connect()];
-    for stream in &mut begun {
-        stream.write_all(head.as_bytes()).await.unwrap();
-    }
-    while place.front.places.available_permits() > 0 {
-        yield_now().await;
-    }
+    let places = &place.front.on_intranet.places;
+    let _first = places.try_acquire().unwrap();
+    assert_eq!(place.ask(&whole).await, told(401, "no_token"));
+    let second = places.try_acquire().unwrap();
     assert_eq!(place.ask(&whole).await, told(503, "busy"));
+    assert_eq!(place.ask_over_gateway(&whole).await, told(401, "no_token"));
+    drop(second);
+    assert_eq!(place.ask(&whole).await, told(401, "no_token"));
+    assert!(2 * Limits::default().in_flight_max <= WAITING_MAX, "the thread has room for all");
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_come_keep_nobody_from_being_served() {
+    let place = Place::new(LIMITS);
+    let whole = request("POST", "/CCM_STS/renew", "{}");
+    let begun = [place.begin().await, place.begin().await];
+    assert_eq!(place.ask_over_gateway(&whole).await, told(401, "no_token"));
+    assert_eq!(place.ask(&whole).await, told(401, "no_token"));
     for mut stream in begun {
-        stream.write_all(rest.as_bytes()).await.unwrap();
+        stream.write_all(b"}").await.unwrap();
         assert_eq!(said(stream).await, told(401, "no_token"));
     }
-    assert_eq!(place.ask(&whole).await, told(401, "no_token"));
+}
+
+#[tokio::test]
+async fn who_asks_too_often_on_one_way_takes_nothing_from_the_other() {
+    let rates = Rates { overall: Rate { per_second: 0, burst: 2 }, ..LIMITS.rates };
+    let place = Place::new(Limits { rates, ..LIMITS });
+    let whole = request("POST", "/CCM_STS/renew", "{}");
+    for _ in 0..2 {
+        assert_eq!(place.ask(&whole).await, told(401, "no_token"));
+    }
+    assert_eq!(place.ask(&whole).await, told(429, "slow_down"));
+    for _ in 0..2 {
+        assert_eq!(place.ask_over_gateway(&whole).await, told(401, "no_token"));
+    }
+    assert_eq!(place.ask_over_gateway(&whole).await, told(429, "slow_down"));
 }
 
 #[tokio::test]
@@ -159,7 +205,7 @@ async fn a_request_that_does_not_come_to_its_end_in_time_is_given_up() {
     assert_eq!(before.elapsed().as_secs(), 15);
     assert_eq!(place.ask(&whole[..10]).await.0, 0, "a head that is none is not answered");
     assert_eq!(before.elapsed().as_secs(), 25);
-    assert_eq!(place.front.places.available_permits(), 2);
+    assert_eq!(place.front.on_intranet.places.available_permits(), 2);
 }
 
 #[test]
