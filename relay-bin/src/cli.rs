@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, client, content, demo, init, pki, run, site};
+use crate::{admin, analyze, client, content, demo, init, pki, run, site};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -63,6 +63,9 @@ pub(crate) enum Command {
     /// Show or change what a role that runs on this machine logs.
     #[command(after_help = admin::LOG_EXAMPLES)]
     Log(admin::LogArgs),
+    /// Find out which part of a service does not work, and why, from the name to the site role.
+    #[command(after_help = analyze::EXAMPLES)]
+    Analyze(Box<analyze::Args>),
     /// Speak to a gateway as a client does, and say which hop refuses and why.
     #[command(subcommand, after_help = client::EXAMPLES)]
     Client(client::Command),

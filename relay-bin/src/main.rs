@@ -5,6 +5,7 @@
 //! [`cli::Command`] and [`exit::Failure`] first.
 
 mod admin;
+mod analyze;
 mod cli;
 mod client;
 mod console;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         cli::Command::Status(args) => admin::show_status(&args),
         cli::Command::Drain(args) => admin::drain(&args),
         cli::Command::Log(args) => admin::log(&args),
+        cli::Command::Analyze(args) => analyze::run(&args),
         cli::Command::Client(command) => client::run(&command),
         cli::Command::Content(command) => content::run(&command),
     };

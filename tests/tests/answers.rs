@@ -21,7 +21,7 @@ use relay_core::gateway::MemoryLimit;
 use relay_core::link::{End, Link};
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_core::policy::{Access, EndpointKind};
-use relay_core::settings::SettingsDocument;
+use relay_core::settings::{ClientTrust, SettingsDocument};
 use relay_core::transport::{ClientCertificates, backend_client_config_showing};
 use relay_tests::client::{Client, Http, bare, tls};
 use relay_tests::clients::{ClientSite, SigningClient, now, self_signed, showing};
@@ -368,7 +368,8 @@ async fn strangers(logs: &Logs, told: &mut BTreeSet<Told>) {
     let site = ClientSite::new();
     let mut house = House::before(nobody().await);
     house.endpoint.0.access = Access::Clients(Methods::default());
-    house.clients = Some(site.trust());
+    let barred = vec!["certificate:CN=a device".parse().unwrap()];
+    house.clients = Some(ClientTrust { barred, ..site.trust() });
     house.initial = vec![house.document()];
     let instance = Instance::start(&house, 1).await;
     let asker = Asker { house: &house, instance: &instance, logs, site: Site::Ours };
@@ -385,9 +386,11 @@ async fn strangers(logs: &Logs, told: &mut BTreeSet<Told>) {
         fields.extend([name, ": ", &value, "\r\n"]);
     }
     told.insert(asker.ask("GET", "/SMS_MP/x", &fields).await);
-    let tls = showing(&house.ca, Some(&self_signed()));
-    let client = Client::dial_with(instance.clients, &tls, Http::Two).await;
-    told.insert(asker.ask_over(client, bare("GET", &target("/SMS_MP/x"))).await);
+    for certificate in [self_signed(), site.authority.connection_point("a device")] {
+        let tls = showing(&house.ca, Some(&certificate));
+        let client = Client::dial_with(instance.clients, &tls, Http::Two).await;
+        told.insert(asker.ask_over(client, bare("GET", &target("/SMS_MP/x"))).await);
+    }
 }
 
 /// What is refused of content, which no site is asked for.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use relay_core::auth::Guid;
 use relay_core::connection_point::{Update, UpdateError};
 use relay_core::gateway::Gateway;
+use relay_core::policy::EndpointKind;
 use relay_core::settings::Tenant;
 use relay_tests::client::{Answer, Client, Http, bare};
 use relay_tests::roles::{House, SERVICE, SITE, within};
@@ -50,6 +51,7 @@ async fn an_instance_tells_what_it_is_at_once_with_nobody_connected() {
                     "service": SERVICE,
                     "instance": 3,
                     "software_version": env!("CARGO_PKG_VERSION"),
+                    "connected": false,
                     "sites": [],
                 });
                 assert_eq!(json_of(&answer), expected, "{http:?}");
@@ -72,8 +74,14 @@ async fn an_instance_tells_the_version_that_holds_of_each_site_and_asks_no_site_
             let target = "/CCM_Proxy_MutualAuth/ServiceMetadata";
             let answer = ask(&house, &gateway, http, "GET", target).await;
             let version = u64::MAX.to_string();
-            let sites = json!([{ "site": SITE, "configuration_version": version }]);
-            assert_eq!(json_of(&answer)["sites"], sites, "{http:?}");
+            let sites = json!([{
+                "site": SITE,
+                "configuration_version": version,
+                "connected": true,
+                "management_point": true,
+            }]);
+            let told = json_of(&answer);
+            assert_eq!((&told["connected"], &told["sites"]), (&true.into(), &sites), "{http:?}");
             let head = ask(&house, &gateway, http, "HEAD", target).await;
             let length = answer.body.len().to_string();
             assert_eq!(head.parts.headers["content-length"], length, "{http:?}");
@@ -84,6 +92,27 @@ async fn an_instance_tells_the_version_that_holds_of_each_site_and_asks_no_site_
             assert_eq!(refused.parts.headers["allow"], "GET, HEAD");
         }
         assert!(backend.seen().is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_instance_tells_that_nobody_is_connected_or_that_no_management_point_is_published() {
+    within(async {
+        let mut house = House::before(nobody().await);
+        house.endpoint.0.kind = EndpointKind::SoftwareUpdatePoint;
+        let (gateway, joined) = house.joined().await;
+        let target = "/CCM_Proxy_MutualAuth/ServiceMetadata";
+        let told = json_of(&ask(&house, &gateway, Http::Two, "GET", target).await);
+        let site = |told: &Value| {
+            ["connected", "management_point"].map(|name| told["sites"][0][name].as_bool().unwrap())
+        };
+        assert_eq!((&told["connected"], site(&told)), (&true.into(), [true, false]));
+        // What holds goes on to hold, and that it leads nowhere now is told.
+        joined.lose();
+        relay_tests::roles::until(|| gateway.links() == 0).await;
+        let told = json_of(&ask(&house, &gateway, Http::Two, "GET", target).await);
+        assert_eq!((&told["connected"], site(&told)), (&false.into(), [false, false]));
     })
     .await;
 }

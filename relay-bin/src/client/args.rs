@@ -22,7 +22,7 @@ pub(crate) struct Way {
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
     /// Reach this host there and do not look its name up: HOST:ADDRESS, or HOST:ADDRESS:PORT. May
-    /// be given more than once.
+    /// be given more than once, also for one host with several addresses.
     #[arg(long, value_name = "HOST:ADDRESS")]
     resolve: Vec<Resolve>,
     /// Seconds in which something must come or go, at each step: a connection, the answer, more of
@@ -35,7 +35,7 @@ pub(crate) struct Way {
     http1: bool,
     /// Print the report as JSON.
     #[arg(long)]
-    pub(super) json: bool,
+    pub(crate) json: bool,
 }
 
 /// Where a host is reached instead of where its name leads.
@@ -62,11 +62,11 @@ impl FromStr for Resolve {
 }
 
 /// How hosts are reached: [`Way`], with the files that it names read.
-pub(super) struct Reach {
+pub(crate) struct Reach {
     tls: Option<Arc<ClientConfig>>,
     resolve: Vec<Resolve>,
     /// How long nothing may come or go.
-    pub(super) patience: Duration,
+    pub(crate) patience: Duration,
 }
 
 impl Way {
@@ -75,7 +75,7 @@ impl Way {
     /// # Errors
     ///
     /// A file cannot be used, or none is given though `target` needs one.
-    pub(super) fn reach(
+    pub(crate) fn reach(
         &self,
         target: &Target,
         identity: Option<&Identity>,
@@ -123,9 +123,15 @@ impl Reach {
     }
 
     /// Where the command line says that `target` is.
-    pub(super) fn address(&self, target: &Target) -> Option<SocketAddr> {
-        let named = self.resolve.iter().find(|it| it.host.eq_ignore_ascii_case(&target.host))?;
-        Some(SocketAddr::new(named.address, named.port.unwrap_or(target.port)))
+    pub(super) fn addresses(&self, target: &Target) -> Vec<SocketAddr> {
+        let named = self.resolve.iter().filter(|it| it.host.eq_ignore_ascii_case(&target.host));
+        named.map(|it| SocketAddr::new(it.address, it.port.unwrap_or(target.port))).collect()
+    }
+
+    /// The same, but nobody is waited for longer than `most`.
+    pub(crate) fn hasty(&self, most: Duration) -> Self {
+        let patience = self.patience.min(most);
+        Self { tls: self.tls.clone(), resolve: self.resolve.clone(), patience }
     }
 }
 

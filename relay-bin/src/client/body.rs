@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 const CHUNK: usize = 64 * 1024;
 
 /// The body of a request.
-pub(super) type RequestBody = BoxBody<Bytes, io::Error>;
+pub(crate) type RequestBody = BoxBody<Bytes, io::Error>;
 
 /// How many octets of a body were taken: what tells a slow upload from one that stands still.
-pub(super) type Taken = Arc<AtomicU64>;
+pub(crate) type Taken = Arc<AtomicU64>;
 
 /// No octets.
-pub(super) fn empty() -> RequestBody {
+pub(crate) fn empty() -> RequestBody {
     Empty::new().map_err(|never| match never {}).boxed()
 }
 

@@ -1,5 +1,6 @@
 //! One connection, of which each step has a limit.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -28,9 +29,10 @@ use super::target::Target;
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
 /// A connection to whoever answers for a URL. Dropping it closes it.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     sender: Sender,
     address: SocketAddr,
+    certificate: Option<CertificateDer<'static>>,
     patience: Duration,
     /// Owns the task that moves the octets.
     _driver: JoinSet<()>,
@@ -51,13 +53,32 @@ impl Connection {
     /// # Cancel safety
     ///
     /// Cancel safe: a connection half made is closed.
-    pub(super) async fn open(reach: &Reach, target: &Target) -> Result<Self, Fault> {
+    pub(crate) async fn open(reach: &Reach, target: &Target) -> Result<Self, Fault> {
         let (address, stream) = connect(reach, target).await?;
+        Self::over(reach, target, address, stream).await
+    }
+
+    /// Shakes hands over what leads to `address`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::open`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Connection::open`].
+    pub(crate) async fn over(
+        reach: &Reach,
+        target: &Target,
+        address: SocketAddr,
+        stream: TcpStream,
+    ) -> Result<Self, Fault> {
         // Without it small requests may wait for an acknowledgement; a refusal costs time alone.
         let _ = stream.set_nodelay(true);
         let mut driver = JoinSet::new();
         let broken = |source| Fault::Broken { address, source };
         let tls = reach.tls().filter(|_| target.is_tls);
+        let mut certificate = None;
         let sender = match tls {
             None => http1_over(stream, &mut driver).await.map_err(broken)?,
             Some(tls) => {
@@ -70,7 +91,9 @@ impl Connection {
                 let stream = shaken
                     .map_err(|_| silent)?
                     .map_err(|error| Fault::of_handshake(address, &target.host, error))?;
-                let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                let session = stream.get_ref().1;
+                certificate = session.peer_certificates().and_then(|it| it.first().cloned());
+                let is_http2 = session.alpn_protocol() == Some(b"h2");
                 let sender = if is_http2 {
                     http2_over(stream, &mut driver).await
                 } else {
@@ -79,11 +102,16 @@ impl Connection {
                 sender.map_err(broken)?
             }
         };
-        Ok(Self { sender, address, patience: reach.patience, _driver: driver })
+        Ok(Self { sender, address, certificate, patience: reach.patience, _driver: driver })
+    }
+
+    /// What whoever answers has shown in TLS, and was believed.
+    pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.certificate.as_ref()
     }
 
     /// What is spoken, and with whom.
-    pub(super) fn described(&self) -> String {
+    pub(crate) fn described(&self) -> String {
         let version = match self.sender {
             Sender::Http1(_) => "HTTP/1.1",
             Sender::Http2(_) => "HTTP/2",
@@ -97,7 +125,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`Fault`].
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &mut self,
         target: &Target,
         mut request: Request<RequestBody>,
@@ -167,7 +195,7 @@ impl Connection {
     /// # Errors
     ///
     /// As [`Connection::more`].
-    pub(super) async fn rest(&self, body: &mut Incoming, most: usize) -> Result<Bytes, Fault> {
+    pub(crate) async fn rest(&self, body: &mut Incoming, most: usize) -> Result<Bytes, Fault> {
         let mut read = Vec::new();
         while read.len() < most {
             let Some(octets) = self.more(body).await? else { break };
@@ -178,9 +206,11 @@ impl Connection {
     }
 }
 
-type Answer = std::pin::Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>>>>;
+type Answer = std::pin::Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
-fn either(answer: impl Future<Output = hyper::Result<Response<Incoming>>> + 'static) -> Answer {
+fn either(
+    answer: impl Future<Output = hyper::Result<Response<Incoming>>> + Send + 'static,
+) -> Answer {
     Box::pin(answer)
 }
 
@@ -190,26 +220,74 @@ fn no_host(host: &str) -> String {
 
 /// Tries every address of the name, in their order.
 async fn connect(reach: &Reach, target: &Target) -> Result<(SocketAddr, TcpStream), Fault> {
-    let name = |source| Fault::Name { host: target.host.clone(), source };
-    let addresses: Vec<SocketAddr> = if let Some(address) = reach.address(target) {
-        vec![address]
-    } else {
-        let found = tokio::net::lookup_host((target.host.as_str(), target.port));
-        let found = timeout(reach.patience, found).await;
-        found.map_err(|late| name(late.into()))?.map_err(name)?.collect()
-    };
-    let mut last = name(std::io::ErrorKind::NotFound.into());
-    for address in addresses {
-        last = match timeout(reach.patience, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok((address, stream)),
-            Ok(Err(source)) => Fault::Unreachable { address, source },
-            Err(_) => {
-                let during = "a connection was asked for";
-                Fault::Silent { address, during, waited: reach.patience }
-            }
-        };
+    let mut last = no_address(&target.host, io::ErrorKind::NotFound.into());
+    for address in addresses(reach, target).await? {
+        match dial(address, reach.patience).await {
+            Ok(stream) => return Ok((address, stream)),
+            Err(fault) => last = fault,
+        }
     }
     Err(last)
+}
+
+fn no_address(host: &str, source: io::Error) -> Fault {
+    Fault::Name { host: host.to_owned(), source }
+}
+
+/// Where a URL's host is: as the command line says, or else as its name is looked up.
+///
+/// # Errors
+///
+/// [`Fault::Name`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: what was found is dropped.
+pub(crate) async fn addresses(reach: &Reach, target: &Target) -> Result<Vec<SocketAddr>, Fault> {
+    let told = reach.addresses(target);
+    if !told.is_empty() {
+        return Ok(told);
+    }
+    look_up(&target.host, target.port, reach.patience).await
+}
+
+/// Looks a name up; an address stands for itself.
+///
+/// # Errors
+///
+/// [`Fault::Name`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: what was found is dropped.
+pub(crate) async fn look_up(
+    host: &str,
+    port: u16,
+    patience: Duration,
+) -> Result<Vec<SocketAddr>, Fault> {
+    let found = timeout(patience, tokio::net::lookup_host((host, port))).await;
+    let found = found.map_err(|_| no_address(host, io::ErrorKind::TimedOut.into()))?;
+    let found: Vec<_> = found.map_err(|source| no_address(host, source))?.collect();
+    if found.is_empty() {
+        return Err(no_address(host, io::ErrorKind::NotFound.into()));
+    }
+    Ok(found)
+}
+
+/// Asks for a connection.
+///
+/// # Errors
+///
+/// [`Fault::Unreachable`] or [`Fault::Silent`].
+///
+/// # Cancel safety
+///
+/// Cancel safe: a connection half made is closed.
+pub(crate) async fn dial(address: SocketAddr, patience: Duration) -> Result<TcpStream, Fault> {
+    let silent =
+        || Fault::Silent { address, during: "a connection was asked for", waited: patience };
+    let dialled = timeout(patience, TcpStream::connect(address)).await.map_err(|_| silent())?;
+    dialled.map_err(|source| Fault::Unreachable { address, source })
 }
 
 async fn http1_over(

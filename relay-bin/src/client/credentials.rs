@@ -49,9 +49,9 @@ pub(crate) struct Credentials {
 
 /// Credentials, read.
 #[derive(Default)]
-pub(super) struct Shown {
-    pub(super) token: Option<Token>,
-    pub(super) identity: Option<Identity>,
+pub(crate) struct Shown {
+    pub(crate) token: Option<Token>,
+    pub(crate) identity: Option<Identity>,
     pub(super) signer: Option<(Signer, Guid)>,
 }
 
@@ -61,7 +61,7 @@ impl Credentials {
     /// # Errors
     ///
     /// One of them cannot be used, or `--sign` lacks a key or a client to name.
-    pub(super) fn read(&self) -> anyhow::Result<Shown> {
+    pub(crate) fn read(&self) -> anyhow::Result<Shown> {
         if let Some(folder) = &self.folder {
             let token = folder.join(TOKEN);
             ensure!(
@@ -103,7 +103,7 @@ impl Shown {
     /// # Errors
     ///
     /// The key does not sign.
-    pub(super) fn put_into(&self, headers: &mut HeaderMap) -> anyhow::Result<()> {
+    pub(crate) fn put_into(&self, headers: &mut HeaderMap) -> anyhow::Result<()> {
         if let Some(token) = &self.token {
             headers.insert(AUTHORIZATION, token.field()?);
         }
@@ -116,7 +116,7 @@ impl Shown {
 
 impl Shown {
     /// What a stranger says, without the token that it was shown: some servers repeat a request.
-    pub(super) fn without_secrets(&self, said: &[u8]) -> String {
+    pub(crate) fn without_secrets(&self, said: &[u8]) -> String {
         let said = String::from_utf8_lossy(said);
         match &self.token {
             Some(token) => said.replace(token.text(), "[redacted]"),
@@ -127,7 +127,7 @@ impl Shown {
 
 /// A bearer token. A secret: it has no way onto a terminal.
 #[derive(Clone, Eq, PartialEq)]
-pub(super) struct Token(String);
+pub(crate) struct Token(String);
 
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -141,7 +141,7 @@ impl Token {
     /// # Errors
     ///
     /// It cannot be read, or is no token. Nothing of what it holds is told.
-    pub(super) fn read(file: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let mut text = String::new();
         let limit = AUTHORIZATION_OCTETS_MAX as u64 + 1;
         let (shown, read) = if file == Path::new("-") {

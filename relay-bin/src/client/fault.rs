@@ -11,7 +11,7 @@ use super::report::Hop;
 /// What ended an exchange before its answer was whole.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The URL's host leads nowhere.
     #[error("the name {host} has no address: {source}")]
     Name {
@@ -85,7 +85,7 @@ impl Fault {
     }
 
     /// Where it happened.
-    pub(super) fn hop(&self) -> Hop {
+    pub(crate) fn hop(&self) -> Hop {
         match self {
             Self::File { .. } | Self::Request(_) | Self::Interrupted => Hop::Here,
             Self::Name { .. } | Self::Unreachable { .. } | Self::Silent { .. } => Hop::Network,
@@ -100,7 +100,7 @@ impl Fault {
     }
 
     /// What to do about it.
-    pub(super) fn next(&self) -> &'static str {
+    pub(crate) fn next(&self) -> &'static str {
         match self {
             Self::Name { .. } => {
                 "check the URL and DNS, or say where it is: --resolve HOST:ADDRESS"

@@ -8,20 +8,20 @@
 //! means stands in `relay-core/src/gateway/ANSWERS.md`; [`advice`] reads it from there.
 
 mod advice;
-mod args;
-mod body;
-mod connection;
-mod credentials;
+pub(crate) mod args;
+pub(crate) mod body;
+pub(crate) mod connection;
+pub(crate) mod credentials;
 mod download;
-mod fault;
+pub(crate) mod fault;
 mod folder;
 mod part;
 mod progress;
 mod registration;
-mod report;
+pub(crate) mod report;
 mod request;
 mod sign;
-mod target;
+pub(crate) mod target;
 mod tries;
 mod upload;
 
@@ -90,7 +90,9 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
 }
 
 /// Runs a command to its end, or until Ctrl-C: then what it has not finished is put away.
-fn until_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(crate) fn until_interrupted<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     block_on(async {
         tokio::select! {
             done = work => done,
@@ -102,7 +104,10 @@ fn until_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Resul
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime").map_err(Failure::Runtime)?;
-    runtime.block_on(work)
+    let done = runtime.block_on(work);
+    // A name that is still looked up holds nobody up: nobody waits for what comes of it.
+    runtime.shutdown_background();
+    done
 }
 
 /// Where a report goes.

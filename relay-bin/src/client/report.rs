@@ -17,7 +17,7 @@ const TEXT_MAX: usize = 300;
 /// What an exchange has come to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     /// 2xx or 3xx.
     Answered,
     /// 4xx: so the request is not wanted.
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
 /// Who decided.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Hop {
+pub(crate) enum Hop {
     /// This machine.
     Here,
     /// What lies between here and the address asked.
@@ -62,24 +62,24 @@ impl Hop {
 
 /// What a command has come to.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Report {
-    pub(super) outcome: Outcome,
-    pub(super) hop: Hop,
-    pub(super) status: Option<u16>,
-    pub(super) reason: Option<String>,
-    pub(super) means: Option<String>,
-    pub(super) next: Option<String>,
-    pub(super) message_id: Option<String>,
+pub(crate) struct Report {
+    pub(crate) outcome: Outcome,
+    pub(crate) hop: Hop,
+    pub(crate) status: Option<u16>,
+    pub(crate) reason: Option<String>,
+    pub(crate) means: Option<String>,
+    pub(crate) next: Option<String>,
+    pub(crate) message_id: Option<String>,
     /// Version and address.
-    pub(super) over: Option<String>,
+    pub(crate) over: Option<String>,
     /// What else is worth saying, in its order.
     #[serde(flatten)]
-    pub(super) facts: Map<String, Value>,
+    pub(crate) facts: Map<String, Value>,
 }
 
 /// Who is asked: it decides what an answer without a reason is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// What a gateway answers by itself.
     Gateway,
     /// Something that the site has published.
@@ -88,7 +88,7 @@ pub(super) enum Asked {
 
 impl Report {
     /// Of the head of an answer.
-    pub(super) fn of<B>(answer: &Response<B>, asked: Asked, over: String) -> Self {
+    pub(crate) fn of<B>(answer: &Response<B>, asked: Asked, over: String) -> Self {
         let status = answer.status();
         let text = |name| answer.headers().get(name).and_then(|value| value.to_str().ok());
         let message_id = text(MESSAGE_ID).map(visible);
@@ -122,7 +122,7 @@ impl Report {
     }
 
     /// Of an exchange without an answer, or with half of one: `so_far`.
-    pub(super) fn of_fault(fault: &Fault, so_far: Option<Self>) -> Self {
+    pub(crate) fn of_fault(fault: &Fault, so_far: Option<Self>) -> Self {
         let (means, next) = (Some(fault.to_string()), Some(fault.next().to_owned()));
         let hop = fault.hop();
         match so_far {
@@ -142,7 +142,7 @@ impl Report {
     }
 
     /// Whether the command has done what it was asked to.
-    pub(super) fn is_answered(&self) -> bool {
+    pub(crate) fn is_answered(&self) -> bool {
         self.outcome == Outcome::Answered
     }
 
@@ -159,7 +159,7 @@ impl Report {
     }
 
     /// In one line, for a log or an error.
-    pub(super) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let hop = self.hop.text();
         let why = self.reason.as_deref().or(self.means.as_deref()).unwrap_or_default();
         match (self.outcome, self.status) {
@@ -238,7 +238,7 @@ fn of_status(hop: Hop, status: StatusCode) -> Advice {
 }
 
 /// A stranger's text as a terminal can show it.
-pub(super) fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let safe = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
     text.trim().chars().take(TEXT_MAX).map(safe).collect()
 }

@@ -8,21 +8,21 @@ use http::uri::{PathAndQuery, Scheme};
 
 /// Where a request goes, as its URL says.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Target {
+pub(crate) struct Target {
     /// Over TLS, or in the clear.
-    pub(super) is_tls: bool,
+    pub(crate) is_tls: bool,
     /// Host without brackets.
-    pub(super) host: String,
-    pub(super) port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
     /// Host and, where the URL has one, port: what `Host` says.
-    pub(super) authority: String,
-    pub(super) path: PathAndQuery,
+    pub(crate) authority: String,
+    pub(crate) path: PathAndQuery,
 }
 
 /// Why a text is no URL that can be asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
-pub(super) enum TargetError {
+pub(crate) enum TargetError {
     /// It cannot be read, or lacks a part.
     #[error("it is none: write https://HOST/PATH, with octets that are not ASCII as %XX")]
     Form,
@@ -42,7 +42,7 @@ impl Target {
     /// # Errors
     ///
     /// [`TargetError`], which repeats nothing of the text.
-    pub(super) fn parse(text: &str) -> Result<Self, TargetError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, TargetError> {
         // Not from the parsed URL: whatever cannot be read may hold a password.
         if text.split(['/', '?', '#']).nth(2).is_some_and(|authority| authority.contains('@')) {
             return Err(TargetError::User);
@@ -76,7 +76,7 @@ impl Target {
     /// # Errors
     ///
     /// As [`Target::parse`].
-    pub(super) fn of_argument(text: &str) -> anyhow::Result<Self> {
+    pub(crate) fn of_argument(text: &str) -> anyhow::Result<Self> {
         Self::parse(text).context("the URL cannot be used")
     }
 

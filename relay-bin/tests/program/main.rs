@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 mod admin;
+mod analyze;
 mod blocks;
 mod client;
 mod demo;

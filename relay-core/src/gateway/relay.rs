@@ -167,11 +167,15 @@ impl Relay {
             let value = match asked? {
                 OwnAnswer::Content => return self.content(request, message_id, access).await,
                 OwnAnswer::TenantInfo { tenant } => self.tenant_info(tenant).await?,
-                _ => self.answerer.service_metadata(&self.settings.current()),
+                _ => self.service_metadata(),
             };
             Ok(own::answer(&value, message_id, request.method == Method::HEAD))
         };
         Some(answered.await)
+    }
+
+    fn service_metadata(&self) -> serde_json::Value {
+        self.answerer.service_metadata(&self.settings.current(), &self.registry)
     }
 
     async fn tenant_info(&self, tenant: Option<&str>) -> Result<serde_json::Value, Failure> {

@@ -233,9 +233,8 @@ fn documents() -> Vec<Seed> {
         r#""revocation":{"lists":[{"der":"MAA="},{"url":"http://a/"}]}}"#,
     );
     let issuers = r#""issuers":["v1","v2","government"],"audiences":["a"]"#;
-    let tenants = &format!(
-        r#""tenants":[{{"id":"{GUID}","enabled":true,{issuers},"keys":{{"authority":"https://a/"}}}}]"#
-    );
+    let keys = r#""keys":{"authority":"https://a/"}"#;
+    let tenants = &format!(r#""tenants":[{{"id":"{GUID}","enabled":true,{issuers},{keys}}}]"#);
     let signed = r#""revision":"7","signers":["MAA="]"#;
     let site_tokens = format!(r#""tokens":{{"tenant":"{GUID}",{signed},"blocked":["{GUID}"]}}"#);
     let again = format!(r#""blocked":["{GUID}","#);

@@ -65,7 +65,7 @@ impl Bench for Home<'_> {
             "INSERT INTO relay_clients
              (id, certificate, registered, renewed, token_expires)
              SELECT decode(lpad(to_hex(i), 32, '0'), 'hex'),
-             decode(lpad(to_hex(i), 64, '1'), 'hex'), 1, 1, {expires}
+             decode(lpad(to_hex(i), 32, '0') || repeat('01', 16), 'hex'), 1, 1, {expires}
              FROM generate_series(1, {count}) i"
         ));
     }

@@ -128,8 +128,9 @@ fn the_access_log_says_by_which_method_who_it_was_and_why_all_else_proved_nothin
         (get(ENTRA), "entra", &*device, &[]),
         (get(CERTIFICATE), "certificate", "a-device", &[]),
         (get(CCM), "site-token", &*ccm, &[]),
-        (get(FOLDER), "site-token", &*own, &[UNTRUSTED]),
-        (again, "site-token", &*bulk, &[UNTRUSTED]),
+        // The certificate that a token is bound to, or that is to be registered, is no fault.
+        (get(FOLDER), "site-token", &*own, &[]),
+        (again, "site-token", &*bulk, &[]),
         (get(&[&forged[..], CERTIFICATE].concat()), "certificate", "a-device", &[SIGNATURE]),
         (get(&forged), "none", "", &[SIGNATURE]),
         (get(&[&forged[..], OWN_CERTIFICATE].concat()), "none", "", &[SIGNATURE, UNTRUSTED]),

@@ -1,0 +1,265 @@
+//! Asks: names, ports, TLS, `ServiceMetadata`, roles of this machine, management points.
+//!
+//! Each wait has an end. Nothing is judged here. What speaks TLS and HTTP is in boxes, for it is
+//! large while it waits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response};
+use hyper::body::Incoming;
+use relay_core::transport::Certificate;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::client::args::Reach;
+use crate::client::body::{self, Taken};
+use crate::client::connection::{Connection, addresses, dial, look_up};
+use crate::client::credentials;
+use crate::client::fault::Fault;
+use crate::client::report::{Asked, Report};
+use crate::client::target::Target;
+
+use super::evidence::{Channel, Counts, Instance, Kind, LinkPort, Role, Tried, Trouble};
+
+/// How long a port has to take a connection, and a name to be looked up, at most.
+const DIAL_MAX: Duration = Duration::from_secs(5);
+
+/// How long whoever is asked about itself has for each step, at most.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// Octets that are read of an answer.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+
+/// Addresses of the service that are asked: more instances there are not.
+const ADDRESSES_MAX: usize = 16;
+
+/// Ports for links of one instance, as a file names them.
+pub(super) struct LinkPorts {
+    pub(super) instance: u64,
+    pub(super) host: String,
+    pub(super) ports: Vec<u16>,
+}
+
+/// Where the service is, and how it is reached.
+pub(super) struct Probe {
+    /// For management points, which may take their time.
+    patient: Reach,
+    /// For whoever answers by itself.
+    hasty: Arc<Reach>,
+    target: Target,
+}
+
+async fn tried<T>(work: impl Future<Output = Result<T, Trouble>>) -> Tried<T> {
+    let begun = Instant::now();
+    let came = work.await;
+    Tried { took: begun.elapsed(), came }
+}
+
+impl Probe {
+    pub(super) fn new(reach: Reach, target: Target) -> Self {
+        Self { hasty: Arc::new(reach.hasty(ANSWER_MAX)), patient: reach, target }
+    }
+
+    /// Where the service's name leads.
+    pub(super) async fn name(&self) -> Tried<Vec<SocketAddr>> {
+        let reach = self.hasty.hasty(DIAL_MAX);
+        let mut found =
+            tried(async { addresses(&reach, &self.target).await.map_err(Trouble::from) }).await;
+        if let Ok(found) = &mut found.came {
+            found.sort_unstable();
+            found.dedup();
+            found.truncate(ADDRESSES_MAX);
+        }
+        found
+    }
+
+    /// What is at each address, all at once.
+    pub(super) async fn instances(&self, addresses: &[SocketAddr]) -> Vec<Instance> {
+        let mut tasks = JoinSet::new();
+        for address in addresses {
+            let (reach, target) = (Arc::clone(&self.hasty), self.target.clone());
+            tasks.spawn(instance(reach, target, *address));
+        }
+        let mut found = tasks.join_all().await;
+        found.sort_by_key(|instance| instance.address);
+        found
+    }
+
+    /// Whether the ports for links take connections.
+    pub(super) async fn links(&self, wanted: &[LinkPorts]) -> Vec<LinkPort> {
+        let patience = self.hasty.patience.min(DIAL_MAX);
+        let mut tasks = JoinSet::new();
+        for LinkPorts { instance, host, ports } in wanted {
+            for port in ports {
+                tasks.spawn(link_port(*instance, host.clone(), *port, patience));
+            }
+        }
+        let mut found = tasks.join_all().await;
+        found.sort_by_key(|port| (port.instance, port.port));
+        found
+    }
+
+    /// What a role says that is administered at this address.
+    pub(super) async fn role(&self, admin: SocketAddr) -> Tried<Role> {
+        tried(Box::pin(async {
+            let url = format!("http://{admin}/status.json");
+            let target = Target::parse(&url).map_err(|why| no_gateway(why.to_string()))?;
+            let opened = Connection::open(&self.hasty, &target).await;
+            let mut connection = opened.map_err(Trouble::from)?;
+            let answer = get(&mut connection, &target).await.map_err(Trouble::from)?;
+            let what = format!("what answers at {admin} is no role's admin listener");
+            read(&connection, answer, &what).await
+        }))
+        .await
+    }
+
+    /// Asks a management point over the instance at `address`.
+    pub(super) async fn channel(
+        &self,
+        (role_id, address): (u64, SocketAddr),
+        path: PathAndQuery,
+        shown: &credentials::Shown,
+    ) -> anyhow::Result<Channel> {
+        let mut request = Request::new(body::empty());
+        shown.put_into(request.headers_mut()).context("the request cannot be signed")?;
+        let target = Target { path, ..self.target.clone() };
+        let begun = Instant::now();
+        let mut so_far = None;
+        let done = Box::pin(self.ask(&target, address, request, &mut so_far)).await;
+        let report = done.unwrap_or_else(|fault| Report::of_fault(&fault, so_far));
+        Ok(Channel { role_id, address, took: begun.elapsed(), report, unproven: vec![] })
+    }
+
+    async fn ask(
+        &self,
+        target: &Target,
+        address: SocketAddr,
+        request: Request<body::RequestBody>,
+        so_far: &mut Option<Report>,
+    ) -> Result<Report, Fault> {
+        let stream = dial(address, self.patient.patience.min(DIAL_MAX)).await?;
+        let mut connection = Connection::over(&self.patient, target, address, stream).await?;
+        let over = connection.described();
+        let answer = connection.send(target, request, &Taken::default()).await?;
+        let report = Report::of(&answer, Asked::Site, over);
+        *so_far = Some(report.clone());
+        connection.rest(&mut answer.into_body(), ANSWER_BYTES_MAX).await?;
+        Ok(report)
+    }
+}
+
+async fn link_port(instance: u64, host: String, port: u16, patience: Duration) -> LinkPort {
+    let dialled = tried(async {
+        let mut last =
+            Fault::Name { host: host.clone(), source: std::io::ErrorKind::NotFound.into() };
+        for address in look_up(&host, port, patience).await.map_err(Trouble::from)? {
+            match dial(address, patience).await {
+                Ok(_stream) => return Ok(()),
+                Err(fault) => last = fault,
+            }
+        }
+        Err(last.into())
+    })
+    .await;
+    LinkPort { instance, host, port, dialled }
+}
+
+async fn instance(reach: Arc<Reach>, target: Target, address: SocketAddr) -> Instance {
+    let patience = reach.patience.min(DIAL_MAX);
+    let begun = Instant::now();
+    let stream = dial(address, patience).await.map_err(Trouble::from);
+    let took = begun.elapsed();
+    let stream = match stream {
+        Ok(stream) => stream,
+        Err(trouble) => {
+            let dialled = Tried { took, came: Err(trouble) };
+            return Instance { address, dialled, told: None, certificate_days_left: None };
+        }
+    };
+    let mut certificate_days_left = None;
+    let told = tried(Box::pin(async {
+        let path = PathAndQuery::from_static("/CCM_Proxy_MutualAuth/ServiceMetadata");
+        let target = Target { path, ..target };
+        let opened = Connection::over(&reach, &target, address, stream).await;
+        let mut connection = opened.map_err(Trouble::from)?;
+        certificate_days_left = connection.certificate().and_then(|der| {
+            let certificate = Certificate::from_der(der).ok()?;
+            Some(certificate.validity.days_left(SystemTime::now()))
+        });
+        let answer = get(&mut connection, &target).await.map_err(Trouble::from)?;
+        let what = format!("what answers at {address} is no gateway");
+        read(&connection, answer, &what).await
+    }))
+    .await;
+    let dialled = Tried { took, came: Ok(()) };
+    Instance { address, dialled, told: Some(told), certificate_days_left }
+}
+
+async fn get(connection: &mut Connection, target: &Target) -> Result<Response<Incoming>, Fault> {
+    let mut request = Request::new(body::empty());
+    *request.method_mut() = Method::GET;
+    connection.send(target, request, &Taken::default()).await
+}
+
+/// Reads an answer; one of anything else is told as `what`.
+async fn read<T: DeserializeOwned>(
+    connection: &Connection,
+    answer: Response<Incoming>,
+    what: &str,
+) -> Result<T, Trouble> {
+    let status = answer.status();
+    let mut body = answer.into_body();
+    let octets: Bytes =
+        connection.rest(&mut body, ANSWER_BYTES_MAX).await.map_err(Trouble::from)?;
+    if !status.is_success() {
+        return Err(no_gateway(format!("{what}: its answer is {status}")));
+    }
+    // What is wrong with the text may repeat it, and it is a stranger's.
+    serde_json::from_slice(&octets).map_err(|_| no_gateway(format!("{what}: no such JSON")))
+}
+
+fn no_gateway(told: String) -> Trouble {
+    let next = "check host and port, and what stands in between: a balancer, a proxy, another \
+                service on that address";
+    Trouble { kind: Kind::NotAGateway, told, next: next.to_owned() }
+}
+
+/// What was found more often, by method, and proves nothing.
+pub(super) fn found_since(before: &Counts, after: &Counts) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (method, faults) in after {
+        for (fault, count) in faults {
+            let earlier = before.get(method).and_then(|faults| faults.get(fault)).copied();
+            if *count > earlier.unwrap_or_default() && fault != "proven" {
+                found.push((method.clone(), fault.clone()));
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_while_a_request_is_judged_is_told_but_for_what_is_proven() {
+        let counts = |blocked: u64, proven: u64| {
+            let of = [("blocked", blocked), ("proven", proven), ("expired", 3)];
+            let of = of.map(|(name, count)| (name.to_owned(), count)).into();
+            Counts::from([("site-token".to_owned(), of)])
+        };
+        let found = |before, after| found_since(&before, &after);
+        let blocked = vec![("site-token".to_owned(), "blocked".to_owned())];
+        assert_eq!(found(counts(0, 0), counts(1, 1)), blocked);
+        assert_eq!(found(counts(1, 1), counts(1, 2)), []);
+        let new = found(Counts::new(), counts(0, 0));
+        assert_eq!(new, [("site-token".to_owned(), "expired".to_owned())]);
+    }
+}
