@@ -29,7 +29,7 @@ pub(crate) fn sign_grant(tokens: &SiteTokens, wanted: WantedGrant) -> anyhow::Re
     let now = now()?;
     let (mut keys, mut store) = prepare(tokens, now)?;
     if keys.is_empty() {
-        keys.rotate(now)?;
+        opening::rotate(&mut keys, store.as_mut(), now)?;
     }
     let signer = opening::signer(&keys, store.as_mut(), now)?;
     let WantedGrant { package, granted, client, seconds, bound_to } = wanted;
