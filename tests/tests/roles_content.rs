@@ -135,13 +135,14 @@ async fn a_grant_for_one_file_gives_that_file_and_parts_of_it() {
                 ("bytes=1000000-", 1_000_000..large.len()),
                 ("bytes=131071-131072", 131_071..131_073),
             ] {
-                for more in [&[("range", range)][..], &[("range", range), ("if-range", tag)]] {
-                    let answer = scene.ask(http, "GET", &location, more).await;
-                    assert_eq!((answer.status(), &answer.body[..]), (206, &large[of.clone()]));
-                    let last = of.end - 1;
-                    let expected = format!("bytes {}-{last}/{}", of.start, large.len());
-                    assert_eq!(answer.parts.headers["content-range"], expected);
-                }
+                let last = of.end - 1;
+                let expected = format!("bytes {}-{last}/{}", of.start, large.len());
+                let fields = [("range", range), ("if-range", tag)];
+                let alone = scene.ask(http, "GET", &location, &fields[..1]).await;
+                let with_tag = scene.ask(http, "GET", &location, &fields).await;
+                assert_eq!((alone.status(), &alone.body[..]), (206, &large[of.clone()]));
+                assert_eq!(alone.parts.headers["content-range"], expected);
+                assert_eq!((with_tag.status(), with_tag.body), (206, alone.body));
             }
             let changed = [("range", "bytes=1-2"), ("if-range", "\"other\"")];
             let answer = scene.ask(http, "GET", &location, &changed).await;
