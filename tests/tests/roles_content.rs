@@ -18,6 +18,7 @@ use relay_tests::roles::{House, until, within};
 use relay_tests::site::{Body, nobody};
 use relay_tests::tokens::TENANT;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// An instance with content that knows of a site, and nobody is connected.
 struct Scene {
@@ -75,7 +76,7 @@ fn for_file(name: &str) -> Grant {
 }
 
 fn sha256(octets: &[u8]) -> String {
-    digest(&SHA256, octets).as_ref().iter().map(|octet| format!("{octet:02x}")).collect()
+    format!("{:x}", Sha256::digest(octets))
 }
 
 fn told(answer: &Answer) -> (u16, Option<&str>) {

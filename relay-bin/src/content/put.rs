@@ -126,7 +126,7 @@ fn copy_all(shelf: &Shelf, wanted: &[Wanted]) -> anyhow::Result<(Vec<ContentFile
     };
     let done = thread::scope(|scope| {
         let count = AT_ONCE_MAX.min(wanted.len());
-        let workers: Vec<_> = (0..count).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
         let ended =
             workers.into_iter().map(|it| it.join().unwrap_or_else(|why| resume_unwind(why)));
         // All of them, before the first that has failed is told of.
