@@ -2,6 +2,7 @@
 
 mod authentication;
 mod content;
+mod package;
 mod registration;
 mod request;
 mod token_service;

@@ -6,10 +6,10 @@ use super::*;
 use crate::support::octets;
 
 const TABLE: &str = "\n[content]\nfolder = \"files\"\n";
-const POINT: &str = "connection-point/connection-point.toml";
+pub(super) const POINT: &str = "connection-point/connection-point.toml";
 
 /// `relay content` in the site's folder, which must end with `status`.
-fn content(relay: &Relay, args: &[&str], status: i32) -> Output {
+pub(super) fn content(relay: &Relay, args: &[&str], status: i32) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
     let command = command.arg("content").args(args).current_dir(relay.path("site"));
     let done = command.stdin(Stdio::null()).output().unwrap();
@@ -20,13 +20,13 @@ fn content(relay: &Relay, args: &[&str], status: i32) -> Output {
 }
 
 /// As [`content`], which must succeed; what it says as JSON.
-fn told(relay: &Relay, args: &[&str]) -> Value {
+pub(super) fn told(relay: &Relay, args: &[&str]) -> Value {
     let done = content(relay, &[args, &["--json"]].concat(), 0);
     serde_json::from_slice(&done.stdout).unwrap()
 }
 
 /// A site whose first instance has content, and a client that has registered, by its id.
-fn site_with_client() -> (Relay, String) {
+pub(super) fn site_with_client() -> (Relay, String) {
     let mut relay = Relay::start(|_| answer(200, "from the site"));
     let bulk = relay.token(&["new"]);
     relay.secret("bulk", bulk["token"].as_str().unwrap());
