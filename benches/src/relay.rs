@@ -412,6 +412,7 @@ pub fn gateway(identity: &Identity, link_tls: Arc<ServerConfig>, limits: Gateway
         link_tls,
         certificate_keeper: None,
         fetch: None,
+        content: None,
         balance: Balance::default(),
         limits,
     })

@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, analyze, check, client, demo, explain, init, pki, run, site};
+use crate::{admin, analyze, check, client, content, demo, explain, init, pki, run, site};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -77,6 +77,9 @@ pub(crate) enum Command {
     /// Speak to a gateway as a client does, and say which hop refuses and why.
     #[command(subcommand, after_help = client::EXAMPLES)]
     Client(client::Command),
+    /// Put content into an instance's store, and grant it to clients.
+    #[command(subcommand, after_help = content::EXAMPLES)]
+    Content(content::Command),
 }
 
 #[cfg(test)]

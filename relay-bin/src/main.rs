@@ -10,6 +10,7 @@ mod check;
 mod cli;
 mod client;
 mod console;
+mod content;
 mod demo;
 mod exit;
 mod expiry;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         },
         cli::Command::Analyze(args) => analyze::run(&args),
         cli::Command::Client(command) => client::run(&command),
+        cli::Command::Content(command) => content::run(&command),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

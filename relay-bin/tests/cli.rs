@@ -94,6 +94,7 @@ fn a_fresh_site_passes_the_check_of_both_roles() {
   clients   https://127.0.0.1:8443
   links     127.0.0.1:10140
   fetches   nothing: [fetch] is not there
+  content   none: [content] is not there
   admin     http://127.0.0.1:10181
 "
     );
@@ -246,8 +247,8 @@ fn no_line_of_a_fresh_site_falls_into_a_table_whose_comment_sign_goes() {
             }
         }
     }
-    // Of a gateway what it fetches; of a connection point what it may have besides.
-    assert_eq!(tables, 1 + 6);
+    // Of a gateway what it fetches and its content; of a connection point what it may have besides.
+    assert_eq!(tables, 2 + 6);
 }
 
 fn is_setting(line: &str) -> bool {

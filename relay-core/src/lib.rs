@@ -11,10 +11,13 @@
 //!
 //! `net` (default) adds everything that touches a socket, a task or a clock. Without it [`mux`],
 //! [`exchange`], [`policy`] and [`balance`] build alone, with no runtime in their dependency tree.
-//! `settings` adds the room of that name, and `auth` the judges of tokens; they need none either.
+//! `settings` adds the room of that name, and `auth` the judges of tokens and the room `content`;
+//! they need none either.
 
 pub mod auth;
 pub mod balance;
+#[cfg(feature = "auth")]
+pub mod content;
 pub mod exchange;
 pub mod http1;
 pub mod mux;

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_lc_rs::signature::RSA_PKCS1_SHA256;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -18,6 +19,7 @@ use rcgen::{
     RsaKeySize, SigningKey as _,
 };
 use relay_core::auth::{Guid, Issuer, Methods, Strictness};
+use relay_core::content::{Grant, GrantFault, SignedGrant};
 use relay_core::settings::{
     ClientTrust, KeySource, PublishedCertificates, PublishedSigners, Revocation, TenantTrust,
 };
@@ -121,6 +123,14 @@ impl ClientSite {
     /// As [`ClientSite::ccm`], but it was over half an hour ago.
     pub fn expired_ccm(&self) -> String {
         self.token(ccm_claims(), -5400)
+    }
+
+    /// A grant for content, signed.
+    pub fn grant(&self, grant: Grant) -> SignedGrant {
+        let key = relay_core::auth::SigningKey::of_certificate(&self.signer).unwrap();
+        let sign = |text: &[u8]| Ok(Signer::site().sign(text, &RSA_PKCS1_SHA256));
+        let signed: Result<_, GrantFault> = grant.sign(&key, sign);
+        signed.unwrap()
     }
 
     /// A client's own token, bound to its certificate.

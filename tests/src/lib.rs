@@ -12,6 +12,7 @@ pub mod bed;
 pub mod carriers;
 pub mod client;
 pub mod clients;
+pub mod content;
 pub mod http2;
 pub mod llhttp;
 pub mod logs;

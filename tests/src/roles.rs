@@ -23,7 +23,7 @@ use relay_core::connection_point::{
 use relay_core::exchange::{AnswerHead, Assertions, Count, HeadLimits, MessageId, RequestHead};
 use relay_core::fetched::FetchConfig;
 use relay_core::gateway::{
-    Balance, CertificateKeeper, Gateway, GatewayConfig, GatewayLimits, LinkRefused,
+    Balance, CertificateKeeper, ContentStore, Gateway, GatewayConfig, GatewayLimits, LinkRefused,
 };
 use relay_core::link::{self, DrainReport, End, Link, RecvStream, SendStream};
 use relay_core::mux::{Config, LinkError, Side};
@@ -107,6 +107,8 @@ pub struct House {
     pub keeper: Option<Arc<dyn CertificateKeeper>>,
     /// How gateways fetch, if they do.
     pub fetch: Option<FetchConfig>,
+    /// Where gateways have content, if they do.
+    pub content: Option<Arc<dyn ContentStore>>,
     /// What signs certificates at connection points, if something does.
     pub issuer: Option<Arc<dyn CertificateIssuer>>,
     /// Connection points made so far: each has a name of its own.
@@ -145,6 +147,7 @@ impl House {
             web_proxy: None,
             keeper: None,
             fetch: None,
+            content: None,
             issuer: None,
             points: AtomicUsize::new(0),
         }
@@ -166,6 +169,7 @@ impl House {
             link_tls: link_server_config(&identity, &self.anchors()).unwrap(),
             certificate_keeper: self.keeper.clone(),
             fetch: self.fetch.clone(),
+            content: self.content.clone(),
             balance: self.balance.clone(),
             limits: self.gateway_limits.clone(),
         })

@@ -4,6 +4,7 @@
 //! against these functions, so that nobody has to read octets to know what one is for.
 
 mod auth;
+mod content;
 mod edge;
 
 use relay_core::mux::reference::ROOMY;
@@ -30,6 +31,7 @@ pub fn all() -> Vec<Seed> {
         settings(),
         edge::all(),
         auth::all(),
+        content::all(),
         heads(),
     ];
     all.into_iter().flatten().collect()

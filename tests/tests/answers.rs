@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderMap, Method, Request, Response};
-use relay_core::auth::Methods;
+use relay_core::auth::{Guid, Methods};
 use relay_core::connection_point::{BackendConfig, ConnectionPoint};
+use relay_core::content::{CONTENT_PATH, Grant, Granted};
 use relay_core::exchange::{
     AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
 };
@@ -24,6 +25,7 @@ use relay_core::settings::{ClientTrust, SettingsDocument};
 use relay_core::transport::{ClientCertificates, backend_client_config_showing};
 use relay_tests::client::{Client, Http, bare, tls};
 use relay_tests::clients::{ClientSite, SigningClient, now, self_signed, showing};
+use relay_tests::content::{MemoryStore, grant};
 use relay_tests::logs::Logs;
 use relay_tests::pki::SiteCa;
 use relay_tests::roles::{House, Rogue, counted, counted_since, target, until, within};
@@ -391,6 +393,47 @@ async fn strangers(logs: &Logs, told: &mut BTreeSet<Told>) {
     }
 }
 
+/// What is refused of content, which no site is asked for.
+async fn of_content(logs: &Logs, told: &mut BTreeSet<Told>) {
+    let site = ClientSite::new();
+    let store = Arc::new(MemoryStore::with(&[("setup.exe", b"0123456789")]));
+    let mut house = House::before(nobody().await);
+    let mut trust = site.trust();
+    trust.tokens.as_mut().unwrap().blocked = vec![Guid(9)];
+    house.clients = Some(trust);
+    house.initial = vec![house.document()];
+    house.content = Some(store.clone());
+    let instance = Instance::start(&house, 1).await;
+    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Ours };
+    let file = Granted::File("setup.exe".parse().unwrap());
+    let good = Grant { granted: file, ..grant() };
+    let ended = Grant { begins: now() - 9, ends: now() - 5, ..good.clone() };
+    let begun = Grant { begins: now() + 900, ends: now() + 990, ..good.clone() };
+    let elsewhere = Grant { package: "OTHER".parse().unwrap(), ..good.clone() };
+    let token = format!("Authorization: Bearer {}\r\n", site.ccm());
+    for (grant, more) in [
+        (ended, ""),
+        (begun, ""),
+        (elsewhere, ""),
+        (Grant { issuer: Guid(1), ..good.clone() }, ""),
+        (Grant { client: Guid(9), ..good.clone() }, ""),
+        (Grant { client: Guid(8), ..good.clone() }, ""),
+        (good.clone(), "Range: bytes=10-\r\n"),
+        (good.clone(), "If-Match: \"x\"\r\n"),
+    ] {
+        let location = site.grant(grant).location();
+        let fields = format!("Host: relay.test\r\n{token}{more}");
+        told.insert(asker.say(&format!("GET {location} HTTP/1.1\r\n{fields}\r\n")).await);
+    }
+    let malformed = format!("GET {CONTENT_PATH}?x HTTP/1.1\r\nHost: relay.test\r\n\r\n");
+    told.insert(asker.say(&malformed).await);
+    *store.broken.lock().unwrap() = Some("it is broken".to_owned());
+    let location = site.grant(good).location();
+    let request = format!("GET {location} HTTP/1.1\r\nHost: relay.test\r\n{token}\r\n");
+    told.insert(asker.say(&request).await);
+    assert_eq!(logs.with(&["it is broken", "the store of content cannot be read"]).len(), 1);
+}
+
 /// What happens at a real connection point, or behind it.
 async fn at_the_site(logs: &Logs, told: &mut BTreeSet<Told>) {
     let large = Backend::start(|_| async {
@@ -494,6 +537,7 @@ async fn every_answer_of_the_table_is_given_to_a_client_and_no_other() {
         too_many(&logs, &mut told).await;
         out_of_memory(&logs, &mut told).await;
         strangers(&logs, &mut told).await;
+        of_content(&logs, &mut told).await;
         by_http_2(&logs, &mut told).await;
         of_another_version(&logs, &mut told).await;
         let expected = table();

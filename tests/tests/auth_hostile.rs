@@ -965,6 +965,7 @@ fn of_three_methods_the_first_that_proves_something_wins() {
         Finding::Proven(Principal {
             method: Method::Certificate,
             name: String::new(),
+            client: None,
             until: NOW + 1,
         }),
     ];

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use relay_core::exchange::reference::head_block;
 use relay_core::mux::reference;
-use relay_core::{auth, http1, policy, settings};
+use relay_core::{auth, content, http1, policy, settings};
 use relay_tests::seeds;
 
 /// Memory that a run of `mux_hostile_peer` may take whatever the peer sends: two settings of tens
@@ -134,6 +134,11 @@ fn the_corpus_of_crl_passes() {
 #[test]
 fn the_corpus_of_client_certificate_passes() {
     replay("client_certificate", auth::reference::client_certificate);
+}
+
+#[test]
+fn the_corpus_of_content_grant_passes() {
+    replay("content_grant", content::reference::content_grant);
 }
 
 /// With `RELAY_WRITE_SEEDS=1` the files are written first.

@@ -17,13 +17,14 @@ const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
 /// Which rooms each room may import; the counterpart of the table in `ARCHITECTURE.md`.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("mux", &[]),
     ("exchange", &[]),
     ("policy", &["auth"]),
     ("http1", &[]),
     ("balance", &[]),
     ("auth", &[]),
+    ("content", &["auth"]),
     ("settings", &["policy", "auth"]),
     ("transport", &[]),
     ("link", &["mux"]),
@@ -42,6 +43,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "http1",
             "balance",
             "auth",
+            "content",
             "settings",
         ],
     ),
@@ -64,6 +66,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "http1",
             "balance",
             "auth",
+            "content",
             "settings",
         ],
     ),

@@ -110,6 +110,14 @@ impl Connection {
         self.certificate.as_ref()
     }
 
+    /// Whether no other request goes over it.
+    pub(super) fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::Http1(sender) => sender.is_closed(),
+            Sender::Http2(sender) => sender.is_closed(),
+        }
+    }
+
     /// What is spoken, and with whom.
     pub(crate) fn described(&self) -> String {
         let version = match self.sender {

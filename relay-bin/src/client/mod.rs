@@ -14,7 +14,9 @@ pub(crate) mod connection;
 pub(crate) mod credentials;
 mod download;
 pub(crate) mod fault;
+mod fetch;
 mod folder;
+mod package;
 mod part;
 mod progress;
 mod registration;
@@ -62,7 +64,7 @@ pub(crate) enum Command {
     /// Send one request, and say who answered it and what.
     #[command(after_help = request::EXAMPLES)]
     Request(Box<request::Args>),
-    /// Fetch a file, resumed where it is broken off.
+    /// Fetch a file or a package, resumed where it is broken off.
     #[command(after_help = download::EXAMPLES)]
     Download(Box<download::Args>),
     /// Send a file by BITS, in fragments.

@@ -1,6 +1,6 @@
 //! A file of which a part is there: what a download leaves behind when it is broken off.
 //!
-//! `FILE.part` has the octets, `FILE.part.json` says of what. The file itself is put in its place
+//! `NAME.part` has the octets, `NAME.part.json` says of what. The file itself is put in its place
 //! once it is whole.
 
 use std::fs::{self, File, OpenOptions};
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 /// What the octets of a part belong to.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Known {
-    /// Where they come from.
+    /// Where they come from, or what they are of: what [`Part::open`] was given.
     pub(super) url: String,
     /// What tells the content from any other: `If-Range`.
     pub(super) validator: String,
@@ -24,6 +24,9 @@ pub(super) struct Known {
 /// The part of a file that is there.
 pub(super) struct Part {
     place: PathBuf,
+    /// What its own files are called, but for their endings.
+    name: PathBuf,
+    source: String,
     file: File,
     len: u64,
     hash: Sha256,
@@ -31,20 +34,21 @@ pub(super) struct Part {
 }
 
 impl Part {
-    /// What is there of `place` from `url`; nothing, if that cannot be told.
+    /// What is there of `place` from `source`, kept by `name` with endings, on the same file
+    /// system; nothing, if that cannot be told.
     ///
     /// # Errors
     ///
-    /// A file beside `place` cannot be read or written.
-    pub(super) fn open(place: &Path, url: &str) -> io::Result<Self> {
-        let known = fs::read(beside(place, ".part.json")).ok();
+    /// A file by that name cannot be read or written.
+    pub(super) fn open(place: &Path, name: &Path, source: &str) -> io::Result<Self> {
+        let known = fs::read(ending(name, ".part.json")).ok();
         let known = known.and_then(|text| serde_json::from_slice::<Known>(&text).ok());
-        let known = known.filter(|known| known.url == url);
+        let known = known.filter(|known| known.url == source);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        let file = options.open(beside(place, ".part"))?;
-        let place = place.to_owned();
-        let mut part = Self { place, file, len: 0, hash: Sha256::new(), known };
+        let file = options.open(ending(name, ".part"))?;
+        let (place, name, source) = (place.to_owned(), name.to_owned(), source.to_owned());
+        let mut part = Self { place, name, source, file, len: 0, hash: Sha256::new(), known };
         if part.known.is_some() {
             part.read()?;
         } else {
@@ -63,6 +67,11 @@ impl Part {
             self.hash.update(&chunk[..read]);
             self.len += read as u64;
         }
+    }
+
+    /// What its octets are from.
+    pub(super) fn source(&self) -> &str {
+        &self.source
     }
 
     /// Octets that are there.
@@ -87,7 +96,7 @@ impl Part {
     /// The file cannot be changed.
     pub(super) fn clear(&mut self) -> io::Result<()> {
         self.known = None;
-        let _ = fs::remove_file(beside(&self.place, ".part.json"));
+        let _ = fs::remove_file(ending(&self.name, ".part.json"));
         self.file.set_len(0)?;
         self.file.seek(SeekFrom::Start(0))?;
         self.len = 0;
@@ -104,7 +113,7 @@ impl Part {
         self.clear()?;
         if let Some(known) = &known {
             // What is cut short says nothing, and the download begins again.
-            fs::write(beside(&self.place, ".part.json"), serde_json::to_vec(known)?)?;
+            fs::write(ending(&self.name, ".part.json"), serde_json::to_vec(known)?)?;
         }
         self.known = known;
         Ok(())
@@ -134,22 +143,29 @@ impl Part {
     /// It cannot be put there; what was there before still is.
     pub(super) fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
-        fs::rename(beside(&self.place, ".part"), &self.place)?;
+        fs::rename(ending(&self.name, ".part"), &self.place)?;
         // Without its octets it says nothing.
-        let _ = fs::remove_file(beside(&self.place, ".part.json"));
+        let _ = fs::remove_file(ending(&self.name, ".part.json"));
         Ok(())
     }
 
     /// Removes what is there.
     pub(super) fn discard(self) {
-        for ending in [".part", ".part.json"] {
-            let _ = fs::remove_file(beside(&self.place, ending));
+        for it in [".part", ".part.json"] {
+            let _ = fs::remove_file(ending(&self.name, it));
+        }
+    }
+
+    /// Removes what is there, if that is nothing to go on from.
+    pub(super) fn discard_if_empty(self) {
+        if self.len == 0 {
+            self.discard();
         }
     }
 }
 
-fn beside(place: &Path, ending: &str) -> PathBuf {
-    let mut name = place.as_os_str().to_owned();
+fn ending(name: &Path, ending: &str) -> PathBuf {
+    let mut name = name.as_os_str().to_owned();
     name.push(ending);
     name.into()
 }
@@ -168,12 +184,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let place = home.path().join("file");
         fs::write(&place, "before").unwrap();
-        let mut part = Part::open(&place, "https://a/b").unwrap();
+        let mut part = Part::open(&place, &place, "https://a/b").unwrap();
         assert!(part.known().is_none());
         part.begin(Some(known())).unwrap();
         part.push(b"abc").unwrap();
         drop(part);
-        let mut part = Part::open(&place, "https://a/b").unwrap();
+        let mut part = Part::open(&place, &place, "https://a/b").unwrap();
         assert_eq!((part.len(), part.known()), (3, Some(&known())));
         part.push(b"def").unwrap();
         assert_eq!(part.sha256(), format!("{:x}", Sha256::digest("abcdef")));
@@ -188,19 +204,19 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let place = home.path().join("file");
         let with = |known: Option<Known>| {
-            let mut part = Part::open(&place, "https://a/b").unwrap();
+            let mut part = Part::open(&place, &place, "https://a/b").unwrap();
             part.begin(known).unwrap();
             part.push(b"abc").unwrap();
         };
         with(Some(known()));
-        assert_eq!(Part::open(&place, "https://a/other").unwrap().len(), 0);
+        assert_eq!(Part::open(&place, &place, "https://a/other").unwrap().len(), 0);
         with(None);
-        assert_eq!(Part::open(&place, "https://a/b").unwrap().len(), 0);
+        assert_eq!(Part::open(&place, &place, "https://a/b").unwrap().len(), 0);
         with(Some(known()));
-        fs::write(beside(&place, ".part.json"), "{").unwrap();
-        assert_eq!(Part::open(&place, "https://a/b").unwrap().len(), 0);
+        fs::write(ending(&place, ".part.json"), "{").unwrap();
+        assert_eq!(Part::open(&place, &place, "https://a/b").unwrap().len(), 0);
         with(Some(known()));
-        Part::open(&place, "https://a/b").unwrap().discard();
+        Part::open(&place, &place, "https://a/b").unwrap().discard();
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
     }
 }

@@ -40,7 +40,7 @@ Examples:
         --ca site-ca.pem --output -";
 
 /// Octets of a refusal's text that are read, to show its beginning.
-const SAID_BYTES: usize = 4 * 1024;
+pub(super) const SAID_BYTES: usize = 4 * 1024;
 
 /// Fields that others give: credentials would stand in lists of processes, and the rest would
 /// contradict the request as it is sent.

@@ -158,7 +158,9 @@ impl Upload<'_> {
     /// Sends the file; the report is that of the last packet.
     async fn run(&mut self) -> Result<Report, Failure> {
         let mut tries = Tries::new(self.args.tries);
-        let mut progress = Progress::new();
+        let progress = Progress::new();
+        progress.of(self.total);
+        let mut through = 0;
         let (mut packet, mut most, mut before) = (Packet::Ping, 0, 0);
         let report = loop {
             let mut headers = HeaderMap::new();
@@ -167,7 +169,8 @@ impl Upload<'_> {
                 Ok(Step::Next(next)) => {
                     packet = next;
                     most = most.max(self.next);
-                    progress.at(self.next, Some(self.total));
+                    progress.moved(through, self.next);
+                    through = self.next;
                     continue;
                 }
                 Ok(Step::End(report)) => break report,

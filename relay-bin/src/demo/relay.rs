@@ -134,6 +134,7 @@ pub(crate) async fn start_relay(
             link_tls,
             certificate_keeper: None,
             fetch: None,
+            content: None,
             balance: Balance::default(),
             limits,
         });

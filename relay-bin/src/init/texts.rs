@@ -71,6 +71,7 @@ site_ca = "site-ca.pem"
 site_crl = "site-ca.crl"
 
 {FETCH}
+{CONTENT}
 {admin}
 # What is published is not written here: connection points say so, over their links.
 
@@ -84,6 +85,15 @@ const FETCH: &str = r#"# Has this instance fetch what a site publishes the addre
 # https addresses must be trusted by this file; Debian's own has the public authorities.
 # [fetch]
 # trust = "/etc/ssl/certs/ca-certificates.crt"
+"#;
+
+/// The table of an instance that has content, in full as a comment.
+const CONTENT: &str = r#"# Has this instance give packages to clients whom the site has granted
+# them: `relay content put` puts one into the folder, `relay content grant` grants it. Without it,
+# or with enabled = false, clients that ask are answered 404 and go elsewhere.
+# [content]
+# folder = "content"
+# enabled = true
 "#;
 
 /// `connection-point.toml`.

@@ -32,6 +32,7 @@ use tokio::runtime::Runtime;
 
 use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
+use crate::content::FolderStore;
 use crate::exit::Failure;
 use crate::expiry::{self, ClientPlaces, Endings};
 use crate::logs::{self, Level};
@@ -118,6 +119,9 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
     descriptors::fit_gateway(&mut loaded.config.limits);
     loaded.config.limits.memory = memory::limit(loaded.memory_max);
+    if let Some(content) = loaded.content.as_ref().filter(|it| it.is_enabled) {
+        loaded.config.content = Some(Arc::new(FolderStore::new(content.folder.clone())));
+    }
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
     let https_links = match loaded.https_link_listen {

@@ -26,6 +26,12 @@ pub(crate) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
         None => "nothing: [fetch] is not there",
     };
     row(&mut text, "fetches", fetches);
+    let content = match &loaded.content {
+        Some(content) if content.is_enabled => format!("in {}", content.folder.display()),
+        Some(_) => "none: enabled = false in [content]".to_owned(),
+        None => "none: [content] is not there".to_owned(),
+    };
+    row(&mut text, "content", &content);
     admin(&mut text, loaded.admin.as_ref());
     text.truncate(text.trim_end().len());
     text

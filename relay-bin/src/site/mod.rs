@@ -11,6 +11,7 @@
 
 mod command;
 mod files;
+mod granting;
 mod keys;
 mod opening;
 mod place;
@@ -25,6 +26,7 @@ mod store;
 mod token;
 
 pub(crate) use command::{Command, EXAMPLES, block, issue, run};
+pub(crate) use granting::{WantedGrant, sign_grant};
 pub(crate) use keys::{KeyError, Keys, SigningCertificate};
 pub(crate) use opening::signer;
 pub(crate) use published::{Looked, Watch};

@@ -1,6 +1,8 @@
 //! `relay client` against a gateway and a connection point that run, with a small site role.
 
 mod authentication;
+mod content;
+mod package;
 mod registration;
 mod request;
 mod token_service;

@@ -78,7 +78,7 @@ impl EntraToken {
     pub fn admit(&self, tenants: &[TrustedTenant], now: u64) -> Result<Principal, TokenFault> {
         self.admitted_by(tenants)?;
         let until = self.times.judge(now, ENTRA_LEEWAY, ENTRA_LIFETIME_MAX)?;
-        Ok(Principal { method: Method::Entra, name: self.name(), until })
+        Ok(Principal { method: Method::Entra, name: self.name(), client: None, until })
     }
 
     /// The tenant it is of.

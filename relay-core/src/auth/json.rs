@@ -9,7 +9,7 @@ const DUPLICATE: &str = "duplicate member";
 /// A value. Numbers that are no integers of 64 bits without sign have no reading here: nothing that
 /// is asked for is one.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Text(String),
     Integer(u64),
     List(Vec<Value>),
@@ -20,11 +20,11 @@ pub(super) enum Value {
 
 /// An object. No name is there twice, nor in any object within.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Object(Vec<(String, Value)>);
+pub(crate) struct Object(Vec<(String, Value)>);
 
 /// Octets that are no such object.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum NotAnObject {
+pub(crate) enum NotAnObject {
     /// They are no JSON text, or it is no object. RFC 8259.
     Json,
     /// A name is there twice.
@@ -33,7 +33,7 @@ pub(super) enum NotAnObject {
 
 impl Object {
     /// Reads one object and nothing behind it. At most 128 levels deep.
-    pub(super) fn read(octets: &[u8]) -> Result<Self, NotAnObject> {
+    pub(crate) fn read(octets: &[u8]) -> Result<Self, NotAnObject> {
         match serde_json::from_slice(octets) {
             Ok(Value::Object(object)) => Ok(object),
             // Whatever else is wrong behind the second member is not looked for.
@@ -43,12 +43,17 @@ impl Object {
     }
 
     /// The member of that name, letter for letter.
-    pub(super) fn get(&self, name: &str) -> Option<&Value> {
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value)
     }
 
+    /// The names of its members.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
     /// The text of that name.
-    pub(super) fn text(&self, name: &str) -> Option<&str> {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
         match self.get(name) {
             Some(Value::Text(text)) => Some(text),
             _ => None,

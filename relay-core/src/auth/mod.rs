@@ -89,6 +89,8 @@ pub use discovery::{METADATA_OCTETS_MAX, MetadataError, ProviderMetadata};
 #[cfg(feature = "auth")]
 pub use entra::{ENTRA_LEEWAY, ENTRA_LIFETIME_MAX, EntraToken, TrustedTenant};
 #[cfg(feature = "auth")]
+pub(crate) use json::{Object as JsonObject, Value as JsonValue};
+#[cfg(feature = "auth")]
 pub use jwks::{KEY_ID_OCTETS_MAX, KEY_SET_OCTETS_MAX, KEYS_MAX, KeySet, KeySetError, Unusable};
 #[cfg(feature = "auth")]
 pub use jwt::{
@@ -100,7 +102,8 @@ pub use refusal::Refusal;
 pub use rs256::{KeyFault, RsaKey};
 #[cfg(feature = "auth")]
 pub use site_token::{
-    Category, SITE_LEEWAY, Shown, SignerFault, SigningKey, SiteToken, SiteTrust, Use,
+    Category, ISSUER as SITE_ISSUER, SITE_LEEWAY, Shown, SignerFault, SigningKey, SiteToken,
+    SiteTrust, Use,
 };
 #[cfg(feature = "auth")]
 pub use tokens::{ClaimedBinding, Presented, Tokens};

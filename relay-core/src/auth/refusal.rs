@@ -162,7 +162,8 @@ mod tests {
         let token = Finding::Unproven(TokenFault::Expired.into());
         let certificate = Finding::Unproven(CertificateFault::Malformed.into());
         let bulk = Finding::Unproven(TokenFault::RegistrationOnly.into());
-        let somebody = Principal { method: Method::SiteToken, name: String::new(), until: 1 };
+        let (method, name) = (Method::SiteToken, String::new());
+        let somebody = Principal { method, name, client: None, until: 1 };
         let proven = Finding::Proven(somebody);
 
         assert_eq!(told(&absent, &absent, &absent), Some(Refusal::NoCredential));

@@ -17,8 +17,8 @@ use super::jwt::{Claims, Jwt, Times};
 use super::rs256::{KeyFault, RsaKey};
 use super::{Guid, Method, Principal, TokenFault};
 
-/// What `iss` begins with; the site's tenant follows.
-pub(super) const ISSUER: &str = "urn:sccm:oauth2:";
+/// What `iss` of the site's tokens begins with; the site's tenant follows.
+pub const ISSUER: &str = "urn:sccm:oauth2:";
 
 /// What `aud` is.
 const AUDIENCE: &str = "urn:sccm:service";
@@ -202,7 +202,10 @@ impl SiteToken {
             (Category::Bulk, Use::Renewal | Use::Traffic) => Err(TokenFault::RegistrationOnly),
             // Eight hours must not become ninety days: a client registers with what it began with.
             (Category::Ccm, Use::Registration | Use::Renewal) => Err(TokenFault::TrafficOnly),
-            _ => Ok(Principal { method: Method::SiteToken, name: self.name(), until }),
+            _ => {
+                let (name, client) = (self.name(), self.client);
+                Ok(Principal { method: Method::SiteToken, name, client, until })
+            }
         }
     }
 

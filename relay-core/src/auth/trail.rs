@@ -2,7 +2,7 @@
 
 #[cfg(feature = "auth")]
 use super::PossessionFault;
-use super::{CertificateFault, Method, Methods, TokenFault};
+use super::{CertificateFault, Guid, Method, Methods, TokenFault};
 
 /// Who a client has shown to be.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -12,6 +12,8 @@ pub struct Principal {
     /// Who it is, for logs: the device or user of a tenant, the subject of a certificate, the
     /// client of a site token. Nothing that would let anybody pass for it.
     pub name: String,
+    /// Which client of the site, where the method names it by its GUID: tokens of the site do.
+    pub client: Option<Guid>,
     /// Until when that is proven, in seconds since 1970 UTC.
     pub until: u64,
 }
@@ -116,7 +118,12 @@ mod tests {
     fn finding(of: Method, kind: usize) -> Finding {
         match kind {
             0 => Finding::Absent,
-            1 => Finding::Proven(Principal { method: of, name: of.to_string(), until: 1 }),
+            1 => Finding::Proven(Principal {
+                method: of,
+                name: of.to_string(),
+                client: None,
+                until: 1,
+            }),
             _ => Finding::Unproven(match of {
                 Method::Certificate => CertificateFault::Malformed.into(),
                 Method::Entra | Method::SiteToken => TokenFault::Malformed.into(),
@@ -162,7 +169,8 @@ mod tests {
     #[test]
     fn a_client_has_one_name_whichever_token_of_the_site_it_shows() {
         let of = |method, name: &str| {
-            Principal { method, name: name.to_owned(), until: 1 }.client().to_owned()
+            let name = name.to_owned();
+            Principal { method, name, client: None, until: 1 }.client().to_owned()
         };
         assert_eq!(of(Method::SiteToken, "client a by token b"), "client a");
         assert_eq!(of(Method::SiteToken, "bearer of token b"), "bearer of token b");

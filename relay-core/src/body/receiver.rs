@@ -39,6 +39,9 @@ pub enum ReceiveError {
     /// Its sender's fault.
     #[error("the request's body came slower than {0} octets a second")]
     TooSlow(u32),
+    /// What it is read from cannot be read. The fault of whoever keeps it.
+    #[error("it cannot be read on: {0}")]
+    Unreadable(std::io::Error),
     /// The trailers could not be decoded. The peer's fault.
     #[error("trailers: {0}")]
     Trailers(#[from] DecodeError),

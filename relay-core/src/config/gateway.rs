@@ -14,6 +14,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
+use super::content::{ContentFolder, RawContent};
 use super::error::{ConfigError, Place};
 use super::fetch::RawFetch;
 use super::limits::RawGatewayLimits;
@@ -44,6 +45,9 @@ pub struct LoadedGateway {
     pub quic_link_listen: Option<SocketAddr>,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
+    /// The folder of its content, if it has one. `config` has it only once somebody has said how
+    /// that is read: see [`GatewayConfig::content`].
+    pub content: Option<ContentFolder>,
     /// Octets of memory that its process may have in use, if that is written; else as many as the
     /// machine, or whoever confines the process, lets it have. `config` has it only once somebody
     /// has said how that is read: see
@@ -103,6 +107,7 @@ struct RawGateway {
     limits: Option<RawGatewayLimits>,
     admin: Option<RawAdmin>,
     fetch: Option<RawFetch>,
+    content: Option<RawContent>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -164,9 +169,9 @@ impl RawLinks {
 /// `quic_listen`). Optional: `balance` (`round-robin`, the default, `least-in-flight` or
 /// `peak-ewma`), `[limits]`, whose keys are the fields of
 /// [`GatewayLimits`](crate::gateway::GatewayLimits) with their unit,
-/// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, and
-/// `[admin]` with `listen`, an address of loopback. What is published is not written here:
-/// connection points say so, over their links.
+/// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, `[content]`
+/// with `folder`, where packages are, and `enabled`, and `[admin]` with `listen`, an address of
+/// loopback. What is published is not written here: connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -184,6 +189,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let limits = raw.limits.as_ref().map(|limits| limits.judge(&source)).unwrap_or_default();
     let memory_max = raw.limits.as_ref().and_then(|limits| limits.memory_max(&source));
     let fetch = raw.fetch.as_ref().and_then(|fetch| source.keep(fetch.judge(&source)));
+    let content = raw.content.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let tls = raw.tls(&source);
     let (Some(service), Some(instance), Some(addresses), Some(tls)) =
         (service, instance, addresses, tls)
@@ -214,14 +220,16 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             link_tls: tls.links,
             certificate_keeper: None,
             fetch,
+            content: None,
             balance: raw.balance.judge(),
-            limits,
+            limits: limits.unwrap_or_default(),
         },
         listen: addresses.clients,
         link_listen: addresses.links,
         https_link_listen: addresses.https_links,
         quic_link_listen: addresses.quic_links,
         memory_max,
+        content,
         admin: addresses.admin,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),

@@ -22,6 +22,7 @@ mod changes;
 mod client_files;
 mod clients;
 mod connection_point;
+mod content;
 mod endpoint;
 mod error;
 mod explain;
@@ -50,6 +51,7 @@ pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use changes::changed_keys;
 pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
+pub use content::{ContentFolder, content_folder};
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
 pub use material::{

@@ -73,6 +73,8 @@ pub(super) enum Ended {
     ClientTooSlow,
     /// The site, or the connection point, gave no answer that makes sense, or not all of one.
     SiteBrokeOff,
+    /// Content that the gateway holds could not be read to its end.
+    StoreBrokeOff,
     /// The link was lost under it.
     LinkLost,
     /// The gateway answered by itself, before anything was sent over a link.
@@ -86,6 +88,7 @@ impl fmt::Display for Ended {
             Self::ClientGone => "client gone",
             Self::ClientTooSlow => "client too slow",
             Self::SiteBrokeOff => "site broke off",
+            Self::StoreBrokeOff => "store broke off",
             Self::LinkLost => "link lost",
             Self::RefusedHere => "refused here",
         })
@@ -281,6 +284,17 @@ impl Access {
         let is_lost = matches!(error, ReceiveError::Stream(RecvError::LinkLost));
         self.why = Some(error.to_string());
         self.end(if is_lost { Ended::LinkLost } else { Ended::SiteBrokeOff });
+    }
+
+    /// So many octets of content were given, or no more of it can be read.
+    pub(super) fn note_held(&mut self, octets: Result<u64, &ReceiveError>) {
+        match octets {
+            Ok(octets) => self.note_down(octets),
+            Err(error) => {
+                self.why = Some(error.to_string());
+                self.end(Ended::StoreBrokeOff);
+            }
+        }
     }
 
     /// It has ended, if it had not before.

@@ -17,6 +17,7 @@ use crate::body::{BodyReceiver, BodySender, BoxError, ReceiveError};
 use crate::exchange::{AbortCode, MessageId, Tally};
 
 use super::access::{Access, Ended};
+use super::content_body::Held;
 use super::counted;
 use super::header;
 use super::pace::Pace;
@@ -88,6 +89,8 @@ pub struct AnswerBody<B> {
 enum Inner<B> {
     /// The gateway's own text, until it is sent.
     Text(Option<Bytes>),
+    /// Content that the gateway holds.
+    Held(Box<Held>),
     /// The site's answer.
     Relayed(Box<Relayed<B>>),
 }
@@ -126,6 +129,10 @@ impl<B> AnswerBody<B> {
         Self::of(Inner::Relayed(Box::new(relayed)))
     }
 
+    pub(super) fn held(held: Held) -> Self {
+        Self::of(Inner::Held(Box::new(held)))
+    }
+
     fn of(inner: Inner<B>) -> Self {
         Self { access: None, tally: None, inner }
     }
@@ -151,6 +158,7 @@ impl<B> AnswerBody<B> {
     fn is_through(&self) -> bool {
         match &self.inner {
             Inner::Text(text) => text.is_none(),
+            Inner::Held(held) => held.is_through(),
             Inner::Relayed(relayed) => relayed.answer.is_end_stream(),
         }
     }
@@ -186,6 +194,13 @@ where
             Inner::Text(text) => {
                 return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
             }
+            Inner::Held(held) => {
+                let outcome = held.poll_piece(cx);
+                if let (Some(access), Poll::Ready(Some(piece))) = (&mut this.access, &outcome) {
+                    access.note_held(piece.as_ref().map(|_| held.octets()));
+                }
+                return outcome.map_ok(Frame::data);
+            }
             Inner::Relayed(relayed) => relayed,
         };
         let outcome = relayed.poll_frame(cx);
@@ -209,6 +224,7 @@ where
             Inner::Text(text) => {
                 SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64))
             }
+            Inner::Held(held) => held.size_hint(),
             Inner::Relayed(relayed) => relayed.answer.size_hint(),
         }
     }

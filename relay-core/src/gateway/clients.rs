@@ -16,6 +16,7 @@ use crate::auth::{
     SigningKey, SiteTrust, Strictness, TokenFault, Tokens, Trail, TrustedTenant, Unproven,
     Verdicts, search,
 };
+use crate::content::{GrantFault, SignedGrant};
 use crate::fetched::{
     AddressFault, Fetched, KeySource as FetchedKeys, ListLocation, ProviderVersion, WantError,
 };
@@ -418,6 +419,13 @@ impl SiteClients {
         })
     }
 
+    /// Judges a grant by what the site signs with and whom it has blocked.
+    pub(super) fn judge_grant(&self, grant: &SignedGrant) -> Result<(), GrantFault> {
+        let by = self.judged_by();
+        let trust = by.said.site.as_ref().ok_or(GrantFault::Issuer)?;
+        grant.verify(trust, seconds(SystemTime::now()))
+    }
+
     /// Whether the site lets a client not use the gateway. Asked for each request: nothing that was
     /// found out before outlives it.
     pub(super) fn bars(&self, client: &Principal) -> bool {
@@ -454,6 +462,7 @@ impl SiteClients {
             Ok(it) => Finding::Proven(Principal {
                 method: Method::Certificate,
                 name: it.subject,
+                client: None,
                 until: it.until,
             }),
             Err(why) => Finding::Unproven(why.into()),

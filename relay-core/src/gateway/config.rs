@@ -11,6 +11,7 @@ use crate::fetched::FetchConfig;
 use crate::settings::SettingsDocument;
 use crate::transport::Instance;
 
+use super::content::ContentStore;
 use super::pressure::MemoryLimit;
 use super::renewal::CertificateKeeper;
 
@@ -36,6 +37,9 @@ pub struct GatewayConfig {
     /// How keys of tenants and revocation lists are fetched that sites name by their address;
     /// `None`: they are not, and whoever is judged by them is refused.
     pub fetch: Option<FetchConfig>,
+    /// Where content is that clients are given by grants of their site; `None`: they are answered
+    /// 404, and go elsewhere.
+    pub content: Option<Arc<dyn ContentStore>>,
     /// Which link takes a request.
     pub balance: Balance,
     /// Limits; the defaults suit production.

@@ -13,13 +13,14 @@ use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
 /// Reasons of answers, as in `ANSWERS.md`.
-const REASONS: [&str; 54] = [
+const REASONS: [&str; 64] = [
     "CMGService_Ambiguous_Body_Length",
     "CMGService_Bad_Answer",
     "CMGService_Bad_Body",
     "CMGService_Bad_Chunk",
     "CMGService_Bad_Content_Length",
     "CMGService_Bad_Field_Name",
+    "CMGService_Bad_Grant",
     "CMGService_Bad_Header",
     "CMGService_Bad_Host",
     "CMGService_Bad_Line_End",
@@ -30,24 +31,33 @@ const REASONS: [&str; 54] = [
     "CMGService_Body_Too_Large",
     "CMGService_Chunk_Extensions_Too_Long",
     "CMGService_Client_Barred",
+    "CMGService_Client_Blocked",
     "CMGService_Connect_Not_Allowed",
     "CMGService_Connector_Lost",
+    "CMGService_Content_Changed",
+    "CMGService_Content_Unavailable",
     "CMGService_Control_Character",
     "CMGService_Expectation_Failed",
     "CMGService_Field_Too_Large",
     "CMGService_Folded_Field",
+    "CMGService_Grant_Not_Yet",
+    "CMGService_Grant_Over",
     "CMGService_Head_Too_Large",
     "CMGService_Invalid_Certificate",
+    "CMGService_Invalid_Grant",
     "CMGService_Invalid_Signature",
     "CMGService_Invalid_Token",
     "CMGService_Method_Not_Allowed",
     "CMGService_No_Connector",
+    "CMGService_No_Content",
     "CMGService_No_Credential",
     "CMGService_No_Host",
     "CMGService_No_Settings",
     "CMGService_Not_Published",
+    "CMGService_Other_Client",
     "CMGService_Out_Of_Memory",
     "CMGService_Overloaded",
+    "CMGService_Range_Not_Satisfiable",
     "CMGService_Registration_Only",
     "CMGService_Target_Too_Long",
     "CMGService_Timeout",
@@ -196,8 +206,8 @@ pub(super) fn note_cut(tally: &Tally, ended: Ended) {
         Ended::ClientTooSlow => client_too_slow,
         Ended::LinkLost => link_lost,
         Ended::SiteBrokeOff => site,
-        // Nothing is refused any more once the site has answered.
-        Ended::Complete | Ended::RefusedHere => return,
+        // Nothing is refused any more once the site has answered, nor is it asked for content.
+        Ended::Complete | Ended::RefusedHere | Ended::StoreBrokeOff => return,
     });
 }
 

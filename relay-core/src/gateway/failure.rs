@@ -10,12 +10,13 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::auth;
 use crate::balance::Outcome;
 use crate::body::SendBodyError;
+use crate::content::GrantFault;
 use crate::exchange::{AbortCode, EncodeError, MessageId, Tally};
 use crate::http1::Fault;
 use crate::link::RecvError;
@@ -49,6 +50,24 @@ pub(super) enum Failure {
     /// A client asks about a tenant that no site has published.
     #[error("no site has published this tenant")]
     UnknownTenant,
+    /// What a client shows for content does not count.
+    #[error("{0}")]
+    Grant(#[from] GrantFault),
+    /// Somebody else shows a client's grant.
+    #[error("the grant is for another client, or this one has not shown that it is the one")]
+    OtherClient,
+    /// This instance has no such content, or gives none.
+    #[error("this instance has no such content; the client is to go elsewhere")]
+    NoContent,
+    /// The file is another than the client wants.
+    #[error("the file has changed; begin anew")]
+    ContentChanged,
+    /// The file has fewer octets; it has as many as this says.
+    #[error("the file has {0} octets, and none of those that are asked for")]
+    BeyondContent(u64),
+    /// Content cannot be read; the log says why.
+    #[error("content cannot be read at present; the gateway's log says why, by the message id")]
+    StoreDown,
     /// The client's head does not fit in one head block.
     #[error("the request head cannot be relayed: {0}")]
     Head(#[from] EncodeError),
@@ -110,6 +129,18 @@ impl Failure {
                 service(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "CMGService_Head_Too_Large")
             }
             Self::UnknownTenant => service(StatusCode::NOT_FOUND, "CMGService_Unknown_Tenant"),
+            Self::Grant(fault) => grant_answer(*fault),
+            Self::OtherClient => service(StatusCode::FORBIDDEN, "CMGService_Other_Client"),
+            Self::NoContent => service(StatusCode::NOT_FOUND, "CMGService_No_Content"),
+            Self::ContentChanged => {
+                service(StatusCode::PRECONDITION_FAILED, "CMGService_Content_Changed")
+            }
+            Self::BeyondContent(_) => {
+                service(StatusCode::RANGE_NOT_SATISFIABLE, "CMGService_Range_Not_Satisfiable")
+            }
+            Self::StoreDown => {
+                service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Content_Unavailable")
+            }
             Self::NoSettings => service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Settings"),
             Self::NoConnector => {
                 service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_No_Connector")
@@ -165,7 +196,7 @@ impl Failure {
     /// Seconds after which another try makes sense.
     fn retry_after(&self) -> Option<u16> {
         match self {
-            Self::NoSettings | Self::NoConnector | Self::OutOfMemory => Some(5),
+            Self::NoSettings | Self::NoConnector | Self::OutOfMemory | Self::StoreDown => Some(5),
             Self::Overloaded(_) | Self::Aborted(AbortCode::Refused | AbortCode::Draining) => {
                 Some(1)
             }
@@ -194,6 +225,11 @@ impl Failure {
             Self::Unproven(refusal) => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(refusal.challenge()));
             }
+            Self::BeyondContent(octets) => {
+                // RFC 9110, section 15.5.17.
+                let of = HeaderValue::try_from(format!("bytes */{octets}"));
+                headers.insert(CONTENT_RANGE, of.expect("a number behind plain signs"));
+            }
             _ => {}
         }
         answer::mark(&mut response, message_id, Some(reason.into_owned().into()));
@@ -207,6 +243,21 @@ impl From<Malformed> for Failure {
             Malformed::Fault(fault) => Self::Malformed(fault),
             Malformed::HeadTooSlow(limit) => Self::HeadTooSlow(limit),
         }
+    }
+}
+
+/// Status and reason of what is refused for its grant. One that is written wrongly is 400, whoever
+/// has signed it; all else the client may put right by another grant.
+fn grant_answer(fault: GrantFault) -> (StatusCode, Cow<'static, str>) {
+    let forbidden = |reason| (StatusCode::FORBIDDEN, Cow::Borrowed(reason));
+    match fault {
+        GrantFault::Blocked => forbidden("CMGService_Client_Blocked"),
+        GrantFault::NotYet => forbidden("CMGService_Grant_Not_Yet"),
+        GrantFault::Over => forbidden("CMGService_Grant_Over"),
+        GrantFault::Issuer | GrantFault::UnknownSigner | GrantFault::Signature => {
+            forbidden("CMGService_Invalid_Grant")
+        }
+        _ => (StatusCode::BAD_REQUEST, Cow::Borrowed("CMGService_Bad_Grant")),
     }
 }
 
@@ -255,6 +306,12 @@ mod tests {
             Failure::Malformed(Fault::BareLf),
             Failure::HeadTooSlow(Duration::from_secs(10)),
             Failure::UnknownTenant,
+            Failure::Grant(GrantFault::Over),
+            Failure::OtherClient,
+            Failure::NoContent,
+            Failure::ContentChanged,
+            Failure::BeyondContent(1),
+            Failure::StoreDown,
             Failure::Head(EncodeError::HeadTooLong { octets: 2, limit: 1 }),
             Failure::NoSettings,
             Failure::NoConnector,
@@ -311,9 +368,15 @@ mod tests {
             Failure::ClientBody(_) => 16,
             Failure::OutOfMemory => 17,
             Failure::Unproven(_) => 18,
+            Failure::Grant(_) => 19,
+            Failure::OtherClient => 20,
+            Failure::NoContent => 21,
+            Failure::ContentChanged => 22,
+            Failure::BeyondContent(_) => 23,
+            Failure::StoreDown => 24,
         };
         let places: BTreeSet<usize> = all().iter().map(place).collect();
-        assert_eq!(places, (0..19).collect(), "one of each is listed");
+        assert_eq!(places, (0..25).collect(), "one of each is listed");
         all()
     }
 
@@ -402,6 +465,7 @@ mod tests {
         let mut told: BTreeSet<_> = each_failure().iter().map(row).collect();
         told.extend(each_refusal().map(|refusal| row(&Failure::Refused(refusal))));
         told.extend(auth::Refusal::ALL.map(|refusal| row(&Failure::Unproven(refusal))));
+        told.extend(GrantFault::ALL.map(|fault| row(&Failure::Grant(fault))));
         told.extend(each_fault().into_iter().map(|fault| row(&Failure::Malformed(fault))));
         let codes = AbortCode::KNOWN.into_iter().chain([AbortCode::Unknown(0x1ff)]);
         told.extend(codes.map(|code| row(&Failure::Aborted(code))));

@@ -4,7 +4,8 @@
 //! This room terminates clients' TLS, judges each request, picks a live link, and moves bodies both
 //! ways. It keeps no client data. What is published it is told by connection points: see
 //! `control.rs`. It never dials a site: connection points dial it. It asks providers of keys and
-//! servers of revocation lists, if it is told to: see `fetching.rs`. Read [`Gateway`] first, then
+//! servers of revocation lists, if it is told to: see `fetching.rs`. Content that it holds it gives
+//! to clients by itself: see `content.rs`. Read [`Gateway`] first, then
 //! `relay.rs`, the life of one request.
 //!
 //! Every failure is mapped to an answer in one place, `failure.rs`.
@@ -15,6 +16,8 @@ mod addresses;
 mod answer;
 mod clients;
 mod config;
+mod content;
+mod content_body;
 mod control;
 mod counted;
 mod drained;
@@ -60,6 +63,7 @@ mod unfit;
 pub use answer::AnswerBody;
 pub use clients::check_clients;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
+pub use content::{ContentStore, StoreFault, Stored};
 pub use fetching::{SourceFailure, SourceKind, SourceState, SourceStatus};
 pub use history::{EndedLink, LinkEnd};
 pub use judging::{Foretold, ForetoldAnswer, ForetoldRefusal, ForetoldRelay, foretell};

@@ -157,7 +157,7 @@ impl<'a> Shows<'a> {
     }
 }
 
-fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
+pub(super) fn fingerprint(certificate: &CertificateDer<'_>) -> [u8; 32] {
     let digest = digest::digest(&digest::SHA256, certificate);
     digest.as_ref().try_into().expect("SHA-256 has 32 octets")
 }

@@ -157,7 +157,7 @@ mod tests {
         for method in Method::ALL {
             note(method, Finding::Absent);
             let name = "somebody".to_owned();
-            note(method, Finding::Proven(Principal { method, name, until: 1 }));
+            note(method, Finding::Proven(Principal { method, name, client: None, until: 1 }));
             note(method, Finding::Unproven(Unproven::Possession(PossessionFault::Unsigned)));
         }
         for fault in TokenFault::ALL {

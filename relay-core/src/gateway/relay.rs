@@ -27,6 +27,7 @@ use crate::settings::Settings;
 use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
+use super::content::ContentStore;
 use super::failure::Failure;
 use super::http2_places::Place;
 use super::interim::Interims;
@@ -56,6 +57,8 @@ pub(super) struct Relay {
     pub(super) in_flight: InFlight,
     pub(super) head_limits: HeadLimits,
     pub(super) answerer: Answerer,
+    /// Where content is, if this instance gives any.
+    pub(super) content: Option<Arc<dyn ContentStore>>,
     pub(super) memory: Memory,
     pub(super) tally: Arc<Tally>,
     /// What each method of authentication has found.
@@ -129,7 +132,7 @@ impl Relay {
         let span = span(message_id, access.trace());
         let answered = if let Err(failure) = self.admit() {
             Err(failure)
-        } else if let Some(alone) = self.answer_alone(&parts, message_id).await {
+        } else if let Some(alone) = self.answer_alone(&parts, message_id, &mut access).await {
             alone.inspect(|response| access.note_own(response.status()))
         } else {
             let relayed = self.relay(parts, body, message_id, guard, &mut access);
@@ -158,12 +161,14 @@ impl Relay {
         &self,
         request: &http::request::Parts,
         message_id: MessageId,
+        access: &mut Access,
     ) -> Option<Result<Response<AnswerBody<B>>, Failure>> {
         let target = request.uri.path_and_query()?;
         let asked = OwnAnswer::of(&request.method, target).transpose()?;
         let answered = async {
             judging::check_host(&request.uri, &request.headers)?;
             let value = match asked? {
+                OwnAnswer::Content => return self.content(request, message_id, access).await,
                 OwnAnswer::TenantInfo { tenant } => self.tenant_info(tenant).await?,
                 _ => self.service_metadata(),
             };
@@ -282,7 +287,7 @@ impl Relay {
     }
 
     /// Judges whether anybody has told what is published.
-    fn check_told(&self, settings: &Settings) -> Result<(), Failure> {
+    pub(super) fn check_told(&self, settings: &Settings) -> Result<(), Failure> {
         if !settings.documents().is_empty() {
             return Ok(());
         }
@@ -321,7 +326,10 @@ impl Relay {
 
     /// What is published. An instance that has just started waits for it as for its first link,
     /// and for that of other sites too while nobody has published what is asked for.
-    async fn settings_for(&self, is_published: impl Fn(&Settings) -> bool) -> Arc<Holding> {
+    pub(super) async fn settings_for(
+        &self,
+        is_published: impl Fn(&Settings) -> bool,
+    ) -> Arc<Holding> {
         let credit = self.limits.link_credit;
         loop {
             let mut told = pin!(self.settings.told());

@@ -220,6 +220,7 @@ impl Gateway {
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
+            content: config.content.clone(),
             memory: Memory::new(config.limits.memory.clone()),
             tally: Arc::new(counted::tally()),
             proofs: Proofs::default(),

@@ -8,8 +8,13 @@ use super::{Refusal, VirtualRoot, path};
 /// Verbs of what a gateway answers by itself.
 const VERBS: [&str; 2] = ["GET", "HEAD"];
 
-/// What a gateway instance is asked about itself, or about what it was told. No role id stands in
-/// such a path, so no endpoint can publish it, and no connection point is asked.
+/// The folder and the name of content.
+// Source: Microsoft Learn, "CMG data flow".
+const CONTENT: [&str; 2] = ["downloadrestservice.svc", "getcontentxmlsecure"];
+
+/// What a gateway instance is asked about itself, about what it was told, or for content that it
+/// holds. No role id stands in such a path, so no endpoint can publish it, and no connection point
+/// is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OwnAnswer<'a> {
@@ -21,6 +26,8 @@ pub enum OwnAnswer<'a> {
         /// The value of `TenantID`, as it was written; `None` unless it is there exactly once.
         tenant: Option<&'a str>,
     },
+    /// `/downloadrestservice.svc/getcontentxmlsecure`: content, by the grant in the query.
+    Content,
 }
 
 impl<'a> OwnAnswer<'a> {
@@ -46,6 +53,9 @@ impl<'a> OwnAnswer<'a> {
         let (root, name) = below_slash.split_once('/')?;
         if name.contains('/') || path::check(below_slash).is_err() {
             return None;
+        }
+        if path::segment_is(root, CONTENT[0]) && path::segment_is(name, CONTENT[1]) {
+            return Some(Self::Content);
         }
         if path::segment_is(name, "ServiceMetadata") {
             return VirtualRoot::named(root).map(|_| Self::ServiceMetadata);
@@ -111,6 +121,18 @@ mod tests {
     }
 
     #[test]
+    fn content_is_asked_for_at_its_path_in_any_case() {
+        for target in [
+            "/downloadrestservice.svc/getcontentxmlsecure?pid=1",
+            "/DownloadRestService.svc/GetContentXmlSecure",
+        ] {
+            assert_eq!(judge("GET", target), Ok(Some(OwnAnswer::Content)), "{target}");
+            let refused = Err(Refusal::VerbNotAllowed { allowed: &VERBS });
+            assert_eq!(judge("PROPFIND", target), refused);
+        }
+    }
+
+    #[test]
     fn whatever_is_not_exactly_such_a_path_is_for_endpoints() {
         for target in [
             "/ServiceMetadata",
@@ -120,6 +142,9 @@ mod tests {
             "/CCM_Proxy_Mutual/ServiceMetadata",
             "/CCM_Proxy_MutualAuth/ServiceMetadata:x",
             "//CCM_Proxy_MutualAuth/ServiceMetadata",
+            "/downloadrestservice.svc/getcontentxmlsecure/",
+            "/downloadrestservice.svc/getcontentxml",
+            "/CCM_Proxy_MutualAuth/getcontentxmlsecure",
             "*",
         ] {
             for verb in ["GET", "DELETE"] {

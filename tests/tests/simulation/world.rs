@@ -381,6 +381,7 @@ fn gateway_config(instance: usize) -> GatewayConfig {
         link_tls: link_server_config(&SITE.gateway, &SITE.anchors()).unwrap(),
         certificate_keeper: None,
         fetch: None,
+        content: None,
         balance: Balance::default(),
         limits: gateway_limits(),
     }

@@ -40,7 +40,12 @@ impl Client {
 }
 
 fn somebody() -> Finding {
-    Finding::Proven(Principal { method: Method::SiteToken, name: "a".to_owned(), until: 1 })
+    Finding::Proven(Principal {
+        method: Method::SiteToken,
+        name: "a".to_owned(),
+        client: None,
+        until: 1,
+    })
 }
 
 fn unproven(why: TokenFault) -> Finding {

@@ -63,6 +63,7 @@ pub(in crate::gateway) fn gateway(limits: GatewayLimits) -> Gateway {
         link_tls: link_server_config(&identity, &anchors).unwrap(),
         certificate_keeper: None,
         fetch: None,
+        content: None,
         balance: Balance::default(),
         limits,
     })

@@ -1,0 +1,222 @@
+//! What an instance says of a package, judged before anything of it is believed.
+
+use http::uri::PathAndQuery;
+use relay_core::content::{ContentFile, Manifest, ManifestFault, NameFault, PackageId};
+use serde::Deserialize;
+
+use super::super::target::Target;
+use super::folder;
+
+/// Longest list, in octets. Of as many files as there may be, with names and a key as long as they
+/// may be, it has two thirds of that.
+pub(super) const LISTING_OCTETS_MAX: usize = 96 << 20;
+
+/// Hexadecimal digits of SHA-256.
+const DIGITS: usize = 64;
+
+/// Which files a package has, and where each of them is.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) files: Vec<Listed>,
+    /// The length of all of them.
+    pub(super) octets: u64,
+}
+
+/// A file, and where it is asked for.
+#[derive(Debug)]
+pub(super) struct Listed {
+    pub(super) file: ContentFile,
+    pub(super) target: Target,
+}
+
+/// Why a list is not followed. The fault of whoever has sent it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(super) enum ListingFault {
+    /// Longer than that of any package.
+    #[error("it is longer than {LISTING_OCTETS_MAX} octets")]
+    TooLong,
+    /// It is no JSON of that form.
+    #[error("it is no list of files: {0}")]
+    Form(#[from] serde_json::Error),
+    /// It is of another package.
+    #[error("it is of another package than the grant")]
+    OtherPackage,
+    /// A name is none, or would lead out of the folder.
+    #[error("a name in it is none: {0}")]
+    Name(#[from] NameFault),
+    /// A name stands for what is kept while files are fetched.
+    #[error("a name in it begins with `{}`, where parts of files are kept", folder::PARTS)]
+    Reserved,
+    /// A hash is none.
+    #[error("a SHA-256 in it is not {DIGITS} hexadecimal digits")]
+    Hash,
+    /// A file is somewhere else: whoever is there has no business with the client's credentials.
+    #[error("a location in it is no path on the service that was asked")]
+    Elsewhere,
+    /// Its files are no package.
+    #[error(transparent)]
+    Files(#[from] ManifestFault),
+}
+
+#[derive(Deserialize)]
+struct RawListing {
+    package: String,
+    files: Vec<RawFile>,
+}
+
+#[derive(Deserialize)]
+struct RawFile {
+    name: String,
+    octets: u64,
+    sha256: String,
+    location: String,
+}
+
+impl Listing {
+    /// Reads what was answered at `asked` of `package`.
+    ///
+    /// # Errors
+    ///
+    /// [`ListingFault`].
+    pub(super) fn read(
+        text: &[u8],
+        package: &PackageId,
+        asked: &Target,
+    ) -> Result<Self, ListingFault> {
+        if text.len() > LISTING_OCTETS_MAX {
+            return Err(ListingFault::TooLong);
+        }
+        let raw: RawListing = serde_json::from_slice(text)?;
+        if raw.package != package.as_str() {
+            return Err(ListingFault::OtherPackage);
+        }
+        let files = raw.files.iter().map(|it| listed(it, asked));
+        let files = files.collect::<Result<Vec<_>, _>>()?;
+        // Names that are there twice, and numbers beyond all limits.
+        let all = files.iter().map(|it| it.file.clone()).collect();
+        let octets = Manifest::new(package.clone(), all)?.octets();
+        Ok(Self { files, octets })
+    }
+}
+
+fn listed(raw: &RawFile, asked: &Target) -> Result<Listed, ListingFault> {
+    let name = raw.name.parse()?;
+    if folder::is_reserved(&name) {
+        return Err(ListingFault::Reserved);
+    }
+    let sha256 = sha256(&raw.sha256).ok_or(ListingFault::Hash)?;
+    let location = Some(&raw.location).filter(|it| it.starts_with('/') && !it.starts_with("//"));
+    let path = location.and_then(|it| PathAndQuery::try_from(it.as_str()).ok());
+    let path = path.ok_or(ListingFault::Elsewhere)?;
+    let target = Target { path, ..asked.clone() };
+    Ok(Listed { file: ContentFile { name, octets: raw.octets, sha256 }, target })
+}
+
+fn sha256(text: &str) -> Option<[u8; 32]> {
+    let digits = text.as_bytes();
+    if digits.len() != DIGITS || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    let mut octets = [0; 32];
+    for (octet, pair) in octets.iter_mut().zip(digits.chunks_exact(2)) {
+        *octet = u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(octets)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn read(value: &Value) -> Result<Listing, ListingFault> {
+        let asked = Target::parse("https://relay.example:8443/list?x").unwrap();
+        Listing::read(value.to_string().as_bytes(), &"PS100012".parse().unwrap(), &asked)
+    }
+
+    fn file(name: &str) -> Value {
+        json!({ "name": name, "octets": 3, "sha256": "0f".repeat(32), "location": "/a?b" })
+    }
+
+    fn with(change: impl FnOnce(&mut Value)) -> Result<Listing, ListingFault> {
+        let mut list = json!({
+            "package": "PS100012", "expires": 1, "files": [file("a/setup.exe"), file("b")]
+        });
+        change(&mut list);
+        read(&list)
+    }
+
+    #[test]
+    fn each_file_is_at_the_service_that_was_asked() {
+        let listing = with(|_| ()).unwrap();
+        assert_eq!((listing.files.len(), listing.octets), (2, 6));
+        let first = &listing.files[0];
+        assert_eq!(first.target.url().unwrap(), "https://relay.example:8443/a?b");
+        assert_eq!((first.file.name.as_str(), first.file.sha256), ("a/setup.exe", [0x0f; 32]));
+    }
+
+    #[test]
+    fn a_list_that_leads_elsewhere_is_not_followed() {
+        for location in ["https://other.example/a", "//other.example/a", "a", "", "/a b", "*"] {
+            let fault = with(|it| it["files"][1]["location"] = json!(location)).unwrap_err();
+            assert!(matches!(fault, ListingFault::Elsewhere), "{location}: {fault}");
+        }
+        for name in ["../b", "/b", "a\\b", "c:/b", "a/../../b", ""] {
+            let fault = with(|it| it["files"][1]["name"] = json!(name)).unwrap_err();
+            assert!(matches!(fault, ListingFault::Name(_)), "{name}: {fault}");
+        }
+        for name in [".relay-parts/x", ".RELAY-PARTS", ".relay-parts"] {
+            let fault = with(|it| it["files"][1]["name"] = json!(name)).unwrap_err();
+            assert!(matches!(fault, ListingFault::Reserved), "{name}: {fault}");
+        }
+        for name in ["A/Setup.exe", "a", "A/SETUP.EXE/x"] {
+            let fault = with(|it| it["files"][1]["name"] = json!(name)).unwrap_err();
+            assert!(matches!(fault, ListingFault::Files(_)), "{name}: {fault}");
+        }
+        assert!(with(|it| it["files"][1]["name"] = json!(".relay-parts2")).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_list_of_the_package_is_refused() {
+        let mut digits = "0f".repeat(32);
+        digits.replace_range(..1, "+");
+        for hash in ["", "0f", digits.as_str()] {
+            let fault = with(|it| it["files"][0]["sha256"] = json!(hash)).unwrap_err();
+            assert!(matches!(fault, ListingFault::Hash), "{hash}: {fault}");
+        }
+        let other = with(|it| it["package"] = json!("PS100013")).unwrap_err();
+        assert!(matches!(other, ListingFault::OtherPackage));
+        let large = with(|it| it["files"][0]["octets"] = json!(u64::MAX)).unwrap_err();
+        assert!(matches!(large, ListingFault::Files(ManifestFault::FileTooLarge(_))));
+        let none = with(|it| it["files"] = json!([])).unwrap_err();
+        assert!(matches!(none, ListingFault::Files(ManifestFault::NoFiles)));
+        for member in ["name", "octets", "sha256", "location"] {
+            let lacking = with(|it| {
+                it["files"][0].as_object_mut().unwrap().remove(member);
+            });
+            assert!(matches!(lacking.unwrap_err(), ListingFault::Form(_)), "{member}");
+        }
+        let fault = read(&json!("x")).unwrap_err();
+        assert!(matches!(fault, ListingFault::Form(_)));
+    }
+
+    #[test]
+    fn a_list_has_96_mebibytes_at_most() {
+        let asked = Target::parse("https://relay.example/list?x").unwrap();
+        let mut text = with_spaces(LISTING_OCTETS_MAX);
+        let package = "PS100012".parse().unwrap();
+        assert!(Listing::read(&text, &package, &asked).is_ok());
+        text.push(b' ');
+        let fault = Listing::read(&text, &package, &asked).unwrap_err();
+        assert!(matches!(fault, ListingFault::TooLong));
+    }
+
+    fn with_spaces(octets: usize) -> Vec<u8> {
+        let list = json!({ "package": "PS100012", "files": [file("a")] });
+        let mut text = list.to_string().into_bytes();
+        text.resize(octets, b' ');
+        text
+    }
+}

@@ -1,0 +1,246 @@
+//! Content that an instance holds, given to clients whom a site has granted it.
+//!
+//! A grant is judged by what sites publish of their tokens, and by nothing else: no link is asked.
+//! It names one client, and whoever shows it must prove to be that client: by a token of the site
+//! with the client's GUID, or, where the grant is bound to a certificate, by having that one's key
+//! in TLS. So a location that leaks opens nothing.
+//!
+//! What is told of a package is JSON of our own choice, each location being a path on this service:
+//!
+//! ```json
+//! {"package":"PS100012","expires":1800003600,"files":[
+//!  {"name":"a/setup.exe","octets":70000,"sha256":"…","location":"/downloadrestservice.svc…"}]}
+//! ```
+//!
+//! Where content is kept, [`ContentStore`] says; it is asked off the runtime's threads. Read
+//! [`Relay::content`] first.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{
+    ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use tokio::time::timeout;
+
+use crate::auth::{Guid, Method, Methods, Presented, Refusal, Use};
+use crate::content::{ContentFile, GrantFault, Manifest, PackageId, Part, SignedGrant};
+use crate::exchange::MessageId;
+use crate::settings::{Settings, SettingsDocument};
+
+use super::access::{Access, Client};
+use super::answer::{self, AnswerBody};
+use super::clients::SiteClients;
+use super::content_body::Held;
+use super::failure::Failure;
+use super::possession::{Shows, fingerprint};
+use super::relay::Relay;
+
+/// Time that a store has to say what it holds.
+const STORE_TIME: Duration = Duration::from_secs(10);
+
+/// Where an instance has its content from.
+///
+/// Its methods may block: they are called from threads that may. What is wrong with it is logged; a
+/// client is told no more than that something is.
+pub trait ContentStore: std::fmt::Debug + Send + Sync {
+    /// Which files the package has.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreFault::Absent`] if there is no such package, and whatever keeps it from being read.
+    fn manifest(&self, package: &PackageId) -> Result<Arc<Manifest>, StoreFault>;
+
+    /// Opens a file of the package, as its manifest has it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ContentStore::manifest`].
+    fn open(&self, package: &PackageId, file: &ContentFile) -> Result<Arc<dyn Stored>, StoreFault>;
+}
+
+/// A file that a [`ContentStore`] has opened.
+pub trait Stored: Send + Sync {
+    /// Reads what is there from octet `at` on, as [`io::Read::read`] does. May block.
+    ///
+    /// # Errors
+    ///
+    /// Whatever keeps it from being read.
+    fn read_at(&self, at: u64, octets: &mut [u8]) -> io::Result<usize>;
+}
+
+/// Why a store does not give what it is asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreFault {
+    /// There is no such package or file.
+    #[error("there is no such content")]
+    Absent,
+    /// What there is cannot be read, for the reason given. The store's fault.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+impl Relay {
+    /// Answers a request for content.
+    pub(super) async fn content<B>(
+        &self,
+        request: &Parts,
+        message_id: MessageId,
+        access: &mut Access,
+    ) -> Result<Response<AnswerBody<B>>, Failure> {
+        let store = self.content.as_ref().ok_or(Failure::NoContent)?;
+        let query = request.uri.query().ok_or(GrantFault::Missing("alg"))?;
+        let grant = SignedGrant::read(query)?;
+        self.check_grant(&grant, request, access).await?;
+        let package = grant.grant().package.clone();
+        let of = package.clone();
+        let manifest = ask(store, message_id, move |store| store.manifest(&of)).await?;
+        let Some(name) = grant.file() else {
+            let mut response = listing();
+            if request.method != http::Method::HEAD {
+                let held = Held::listed(manifest, grant, self.in_flight.enter());
+                *response.body_mut() = AnswerBody::held(held);
+            }
+            answer::mark(&mut response, message_id, None);
+            return Ok(response);
+        };
+        let file = manifest.file(name).ok_or(Failure::NoContent)?.clone();
+        let of = file.clone();
+        let opened = ask(store, message_id, move |store| store.open(&package, &of)).await?;
+        let (mut response, range) = part(request, &file)?;
+        if let Some(range) = range.filter(|_| request.method != http::Method::HEAD) {
+            let held = Held::file(opened, range, self.in_flight.enter());
+            *response.body_mut() = AnswerBody::held(held);
+        }
+        answer::mark(&mut response, message_id, None);
+        Ok(response)
+    }
+
+    /// Judges a grant, and whether it is its client that shows it.
+    async fn check_grant(
+        &self,
+        grant: &SignedGrant,
+        request: &Parts,
+        access: &mut Access,
+    ) -> Result<(), Failure> {
+        let issuer = grant.grant().issuer;
+        let is_known = |all: &Settings| all.documents().iter().any(|it| names_itself(it, issuer));
+        let settings = self.settings_for(is_known).await;
+        self.check_told(&settings)?;
+        let mut fault = GrantFault::Issuer;
+        // Several sites may name themselves by one tenant: whichever has signed it.
+        for document in settings.documents().iter().filter(|it| names_itself(it, issuer)) {
+            let Some(clients) = self.settings.clients(&document.site) else { continue };
+            match clients.judge_grant(grant) {
+                Ok(()) => return self.check_client(&clients, grant, request, access),
+                Err(why) => fault = why,
+            }
+        }
+        Err(fault.into())
+    }
+
+    /// Judges whether whoever asks is the client that a grant names.
+    fn check_client(
+        &self,
+        clients: &SiteClients,
+        grant: &SignedGrant,
+        request: &Parts,
+        access: &mut Access,
+    ) -> Result<(), Failure> {
+        let grant = grant.grant();
+        let client = request.extensions.get::<Client>();
+        let chain = client.map_or(&[][..], |client| &client.chain);
+        if let Some(bound) = grant.bound_to {
+            let is_there = chain.first().map(fingerprint) == Some(bound);
+            return if is_there { Ok(()) } else { Err(Failure::OtherClient) };
+        }
+        let headers = &request.headers;
+        let authorization = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
+        let shows = Shows::new(Presented::new(authorization), Use::Traffic, chain, headers);
+        // The one method that names a client by its GUID.
+        let naming = Methods::new(&[Method::SiteToken]).expect("one method, once");
+        let trail = clients.search(naming, &shows);
+        let is_barred = || trail.principal().is_some_and(|it| clients.bars(it));
+        let refusal = Refusal::of(&trail, &shows.presented)
+            .or_else(|| is_barred().then_some(Refusal::ClientBarred));
+        let holder = trail.principal().and_then(|it| it.client);
+        self.proofs.note(&trail);
+        access.note_found(trail);
+        match refusal {
+            Some(refusal) => Err(Failure::Unproven(refusal)),
+            None if holder == Some(grant.client) => Ok(()),
+            None => Err(Failure::OtherClient),
+        }
+    }
+}
+
+/// Whether the site of a document names itself by `tenant` in what it signs.
+fn names_itself(document: &SettingsDocument, tenant: Guid) -> bool {
+    let tokens = document.clients.as_ref().and_then(|it| it.tokens.as_ref());
+    tokens.is_some_and(|it| it.tenant == tenant)
+}
+
+/// Asks a store, off the runtime's threads.
+async fn ask<T: Send + 'static>(
+    store: &Arc<dyn ContentStore>,
+    message_id: MessageId,
+    what: impl FnOnce(&dyn ContentStore) -> Result<T, StoreFault> + Send + 'static,
+) -> Result<T, Failure> {
+    let store = Arc::clone(store);
+    let asked = tokio::task::spawn_blocking(move || what(&*store));
+    let why = match timeout(STORE_TIME, asked).await {
+        Ok(Ok(Ok(found))) => return Ok(found),
+        Ok(Ok(Err(StoreFault::Absent))) => return Err(Failure::NoContent),
+        Ok(Ok(Err(StoreFault::Unreadable(why)))) => why,
+        Ok(Err(broken)) => broken.to_string(),
+        Err(_) => format!("it has not answered within {} s", STORE_TIME.as_secs()),
+    };
+    tracing::warn!(%message_id, why, "the store of content cannot be read");
+    Err(Failure::StoreDown)
+}
+
+/// The head of the answer that lists the files of a package.
+fn listing<B>() -> Response<AnswerBody<B>> {
+    let mut response = Response::new(AnswerBody::none());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Its locations are for one client, and end with the grant.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The head of an answer, and which octets of a file follow, if any do.
+type Headed<B> = (Response<AnswerBody<B>>, Option<Range<u64>>);
+
+/// The head of the answer with a file.
+fn part<B>(request: &Parts, file: &ContentFile) -> Result<Headed<B>, Failure> {
+    let tag = format!("\"{}\"", file.sha256_text());
+    let (status, range) = match Part::of(&request.method, &request.headers, file.octets, &tag) {
+        Part::Whole => (StatusCode::OK, Some(0..file.octets)),
+        Part::Octets(range) => (StatusCode::PARTIAL_CONTENT, Some(range)),
+        Part::Known => (StatusCode::NOT_MODIFIED, None),
+        Part::Changed => return Err(Failure::ContentChanged),
+        Part::Beyond => return Err(Failure::BeyondContent(file.octets)),
+    };
+    let mut response = Response::new(AnswerBody::none());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // For one client; the tag says whether it is still the same.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
+    headers.insert(ETAG, HeaderValue::try_from(tag).expect("hexadecimal digits in quotes"));
+    let Some(range) = range else { return Ok((response, None)) };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
+    if status == StatusCode::PARTIAL_CONTENT {
+        let (first, last) = (range.start, range.end.saturating_sub(1));
+        let of = HeaderValue::try_from(format!("bytes {first}-{last}/{}", file.octets));
+        headers.insert(CONTENT_RANGE, of.expect("numbers between plain signs"));
+    }
+    Ok((response, Some(range)))
+}

@@ -1,0 +1,185 @@
+//! The bodies of answers with content: a list that is written as it is sent, and octets of a file,
+//! read as they are taken. Each holds one piece at a time, however long it is.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::io;
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::SizeHint;
+use serde_json::json;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::body::ReceiveError;
+use crate::content::{Manifest, SignedGrant};
+
+use super::answer::InFlightGuard;
+use super::content::Stored;
+
+/// Octets that are read at once. Nothing is read ahead: a client that takes nothing holds so much
+/// at most, and the file.
+const PIECE_OCTETS_MAX: u64 = 128 << 10;
+
+/// Files that are listed at once: 64 KiB with usual names.
+const PIECE_FILES: usize = 64;
+
+/// What follows the head of an answer with content.
+pub(super) struct Held {
+    source: Source,
+    octets: u64,
+    /// Held for its drop alone.
+    _in_flight: InFlightGuard,
+}
+
+enum Source {
+    File(File),
+    Listed(Box<Listed>),
+}
+
+/// Octets of a file.
+struct File {
+    source: Arc<dyn Stored>,
+    left: Range<u64>,
+    /// All that there were to be.
+    declared: u64,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+/// The files of a package.
+struct Listed {
+    manifest: Arc<Manifest>,
+    grant: SignedGrant,
+    /// Which is next; behind the last one is the end.
+    next: usize,
+}
+
+/// How far it is; not what.
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held").field("octets", &self.octets).finish_non_exhaustive()
+    }
+}
+
+impl Held {
+    /// These octets of a file.
+    pub(super) fn file(file: Arc<dyn Stored>, range: Range<u64>, in_flight: InFlightGuard) -> Self {
+        let declared = range.end - range.start;
+        let source = Source::File(File { source: file, left: range, declared, reading: None });
+        Self { source, octets: 0, _in_flight: in_flight }
+    }
+
+    /// The files of a package, with their locations by `grant`.
+    pub(super) fn listed(
+        manifest: Arc<Manifest>,
+        grant: SignedGrant,
+        in_flight: InFlightGuard,
+    ) -> Self {
+        let source = Source::Listed(Box::new(Listed { manifest, grant, next: 0 }));
+        Self { source, octets: 0, _in_flight: in_flight }
+    }
+
+    /// Octets that were given so far.
+    pub(super) fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// Whether there are no more.
+    pub(super) fn is_through(&self) -> bool {
+        match &self.source {
+            Source::File(file) => file.left.is_empty(),
+            Source::Listed(listed) => listed.next >= listed.manifest.files().len(),
+        }
+    }
+
+    /// How many are left, where that is known.
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::File(file) => SizeHint::with_exact(file.left.end - file.left.start),
+            Source::Listed(_) => SizeHint::default(),
+        }
+    }
+
+    /// The next octets; `None` once there are no more.
+    pub(super) fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ReceiveError>>> {
+        if self.is_through() {
+            return Poll::Ready(None);
+        }
+        let piece = match &mut self.source {
+            Source::File(file) => ready!(file.poll_piece(cx, self.octets)),
+            Source::Listed(listed) => Ok(listed.piece()),
+        };
+        if let Ok(piece) = &piece {
+            self.octets += piece.len() as u64;
+        }
+        Poll::Ready(Some(piece))
+    }
+}
+
+impl File {
+    fn poll_piece(
+        &mut self,
+        cx: &mut Context<'_>,
+        before: u64,
+    ) -> Poll<Result<Bytes, ReceiveError>> {
+        let (source, at) = (&self.source, self.left.start);
+        let length = (self.left.end - at).min(PIECE_OCTETS_MAX);
+        let reading = self.reading.get_or_insert_with(|| {
+            let source = Arc::clone(source);
+            spawn_blocking(move || read(&*source, at, length))
+        });
+        let read = ready!(Pin::new(reading).poll(cx));
+        self.reading = None;
+        let piece = read.map_err(io::Error::other).flatten().map_err(ReceiveError::Unreadable)?;
+        if piece.is_empty() {
+            let (octets, declared) = (before, self.declared);
+            return Poll::Ready(Err(ReceiveError::Length { octets, declared }));
+        }
+        self.left.start += piece.len() as u64;
+        Poll::Ready(Ok(piece))
+    }
+}
+
+/// Reads `length` octets or fewer, none only where there are no more.
+fn read(file: &dyn Stored, at: u64, length: u64) -> io::Result<Bytes> {
+    let mut octets = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+    let count = file.read_at(at, &mut octets)?;
+    octets.truncate(count);
+    Ok(octets.into())
+}
+
+impl Listed {
+    fn piece(&mut self) -> Bytes {
+        let files = self.manifest.files();
+        let mut text = String::new();
+        if self.next == 0 {
+            let (package, ends) = (self.manifest.package().as_str(), self.grant.grant().ends);
+            let package = json!(package);
+            text = format!("{{\"package\":{package},\"expires\":{ends},\"files\":[");
+        }
+        let until = (self.next + PIECE_FILES).min(files.len());
+        for (place, file) in files.iter().enumerate().take(until).skip(self.next) {
+            // One for the whole package is asked for no other.
+            let Some(location) = self.grant.for_file(&file.name) else { continue };
+            let (comma, name) = (if place == 0 { "" } else { "," }, json!(file.name.as_str()));
+            let (octets, sha256) = (file.octets, file.sha256_text());
+            let location = json!(location.location());
+            let _ = write!(
+                text,
+                "{comma}\n{{\"name\":{name},\"octets\":{octets},\"sha256\":\"{sha256}\",\
+                 \"location\":{location}}}"
+            );
+        }
+        self.next = until;
+        if until == files.len() {
+            text.push_str("]}\n");
+        }
+        text.into()
+    }
+}

@@ -1,0 +1,346 @@
+//! Content that an instance gives to the client whom a site has granted it, as clients see it over
+//! both versions of HTTP, with nobody connected to the instance.
+
+#![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::Request;
+use relay_core::auth::Guid;
+use relay_core::content::{CONTENT_PATH, Grant, Granted};
+use relay_core::gateway::Gateway;
+use relay_tests::client::{Answer, Client, Http, bare};
+use relay_tests::clients::{ClientSite, self_signed, showing};
+use relay_tests::content::{MemoryStore, grant};
+use relay_tests::roles::{House, until, within};
+use relay_tests::site::{Body, nobody};
+use relay_tests::tokens::TENANT;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// An instance with content that knows of a site, and nobody is connected.
+struct Scene {
+    house: House,
+    site: ClientSite,
+    gateway: Gateway,
+    /// A file of several pieces.
+    large: Vec<u8>,
+}
+
+impl Scene {
+    async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    async fn with(change: impl FnOnce(&mut House)) -> Self {
+        let large: Vec<u8> = (0..400_000u32).flat_map(u32::to_le_bytes).collect();
+        let files: [(&str, &[u8]); 3] =
+            [("Data/large.cab", &large[..]), ("empty", b""), ("setup.exe", b"0123456789")];
+        let site = ClientSite::new();
+        let mut house = House::before(nobody().await);
+        house.gateway_limits.link_credit = Duration::ZERO;
+        house.clients = Some(site.trust());
+        house.initial = vec![house.document()];
+        house.content = Some(Arc::new(MemoryStore::with(&files)));
+        change(&mut house);
+        let gateway = house.gateway(1);
+        Self { house, site, gateway, large }
+    }
+
+    /// Asks as the client that the site's tokens are of.
+    async fn ask(&self, http: Http, verb: &str, location: &str, more: Fields<'_>) -> Answer {
+        let mut request = bare(verb, location);
+        authorize(&mut request, &self.site.ccm());
+        for (name, value) in more {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        Client::join(&self.gateway, &self.house.ca, http).await.ask(request).await
+    }
+
+    fn location(&self, grant: Grant) -> String {
+        self.site.grant(grant).location()
+    }
+}
+
+type Fields<'a> = &'a [(&'static str, &'a str)];
+
+fn authorize(request: &mut Request<Body>, token: &str) {
+    let value = format!("Bearer {token}").parse().unwrap();
+    request.headers_mut().insert("authorization", value);
+}
+
+fn for_file(name: &str) -> Grant {
+    Grant { granted: Granted::File(name.parse().unwrap()), ..grant() }
+}
+
+fn sha256(octets: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(octets))
+}
+
+fn told(answer: &Answer) -> (u16, Option<&str>) {
+    (answer.status(), answer.reason())
+}
+
+#[tokio::test]
+async fn a_package_is_a_list_of_files_each_at_a_location_that_gives_it_whole() {
+    within(async {
+        let scene = Scene::new().await;
+        for http in Http::BOTH {
+            let grant = grant();
+            let answer = scene.ask(http, "GET", &scene.location(grant.clone()), &[]).await;
+            assert_eq!(told(&answer), (200, None), "{http:?}");
+            assert_eq!(answer.parts.headers["cache-control"], "no-store");
+            assert_eq!(answer.message_id().len(), 36);
+            let listed: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(listed["package"], "PS100012");
+            assert_eq!(listed["expires"], grant.ends);
+            let files = listed["files"].as_array().unwrap();
+            let names: Vec<_> = files.iter().map(|it| it["name"].as_str().unwrap()).collect();
+            assert_eq!(names, ["Data/large.cab", "empty", "setup.exe"]);
+            for file in files {
+                let location = file["location"].as_str().unwrap();
+                assert!(location.starts_with(CONTENT_PATH), "of this service: {location}");
+                assert!(location.contains(&format!("&et={}&", grant.ends)), "{location}");
+                let answer = scene.ask(http, "GET", location, &[]).await;
+                assert_eq!(told(&answer), (200, None), "{http:?} {location}");
+                assert_eq!(file["octets"], answer.body.len());
+                assert_eq!(file["sha256"], sha256(&answer.body));
+                let tag = format!("\"{}\"", sha256(&answer.body));
+                assert_eq!(answer.parts.headers["etag"], tag);
+                assert_eq!(answer.parts.headers["accept-ranges"], "bytes");
+            }
+        }
+        until(|| scene.gateway.in_flight() == 0).await;
+        assert_eq!(scene.gateway.links(), 0, "no connection point was asked");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grant_for_one_file_gives_that_file_and_parts_of_it() {
+    within(async {
+        let scene = Scene::new().await;
+        let location = scene.location(for_file("Data/large.cab"));
+        let tag = format!("\"{}\"", sha256(&scene.large));
+        let tag = tag.as_str();
+        let large = &scene.large[..];
+        for http in Http::BOTH {
+            let answer = scene.ask(http, "GET", &location, &[]).await;
+            assert_eq!((answer.status(), &answer.body[..]), (200, large));
+            let head = scene.ask(http, "HEAD", &location, &[]).await;
+            assert_eq!((head.status(), head.body.len()), (200, 0));
+            assert_eq!(head.parts.headers["content-length"], large.len().to_string());
+            for (range, of) in [
+                ("bytes=1000000-", 1_000_000..large.len()),
+                ("bytes=131071-131072", 131_071..131_073),
+            ] {
+                let last = of.end - 1;
+                let expected = format!("bytes {}-{last}/{}", of.start, large.len());
+                let fields = [("range", range), ("if-range", tag)];
+                let alone = scene.ask(http, "GET", &location, &fields[..1]).await;
+                let with_tag = scene.ask(http, "GET", &location, &fields).await;
+                assert_eq!((alone.status(), &alone.body[..]), (206, &large[of.clone()]));
+                assert_eq!(alone.parts.headers["content-range"], expected);
+                assert_eq!((with_tag.status(), with_tag.body), (206, alone.body));
+            }
+            let changed = [("range", "bytes=1-2"), ("if-range", "\"other\"")];
+            let answer = scene.ask(http, "GET", &location, &changed).await;
+            assert_eq!((answer.status(), answer.body.len()), (200, large.len()));
+            let known = scene.ask(http, "GET", &location, &[("if-none-match", tag)]).await;
+            assert_eq!((known.status(), known.body.len()), (304, 0));
+            assert_eq!(known.parts.headers["etag"], tag);
+            let beyond = scene.ask(http, "GET", &location, &[("range", "bytes=1600000-")]).await;
+            assert_eq!(told(&beyond), (416, Some("CMGService_Range_Not_Satisfiable")));
+            assert_eq!(beyond.parts.headers["content-range"], "bytes */1600000");
+            let other = scene.ask(http, "GET", &location, &[("if-match", "\"other\"")]).await;
+            assert_eq!(told(&other), (412, Some("CMGService_Content_Changed")));
+            let empty = scene.ask(http, "GET", &scene.location(for_file("empty")), &[]).await;
+            assert_eq!((empty.status(), empty.body.len()), (200, 0));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn content_that_is_not_there_is_404_so_that_clients_go_elsewhere() {
+    within(async {
+        let scene = Scene::new().await;
+        let without = Scene::with(|house| house.content = None).await;
+        let other = Grant { package: "PS100013".parse().unwrap(), ..grant() };
+        for http in Http::BOTH {
+            for location in [scene.location(other.clone()), scene.location(for_file("x"))] {
+                let answer = scene.ask(http, "GET", &location, &[]).await;
+                assert_eq!(told(&answer), (404, Some("CMGService_No_Content")), "{location}");
+            }
+            let answer = without.ask(http, "GET", &without.location(grant()), &[]).await;
+            assert_eq!(told(&answer), (404, Some("CMGService_No_Content")));
+            let answer = scene.ask(http, "PROPFIND", &scene.location(grant()), &[]).await;
+            assert_eq!(told(&answer), (405, Some("CMGService_Method_Not_Allowed")));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grant_is_good_for_the_client_that_it_names_and_nobody_else() {
+    within(async {
+        let scene = Scene::new().await;
+        let location = scene.location(for_file("setup.exe"));
+        for http in Http::BOTH {
+            let mut client = Client::join(&scene.gateway, &scene.house.ca, http).await;
+            let answer = client.ask(bare("GET", &location)).await;
+            assert_eq!(told(&answer), (401, Some("CMGService_No_Credential")));
+            for (token, of) in [
+                (scene.site.expired_ccm(), (401, Some("CMGService_Invalid_Token"))),
+                (scene.site.entra(), (401, Some("CMGService_Invalid_Token"))),
+                (scene.site.bulk(), (403, Some("CMGService_Registration_Only"))),
+                (scene.site.ccm(), (200, None)),
+            ] {
+                let mut request = bare("GET", &location);
+                authorize(&mut request, &token);
+                assert_eq!(told(&client.ask(request).await), of);
+            }
+            let other = Grant { client: Guid(7), ..for_file("setup.exe") };
+            let answer = scene.ask(http, "GET", &scene.location(other), &[]).await;
+            assert_eq!(told(&answer), (403, Some("CMGService_Other_Client")));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grant_that_is_bound_to_a_certificate_is_good_for_whoever_has_its_key() {
+    within(async {
+        let scene = Scene::new().await;
+        let (mine, other) = (self_signed(), self_signed());
+        let fingerprint = digest(&SHA256, mine.chain().first().unwrap());
+        let bound_to = Some(fingerprint.as_ref().try_into().unwrap());
+        let location = scene.location(Grant { bound_to, ..for_file("setup.exe") });
+        for http in Http::BOTH {
+            for (shown, of) in [
+                (Some(&mine), (200, None)),
+                (Some(&other), (403, Some("CMGService_Other_Client"))),
+                (None, (403, Some("CMGService_Other_Client"))),
+            ] {
+                let tls = showing(&scene.house.ca, shown);
+                let mut client = Client::join_with(&scene.gateway, &tls, http).await;
+                assert_eq!(told(&client.ask(bare("GET", &location)).await), of, "{http:?}");
+            }
+            // A token of the very client does not stand in for the key.
+            let answer = scene.ask(http, "GET", &location, &[]).await;
+            assert_eq!(told(&answer), (403, Some("CMGService_Other_Client")));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_grant_that_is_over_tampered_with_or_of_another_site_gives_nothing() {
+    within(async {
+        let scene = Scene::new().await;
+        let now = grant().begins + 10;
+        let over = Grant { begins: now - 100, ends: now - 1, ..grant() };
+        let later = Grant { begins: now + 3000, ends: now + 3600, ..grant() };
+        let foreign = Grant { issuer: Guid(1), ..grant() };
+        let good = scene.location(for_file("setup.exe"));
+        for (location, of) in [
+            (scene.location(over), (403, "CMGService_Grant_Over")),
+            (scene.location(later), (403, "CMGService_Grant_Not_Yet")),
+            (scene.location(foreign), (403, "CMGService_Invalid_Grant")),
+            (good.replace("setup.exe", "empty"), (403, "CMGService_Invalid_Grant")),
+            (good.replace("PS100012", "PS100011"), (403, "CMGService_Invalid_Grant")),
+            (good.replace("setup.exe", "../x"), (400, "CMGService_Bad_Grant")),
+            (good.replace("setup.exe", "..%5Cx"), (400, "CMGService_Bad_Grant")),
+            (format!("{good}&file=empty"), (400, "CMGService_Bad_Grant")),
+            (good.replace("RS256", "none"), (400, "CMGService_Bad_Grant")),
+            (CONTENT_PATH.to_owned(), (400, "CMGService_Bad_Grant")),
+            (CONTENT_PATH.to_uppercase() + "?", (400, "CMGService_Bad_Grant")),
+        ] {
+            let answer = scene.ask(Http::One, "GET", &location, &[]).await;
+            assert_eq!(told(&answer), (of.0, Some(of.1)), "{location}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_blocked_has_no_content_however_it_shows_itself() {
+    within(async {
+        let mine = self_signed();
+        let fingerprint = digest(&SHA256, mine.chain().first().unwrap());
+        let bound_to = Some(fingerprint.as_ref().try_into().unwrap());
+        let scene = Scene::with(|house| {
+            let mut trust = house.clients.clone().unwrap();
+            trust.tokens.as_mut().unwrap().blocked = vec![grant().client];
+            house.clients = Some(trust);
+            house.initial = vec![house.document()];
+        });
+        let scene = scene.await;
+        for location in [scene.location(grant()), scene.location(Grant { bound_to, ..grant() })] {
+            let tls = showing(&scene.house.ca, Some(&mine));
+            let mut client = Client::join_with(&scene.gateway, &tls, Http::One).await;
+            let answer = client.ask(bare("GET", &location)).await;
+            assert_eq!(told(&answer), (403, Some("CMGService_Client_Blocked")));
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn of_two_sites_that_name_themselves_by_one_tenant_either_grants() {
+    within(async {
+        let (one, two) = (ClientSite::new(), ClientSite::new());
+        let scene = Scene::with(|house| {
+            let documents = [&one, &two].map(|site| {
+                house.clients = Some(site.trust());
+                house.document()
+            });
+            let [mut first, mut second] = documents;
+            (first.site, second.site) = ("one".to_owned(), "two".to_owned());
+            second.endpoints.clear();
+            house.initial = vec![first, second];
+        });
+        let scene = scene.await;
+        for site in [&one, &two] {
+            let location = site.grant(for_file("setup.exe")).location();
+            let mut request = bare("GET", &location);
+            authorize(&mut request, &site.ccm());
+            let mut client = Client::join(&scene.gateway, &scene.house.ca, Http::Two).await;
+            let answer = client.ask(request).await;
+            assert_eq!((told(&answer), &answer.body[..]), ((200, None), &b"0123456789"[..]));
+        }
+        assert_eq!(grant().issuer, TENANT);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_is_503_and_a_file_that_is_too_short_never_looks_whole() {
+    within(async {
+        let store = MemoryStore::with(&[("setup.exe", b"0123456789")]);
+        *store.broken.lock().unwrap() = Some("/srv/secret/place".to_owned());
+        let broken = Scene::with(|house| house.content = Some(Arc::new(store))).await;
+        let mut store = MemoryStore::with(&[("setup.exe", b"0123456789")]);
+        store.cut = 3;
+        let short = Scene::with(|house| house.content = Some(Arc::new(store))).await;
+        for http in Http::BOTH {
+            let location = broken.location(for_file("setup.exe"));
+            let answer = broken.ask(http, "GET", &location, &[]).await;
+            assert_eq!(told(&answer), (503, Some("CMGService_Content_Unavailable")));
+            assert!(answer.parts.headers.contains_key("retry-after"));
+            assert!(!answer.body.windows(6).any(|it| it == b"secret"), "the log alone says why");
+            let location = short.location(for_file("setup.exe"));
+            let mut request = bare("GET", &location);
+            authorize(&mut request, &short.site.ccm());
+            let mut client = Client::join(&short.gateway, &short.house.ca, http).await;
+            // The head may be lost with the connection.
+            if let Ok(response) = client.send(request).await {
+                let cut = http_body_util::BodyExt::collect(response.into_body()).await;
+                assert!(cut.is_err(), "{http:?}");
+            }
+        }
+    })
+    .await;
+}
