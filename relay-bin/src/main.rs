@@ -10,6 +10,7 @@ mod cli;
 mod client;
 mod console;
 mod demo;
+mod egress;
 mod exit;
 mod expiry;
 mod init;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         cli::Command::ConnectionPoint(args) => run::connection_point(&args),
         cli::Command::Status(args) => admin::show_status(&args),
         cli::Command::Drain(args) => admin::drain(&args),
+        cli::Command::Service(command) => admin::service(&command),
         cli::Command::Log(args) => admin::log(&args),
         cli::Command::Analyze(args) => analyze::run(&args),
         cli::Command::Client(command) => client::run(&command),

@@ -71,6 +71,7 @@ site_ca = "site-ca.pem"
 site_crl = "site-ca.crl"
 
 {FETCH}
+{EGRESS}
 {admin}
 # What is published is not written here: connection points say so, over their links.
 
@@ -84,6 +85,19 @@ const FETCH: &str = r#"# Has this instance fetch what a site publishes the addre
 # https addresses must be trusted by this file; Debian's own has the public authorities.
 # [fetch]
 # trust = "/etc/ssl/certs/ca-certificates.crt"
+"#;
+
+/// The table of an instance that watches what it sends, in full as a comment.
+const EGRESS: &str = r#"# How much this instance is meant to send to clients in 14 days.
+# The log warns at 50 %, and says at 90 % that it is critical; looked at every six minutes.
+# [egress]
+# threshold_gibibytes = 10000
+# warning_percent = 50
+# critical_percent = 90
+# Answers new requests with 503 while it is critical.
+# stop_when_critical = false
+# Where the sums are kept.
+# file = "egress.json"
 "#;
 
 /// `connection-point.toml`.

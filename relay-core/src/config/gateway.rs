@@ -12,6 +12,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
+use super::egress::{EgressConfig, RawEgress};
 use super::error::{ConfigError, Place};
 use super::fetch::RawFetch;
 use super::limits::RawGatewayLimits;
@@ -44,6 +45,8 @@ pub struct LoadedGateway {
     /// machine, or whoever confines the process, lets it have. `config` has it only once somebody
     /// has said how that is read: see [`GatewayLimits::memory`].
     pub memory_max: Option<u64>,
+    /// How much it is meant to send to clients, if that is written.
+    pub egress: Option<EgressConfig>,
     /// What its TLS was made from.
     pub material: GatewayMaterial,
     /// What deserves attention; to be logged at start.
@@ -98,6 +101,7 @@ struct RawGateway {
     limits: Option<RawGatewayLimits>,
     admin: Option<RawAdmin>,
     fetch: Option<RawFetch>,
+    egress: Option<RawEgress>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -146,8 +150,10 @@ struct RawLinks {
 /// `[links]` with the same and `site_ca` (optional: `https_listen`, `site_crl`, `quic`,
 /// `quic_listen`). Optional: `balance` (`round-robin`, the default, `least-in-flight` or
 /// `peak-ewma`), `[limits]`, whose keys are the fields of [`GatewayLimits`] with their unit,
-/// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, and
-/// `[admin]` with `listen`, an address of loopback. What is published is not written here:
+/// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by,
+/// `[admin]` with `listen`, an address of loopback, and `[egress]` with `threshold_gibibytes`
+/// (optional: `warning_percent`, `critical_percent`, `stop_when_critical`, `file`).
+/// What is published is not written here:
 /// connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
@@ -169,14 +175,12 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let (quic, quic_listen) = (raw.links.quic.as_ref(), raw.links.quic_listen.as_ref());
     let quic_link_listen = quic::listen(&source, quic, quic_listen, link_listen)?;
     no_endpoints(&source, &raw)?;
-    let limits = match &raw.limits {
-        Some(limits) => limits.judge(&source)?,
-        None => GatewayLimits::default(),
-    };
-
+    let limits: Option<GatewayLimits> =
+        raw.limits.as_ref().map(|limits| limits.judge(&source)).transpose()?;
     let memory_max = raw.limits.as_ref().map(|limits| limits.memory_max(&source)).transpose()?;
     let fetch = raw.fetch.as_ref().map(|fetch| fetch.judge(&source)).transpose()?;
     let admin = raw.admin.as_ref().map(|admin| admin.judge(&source)).transpose()?;
+    let egress = raw.egress.as_ref().map(|egress| egress.judge(&source)).transpose()?;
     let client_files =
         IdentityFiles { certificate: &raw.clients.certificate, key: &raw.clients.key };
     let client_tls = client_edge_config_asking(&client_files.read(&source)?)
@@ -210,7 +214,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             certificate_keeper: None,
             fetch,
             balance: raw.balance.judge(),
-            limits,
+            limits: limits.unwrap_or_default(),
         },
         listen,
         link_listen,
@@ -218,6 +222,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         quic_link_listen,
         memory_max: memory_max.flatten(),
         admin,
+        egress,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),

@@ -19,6 +19,7 @@ mod backend_url;
 mod client_files;
 mod clients;
 mod connection_point;
+mod egress;
 mod endpoint;
 mod error;
 mod explain;
@@ -44,6 +45,7 @@ pub use admin::{AdminListener, admin_address};
 pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
+pub use egress::EgressConfig;
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
 pub use material::{

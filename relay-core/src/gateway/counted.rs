@@ -13,7 +13,7 @@ use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
 /// Reasons of answers, as in `ANSWERS.md`.
-const REASONS: [&str; 54] = [
+const REASONS: [&str; 56] = [
     "CMGService_Ambiguous_Body_Length",
     "CMGService_Bad_Answer",
     "CMGService_Bad_Body",
@@ -33,6 +33,7 @@ const REASONS: [&str; 54] = [
     "CMGService_Connect_Not_Allowed",
     "CMGService_Connector_Lost",
     "CMGService_Control_Character",
+    "CMGService_Egress_Stopped",
     "CMGService_Expectation_Failed",
     "CMGService_Field_Too_Large",
     "CMGService_Folded_Field",
@@ -49,6 +50,7 @@ const REASONS: [&str; 54] = [
     "CMGService_Out_Of_Memory",
     "CMGService_Overloaded",
     "CMGService_Registration_Only",
+    "CMGService_Stopped",
     "CMGService_Target_Too_Long",
     "CMGService_Timeout",
     "CMGService_Too_Many_Fields",
