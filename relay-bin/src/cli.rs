@@ -62,6 +62,9 @@ pub(crate) enum Command {
     /// Drain a role that runs on this machine, or one of its links.
     #[command(after_help = admin::DRAIN_EXAMPLES)]
     Drain(admin::DrainArgs),
+    /// Stop or start serving clients at a gateway instance that runs on this machine.
+    #[command(subcommand, after_help = admin::SERVICE_EXAMPLES)]
+    Service(admin::ServiceCommand),
     /// Show or change what a role that runs on this machine logs.
     #[command(after_help = admin::LOG_EXAMPLES)]
     Log(admin::LogArgs),

@@ -12,6 +12,7 @@ mod client;
 mod console;
 mod content;
 mod demo;
+mod egress;
 mod exit;
 mod expiry;
 mod explain;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         cli::Command::ConnectionPoint(args) => run::connection_point(&args),
         cli::Command::Status(args) => admin::show_status(&args),
         cli::Command::Drain(args) => admin::drain(&args),
+        cli::Command::Service(command) => admin::service(&command),
         cli::Command::Log(args) => admin::log(&args),
         cli::Command::Check(args) => return check::run(&args),
         cli::Command::Explain(args) => match explain::run(&args) {

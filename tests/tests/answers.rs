@@ -17,7 +17,7 @@ use relay_core::content::{CONTENT_PATH, Grant, Granted};
 use relay_core::exchange::{
     AbortCode, AnswerHead, Assertions, HeadLimits, MessageId, Origin, RequestHead,
 };
-use relay_core::gateway::MemoryLimit;
+use relay_core::gateway::{Halt, MemoryLimit};
 use relay_core::link::{End, Link};
 use relay_core::mux::{Config, HeadKind, StreamCode};
 use relay_core::policy::{Access, EndpointKind};
@@ -363,6 +363,18 @@ async fn out_of_memory(logs: &Logs, told: &mut BTreeSet<Told>) {
     told.insert(asker.ask("GET", "/SMS_MP/x", "").await);
 }
 
+/// Where nobody is served.
+async fn halted(logs: &Logs, told: &mut BTreeSet<Told>) {
+    let house = House::before(nobody().await);
+    let instance = Instance::start(&house, 1).await;
+    let asker = Asker { house: &house, instance: &instance, logs, site: Site::Ours };
+    for halt in [Halt::Administrator, Halt::Egress] {
+        assert!(instance.gateway.halt(halt));
+        told.insert(asker.ask("GET", "/SMS_MP/x", "").await);
+        assert!(instance.gateway.resume(halt));
+    }
+}
+
 /// What strangers are told where clients have to show who they are.
 async fn strangers(logs: &Logs, told: &mut BTreeSet<Told>) {
     let site = ClientSite::new();
@@ -536,6 +548,7 @@ async fn every_answer_of_the_table_is_given_to_a_client_and_no_other() {
         before_https(&logs, &mut told).await;
         too_many(&logs, &mut told).await;
         out_of_memory(&logs, &mut told).await;
+        halted(&logs, &mut told).await;
         strangers(&logs, &mut told).await;
         of_content(&logs, &mut told).await;
         by_http_2(&logs, &mut told).await;

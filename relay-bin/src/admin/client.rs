@@ -1,5 +1,5 @@
-//! `relay status`, `relay drain` and `relay log`: ask the admin listener of a role that runs on
-//! this machine.
+//! `relay status`, `relay drain`, `relay service` and `relay log`: ask the admin listener of a role
+//! that runs on this machine.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::console::say;
 use crate::exit::Failure;
 use crate::logs::directives;
 
-use super::status::{Drained, Log, Refused, SetLog, Status};
+use super::status::{Drained, Log, Refused, Service, SetLog, Status};
 use super::{HEADER, text, traffic};
 
 /// Octets of an answer that are read: a status of many links has some hundred thousand.
@@ -46,6 +46,18 @@ Examples:
   Have one link replaced by a new one; `relay status` shows its name:
     relay drain --config gateway.toml --link 7
     relay drain --config connection-point.toml --link 2.0";
+
+/// Shown below the help of `relay service`.
+pub(crate) const SERVICE_EXAMPLES: &str = "\
+Examples:
+  Have an instance refuse clients, and keep its links:
+    relay service stop --config gateway.toml
+  Have it serve them again:
+    relay service start --config gateway.toml
+
+While it is stopped new requests are answered 503 CMGService_Stopped, /readyz says so, and requests
+in flight go on. Nothing of that outlives the role: one that is started serves. An instance that its
+egress has stopped is not started by this.";
 
 /// Shown below the help of `relay log`.
 pub(crate) const LOG_EXAMPLES: &str = "\
@@ -92,6 +104,25 @@ pub(crate) struct DrainArgs {
     /// Drain this link alone: at a gateway its number, at a connection point INSTANCE.PLACE.
     #[arg(long, value_name = "LINK")]
     link: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `relay service` does.
+#[derive(clap::Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Answer new requests with 503 from now on; those in flight go on, and links stay.
+    Stop(ServiceArgs),
+    /// Serve clients again.
+    Start(ServiceArgs),
+}
+
+/// Arguments of either.
+#[derive(clap::Args)]
+pub(crate) struct ServiceArgs {
+    #[command(flatten)]
+    whom: Whom,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -153,6 +184,23 @@ pub(crate) fn drain(args: &DrainArgs) -> Result<(), Failure> {
     let drained: Drained = ask(&args.whom, &Method::POST, &path, None)?;
     show(args.json, &drained, |drained| {
         format!("drained: {} requests finished, {} cut", drained.finished, drained.cut)
+    })
+}
+
+/// `relay service`.
+pub(crate) fn service(command: &ServiceCommand) -> Result<(), Failure> {
+    let (args, path) = match command {
+        ServiceCommand::Stop(args) => (args, "/service/stop"),
+        ServiceCommand::Start(args) => (args, "/service/start"),
+    };
+    let service: Service = ask(&args.whom, &Method::POST, path, None)?;
+    show(args.json, &service, |service| {
+        let by = service.halted_by.join(", ");
+        if service.serving {
+            "serves clients".to_owned()
+        } else {
+            format!("stopped: new requests are answered 503, links stay; by: {by}")
+        }
     })
 }
 

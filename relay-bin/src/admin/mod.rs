@@ -1,12 +1,14 @@
 //! The admin listener of a running role, and the commands that ask it.
 //!
 //! It listens on loopback alone and serves whoever has an account on the machine: what links there
-//! are, what is logged, and drains. It never shows a secret. `server.rs` answers, `client.rs` asks,
+//! are, what is logged, drains, and whether clients are served. It never shows a secret.
+//! `server.rs` answers, `client.rs` asks,
 //! `status.rs` is what travels between them, `text.rs` shows it to people; `ready.rs` says whether
 //! the role should be sent requests, `metrics` what Prometheus reads, `traffic.rs` what came to
-//! each endpoint, `expiry.rs` what ends.
+//! each endpoint, `egress.rs` what was sent to clients, `expiry.rs` what ends.
 
 mod client;
+mod egress;
 mod expiry;
 mod metrics;
 mod ready;
@@ -16,8 +18,8 @@ mod text;
 mod traffic;
 
 pub(crate) use client::{
-    DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, STATUS_EXAMPLES, StatusArgs, drain, log,
-    status as show_status, status_at,
+    DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, SERVICE_EXAMPLES, STATUS_EXAMPLES,
+    ServiceCommand, StatusArgs, drain, log, service, status as show_status, status_at,
 };
 pub(crate) use server::{Admin, Role};
 

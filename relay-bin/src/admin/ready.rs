@@ -4,7 +4,7 @@
 //! nobody.
 
 use relay_core::connection_point::ConnectionPointStatus;
-use relay_core::gateway::{GatewayStatus, Pressure, SettingsSnapshot};
+use relay_core::gateway::{GatewayStatus, Halt, Pressure, SettingsSnapshot};
 use serde::{Deserialize, Serialize};
 
 /// Whether a role is ready, as JSON.
@@ -24,6 +24,10 @@ pub(super) enum Unready {
     NoLink,
     /// No site has told a gateway what it publishes.
     NoSettings,
+    /// An administrator has stopped a gateway's service.
+    Stopped,
+    /// A gateway has sent as much as it may.
+    EgressStopped,
     /// A gateway refuses requests because of its memory.
     ShortOfMemory,
     /// A connection point has no link that takes requests.
@@ -37,6 +41,8 @@ impl Unready {
             Self::Draining => "it drains, and takes no new requests",
             Self::NoLink => "no link is up: look at the log of the connection points",
             Self::NoSettings => "no settings were told: requests are refused until a link tells",
+            Self::Stopped => "an administrator has stopped it: `relay service start`",
+            Self::EgressStopped => "it has sent as much as it may in 14 days: see [egress]",
             Self::ShortOfMemory => "memory is short: new requests are refused",
             Self::NoInstance => "no gateway instance is reached: `relay status` says why",
         }
@@ -53,6 +59,8 @@ pub(super) fn gateway(status: &GatewayStatus, settings: &SettingsSnapshot) -> Ve
         (status.is_draining, Unready::Draining),
         (!is_up, Unready::NoLink),
         (!is_told, Unready::NoSettings),
+        (status.halts.contains(&Halt::Administrator), Unready::Stopped),
+        (status.halts.contains(&Halt::Egress), Unready::EgressStopped),
         (!is_calm, Unready::ShortOfMemory),
     ])
 }

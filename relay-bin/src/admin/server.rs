@@ -13,7 +13,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use relay_core::connection_point::ConnectionPoint;
-use relay_core::gateway::Gateway;
+use relay_core::gateway::{Gateway, Halt};
 use relay_core::link::DrainReport;
 use relay_core::transport::Instance;
 use tokio::net::TcpListener;
@@ -22,8 +22,9 @@ use tokio::task::JoinHandle;
 
 use super::metrics;
 use super::ready::{self, Readiness, Unready};
-use super::status::{Drained, Log, Now, Refused, SetLog, Status};
+use super::status::{Drained, Log, Now, Refused, Service, SetLog, Status};
 use super::{HEADER, expiry};
+use crate::egress::Figures;
 use crate::expiry::Endings;
 use crate::logs::Level;
 use crate::site::TokensState;
@@ -32,7 +33,8 @@ use crate::site::service::Tally;
 /// The role that is administered.
 #[derive(Clone)]
 pub(crate) enum Role {
-    Gateway(Gateway),
+    /// With what is known of its egress.
+    Gateway(Gateway, Figures),
     /// With what is published of its site's tokens, and what its token service has done, if it has
     /// one.
     ConnectionPoint(ConnectionPoint, TokensState, Option<Arc<Tally>>),
@@ -44,9 +46,10 @@ impl Role {
         let now = Now::read();
         let expiry = expiry::ends(endings.read(), now.system());
         match self {
-            Self::Gateway(gateway) => {
+            Self::Gateway(gateway, figures) => {
                 let (status, reports) = (gateway.status(), gateway.traffic_reports());
-                Status::gateway(status, gateway.settings(), (reports, expiry), now)
+                let sums = (reports, expiry, figures.read());
+                Status::gateway(status, gateway.settings(), sums, now)
             }
             Self::ConnectionPoint(point, tokens, service) => {
                 let tally = service.as_ref().map(|it| it.counts());
@@ -61,7 +64,7 @@ impl Role {
     /// Why it should not be sent requests now.
     fn unready(&self) -> Vec<Unready> {
         match self {
-            Self::Gateway(gateway) => ready::gateway(&gateway.status(), &gateway.settings()),
+            Self::Gateway(gateway, _) => ready::gateway(&gateway.status(), &gateway.settings()),
             Self::ConnectionPoint(point, ..) => ready::connection_point(&point.status()),
         }
     }
@@ -70,9 +73,10 @@ impl Role {
     fn metrics(&self, began: SystemTime, endings: &Endings) -> String {
         let endings = endings.read();
         match self {
-            Self::Gateway(gateway) => {
+            Self::Gateway(gateway, figures) => {
                 let (status, settings) = (gateway.status(), gateway.settings());
-                metrics::gateway((&status, &settings), &gateway.traffic(), &endings, began)
+                let sent = (gateway.traffic(), figures.read());
+                metrics::gateway((&status, &settings), &sent, &endings, began)
             }
             Self::ConnectionPoint(point, _, service) => {
                 let counted = service.as_ref().map(|it| it.counts());
@@ -83,9 +87,23 @@ impl Role {
         }
     }
 
+    /// Has new requests be served, or refused while links stay. `None` of a connection point: no
+    /// client comes to it.
+    fn serve(&self, serves: bool) -> Option<Service> {
+        let Self::Gateway(gateway, _) = self else { return None };
+        if serves {
+            gateway.resume(Halt::Administrator);
+        } else {
+            gateway.halt(Halt::Administrator);
+        }
+        let halts = gateway.status().halts;
+        let halted_by = halts.iter().map(|halt| halt.name().to_owned()).collect();
+        Some(Service { serving: halts.is_empty(), halted_by })
+    }
+
     async fn drain_link(&self, id: &str) -> Option<DrainReport> {
         match self {
-            Self::Gateway(gateway) => gateway.drain_link(id.parse().ok()?).await,
+            Self::Gateway(gateway, _) => gateway.drain_link(id.parse().ok()?).await,
             Self::ConnectionPoint(point, ..) => {
                 let (instance, place) = id.split_once('.')?;
                 let instance = Instance::new(instance.parse().ok()?).ok()?;
@@ -170,6 +188,8 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/drain", post(drain))
         .route("/log", get(log).put(set_log))
         .route("/links/{id}/drain", post(drain_link))
+        .route("/service/stop", post(stop_service))
+        .route("/service/start", post(start_service))
         .fallback(|| async { refused(StatusCode::NOT_FOUND, "there is no such page") })
         .layer(middleware::from_fn(guard))
         // Behind no guard: a probe names this listener as it likes, or not at all, and what it is
@@ -246,6 +266,26 @@ async fn drain(State(shared): State<Arc<Shared>>) -> Response {
         // The sender lives in `shared`.
         _ => refused(StatusCode::INTERNAL_SERVER_ERROR, "the role has ended without a report"),
     }
+}
+
+/// Has a gateway instance serve clients, or refuse them while its links stay.
+fn serve(shared: &Shared, serves: bool) -> Response {
+    tracing::info!(serves, "asked over the admin listener to serve clients, or not to");
+    match shared.role.serve(serves) {
+        Some(service) => Json(service).into_response(),
+        None => {
+            let why = "no client comes to a connection point; ask its gateway instances";
+            refused(StatusCode::CONFLICT, why)
+        }
+    }
+}
+
+async fn stop_service(State(shared): State<Arc<Shared>>) -> Response {
+    serve(&shared, false)
+}
+
+async fn start_service(State(shared): State<Arc<Shared>>) -> Response {
+    serve(&shared, true)
 }
 
 async fn log(State(shared): State<Arc<Shared>>) -> Json<Log> {

@@ -18,8 +18,10 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::egress::{Egress, egress};
 use super::expiry::Ends;
 use super::traffic;
+use crate::egress::Reading;
 use crate::site;
 
 /// The status of either role.
@@ -38,6 +40,12 @@ pub(super) struct Gateway {
     /// It stops, and serves only the requests that it has.
     pub(super) draining: bool,
     pub(super) requests_in_flight: u64,
+    /// On whose behalf new requests are refused while links stay: `administrator`, `egress`.
+    #[serde(default)]
+    pub(super) halted_by: Vec<String>,
+    /// What it has sent to clients.
+    #[serde(default)]
+    pub(super) egress: Egress,
     /// What it shows to connection points that dial it now; absent until that has been read.
     pub(super) certificate: Option<OwnCertificate>,
     /// The memory in use; absent if nothing is refused for it.
@@ -294,6 +302,14 @@ impl From<DrainReport> for Drained {
     }
 }
 
+/// Whether a gateway instance serves clients.
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+pub(super) struct Service {
+    pub(super) serving: bool,
+    /// As in the status.
+    pub(super) halted_by: Vec<String>,
+}
+
 /// What a role logs.
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct Log {
@@ -365,15 +381,18 @@ impl Status {
     pub(super) fn gateway(
         status: GatewayStatus,
         settings: SettingsSnapshot,
-        (reports, expiry): (TrafficReports, Vec<Ends>),
+        (reports, expiry, sent): (TrafficReports, Vec<Ends>, Option<Reading>),
         now: Now,
     ) -> Self {
+        let egress = egress(&status, sent);
         Self::Gateway(Gateway {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: status.service,
             instance: status.instance.number().into(),
             draining: status.is_draining,
             requests_in_flight: status.in_flight,
+            halted_by: status.halts.iter().map(|it| it.name().to_owned()).collect(),
+            egress,
             certificate: status.link_certificate.map(|it| own_certificate(&it, now)),
             memory: status.memory.map(memory),
             authentications: authentications(&status.proofs),

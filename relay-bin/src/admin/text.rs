@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use relay_core::gateway::SourceState;
 
-use super::expiry;
 use super::status::{
     Backend, ConnectionPoint, Counts, Gateway, Link, Log, SiteTokens, Source, Status,
 };
+use super::{egress, expiry};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -40,6 +40,9 @@ fn gateway_text(gateway: &Gateway) -> String {
         gateway.links.len(),
         gateway.requests_in_flight,
     );
+    for by in &gateway.halted_by {
+        push_line(&mut text, &format!("STOPPED, new requests are answered 503; by: {by}"));
+    }
     if let Some(certificate) = &gateway.certificate {
         let (days, until) = (certificate.days_left, &certificate.not_after);
         push_line(&mut text, &format!("link certificate: {days} days left, until {until}"));
@@ -67,6 +70,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         }
     }
     push_sources(&mut text, &gateway.sources);
+    egress::push(&mut text, &gateway.egress);
     expiry::push(&mut text, &gateway.expiry);
     push_counts(&mut text, &gateway.counts);
     push_authentications(&mut text, &gateway.authentications);
@@ -343,6 +347,8 @@ mod tests {
             instance: 2,
             draining: false,
             requests_in_flight: 3,
+            halted_by: vec!["administrator".to_owned()],
+            egress: egress::Egress::default(),
             certificate: Some(OwnCertificate {
                 sha256: "00:FF".to_owned(),
                 not_after: "2028-01-01T00:00:00Z".to_owned(),
@@ -395,6 +401,7 @@ mod tests {
         };
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
+STOPPED, new requests are answered 503; by: administrator
 link certificate: 405 days left, until 2028-01-01T00:00:00Z
 memory (resident): 100 MiB of 1024 MiB, calm
 link  connection point  transport  state  up         RTT      streams    in       out

@@ -72,6 +72,7 @@ site_crl = "site-ca.crl"
 
 {FETCH}
 {CONTENT}
+{EGRESS}
 {admin}
 # What is published is not written here: connection points say so, over their links.
 
@@ -94,6 +95,19 @@ const CONTENT: &str = r#"# Has this instance give packages to clients whom the s
 # [content]
 # folder = "content"
 # enabled = true
+"#;
+
+/// The table of an instance that watches what it sends, in full as a comment.
+const EGRESS: &str = r#"# How much this instance is meant to send to clients in 14 days.
+# The log warns at 50 %, and says at 90 % that it is critical; looked at every six minutes.
+# [egress]
+# threshold_gibibytes = 10000
+# warning_percent = 50
+# critical_percent = 90
+# Answers new requests with 503 while it is critical.
+# stop_when_critical = false
+# Where the sums are kept.
+# file = "egress.json"
 "#;
 
 /// `connection-point.toml`.

@@ -33,6 +33,7 @@ use tokio::runtime::Runtime;
 use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
 use crate::content::FolderStore;
+use crate::egress;
 use crate::exit::Failure;
 use crate::expiry::{self, ClientPlaces, Endings};
 use crate::logs::{self, Level};
@@ -135,7 +136,7 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let https =
         https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
-    say(&format!(
+    let ready = format!(
         "ready: instance {} of {}, clients on https://{}, links on {}{}{}",
         loaded.config.instance,
         loaded.config.service,
@@ -144,17 +145,29 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
         https.unwrap_or_default(),
         quic.as_ref().map(|it| format!(", quic on {}", it.local_addr())).unwrap_or_default()
             + &admin_told(admin_socket.as_ref())
-    ));
+    );
     let listeners = Listeners { clients, links: Some(links), https_links, quic };
     let keeper = pki::GatewayKeeper::new(&loaded.material);
     loaded.config.certificate_keeper = Some(Arc::new(keeper));
     let gateway = Gateway::new(loaded.config);
-    let role = Role::Gateway(gateway.clone());
+    let figures = egress::Figures::default();
+    let summing = loaded.egress.map(|it| egress::Watch::of(it, &gateway, figures.clone()));
+    let summing = summing.transpose().map_err(Failure::Runtime)?;
+    say(&ready);
+    let role = Role::Gateway(gateway.clone(), figures);
     let expiring = expiry::Watch::of_gateway(loaded.material.clone(), gateway.clone());
     let mut orders = Orders::new(signals, admin(admin_socket, role, level, expiring.endings()));
     let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
-    // On the heap: it is held by each of those that stop it.
-    let start = |stop| Box::pin(expiring.beside(following.beside(gateway.serve(listeners, stop))));
+    let start = |stop| {
+        let role = expiring.beside(following.beside(gateway.serve(listeners, stop)));
+        // On the heap: it is held by each of those that stop it.
+        Box::pin(async {
+            match summing {
+                Some(summing) => summing.beside(role).await,
+                None => role.await,
+            }
+        })
+    };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::SystemTime;
 
-use relay_core::config::{AdminListener, LoadedConnectionPoint, LoadedGateway, TokenServiceConfig};
+use relay_core::config::{
+    AdminListener, EgressConfig, LoadedConnectionPoint, LoadedGateway, TokenServiceConfig,
+};
 use relay_core::connection_point::BackendConfig;
 use relay_core::policy::{Endpoint, EndpointKind};
 
@@ -32,9 +34,23 @@ pub(crate) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
         None => "none: [content] is not there".to_owned(),
     };
     row(&mut text, "content", &content);
+    if let Some(egress) = &loaded.egress {
+        row(&mut text, "egress", &egress_told(egress));
+    }
     admin(&mut text, loaded.admin.as_ref());
     text.truncate(text.trim_end().len());
     text
+}
+
+fn egress_told(egress: &EgressConfig) -> String {
+    let EgressConfig { threshold, warning_percent, critical_percent, file, .. } = egress;
+    let stops = if egress.stop_when_critical { ", and stops then" } else { "" };
+    format!(
+        "{} GiB in 14 days: warns at {warning_percent} %, critical at {critical_percent} %{stops}; \
+         sums in {}",
+        threshold >> 30,
+        file.display()
+    )
 }
 
 /// A connection point's configuration in a few lines.

@@ -9,6 +9,7 @@ mod blocks;
 mod client;
 mod demo;
 mod descriptors;
+mod egress;
 mod expiry;
 mod kernel;
 mod material;
@@ -19,6 +20,7 @@ mod reload;
 mod renewal;
 mod restarts;
 mod secrets;
+mod service;
 mod store;
 #[cfg(feature = "postgres")]
 mod store_shared;

@@ -15,6 +15,7 @@ use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
 use super::content::{ContentFolder, RawContent};
+use super::egress::{EgressConfig, RawEgress};
 use super::error::{ConfigError, Place};
 use super::fetch::RawFetch;
 use super::limits::RawGatewayLimits;
@@ -53,6 +54,8 @@ pub struct LoadedGateway {
     /// has said how that is read: see
     /// [`memory`](crate::gateway::GatewayLimits::memory).
     pub memory_max: Option<u64>,
+    /// How much it is meant to send to clients, if that is written.
+    pub egress: Option<EgressConfig>,
     /// What its TLS was made from.
     pub material: GatewayMaterial,
     /// What deserves attention; to be logged at start.
@@ -108,6 +111,7 @@ struct RawGateway {
     admin: Option<RawAdmin>,
     fetch: Option<RawFetch>,
     content: Option<RawContent>,
+    egress: Option<RawEgress>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -170,8 +174,10 @@ impl RawLinks {
 /// `peak-ewma`), `[limits]`, whose keys are the fields of
 /// [`GatewayLimits`](crate::gateway::GatewayLimits) with their unit,
 /// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, `[content]`
-/// with `folder`, where packages are, and `enabled`, and `[admin]` with `listen`, an address of
-/// loopback. What is published is not written here: connection points say so, over their links.
+/// with `folder`, where packages are, and `enabled`, `[admin]` with `listen`, an address of
+/// loopback, and `[egress]` with `threshold_gibibytes` (optional: `warning_percent`,
+/// `critical_percent`, `stop_when_critical`, `file`). What is published is not written here:
+/// connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
 ///
@@ -190,6 +196,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let memory_max = raw.limits.as_ref().and_then(|limits| limits.memory_max(&source));
     let fetch = raw.fetch.as_ref().and_then(|fetch| source.keep(fetch.judge(&source)));
     let content = raw.content.as_ref().and_then(|it| source.keep(it.judge(&source)));
+    let egress = raw.egress.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let tls = raw.tls(&source);
     let (Some(service), Some(instance), Some(addresses), Some(tls)) =
         (service, instance, addresses, tls)
@@ -231,6 +238,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         memory_max,
         content,
         admin: addresses.admin,
+        egress,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),

@@ -23,6 +23,7 @@ mod client_files;
 mod clients;
 mod connection_point;
 mod content;
+mod egress;
 mod endpoint;
 mod error;
 mod explain;
@@ -52,6 +53,7 @@ pub use changes::changed_keys;
 pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
 pub use content::{ContentFolder, content_folder};
+pub use egress::EgressConfig;
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
 pub use material::{

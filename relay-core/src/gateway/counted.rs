@@ -13,7 +13,7 @@ use super::http2_rates::{Excess, Offence};
 use super::serve::{Gateway, LinkRefused};
 
 /// Reasons of answers, as in `ANSWERS.md`.
-const REASONS: [&str; 64] = [
+const REASONS: [&str; 66] = [
     "CMGService_Ambiguous_Body_Length",
     "CMGService_Bad_Answer",
     "CMGService_Bad_Body",
@@ -37,6 +37,7 @@ const REASONS: [&str; 64] = [
     "CMGService_Content_Changed",
     "CMGService_Content_Unavailable",
     "CMGService_Control_Character",
+    "CMGService_Egress_Stopped",
     "CMGService_Expectation_Failed",
     "CMGService_Field_Too_Large",
     "CMGService_Folded_Field",
@@ -59,6 +60,7 @@ const REASONS: [&str; 64] = [
     "CMGService_Overloaded",
     "CMGService_Range_Not_Satisfiable",
     "CMGService_Registration_Only",
+    "CMGService_Stopped",
     "CMGService_Target_Too_Long",
     "CMGService_Timeout",
     "CMGService_Too_Many_Fields",

@@ -25,6 +25,7 @@ use crate::policy::Refusal;
 
 use super::answer::{self, AnswerBody};
 use super::guarded::Malformed;
+use super::halt::Halt;
 
 /// Why a request was not relayed, or not answered by the site.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,12 @@ pub(super) enum Failure {
     /// The process has as much memory in use as it may.
     #[error("this instance has no memory to spare")]
     OutOfMemory,
+    /// The instance runs and serves nobody.
+    #[error("{}", match .0 {
+        Halt::Administrator => "an administrator has stopped this service",
+        Halt::Egress => "this service has sent as much as it may in 14 days",
+    })]
+    Halted(Halt),
     /// Every link is full, and stayed so while the request waited for as long as it may.
     #[error("every link is full; this request has waited for {} ms", .0.as_millis())]
     Overloaded(Duration),
@@ -148,6 +155,12 @@ impl Failure {
             Self::OutOfMemory => {
                 service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Out_Of_Memory")
             }
+            Self::Halted(Halt::Administrator) => {
+                service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Stopped")
+            }
+            Self::Halted(Halt::Egress) => {
+                service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Egress_Stopped")
+            }
             Self::Overloaded(_) => {
                 service(StatusCode::SERVICE_UNAVAILABLE, "CMGService_Overloaded")
             }
@@ -197,6 +210,9 @@ impl Failure {
     fn retry_after(&self) -> Option<u16> {
         match self {
             Self::NoSettings | Self::NoConnector | Self::OutOfMemory | Self::StoreDown => Some(5),
+            Self::Halted(Halt::Administrator) => Some(60),
+            // As often as it is looked whether it is over.
+            Self::Halted(Halt::Egress) => Some(360),
             Self::Overloaded(_) | Self::Aborted(AbortCode::Refused | AbortCode::Draining) => {
                 Some(1)
             }
@@ -316,6 +332,8 @@ mod tests {
             Failure::NoSettings,
             Failure::NoConnector,
             Failure::OutOfMemory,
+            Failure::Halted(Halt::Administrator),
+            Failure::Halted(Halt::Egress),
             Failure::Overloaded(Duration::from_secs(5)),
             Failure::LinkLost,
             Failure::Aborted(AbortCode::BackendTimeout),
@@ -374,9 +392,10 @@ mod tests {
             Failure::ContentChanged => 22,
             Failure::BeyondContent(_) => 23,
             Failure::StoreDown => 24,
+            Failure::Halted(_) => 25,
         };
         let places: BTreeSet<usize> = all().iter().map(place).collect();
-        assert_eq!(places, (0..25).collect(), "one of each is listed");
+        assert_eq!(places, (0..26).collect(), "one of each is listed");
         all()
     }
 

@@ -2,6 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -69,12 +71,19 @@ pub(super) struct Patient<P> {
     /// Since when a write is pending, and when that is too long.
     pending: Option<(Instant, Pin<Box<Sleep>>)>,
     slowness: Slowness,
+    /// Octets that it took.
+    sent: Arc<AtomicU64>,
 }
 
 impl<P> Patient<P> {
     pub(super) fn new(pipe: P, limit: Duration) -> Self {
-        let ledger = Ledger::new(limit);
-        Self { pipe, ledger, pending: None, slowness: Slowness::default() }
+        let (ledger, slowness) = (Ledger::new(limit), Slowness::default());
+        Self { pipe, ledger, pending: None, slowness, sent: Arc::default() }
+    }
+
+    /// Has what the peer takes count in `sent`.
+    pub(super) fn counting(self, sent: Arc<AtomicU64>) -> Self {
+        Self { sent, ..self }
     }
 
     /// Told when the peer is given up.
@@ -118,10 +127,11 @@ impl<P> Patient<P> {
         cx: &mut Context<'_>,
         outcome: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(octets)) = &outcome
-            && self.ledger.took(*octets)
-        {
-            self.pending = None;
+        if let Poll::Ready(Ok(octets)) = &outcome {
+            self.sent.fetch_add(*octets as u64, Ordering::Relaxed);
+            if self.ledger.took(*octets) {
+                self.pending = None;
+            }
         }
         self.judge(cx, outcome)
     }

@@ -29,6 +29,7 @@ use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
 use super::content::ContentStore;
 use super::failure::Failure;
+use super::halt::Halts;
 use super::http2_places::Place;
 use super::interim::Interims;
 use super::judging;
@@ -60,6 +61,8 @@ pub(super) struct Relay {
     /// Where content is, if this instance gives any.
     pub(super) content: Option<Arc<dyn ContentStore>>,
     pub(super) memory: Memory,
+    /// On whose behalf nobody is served.
+    pub(super) halts: Halts,
     pub(super) tally: Arc<Tally>,
     /// What each method of authentication has found.
     pub(super) proofs: Proofs,
@@ -147,9 +150,10 @@ impl Relay {
         response
     }
 
-    /// Judges whether there is memory for one more request. Before clients are asked who they
-    /// are, for that costs memory, too.
+    /// Judges whether one more request is served, and whether there is memory for it. Before
+    /// clients are asked who they are, for that costs memory, too.
     fn admit(&self) -> Result<(), Failure> {
+        self.halts.check()?;
         match self.memory.pressure() {
             Pressure::Calm => Ok(()),
             Pressure::Refuse | Pressure::Pause => Err(Failure::OutOfMemory),

@@ -41,6 +41,7 @@ use super::control;
 use super::counted::{self, Limit};
 use super::fetching::Fetching;
 use super::guarded::{GaveUp, Guarded, Passed, Times, Told, Until};
+use super::halt::Halts;
 use super::history::{History, LinkEnd};
 use super::http2::Http2;
 use super::lines::Lines;
@@ -137,6 +138,8 @@ pub(super) struct Inner {
     /// Bounds those who wait because too many of their address are in their handshake.
     pub(super) link_waits: Semaphore,
     pub(super) history: History,
+    /// Octets that were sent to clients since the start.
+    pub(super) sent: Arc<AtomicU64>,
     /// Bounds what connection points tell at once.
     pub(super) control_places: Semaphore,
     /// `None` if connection points do not renew the link certificate.
@@ -222,6 +225,7 @@ impl Gateway {
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
             content: config.content.clone(),
             memory: Memory::new(config.limits.memory.clone()),
+            halts: Halts::default(),
             tally: Arc::new(counted::tally()),
             proofs: Proofs::default(),
         };
@@ -241,6 +245,7 @@ impl Gateway {
             link_addresses: Addresses::of_links(config.limits.link_handshakes_max),
             link_waits: Semaphore::new(config.limits.link_handshakes_max),
             history: History::default(),
+            sent: Arc::default(),
             control_places: Semaphore::new(control::AT_ONCE_MAX),
             renewal: config.certificate_keeper.clone().map(|it| Arc::new(Renewal::new(it))),
             link_certificate: Mutex::default(),
@@ -484,7 +489,7 @@ impl Gateway {
             Err(why) => return self.failed_handshake(from, Limit::Handshake, &why),
         };
         let (is_h2, chain) = of_handshake(stream.get_ref().1);
-        let io = Patient::new(stream, limits.answer_stall);
+        let io = Patient::new(stream, limits.answer_stall).counting(self.count_of(port));
         let slowness = io.slowness();
         let client = Client::new(from, slowness.clone()).showing(chain.as_deref());
         let link = if is_h2 {

@@ -10,6 +10,7 @@ use crate::transport::{Certificate, Instance, Rung};
 
 use super::drained::drain;
 use super::fetching::SourceStatus;
+use super::halt::Halt;
 use super::history::EndedLink;
 use super::pressure::MemoryStatus;
 use super::proofs::ProofCount;
@@ -28,6 +29,10 @@ pub struct GatewayStatus {
     pub is_draining: bool,
     /// Requests in flight, on all links.
     pub in_flight: u64,
+    /// On whose behalf nobody is served; usually none.
+    pub halts: Vec<Halt>,
+    /// Octets that were sent to clients since the start: see [`Gateway::octets_sent`].
+    pub octets_sent: u64,
     /// Connections that were closed because their address had too many, since the start.
     pub connections_refused: u64,
     /// How often the instance answered by itself, by reason, and how often a connection came to a
@@ -102,6 +107,8 @@ impl Gateway {
             instance: config.instance,
             is_draining: self.is_stopping(),
             in_flight: self.in_flight(),
+            halts: self.inner.relay.halts.holding().collect(),
+            octets_sent: self.octets_sent(),
             connections_refused: self.inner.addresses.refused(),
             counts: self.inner.relay.tally.counts(),
             proofs: self.inner.relay.proofs.counts(),

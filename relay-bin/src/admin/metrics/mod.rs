@@ -14,11 +14,12 @@ use relay_core::connection_point::{
     BackendState, ConnectionPointStatus, Phase, PlaceStatus, PublishOutcome, PublishState,
 };
 use relay_core::exchange::Count;
-use relay_core::gateway::{EndpointTraffic, GatewayStatus, SettingsSnapshot};
+use relay_core::gateway::{EndpointTraffic, GatewayStatus, Halt, SettingsSnapshot};
 use relay_core::link::LinkStats;
 
 use self::exposition::{Family, Labels};
 use super::{expiry, ready};
+use crate::egress;
 use crate::expiry::Ending;
 
 /// As the text says it: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
@@ -30,7 +31,7 @@ const REASON: &str = "CMG";
 /// What a gateway instance tells; `began` is when it began to serve.
 pub(super) fn gateway(
     (status, settings): (&GatewayStatus, &SettingsSnapshot),
-    traffic: &[EndpointTraffic],
+    (traffic, sums): &(Vec<EndpointTraffic>, Option<egress::Reading>),
     endings: &[Ending],
     began: SystemTime,
 ) -> String {
@@ -46,6 +47,7 @@ pub(super) fn gateway(
     families.extend(of_links(&links.collect::<Vec<_>>()));
     families.extend(of_counts(status.counts.iter().map(|it| (it.name, it.count))));
     families.extend(of_endpoints(traffic));
+    families.extend(of_egress(status, sums.as_ref()));
     families.push(of_endings(endings));
     let proofs = status.proofs.iter().map(|it| {
         let outcome = ("outcome", it.outcome.to_owned());
@@ -185,6 +187,19 @@ fn of_endpoints(traffic: &[EndpointTraffic]) -> [Family; 7] {
         Family::counters(&names::REQUEST_OCTETS, each(|it| it.total.request_octets)),
         Family::counters(&names::ANSWER_OCTETS, each(|it| it.total.response_octets)),
         Family::histograms(&names::DURATION, durations),
+    ]
+}
+
+fn of_egress(status: &GatewayStatus, sums: Option<&egress::Reading>) -> [Family; 4] {
+    let halts = [Halt::Administrator, Halt::Egress];
+    let halts = halts.map(|it| (vec![("by", it.name().to_owned())], status.halts.contains(&it)));
+    let alone =
+        |value: fn(&egress::Reading) -> u64| sums.map(|it| (Labels::new(), number(value(it))));
+    [
+        Family::gauges(&names::HALTED, halts.map(|(by, holds)| (by, truth(holds)))),
+        Family::counters(&names::EGRESS, [(Labels::new(), status.octets_sent)]),
+        Family::gauges(&names::EGRESS_SUM, alone(|it| it.total)),
+        Family::gauges(&names::EGRESS_THRESHOLD, alone(|it| it.config.threshold)),
     ]
 }
 

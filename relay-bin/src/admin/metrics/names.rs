@@ -124,6 +124,14 @@ pub(super) static DURATION: Metric = Metric {
 };
 pub(super) static AUTHENTICATIONS: Metric =
     counter("relay_authentications", "What each method of authentication has found.");
+pub(super) static HALTED: Metric =
+    gauge("relay_halted", "1 while new requests are refused on somebody's behalf, else 0.");
+pub(super) static EGRESS: Metric =
+    counter("relay_egress", "Octets that were sent to clients, heads and bodies.").octets();
+pub(super) static EGRESS_SUM: Metric =
+    gauge("relay_egress_fortnight", "Octets that were sent to clients in 14 days.").octets();
+pub(super) static EGRESS_THRESHOLD: Metric =
+    gauge("relay_egress_threshold", "Octets that are meant to be sent in 14 days.").octets();
 pub(super) static SETTINGS: Metric =
     gauge("relay_settings_version", "Version of the settings of a site that hold.");
 pub(super) static MEMORY: Metric =
