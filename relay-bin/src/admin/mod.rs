@@ -4,11 +4,12 @@
 //! are, what is logged, and drains. It never shows a secret. `server.rs` answers, `client.rs` asks,
 //! `status.rs` is what travels between them, `text.rs` shows it to people; `ready.rs` says whether
 //! the role should be sent requests, `metrics` what Prometheus reads, `traffic.rs` what came to
-//! each endpoint, `expiry.rs` what ends.
+//! each endpoint, `expiry.rs` what ends. `page` shows it all in a browser.
 
 mod client;
 mod expiry;
 mod metrics;
+mod page;
 mod ready;
 mod server;
 mod status;

@@ -14,6 +14,7 @@ mod kernel;
 mod material;
 mod metrics;
 mod nginx_curl;
+mod page;
 mod probes;
 mod reload;
 mod renewal;
