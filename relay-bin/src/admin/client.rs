@@ -34,7 +34,8 @@ Examples:
   For a script:
     relay status --admin 127.0.0.1:10180 --json
 
-It asks the role that runs with that configuration on this machine; [admin] in it says where.
+It asks the role that runs with that configuration on this machine; [admin] in it says where. A
+browser on the machine shows the same at http:// and that address.
 Counts of answers by reason, and of limits that connections came to, begin with the role. Those that
 are 0 are in the JSON alone.";
 

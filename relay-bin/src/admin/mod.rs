@@ -2,15 +2,16 @@
 //!
 //! It listens on loopback alone and serves whoever has an account on the machine: what links there
 //! are, what is logged, drains, and whether clients are served. It never shows a secret.
-//! `server.rs` answers, `client.rs` asks,
-//! `status.rs` is what travels between them, `text.rs` shows it to people; `ready.rs` says whether
-//! the role should be sent requests, `metrics` what Prometheus reads, `traffic.rs` what came to
-//! each endpoint, `egress.rs` what was sent to clients, `expiry.rs` what ends.
+//! `server.rs` answers, `client.rs` asks, `status.rs` is what travels between them, `text.rs` shows
+//! it to people; `ready.rs` says whether the role should be sent requests, `metrics` what
+//! Prometheus reads, `traffic.rs` what came to each endpoint, `egress.rs` what was sent to clients,
+//! `expiry.rs` what ends. `page` shows it all in a browser.
 
 mod client;
 mod egress;
 mod expiry;
 mod metrics;
+mod page;
 mod ready;
 mod server;
 mod status;

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST, ORIGIN, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
@@ -23,12 +23,21 @@ use tokio::task::JoinHandle;
 use super::metrics;
 use super::ready::{self, Readiness, Unready};
 use super::status::{Drained, Log, Now, Refused, Service, SetLog, Status};
-use super::{HEADER, expiry};
+use super::{HEADER, expiry, page};
 use crate::egress::Figures;
 use crate::expiry::Endings;
 use crate::logs::Level;
 use crate::site::TokensState;
 use crate::site::service::Tally;
+
+/// What a browser says of where a request comes from: <https://www.w3.org/TR/fetch-metadata/>.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What a browser asks for: `document` is what is shown in a window of its own.
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
+
+/// Has a browser keep an answer from all other origins, in whatever way they ask for it.
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 /// The role that is administered.
 #[derive(Clone)]
@@ -183,6 +192,7 @@ impl Admin {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
+        .route("/", get(page::page))
         .route("/status.json", get(status))
         .route("/metrics", get(tell_metrics))
         .route("/drain", post(drain))
@@ -199,18 +209,60 @@ fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Turns away what a page in a browser of this machine could have sent.
+/// Turns away what a page in a browser of this machine could have sent, but for the page of this
+/// listener, and has browsers keep the answers from all others.
 async fn guard(request: Request, next: Next) -> Response {
-    if !is_loopback_host(request.headers()) {
-        // A name that resolves to loopback is how a page reaches a listener of the machine it is
-        // shown on: DNS rebinding.
-        return refused(StatusCode::FORBIDDEN, "name this listener by its loopback address");
+    let mut answer = match judge(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => refused(StatusCode::FORBIDDEN, error),
+    };
+    let headers = answer.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    answer
+}
+
+fn judge(request: &Request) -> Result<(), &'static str> {
+    let headers = request.headers();
+    // A name that resolves to loopback is how a page reaches a listener of the machine it is shown
+    // on: DNS rebinding. To a browser such a page is of the same origin as what it asks for, so
+    // this comes first, and nothing else is asked of that name.
+    if !is_loopback_host(headers) {
+        return Err("name this listener by its loopback address");
+    }
+    if !is_of_this_origin(headers) && !opens_the_page(request) {
+        return Err("another page asks; open this listener's own");
     }
     let changes = request.method() != Method::GET && request.method() != Method::HEAD;
-    if changes && !request.headers().contains_key(HEADER) {
-        return refused(StatusCode::FORBIDDEN, "send the header `relay-admin: 1`");
+    if changes && !headers.contains_key(HEADER) {
+        return Err("send the header `relay-admin: 1`");
     }
-    next.run(request).await
+    Ok(())
+}
+
+/// Whether no page asks, or the one of this listener. Another port of this machine is another
+/// origin, though the same site. What browsers say of it no page can change.
+fn is_of_this_origin(headers: &HeaderMap) -> bool {
+    let is_near = headers
+        .get(FETCH_SITE)
+        .is_none_or(|site| [&b"same-origin"[..], b"none"].contains(&site.as_bytes()));
+    let host = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_own = |origin: &HeaderValue| {
+        let origin = origin.as_bytes().strip_prefix(b"http://");
+        origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+    };
+    is_near && headers.get(ORIGIN).is_none_or(is_own)
+}
+
+/// Whether somebody has followed a link to the page: it is shown to them alone, in a window of its
+/// own, and holds nothing of the role.
+fn opens_the_page(request: &Request) -> bool {
+    let headers = request.headers();
+    let is_shown = headers.get(FETCH_DEST).is_some_and(|dest| dest == "document");
+    request.method() == Method::GET
+        && request.uri().path() == "/"
+        && is_shown
+        && !headers.contains_key(ORIGIN)
 }
 
 fn is_loopback_host(headers: &HeaderMap) -> bool {
@@ -333,6 +385,42 @@ mod tests {
             assert!(!judged(accept), "{accept}");
         }
         assert!(!asks_for_json(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn no_page_but_the_listeners_own_may_ask() {
+        let judged = |method: &str, path: &str, fields: &[(&str, &str)]| {
+            let request = http::Request::builder().method(method).uri(path);
+            let request = request.header("Host", "127.0.0.1:10181");
+            let request = fields.iter().fold(request, |it, (name, value)| it.header(*name, *value));
+            judge(&request.body(axum::body::Body::empty()).expect("a request")).is_ok()
+        };
+        let site = |site| ("Sec-Fetch-Site", site);
+        let document = ("Sec-Fetch-Dest", "document");
+        let own = ("Origin", "http://127.0.0.1:10181");
+        let from = |origin| ("Origin", origin);
+        let none: &[(&str, &str)] = &[];
+        for fields in [none, &[site("none")], &[site("same-origin"), own], &[own]] {
+            assert!(judged("GET", "/status.json", fields), "{fields:?}");
+        }
+        assert!(judged("GET", "/", &[site("cross-site"), document]), "a link that is followed");
+        assert!(!judged("GET", "/", &[site("cross-site"), ("Sec-Fetch-Dest", "iframe")]));
+        assert!(!judged("POST", "/", &[site("cross-site"), document, ("relay-admin", "1")]));
+        for fields in [
+            &[site("cross-site")][..],
+            &[site("same-site")],
+            &[site("cross-site"), document],
+            &[site("")],
+            &[from("http://127.0.0.1:10182")],
+            &[from("https://127.0.0.1:10181")],
+            &[from("http://localhost:10181")],
+            &[from("null")],
+            &[site("same-origin"), from("http://evil.example")],
+        ] {
+            assert!(!judged("GET", "/status.json", fields), "{fields:?}");
+            let changes = [fields, &[("relay-admin", "1")]].concat();
+            assert!(!judged("POST", "/drain", &changes), "{fields:?}");
+        }
     }
 
     #[test]

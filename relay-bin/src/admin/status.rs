@@ -20,6 +20,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::egress::{Egress, egress};
 use super::expiry::Ends;
+use super::ready::{self, Readiness};
 use super::traffic;
 use crate::egress::Reading;
 use crate::site;
@@ -37,6 +38,9 @@ pub(super) struct Gateway {
     pub(super) version: String,
     pub(super) service: String,
     pub(super) instance: u64,
+    /// As `/readyz` answers; absent at roles that did not tell of it yet.
+    #[serde(default)]
+    pub(super) readiness: Option<Readiness>,
     /// It stops, and serves only the requests that it has.
     pub(super) draining: bool,
     pub(super) requests_in_flight: u64,
@@ -202,6 +206,9 @@ pub(super) struct Ended {
 pub(super) struct ConnectionPoint {
     pub(super) version: String,
     pub(super) name: String,
+    /// As `/readyz` answers; absent at roles that did not tell of it yet.
+    #[serde(default)]
+    pub(super) readiness: Option<Readiness>,
     pub(super) draining: bool,
     pub(super) links_up: usize,
     pub(super) links_wanted: usize,
@@ -386,6 +393,7 @@ impl Status {
     ) -> Self {
         let egress = egress(&status, sent);
         Self::Gateway(Gateway {
+            readiness: Some(Readiness::of(&ready::gateway(&status, &settings))),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             service: status.service,
             instance: status.instance.number().into(),
@@ -414,6 +422,7 @@ impl Status {
     ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
         Self::ConnectionPoint(ConnectionPoint {
+            readiness: Some(Readiness::of(&ready::connection_point(&status))),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: status.name,
             draining: status.is_draining,

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 
 use relay_core::gateway::SourceState;
 
+use super::ready::Readiness;
 use super::status::{
     Backend, ConnectionPoint, Counts, Gateway, Link, Log, SiteTokens, Source, Status,
 };
-use super::{egress, expiry};
+use super::{egress, expiry, traffic};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -43,6 +44,7 @@ fn gateway_text(gateway: &Gateway) -> String {
     for by in &gateway.halted_by {
         push_line(&mut text, &format!("STOPPED, new requests are answered 503; by: {by}"));
     }
+    push_unready(&mut text, gateway.readiness.as_ref());
     if let Some(certificate) = &gateway.certificate {
         let (days, until) = (certificate.days_left, &certificate.not_after);
         push_line(&mut text, &format!("link certificate: {days} days left, until {until}"));
@@ -69,6 +71,7 @@ fn gateway_text(gateway: &Gateway) -> String {
             push_line(&mut text, &format!("  refused last: {why}"));
         }
     }
+    traffic::push_day(&mut text, &gateway.traffic);
     push_sources(&mut text, &gateway.sources);
     egress::push(&mut text, &gateway.egress);
     expiry::push(&mut text, &gateway.expiry);
@@ -93,6 +96,7 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
         point.links_up,
         point.links_wanted,
     );
+    push_unready(&mut text, point.readiness.as_ref());
     let mut rows = vec![headings(&["link", "host"])];
     for place in &point.places {
         let name = format!("{}.{}", place.instance, place.place);
@@ -134,6 +138,13 @@ fn connection_point_text(point: &ConnectionPoint) -> String {
     expiry::push(&mut text, &point.expiry);
     push_counts(&mut text, &point.counts);
     text
+}
+
+/// A line for each reason not to send it requests.
+fn push_unready(text: &mut String, readiness: Option<&Readiness>) {
+    for why in readiness.iter().flat_map(|it| &it.reasons) {
+        push_line(text, &format!("not ready: {why}"));
+    }
 }
 
 /// What holds of the site's tokens, and that something newer does not, if that is so.
@@ -345,6 +356,7 @@ mod tests {
             version: "0.1.0".to_owned(),
             service: "relay.example".to_owned(),
             instance: 2,
+            readiness: Some(Readiness { ready: true, reasons: Vec::new() }),
             draining: false,
             requests_in_flight: 3,
             halted_by: vec!["administrator".to_owned()],
@@ -455,6 +467,7 @@ entra  proven  4
         let point = ConnectionPoint {
             version: "0.1.0".to_owned(),
             name: "site-1".to_owned(),
+            readiness: Some(Readiness { ready: false, reasons: vec!["it drains".to_owned()] }),
             draining: true,
             links_up: 1,
             links_wanted: 2,
@@ -481,6 +494,7 @@ entra  proven  4
         };
         let expected = "\
 connection point site-1, draining: 1 of 2 links up
+not ready: it drains
 link  host        transport  state    up         RTT      streams    in       out
 1.0   gw.example  tcp-tls    up       1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
 1.1   gw.example  -          waiting

@@ -159,7 +159,10 @@ fn what_a_page_in_a_browser_could_send_changes_nothing() {
     assert_eq!(send(admin, &log), forbidden);
     let asked = format!("GET /status.json HTTP/1.1\r\nHost: {admin}");
     assert_eq!(send(admin, &asked), "HTTP/1.1 200 OK", "it still runs");
-    assert_eq!(send(admin, &format!("GET / HTTP/1.1\r\nHost: {admin}")), "HTTP/1.1 404 Not Found");
+    let other = format!("{asked}\r\nSec-Fetch-Site: same-site\r\nOrigin: http://127.0.0.1:80");
+    assert_eq!(send(admin, &other), forbidden, "a page of another port");
+    let none = format!("GET /none HTTP/1.1\r\nHost: {admin}");
+    assert_eq!(send(admin, &none), "HTTP/1.1 404 Not Found");
     let (status, _) = gateway.stop();
     assert_eq!(status, Some(0));
 }

@@ -15,6 +15,7 @@ mod kernel;
 mod material;
 mod metrics;
 mod nginx_curl;
+mod page;
 mod probes;
 mod reload;
 mod renewal;

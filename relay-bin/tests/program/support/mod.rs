@@ -1,5 +1,6 @@
 //! Real programs around the relay, each in a temporary folder and ended by its own handle.
 
+pub(crate) mod browser;
 pub(crate) mod curl;
 pub(crate) mod load;
 pub(crate) mod namespace;
