@@ -86,6 +86,9 @@ pub(crate) enum Command {
 }
 
 #[cfg(test)]
+mod guide;
+
+#[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
 
