@@ -15,7 +15,7 @@ const OF_HISTOGRAMS: [&str; 3] = ["_bucket", "_count", "_sum"];
 
 /// Each metric that a role tells, with its type.
 fn metrics() -> BTreeMap<String, String> {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../METRICS.md");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../relay-bin/METRICS.md");
     let text = fs::read_to_string(file).expect("the document of all metrics");
     let rows = text.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| `")?.split('|');

@@ -210,8 +210,8 @@ fn metrics_can_be_parsed_and_rise_by_what_was_done_and_traffic_is_reported() {
     assert_eq!(answers, ["0", "1"]);
 
     let there = scrape(at_point);
-    assert_eq!(there.value("relay_links_wanted", &[("instance", "1")]), "2");
-    assert_eq!(there.value("relay_settings_applied", &[("instance", "1")]), "1");
+    assert_eq!(there.value("relay_links_wanted", &[("gateway_instance", "1")]), "2");
+    assert_eq!(there.value("relay_settings_applied", &[("gateway_instance", "1")]), "1");
     let info = [("role", "connection-point"), ("version", env!("CARGO_PKG_VERSION"))];
     assert_eq!(there.value("relay_build_info", &info), "1");
 
@@ -247,7 +247,7 @@ fn every_metric_has_its_row_in_the_documentation_and_every_row_its_metric() {
     let mut bed = Bed::start();
     let told = [scrape(bed.gateway.admin()), scrape(bed.point.admin())];
     let told: BTreeSet<_> = told.iter().flat_map(Scrape::names).collect();
-    let rows = include_str!("../../../METRICS.md").lines().filter_map(|line| {
+    let rows = include_str!("../../METRICS.md").lines().filter_map(|line| {
         let (name, _) = line.strip_prefix("| `")?.split_once('`')?;
         Some(name.to_owned())
     });

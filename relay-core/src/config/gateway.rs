@@ -229,7 +229,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             fetch,
             content: None,
             balance: raw.balance.judge(),
-            limits: limits.unwrap_or_default(),
+            limits,
         },
         listen: addresses.clients,
         link_listen: addresses.links,

@@ -71,7 +71,8 @@ impl Outcome {
             Ended::RefusedHere => Self::Refused,
             Ended::ClientGone => Self::ClientGone,
             Ended::ClientTooSlow => Self::ClientTooSlow,
-            Ended::SiteBrokeOff => Self::SiteBrokeOff,
+            // Content is of no endpoint: whoever asks for it is not metered here.
+            Ended::SiteBrokeOff | Ended::StoreBrokeOff => Self::SiteBrokeOff,
             Ended::LinkLost => Self::LinkLost,
             Ended::Complete if by == Answerer::Relay => Self::Refused,
             Ended::Complete => match status.map_or(0, |status| status.as_u16()) {

@@ -31,6 +31,10 @@ pub enum Rung {
 }
 
 impl Rung {
+    /// One of each, the best first.
+    pub const ALL: [Self; 5] =
+        [Self::Quic, Self::TcpTls, Self::Https, Self::HttpsUpgrade, Self::HttpsHttp2];
+
     /// As it is shown to an administrator.
     pub fn name(self) -> &'static str {
         match self {

@@ -16,6 +16,7 @@ use relay_core::connection_point::{
 use relay_core::exchange::Count;
 use relay_core::gateway::{EndpointTraffic, GatewayStatus, Halt, SettingsSnapshot};
 use relay_core::link::LinkStats;
+use relay_core::transport::Rung;
 
 use self::exposition::{Family, Labels};
 use super::{expiry, ready};
@@ -90,7 +91,7 @@ pub(super) fn connection_point(
         .map(|place| (vec![instance(place)], truth(!matches!(place.phase, Phase::Resting))));
     families.push(Family::gauges(&names::LINKS_WANTED, wanted));
     let applied = published.iter().map(|it| {
-        let labels = vec![("instance", it.instance.number().to_string())];
+        let labels = vec![("gateway_instance", it.instance.number().to_string())];
         (labels, truth(matches!(it.outcome, PublishOutcome::Applied)))
     });
     families.push(Family::gauges(&names::PUBLISHED, applied));
@@ -99,8 +100,9 @@ pub(super) fn connection_point(
     exposition::text(families)
 }
 
+/// Not `instance`: Prometheus calls its targets so, and renames ours.
 fn instance(place: &PlaceStatus) -> (&'static str, String) {
-    ("instance", place.instance.number().to_string())
+    ("gateway_instance", place.instance.number().to_string())
 }
 
 fn of_process(role: &str, began: SystemTime, is_ready: bool, is_draining: bool) -> Vec<Family> {
@@ -142,8 +144,11 @@ fn of_links(links: &[Shown]) -> [Family; 4] {
     let measured = up.filter_map(|it| Some((&it.place, it.stats.round_trip?)));
     let round_trips: BTreeMap<_, _> = measured.collect();
     let round_trips = round_trips.into_iter().map(|(of, it)| (of.clone(), it.as_secs_f64()));
+    // One that is not there is a 0: an alert compares nothing with a series that is absent.
+    let none = Rung::ALL
+        .map(|rung| (vec![("transport", rung.name().to_owned()), ("state", "up".to_owned())], 0.0));
     [
-        Family::gauges(&names::LINKS, each(|_| 1.0)),
+        Family::gauges(&names::LINKS, each(|_| 1.0).chain(none)),
         Family::gauges(&names::STREAMS, each(|stats| size(stats.mux.streams_open))),
         Family::gauges(&names::RESERVED, each(|stats| number(stats.mux.memory_reserved))),
         Family::gauges(&names::ROUND_TRIP, round_trips),

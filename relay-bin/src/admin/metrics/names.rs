@@ -1,4 +1,5 @@
-//! Every metric there is: its name, what it means and its unit. `METRICS.md` has a row for each.
+//! Every metric there is: its name, what it means and its unit. `METRICS.md` of this crate has a
+//! row for each.
 //!
 //! Labels have few values: names of the configuration, and words that are in this program. No
 //! client, no secret, and nothing that a client says is ever one.
