@@ -323,13 +323,11 @@ async fn drain(State(shared): State<Arc<Shared>>) -> Response {
 /// Has a gateway instance serve clients, or refuse them while its links stay.
 fn serve(shared: &Shared, serves: bool) -> Response {
     tracing::info!(serves, "asked over the admin listener to serve clients, or not to");
-    match shared.role.serve(serves) {
-        Some(service) => Json(service).into_response(),
-        None => {
-            let why = "no client comes to a connection point; ask its gateway instances";
-            refused(StatusCode::CONFLICT, why)
-        }
-    }
+    let Some(service) = shared.role.serve(serves) else {
+        let why = "no client comes to a connection point; ask its gateway instances";
+        return refused(StatusCode::CONFLICT, why);
+    };
+    Json(service).into_response()
 }
 
 async fn stop_service(State(shared): State<Arc<Shared>>) -> Response {

@@ -130,7 +130,9 @@ mod tests {
 
     fn sums(of: &[(u64, u64)]) -> Sums {
         let mut sums = Sums::default();
-        of.iter().for_each(|(hour, octets)| sums.add(*hour, *octets));
+        for (hour, octets) in of {
+            sums.add(*hour, *octets);
+        }
         sums
     }
 

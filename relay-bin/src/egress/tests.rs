@@ -60,12 +60,12 @@ async fn it_is_held_against_the_threshold_at_the_start_and_every_six_minutes() {
     assert_eq!(instance.told(), [false]);
     let role = async {
         instance.send(900);
-        sleep(CHECK_EVERY - SECOND).await;
+        sleep(CHECK_EVERY.saturating_sub(SECOND)).await;
         assert_eq!((instance.told(), instance.shown().level), (vec![false], Level::Calm));
         assert_eq!((instance.shown().total, instance.shown().kept), (900, 900));
         sleep(SECOND * 2).await;
         assert_eq!((instance.told(), instance.shown().level), (vec![false, true], Level::Critical));
-        sleep(CHECK_EVERY - SECOND * 2).await;
+        sleep(CHECK_EVERY.saturating_sub(SECOND * 2)).await;
         assert_eq!(instance.told().len(), 2);
         sleep(SECOND * 2).await;
         assert_eq!(instance.told(), [false, true, true]);
@@ -90,7 +90,7 @@ async fn what_was_sent_is_in_the_file_within_five_seconds_and_all_of_it_at_the_e
     let role = async {
         sleep(SECOND).await;
         instance.send(7);
-        sleep(KEEP_EVERY - SECOND * 2).await;
+        sleep(KEEP_EVERY.saturating_sub(SECOND * 2)).await;
         assert_eq!(kept(), "{\"version\":1,\"hours\":[]}\n");
         sleep(SECOND * 2).await;
         assert_eq!(kept(), "{\"version\":1,\"hours\":[[500000,7]]}\n");

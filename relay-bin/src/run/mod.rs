@@ -159,8 +159,8 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     let mut orders = Orders::new(signals, admin(admin_socket, role, level, expiring.endings()));
     let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
     let start = |stop| {
-        let role = expiring.beside(following.beside(gateway.serve(listeners, stop)));
         // On the heap: it is held by each of those that stop it.
+        let role = Box::pin(expiring.beside(following.beside(gateway.serve(listeners, stop))));
         Box::pin(async {
             match summing {
                 Some(summing) => summing.beside(role).await,
@@ -225,7 +225,8 @@ async fn run_connection_point(
         client_places,
         service: service_too,
     };
-    let start = |stop| expiring.beside(following.beside(reloadable.run(reloads, stop)));
+    // On the heap: it is held by each of those that stop it.
+    let start = |stop| Box::pin(expiring.beside(following.beside(reloadable.run(reloads, stop))));
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     tokio::select! {
         () = service.end() => {}

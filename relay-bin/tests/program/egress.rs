@@ -83,9 +83,9 @@ fn sums_outlive_a_crash_and_go_on_from_what_was_kept() {
     let kept = |line: String| -> u64 {
         serde_json::from_str::<Value>(&line).unwrap()["octets"].as_u64().unwrap()
     };
-    let mut lines = 1..;
+    let mut counts = 1..;
     let before = loop {
-        let count = lines.next().unwrap();
+        let count = counts.next().unwrap();
         let octets = kept(gateway.wait_for_log("egress kept", count));
         if octets >= 2 * ANSWER {
             break octets;
