@@ -70,6 +70,33 @@ fn every_metric_of_the_dashboard_is_one_that_a_role_tells() {
     }
 }
 
+/// What stands in `texts` between `open` and `close`, as a list with commas.
+fn between(texts: &[&Value], open: &str, close: &str) -> Vec<String> {
+    let texts = texts.iter().filter_map(|it| it.as_str());
+    let parts = texts.flat_map(|it| it.split(open).skip(1).filter_map(|it| it.split(close).next()));
+    parts.flat_map(|it| it.split(',')).map(|it| it.trim().to_owned()).collect()
+}
+
+#[test]
+fn the_dashboard_names_no_label_that_no_metric_has() {
+    let text = include_str!("../../relay-bin/METRICS.md");
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split('|').nth(3));
+    let mut known: BTreeSet<_> =
+        cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+    // Of the guide's scrape, and of histograms.
+    known.extend(["machine", "le"]);
+    let dashboard: Value = serde_json::from_str(DASHBOARD).expect("JSON");
+    let (mut legends, mut expressions) = (Vec::new(), Vec::new());
+    values("legendFormat", &dashboard, &mut legends);
+    values("expr", &dashboard, &mut expressions);
+    let named = [between(&legends, "{{", "}}"), between(&expressions, "by (", ")")].concat();
+    assert!(named.len() > 30, "the dashboard is read: {}", named.len());
+    for label in named {
+        assert!(known.contains(&*label), "no metric has the label {label}");
+    }
+}
+
 #[test]
 fn the_dashboard_shows_every_metric_that_a_role_tells() {
     let shown: BTreeSet<_> = named(DASHBOARD).collect();

@@ -11,6 +11,7 @@ use http::Request;
 use relay_core::auth::Guid;
 use relay_core::content::{CONTENT_PATH, Grant, Granted};
 use relay_core::gateway::Gateway;
+use relay_core::settings::ClientTrust;
 use relay_tests::client::{Answer, Client, Http, bare};
 use relay_tests::clients::{ClientSite, self_signed, showing};
 use relay_tests::content::{MemoryStore, grant};
@@ -289,6 +290,32 @@ async fn a_client_that_is_blocked_has_no_content_however_it_shows_itself() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_barred_by_its_guid_has_no_content_by_its_certificate_either() {
+    within(async {
+        let mine = self_signed();
+        let fingerprint = digest(&SHA256, mine.chain().first().unwrap());
+        let bound_to = Some(fingerprint.as_ref().try_into().unwrap());
+        let named = |client: Guid| vec![format!("site-token:client {client}").parse().unwrap()];
+        for (barred, of) in [
+            (named(grant().client), (403, Some("CMGService_Client_Barred"))),
+            (named(Guid(7)), (200, None)),
+        ] {
+            let scene = Scene::with(|house| {
+                let trust = house.clients.clone().unwrap();
+                house.clients = Some(ClientTrust { barred, ..trust });
+                house.initial = vec![house.document()];
+            });
+            let scene = scene.await;
+            let tls = showing(&scene.house.ca, Some(&mine));
+            let mut client = Client::join_with(&scene.gateway, &tls, Http::One).await;
+            let location = scene.location(Grant { bound_to, ..grant() });
+            assert_eq!(told(&client.ask(bare("GET", &location)).await), of);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn of_two_sites_that_name_themselves_by_one_tenant_either_grants() {
     within(async {
         let (one, two) = (ClientSite::new(), ClientSite::new());
@@ -339,6 +366,27 @@ async fn a_store_that_cannot_be_read_is_503_and_a_file_that_is_too_short_never_l
             if let Ok(response) = client.send(request).await {
                 let cut = http_body_util::BodyExt::collect(response.into_body()).await;
                 assert!(cut.is_err(), "{http:?}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_of_any_number_of_files_has_each_of_them_once() {
+    within(async {
+        // A list is written by 64 files at a time.
+        for count in [63, 64, 65, 129] {
+            let names: Vec<_> = (0..count).map(|it| format!("{it:03}")).collect();
+            let files: Vec<_> = names.iter().map(|it| (it.as_str(), it.as_bytes())).collect();
+            let store = Arc::new(MemoryStore::with(&files));
+            let scene = Scene::with(|house| house.content = Some(store)).await;
+            for http in Http::BOTH {
+                let answer = scene.ask(http, "GET", &scene.location(grant()), &[]).await;
+                let listed: Value = serde_json::from_slice(&answer.body).unwrap();
+                let files = listed["files"].as_array().unwrap();
+                let told = files.iter().map(|it| it["name"].as_str().unwrap());
+                assert!(told.eq(names.iter().map(String::as_str)), "{count} {http:?}");
             }
         }
     })

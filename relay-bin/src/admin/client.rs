@@ -238,11 +238,18 @@ fn ask<T: DeserializeOwned>(
     runtime.block_on(exchange(address, method, path, body.into())).map_err(Failure::Runtime)
 }
 
+/// How long a role is waited for that is asked by the way.
+const STATUS_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What the role says of itself that is administered at `address`.
 pub(crate) fn status_at(address: SocketAddr) -> anyhow::Result<serde_json::Value> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.context("cannot start the runtime")?;
-    runtime.block_on(exchange(address, &Method::GET, "/status.json", Bytes::new()))
+    let asked = exchange(address, &Method::GET, "/status.json", Bytes::new());
+    runtime.block_on(async {
+        let told = tokio::time::timeout(STATUS_TIME, asked).await;
+        told.with_context(|| format!("the role at {address} has not answered in 5 s"))?
+    })
 }
 
 async fn exchange<T: DeserializeOwned>(

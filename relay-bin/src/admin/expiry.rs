@@ -9,9 +9,6 @@ use super::status::rfc3339;
 use super::text::{push_line, push_table};
 use crate::expiry::Ending;
 
-/// It is shown to people from so long before its end on.
-const SHOWN_FROM_DAYS: i64 = 60;
-
 const DAY: Duration = Duration::from_hours(24);
 
 /// A certificate or a revocation list.
@@ -28,6 +25,9 @@ pub(super) struct Ends {
     pub(super) at: String,
     /// Whole days until then; negative once it is over.
     pub(super) days_left: i64,
+    /// Whether its end is near for something that lives so long: as the log tells it.
+    #[serde(default)]
+    pub(super) is_near: bool,
 }
 
 /// All of them at `now`, in their order.
@@ -37,6 +37,7 @@ pub(super) fn ends(all: Vec<Ending>, now: SystemTime) -> Vec<Ends> {
         // It is over from its first second on.
         let behind = now.duration_since(it.ends_at).map(|over| -1 - whole_days(over));
         Ends {
+            is_near: it.is_near(now),
             what: it.what.to_owned(),
             name: it.name,
             place: it.place,
@@ -58,12 +59,11 @@ pub(super) fn seconds(at: SystemTime) -> f64 {
 
 /// A line for each that ends soon, or for the first of all.
 pub(super) fn push(text: &mut String, all: &[Ends]) {
-    let soon: Vec<_> = all.iter().filter(|it| it.days_left < SHOWN_FROM_DAYS).collect();
+    let soon: Vec<_> = all.iter().filter(|it| it.is_near || it.days_left < 0).collect();
     if soon.is_empty() {
         let Some(first) = all.first() else { return };
         let Ends { what, name, days_left, .. } = first;
-        let line =
-            format!("expiry: nothing within 60 days; first {what} {name} in {days_left} days");
+        let line = format!("expiry: nothing ends soon; first {what} {name} in {days_left} days");
         return push_line(text, &line);
     }
     let headings = ["expiry", "name", "ends", "days left", "where"];
@@ -100,6 +100,7 @@ mod tests {
             place: "link.pem".to_owned(),
             at: "2028-01-01T00:00:00Z".to_owned(),
             days_left,
+            is_near: (0..60).contains(&days_left),
         };
         let told = |all: &[Ends]| {
             let mut text = String::new();
@@ -107,7 +108,7 @@ mod tests {
             text
         };
         assert_eq!(told(&[]), "");
-        let first = "expiry: nothing within 60 days; first link certificate CN=a in 60 days\n";
+        let first = "expiry: nothing ends soon; first link certificate CN=a in 60 days\n";
         assert_eq!(told(&[ends(60), ends(61)]), first);
         let soon = "\
 expiry            name  ends                  days left  where

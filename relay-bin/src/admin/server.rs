@@ -39,6 +39,9 @@ const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 /// Has a browser keep an answer from all other origins, in whatever way they ask for it.
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
+/// Time that whoever has asked something has to take the answer, once the role has ended.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
 /// The role that is administered.
 #[derive(Clone)]
 pub(crate) enum Role {
@@ -186,7 +189,8 @@ impl Admin {
     pub(crate) async fn end(self, report: DrainReport) {
         self.shared.report.send_replace(Some(report));
         drop(self.stop);
-        let _ = self.served.await;
+        // One that says half a request, or reads nothing, holds up nobody's end.
+        let _ = tokio::time::timeout(LAST_ANSWERS, self.served).await;
     }
 }
 

@@ -34,7 +34,7 @@ What is broken off is resumed by Range and If-Range, at once or by the same comm
 file is whole it stands in FILE.part, and FILE is as it was. Of a package, each file is put in its
 place once its SHA-256 is the one that was listed; what is there already is not fetched again, and
 parts stand in FILE/.relay-parts. A file that is refused with 404 is to be had elsewhere: the others
-are fetched all the same.";
+are fetched all the same, until 32 have failed.";
 
 /// Arguments of `relay client download`.
 #[derive(clap::Args)]

@@ -164,6 +164,7 @@ impl Fetch<'_> {
             (StatusCode::PARTIAL_CONTENT, Some(from)) => {
                 let total = self.part.total();
                 is_rest(&head.headers, from, total).map_err(Broken::Again)?;
+                is_same(&head.headers, self.part.known()).map_err(Broken::Again)?;
                 self.resumed += 1;
             }
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(from)) => {
@@ -268,6 +269,20 @@ fn known(headers: &HeaderMap, source: &str) -> Option<Known> {
     let validator = strong.or(date.filter(|_| text(ETAG).is_none()))?.to_owned();
     let total = text(CONTENT_LENGTH).and_then(|total| total.parse().ok());
     Some(Known { url: source.to_owned(), validator, total })
+}
+
+/// Whether a 206 is of what is there: whoever passes over If-Range shows it by another tag.
+// RFC 9110, section 15.3.7.3.
+fn is_same(headers: &HeaderMap, known: Option<&Known>) -> Result<(), String> {
+    let strong = |it: &&str| it.starts_with('"');
+    let tag = headers.get(ETAG).and_then(|it| it.to_str().ok()).filter(strong);
+    let before = known.map(|it| it.validator.as_str()).filter(strong);
+    match (tag, before) {
+        (Some(tag), Some(before)) if tag != before => {
+            Err("the rest that came is of another file".to_owned())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Whether a 206 is the rest from `from` on.

@@ -3,7 +3,7 @@
 //! `NAME.part` has the octets, `NAME.part.json` says of what. The file itself is put in its place
 //! once it is whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -41,12 +41,23 @@ impl Part {
     ///
     /// A file by that name cannot be read or written.
     pub(super) fn open(place: &Path, name: &Path, source: &str) -> io::Result<Self> {
-        let known = fs::read(ending(name, ".part.json")).ok();
-        let known = known.and_then(|text| serde_json::from_slice::<Known>(&text).ok());
-        let known = known.filter(|known| known.url == source);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(ending(name, ".part"))?;
+        // What another one writes there would be taken for octets of this one.
+        let is_taken = || io::Error::other("another process fetches this file at this moment");
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(is_taken()),
+            Err(TryLockError::Error(why)) => return Err(why),
+        }
+        if !ending(name, ".part").exists() {
+            // It was put in its place in between, and is the finished file.
+            return Err(is_taken());
+        }
+        let known = fs::read(ending(name, ".part.json")).ok();
+        let known = known.and_then(|text| serde_json::from_slice::<Known>(&text).ok());
+        let known = known.filter(|known| known.url == source);
         let (place, name, source) = (place.to_owned(), name.to_owned(), source.to_owned());
         let mut part = Self { place, name, source, file, len: 0, hash: Sha256::new(), known };
         if part.known.is_some() {

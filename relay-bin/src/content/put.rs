@@ -64,6 +64,8 @@ pub(super) fn put(store: &Path, package: &PackageId, source: &Path) -> anyhow::R
     fs::create_dir_all(store).with_context(cannot)?;
     let shelf = Shelf::take(store, package)?;
     fs::create_dir_all(&shelf.folder).with_context(cannot)?;
+    // Its entry in the store as well, or all of it may be gone after a crash.
+    sync(store).with_context(cannot)?;
     let unfinished = || {
         format!(
             "package {package} was not published; what is in the store already is not copied again \
@@ -156,7 +158,13 @@ fn shelve(shelf: &Shelf, there: &There, wanted: &Wanted) -> anyhow::Result<(Cont
     // Only what has its length may be the same: all else is read once.
     if there.lengths.contains(&wanted.octets) {
         let file = file(pour(&wanted.path, &mut io::sink())?);
-        if there.files.get(&file.sha256_text()) == Some(&file.octets) {
+        let name = file.sha256_text();
+        // Read, not believed: a disk may have changed it since. What cannot be read is replaced.
+        let is_whole = || {
+            let kept = pour(&shelf.folder.join(&name), &mut io::sink());
+            kept.is_ok_and(|kept| kept == (file.sha256, file.octets))
+        };
+        if there.files.get(&name) == Some(&file.octets) && is_whole() {
             return Ok((file, 0));
         }
     }
@@ -255,9 +263,17 @@ pub(super) fn remove(store: &Path, package: &PackageId) -> anyhow::Result<()> {
     let shelf = Shelf::take(store, package)?;
     let manifest = shelf.folder.join(MANIFEST);
     // First, and in one step: no client finds a part of it.
-    fs::remove_file(&manifest).with_context(|| {
-        format!("there is no package {package} in {}, or it cannot be removed", store.display())
-    })?;
+    match fs::remove_file(&manifest) {
+        Ok(()) => sync(&shelf.folder).context("the package is removed, and its files are not")?,
+        // What a put or a removal that was interrupted has left.
+        Err(why) if why.kind() == io::ErrorKind::NotFound && shelf.folder.is_dir() => {}
+        Err(why) => {
+            let store = store.display();
+            return Err(why).with_context(|| {
+                format!("there is no package {package} in {store}, or it cannot be removed")
+            });
+        }
+    }
     shelf.clear(|_| false)?;
     let folder = &shelf.folder;
     fs::remove_dir(folder).with_context(|| format!("cannot remove {}", folder.display()))
@@ -279,6 +295,29 @@ mod tests {
             fs::write(path, text).unwrap();
         }
         folder
+    }
+
+    #[test]
+    fn what_an_interrupted_put_has_left_can_be_removed_and_what_is_not_there_cannot() {
+        let (store, files) = (tempfile::tempdir().unwrap(), source(&[("a", "12345")]));
+        put(store.path(), &package(), files.path()).unwrap();
+        let folder = store.path().join("PS100012");
+        fs::remove_file(folder.join(MANIFEST)).unwrap();
+        remove(store.path(), &package()).unwrap();
+        assert!(!folder.exists());
+        let why = format!("{:#}", remove(store.path(), &package()).unwrap_err());
+        assert!(why.starts_with("there is no package PS100012 in "), "{why}");
+    }
+
+    #[test]
+    fn a_file_in_the_store_that_is_not_what_it_is_called_is_copied_again() {
+        let (store, files) = (tempfile::tempdir().unwrap(), source(&[("a", "12345")]));
+        let before = put(store.path(), &package(), files.path()).unwrap().manifest;
+        let place = store.path().join("PS100012").join(before.files()[0].sha256_text());
+        fs::write(&place, "1234x").unwrap();
+        assert_eq!(put(store.path(), &package(), files.path()).unwrap().copied, 5);
+        assert_eq!(fs::read(&place).unwrap(), b"12345");
+        assert_eq!(put(store.path(), &package(), files.path()).unwrap().copied, 0);
     }
 
     fn names(folder: &Path) -> Vec<String> {

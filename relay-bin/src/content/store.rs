@@ -20,8 +20,10 @@ const KEPT_OCTETS_MAX: u64 = 32 << 20;
 #[derive(Debug)]
 pub(crate) struct FolderStore {
     folder: PathBuf,
-    /// The last one that was read is the last.
+    /// The one that was asked for last is the last.
     kept: Mutex<Vec<Kept>>,
+    /// Held while a manifest is read: who wants the same one finds it then.
+    reading: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -48,13 +50,16 @@ impl Stamp {
 impl FolderStore {
     /// What is in `folder`, which may come to be there later.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, kept: Mutex::default() }
+        Self { folder, kept: Mutex::default(), reading: Mutex::default() }
     }
 
     fn known(&self, package: &PackageId, stamp: Stamp) -> Option<Arc<Manifest>> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.iter().find(|it| it.package == *package && it.stamp == stamp);
-        known.map(|it| Arc::clone(&it.manifest))
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = kept.iter().position(|it| it.package == *package && it.stamp == stamp)?;
+        let known = kept.remove(place);
+        let manifest = Arc::clone(&known.manifest);
+        kept.push(known);
+        Some(manifest)
     }
 
     fn keep(&self, package: &PackageId, stamp: Stamp, manifest: &Arc<Manifest>) {
@@ -74,6 +79,10 @@ impl ContentStore for FolderStore {
         let fault = |why: io::Error| fault(&place(), &why);
         let mut file = open_below(&self.folder, package, MANIFEST).map_err(fault)?;
         let stamp = Stamp::of(&file.metadata().map_err(fault)?);
+        if let Some(known) = self.known(package, stamp) {
+            return Ok(known);
+        }
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = self.known(package, stamp) {
             return Ok(known);
         }

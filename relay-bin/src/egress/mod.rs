@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use relay_core::config::EgressConfig;
 use relay_core::gateway::{Gateway, Halt};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use self::sums::{Sums, hour_of};
 use crate::pki::files::{self, Readers};
@@ -33,6 +33,9 @@ const KEEP_EVERY: Duration = Duration::from_secs(5);
 
 /// How often they are held against the threshold.
 const CHECK_EVERY: Duration = Duration::from_mins(6);
+
+/// How long the end waits for a disk.
+const KEEP_TIME: Duration = Duration::from_secs(5);
 
 /// Octets of a file of sums; one of all the hours that are kept has 24 KiB at most.
 const FILE_MAX: u64 = 64 << 10;
@@ -90,7 +93,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// Reads what was kept, holds it against the threshold, and writes the file, so that it is
-    /// known that it can be. The instance need not serve yet.
+    /// known whether it can be. The instance need not serve yet.
     pub(crate) fn of(
         config: EgressConfig,
         gateway: &Gateway,
@@ -114,11 +117,22 @@ impl Watch {
 
     fn open(config: EgressConfig, source: Source, figures: Figures) -> anyhow::Result<Self> {
         let sums = read(&config.file)?;
-        write(&config.file, &sums.text())?;
+        let folder = config.file.parent().filter(|it| !it.as_os_str().is_empty());
+        let fault = match write(&config.file, &sums.text()) {
+            Ok(()) => None,
+            // Named wrongly: whoever wrote that is told at once.
+            Err(error) if !folder.unwrap_or(Path::new(".")).is_dir() => return Err(error),
+            // A full disk takes the sums from whoever pays, and not the service from clients.
+            Err(error) => {
+                let why = format!("{error:#}");
+                tracing::error!(why, "the sums of egress are not kept: a crash loses them");
+                Some(why)
+            }
+        };
+        let is_kept = fault.is_none();
         let total = sums.total(hour_of((source.clock)()));
-        let shown = Reading { config, total, kept: total, level: Level::Calm, fault: None };
-        let mut watch =
-            Self { source, sums, counted: 0, keeping: None, is_kept: true, shown, figures };
+        let shown = Reading { config, total, kept: total, level: Level::Calm, fault };
+        let mut watch = Self { source, sums, counted: 0, keeping: None, is_kept, shown, figures };
         watch.check();
         Ok(watch)
     }
@@ -134,10 +148,17 @@ impl Watch {
             ended = role => ended,
             never = self.watch() => match never {},
         };
-        // One that is under way first, or it would be put in the place of the last one.
-        self.keep().await;
-        self.count();
-        self.keep().await;
+        let rest = async {
+            // One that is under way first, or it would be put in the place of the last one.
+            self.keep().await;
+            self.count();
+            self.keep().await;
+        };
+        if timeout(KEEP_TIME, rest).await.is_err() {
+            tracing::error!(
+                "the disk does not take the sums of egress: what was sent last is lost"
+            );
+        }
         ended
     }
 
@@ -152,7 +173,13 @@ impl Watch {
                 _ = checks.tick() => self.check(),
                 _ = keeps.tick() => {
                     self.count();
-                    self.keep().await;
+                    // A disk that hangs holds up no check.
+                    loop {
+                        tokio::select! {
+                            () = self.keep() => break,
+                            _ = checks.tick() => self.check(),
+                        }
+                    }
                 }
             }
         }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const HOUR: Duration = Duration::from_hours(1);
 
 /// Hours that count together.
-const WINDOW_HOURS: u64 = 14 * 24;
+const WINDOW_HOURS: usize = 14 * 24;
 
 /// Hours that are kept. Our choice: twice as many as count, so that a clock that is set ahead by
 /// mistake, and back again, loses none that does.
@@ -57,6 +57,12 @@ impl Sums {
         if octets == 0 {
             return;
         }
+        // Of a clock that is far behind: it would be the first to go, and counts with the next.
+        let first = self.0.first_key_value().map(|(first, _)| *first);
+        let hour = match first {
+            Some(first) if self.0.len() == HOURS_MAX => hour.max(first),
+            _ => hour,
+        };
         let sum = self.0.entry(hour).or_default();
         *sum = sum.saturating_add(octets);
         while self.0.len() > HOURS_MAX {
@@ -67,8 +73,10 @@ impl Sums {
     /// What was sent in `hour` and the 14 days before its end. Hours to come count as well: a clock
     /// that was ahead has had octets counted there.
     pub(super) fn total(&self, hour: u64) -> u64 {
-        let begins_at = (hour + 1).saturating_sub(WINDOW_HOURS);
-        self.0.range(begins_at..).fold(0, |sum, (_, octets)| sum.saturating_add(*octets))
+        let begins_at = (hour + 1).saturating_sub(WINDOW_HOURS as u64);
+        // Never more than 14 days of them: before a clock is right, all of them would count.
+        let counted = self.0.range(begins_at..).rev().take(WINDOW_HOURS);
+        counted.fold(0, |sum, (_, octets)| sum.saturating_add(*octets))
     }
 
     /// As text.
@@ -163,7 +171,11 @@ mod tests {
         sums.add(HOURS_MAX as u64, 1);
         assert_eq!((sums.0.len(), sums.0.first_key_value()), (HOURS_MAX, Some((&1, &1))));
         sums.add(5, u64::MAX);
-        assert_eq!((sums.total(0), sums.0.len()), (u64::MAX, HOURS_MAX));
+        assert_eq!((sums.total(5), sums.0.len()), (336, HOURS_MAX), "of 14 days alone");
+        assert_eq!(sums.0[&5], u64::MAX);
+        // Of a clock that is behind all of them.
+        sums.add(0, 7);
+        assert_eq!((sums.0[&1], sums.0.len()), (8, HOURS_MAX));
     }
 
     #[test]

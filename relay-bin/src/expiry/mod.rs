@@ -39,6 +39,13 @@ pub(crate) struct Ending {
     pub(crate) ends_at: SystemTime,
 }
 
+impl Ending {
+    /// Whether its end is so near, for something that lives so long, that the log tells it.
+    pub(crate) fn is_near(&self, now: SystemTime) -> bool {
+        notice::Nearness::of(self, now).is_some()
+    }
+}
+
 /// All that ends, as it was listed last, for whoever shows it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endings(Arc<Mutex<Vec<Ending>>>);

@@ -44,9 +44,20 @@ impl Links {
             Ok(status) => status,
             Err(why) => return format!("{chosen}; which are up is not known: {why:#}"),
         };
+        let halted: Vec<_> = status["halted_by"].as_array().into_iter().flatten().collect();
+        let halted: Vec<_> = halted.into_iter().filter_map(Value::as_str).collect();
+        if !halted.is_empty() {
+            return format!("none: {admin} is stopped, by {}: 503", halted.join(", "));
+        }
+        if status["draining"] == true {
+            return format!("none for new requests: {admin} is draining");
+        }
         match &usable(&status)[..] {
             [] => format!("none is up at {admin}: 503 CMGService_No_Connector"),
-            links => format!("{chosen} of site {site}, among those up: {}", links.join(", ")),
+            links => format!(
+                "{chosen} of those of site {site}; up at {admin}, of all its sites: {}",
+                links.join(", ")
+            ),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, anyhow};
-use http::header::{AUTHORIZATION, COOKIE, HOST};
+use http::header::HOST;
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request};
 use relay_core::config::{
@@ -72,6 +72,18 @@ pub(crate) struct Args {
     json: bool,
 }
 
+/// Header fields that prove a client.
+const CREDENTIALS: [&str; 8] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "ccmclientidsignature",
+    "ccmclienttimestampsignature",
+    "ccmclienttimestampssignature",
+    "clienttoken",
+    "clienttokensignature",
+];
+
 /// What the files say.
 struct Files {
     settings: Settings,
@@ -92,8 +104,9 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, Failure> {
     } else {
         say(told.text().trim_end());
     }
-    Ok(match foretold {
+    Ok(match &foretold {
         Foretold::Refused(_) => ExitCode::FAILURE,
+        Foretold::Relayed(relay) if relay.proven.is_some() => ExitCode::FAILURE,
         _ => ExitCode::SUCCESS,
     })
 }
@@ -119,7 +132,7 @@ fn request(args: &Args) -> anyhow::Result<Parts> {
 fn field(text: &str) -> anyhow::Result<(HeaderName, HeaderValue)> {
     let (name, value) = text.split_once(':').context("write a header field as `Name: value`")?;
     let name = HeaderName::try_from(name.trim()).context("this is no name of a header field")?;
-    if name == AUTHORIZATION || name == COOKIE {
+    if CREDENTIALS.contains(&name.as_str()) {
         return Err(anyhow!(
             "`{name}` holds a secret, which has no place on a command line; which credentials \
              count is told without one"
@@ -145,6 +158,8 @@ impl Files {
                  published"
             )));
         }
+        // As at an instance: of each site the latest holds, in whichever order they are named.
+        sites.sort_by_key(|(_, loaded)| loaded.config.settings_version);
         let mut settings = Settings::default();
         for (file, loaded) in &sites {
             settings = hold(&settings, loaded).map_err(|error| {
@@ -156,7 +171,7 @@ impl Files {
 
     /// The endpoint with this role id, and the file that publishes it.
     fn endpoint(&self, role_id: u64) -> Option<(&Path, &SiteEndpoint)> {
-        self.sites.iter().find_map(|(file, loaded)| {
+        self.sites.iter().rev().find_map(|(file, loaded)| {
             let mut endpoints = loaded.config.endpoints.iter();
             let endpoint = endpoints.find(|it| it.endpoint.role_id == role_id)?;
             Some((file.as_path(), endpoint))

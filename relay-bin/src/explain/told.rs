@@ -40,7 +40,13 @@ impl Told {
                     None => told.endpoints(files),
                 }
             }
-            Foretold::Relayed(relay) => told.relay(relay, files),
+            Foretold::Relayed(relay) => {
+                // Of whomever nothing is proven, and of whomever something is.
+                if relay.proven.is_some() {
+                    told.outcome = "refused";
+                }
+                told.relay(relay, files);
+            }
             _ => told.row("answer", "not known to this version"),
         }
         told
@@ -107,7 +113,9 @@ impl Told {
         if relay.route.is_held() {
             self.row("held", "open for as long as the site likes: client notification");
         }
-        self.row("link", files.links.told(relay.site));
+        if relay.proven.is_none() {
+            self.row("link", files.links.told(relay.site));
+        }
     }
 
     /// What is published, for whoever asks for something else.
@@ -153,6 +161,10 @@ fn own_answer(own: OwnAnswer<'_>) -> &'static str {
     match own {
         OwnAnswer::ServiceMetadata => "200: which instance this is, and which settings hold",
         OwnAnswer::TenantInfo { .. } => "200: what is published about the tenant",
+        OwnAnswer::Content => {
+            "content, or a refusal: by the grant in the query and by who shows it, which are not \
+             judged here; 404 CMGService_No_Content where gateway.toml has no [content]"
+        }
         _ => "200",
     }
 }

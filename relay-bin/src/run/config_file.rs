@@ -4,10 +4,11 @@
 //! has put another file in its place, or a link on the way leads elsewhere now, as where Kubernetes
 //! mounts it, is all the same. So are network file systems, which send no notifications.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::Path;
 
-use relay_core::config::changed_keys;
+use relay_core::config::{TEXT_BYTES_MAX, changed_keys};
 
 use super::material::{Contents, contents};
 
@@ -55,9 +56,16 @@ impl ConfigFile {
     }
 }
 
-/// The file's text; none, if it cannot be read: then it is not applied either. Blocks.
+/// The file's text; none, if it cannot be read or is too long: then it is not applied either. A
+/// pipe may never begin, and is not opened. Blocks.
 pub(super) fn text(file: &Path) -> String {
-    fs::read_to_string(file).unwrap_or_default()
+    let is_file = fs::metadata(file).is_ok_and(|about| about.is_file());
+    let Some(opened) = is_file.then(|| File::open(file).ok()).flatten() else {
+        return String::new();
+    };
+    let mut text = String::new();
+    let read = opened.take(TEXT_BYTES_MAX + 1).read_to_string(&mut text);
+    if read.is_ok() { text } else { String::new() }
 }
 
 #[cfg(test)]

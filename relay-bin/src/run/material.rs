@@ -183,12 +183,16 @@ fn tell(certificate: Option<&Certificate>) {
     tracing::info!(subject, sha256, "certificates read again; new links use them");
 }
 
+/// Most octets of a file that are looked at: what is longer can be used by nobody.
+const OCTETS_MAX: u64 = 64 << 20;
+
 /// What files hold; blocks on the file system.
 pub(super) fn contents(files: &[PathBuf]) -> Contents {
     let mut all = Sha256::new();
     for file in files {
         // One that cannot be read differs from an empty one. A pipe would never end.
-        let about = fs::metadata(file).ok().filter(fs::Metadata::is_file);
+        let is_sane = |about: &fs::Metadata| about.is_file() && about.len() <= OCTETS_MAX;
+        let about = fs::metadata(file).ok().filter(is_sane);
         match about.and_then(|_| fs::read(file).ok()) {
             Some(octets) => {
                 all.update(b"file");

@@ -71,6 +71,8 @@ struct Jobs {
     load: Slot<Read>,
     /// Whether the file is to be read anew after that.
     again: bool,
+    /// Why the file could not be used when it was read last: what it names may be there by now.
+    failed: Option<String>,
     /// The token service as it reads what it shows.
     service: Slot<()>,
     /// The tenants that it is to have next.
@@ -92,6 +94,7 @@ impl Jobs {
             look: Slot::default(),
             load: Slot::default(),
             again: false,
+            failed: None,
             service: Slot::default(),
             tenants: None,
         }
@@ -123,6 +126,8 @@ enum Read {
 enum Cause {
     /// Somebody has asked for it, or has changed it.
     Asked,
+    /// It could not be used, and is tried again.
+    Again,
     /// What it names has changed.
     Changed,
 }
@@ -279,7 +284,7 @@ impl Reloadable {
                 jobs.file.take_on(|| spawn_blocking(move || contents(&file)));
             }
             event = jobs.file.next() => self.saw_file(jobs, event),
-            _ = jobs.files_at.tick() => self.begin_look_at_client_files(jobs),
+            _ = jobs.files_at.tick() => self.begin_look_at_what_is_named(jobs),
             event = jobs.look.next() => self.looked(event),
             event = jobs.load.next() => self.loaded(jobs, event),
             event = jobs.service.next() => {
@@ -340,6 +345,15 @@ impl Reloadable {
         Ok(())
     }
 
+    /// Tries the file again if it could not be used, for what it names may have come since.
+    fn begin_look_at_what_is_named(&self, jobs: &mut Jobs) {
+        if jobs.failed.is_none() {
+            self.begin_look_at_client_files(jobs);
+        } else if jobs.load.is_free() {
+            self.begin_load(jobs, Cause::Again);
+        }
+    }
+
     /// Looks at the files that say whose clients count; what has changed is read then.
     fn begin_look_at_client_files(&self, jobs: &mut Jobs) {
         let files = self.client_files.files().to_vec();
@@ -391,13 +405,18 @@ impl Reloadable {
                     self.begin_load(jobs, Cause::Changed);
                 }
             }
-            Event::Done(Ok(Read::File(Cause::Asked, now, read))) => {
+            Event::Done(Ok(Read::File(cause @ (Cause::Asked | Cause::Again), now, read))) => {
                 self.seen.was_read(now);
                 let applied = read.and_then(|read| {
                     let (loaded, said) = self.judge(*read);
                     self.apply(jobs, loaded, said)
                 });
-                self.report(applied);
+                let failed = applied.as_ref().err().map(|why| format!("{why:#}"));
+                let is_news = cause == Cause::Asked || failed.is_none() || failed != jobs.failed;
+                jobs.failed = failed;
+                if is_news {
+                    self.report(applied);
+                }
             }
             Event::Done(Ok(Read::File(Cause::Changed, _, read))) => self.changed(jobs, read),
         }
@@ -411,6 +430,9 @@ impl Reloadable {
             Ok((loaded, said)) => Some(self.apply(jobs, loaded, said)),
             Err(why) => Some(Err(why)),
         };
+        if matches!(outcome, Some(Ok(_))) {
+            jobs.failed = None;
+        }
         let failure = outcome.as_ref().and_then(|it| it.as_ref().err());
         let is_news = self.client_files.tried(failure.map(|why| format!("{why:#}")));
         if let Some(outcome) = outcome.filter(|it| it.is_ok() || is_news) {

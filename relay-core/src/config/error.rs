@@ -131,8 +131,9 @@ impl Place {
             0..=SHOWN_CHARS_MAX => 0,
             _ => column.saturating_sub(SHOWN_CHARS_BEFORE),
         };
+        let veiled = veiled(line_text);
         let shown: String =
-            line_text.chars().skip(skipped).take(SHOWN_CHARS_MAX).map(printable).collect();
+            veiled.iter().copied().skip(skipped).take(SHOWN_CHARS_MAX).map(printable).collect();
         let before = column - skipped;
 
         let marked = text[start..end].lines().next().unwrap_or_default().chars().count();
@@ -213,6 +214,30 @@ fn printable(character: char) -> char {
     }
 }
 
+/// The line, with an asterisk for each character of what may be a secret: the user in a URL, and
+/// the value of a key that is called after one. Wherever the fault is, its line is logged.
+fn veiled(line: &str) -> Vec<char> {
+    let mut line: Vec<char> = line.chars().collect();
+    let mut at = 0;
+    while let Some(found) = line[at..].windows(3).position(|it| it == [':', '/', '/']) {
+        let from = at + found + 3;
+        let is_end = |it: &char| matches!(it, '"' | '\'') || it.is_whitespace();
+        let to = line[from..].iter().position(is_end).map_or(line.len(), |it| from + it);
+        if let Some(user) = line[from..to].iter().rposition(|it| *it == '@') {
+            line[from..from + user].fill('*');
+        }
+        at = to;
+    }
+    if let Some(equals) = line.iter().position(|it| *it == '=') {
+        let key: String = line[..equals].iter().collect();
+        let key = key.trim();
+        if key.ends_with("password") || key.ends_with("secret") {
+            line[equals + 1..].fill('*');
+        }
+    }
+    line
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +256,32 @@ mod tests {
     fn a_span_over_several_lines_is_marked_to_the_end_of_the_first() {
         let shown = place("a = [\n1]\n", 4..8).to_string();
         assert_eq!(shown, " --> f.toml:1:5\n  |\n1 | a = [\n  |     ^");
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown_wherever_on_its_line_the_fault_is() {
+        for line in [
+            "backend = \"http://user:secret@mp",
+            "backend = [\"http://mp:80\", 'http://secret@a/b', 5]",
+            "proxy_password = \"secret\"",
+            "secret = secret",
+            "client_secret = \"secret",
+        ] {
+            for at in [0, line.len()] {
+                let found = place(line, at..at);
+                let shown = found.to_string();
+                let (_, text) = shown.split_once("1 | ").unwrap();
+                let value = text.replacen("secret = ", "", 1);
+                assert!(!value.contains("secret\"") && !value.contains("secret@"), "{shown}");
+                assert!(!value.contains(":secret") && !value.contains("= secret"), "{shown}");
+                assert_eq!(found.column(), line[..at].chars().count() + 1);
+                assert_eq!(text.lines().next().unwrap().chars().count(), line.chars().count());
+            }
+        }
+        let shown = place("listen = \"https://[::1]:443/a@b\" # x", 0..6).to_string();
+        assert!(shown.contains("https://***********@b\" # x"), "{shown}");
+        let shown = place("url = \"http://mp/CCM\"", 0..3).to_string();
+        assert!(shown.contains("http://mp/CCM"), "{shown}");
     }
 
     #[test]

@@ -43,11 +43,17 @@ pub(super) fn read<T: DeserializeOwned>(text: &str) -> Repaired<T> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut faults: Vec<Misfit> = Vec::new();
     for error in &errors {
+        if faults.len() == FAULTS_MAX {
+            break;
+        }
         let span = error.span().unwrap_or(0..0);
-        let line = |at: usize| text.get(..at).map(|before| before.matches('\n').count());
         // What follows on the same line is mostly a consequence.
-        let is_again = faults.last().is_some_and(|last| line(last.span.start) == line(span.start));
-        if !is_again && faults.len() < FAULTS_MAX {
+        let is_again = faults.last().is_some_and(|last| {
+            let (one, other) = (last.span.start, span.start);
+            let between = text.get(one.min(other)..one.max(other));
+            between.is_some_and(|between| !between.contains('\n'))
+        });
+        if !is_again {
             faults.push(Misfit { span, told: explain(error.message()) });
         }
     }

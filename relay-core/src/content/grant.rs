@@ -226,9 +226,6 @@ impl SignedGrant {
         if self.grant.issuer != trust.tenant {
             return Err(GrantFault::Issuer);
         }
-        if trust.blocked.contains(&self.grant.client) {
-            return Err(GrantFault::Blocked);
-        }
         if now.saturating_add(GRANT_LEEWAY) < self.grant.begins {
             return Err(GrantFault::NotYet);
         }
@@ -237,10 +234,14 @@ impl SignedGrant {
         }
         let signer = trust.keys.iter().find(|it| it.sha256 == self.signer);
         let signer = signer.ok_or(GrantFault::UnknownSigner)?;
-        if signer.key.has_signed(&self.grant.message(&self.signer), &self.signature) {
-            return Ok(());
+        if !signer.key.has_signed(&self.grant.message(&self.signer), &self.signature) {
+            return Err(GrantFault::Signature);
         }
-        Err(GrantFault::Signature)
+        // Last: nobody but the site's clients learns who is blocked.
+        if trust.blocked.contains(&self.grant.client) {
+            return Err(GrantFault::Blocked);
+        }
+        Ok(())
     }
 
     /// What it says.

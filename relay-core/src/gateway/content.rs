@@ -25,10 +25,11 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::auth::{Guid, Method, Methods, Presented, Refusal, Use};
-use crate::content::{ContentFile, GrantFault, Manifest, PackageId, Part, SignedGrant};
+use crate::auth::{Guid, Method, Methods, Presented, Principal, Refusal, Use};
+use crate::content::{ContentFile, FileName, GrantFault, Manifest, PackageId, Part, SignedGrant};
 use crate::exchange::MessageId;
 use crate::settings::{Settings, SettingsDocument};
 
@@ -40,8 +41,12 @@ use super::failure::Failure;
 use super::possession::{Shows, fingerprint};
 use super::relay::Relay;
 
-/// Time that a store has to say what it holds.
+/// Time that a store has to say what it holds, and to read each piece of it.
 const STORE_TIME: Duration = Duration::from_secs(10);
+
+/// What a store is asked at once. One that hangs keeps the thread that asks it, whoever still
+/// waits: so many are lost to it at most, and the others are left to whatever else blocks.
+const STORE_PLACES: usize = 128;
 
 /// Where an instance has its content from.
 ///
@@ -85,6 +90,82 @@ pub enum StoreFault {
     Unreadable(String),
 }
 
+/// The store of an instance, and the places that there are to ask it.
+#[derive(Clone, Debug)]
+pub(super) struct Shelves {
+    store: Arc<dyn ContentStore>,
+    places: Arc<Semaphore>,
+}
+
+impl Shelves {
+    pub(super) fn of(store: Arc<dyn ContentStore>) -> Self {
+        Self { store, places: Arc::new(Semaphore::new(STORE_PLACES)) }
+    }
+
+    /// Asks the store, off the runtime's threads.
+    async fn ask<T: Send + 'static>(
+        &self,
+        message_id: MessageId,
+        what: impl FnOnce(&dyn ContentStore) -> Result<T, StoreFault> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let store = Arc::clone(&self.store);
+        let asked = in_time(Arc::clone(&self.places), move || Ok(what(&*store)));
+        let why = match asked.await {
+            Ok(Ok(found)) => return Ok(found),
+            Ok(Err(StoreFault::Absent)) => return Err(Failure::NoContent),
+            Ok(Err(StoreFault::Unreadable(why))) => why,
+            Err(broken) => broken.to_string(),
+        };
+        tracing::warn!(%message_id, why, "the store of content cannot be read");
+        Err(Failure::StoreDown)
+    }
+}
+
+/// Does what may block, once there is a place for it, and gives it up if that takes too long. It
+/// keeps its place until it ends, all the same.
+///
+/// # Errors
+///
+/// What `what` has come to, or that its time is over.
+pub(super) async fn in_time<T: Send + 'static>(
+    places: Arc<Semaphore>,
+    what: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let done = async {
+        let place = places.acquire_owned().await.map_err(io::Error::other)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            what()
+        });
+        done.await.map_err(io::Error::other).flatten()
+    };
+    let late = || {
+        let seconds = STORE_TIME.as_secs();
+        let why = format!("it has not answered within {seconds} s");
+        io::Error::new(io::ErrorKind::TimedOut, why)
+    };
+    timeout(STORE_TIME, done).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// Finds a file and opens it; once more if the package was put anew in between.
+fn find(
+    store: &dyn ContentStore,
+    (package, name): (&PackageId, &FileName),
+    message_id: MessageId,
+) -> Result<(ContentFile, Arc<dyn Stored>), StoreFault> {
+    for _ in 0..2 {
+        let manifest = store.manifest(package)?;
+        let file = manifest.file(name).ok_or(StoreFault::Absent)?;
+        match store.open(package, file) {
+            Err(StoreFault::Absent) => {}
+            opened => return Ok((file.clone(), opened?)),
+        }
+    }
+    // Nobody else would tell of it.
+    tracing::warn!(%message_id, %package, %name, "listed, and not there; put the package anew");
+    Err(StoreFault::Absent)
+}
+
 impl Relay {
     /// Answers a request for content.
     pub(super) async fn content<B>(
@@ -93,14 +174,13 @@ impl Relay {
         message_id: MessageId,
         access: &mut Access,
     ) -> Result<Response<AnswerBody<B>>, Failure> {
-        let store = self.content.as_ref().ok_or(Failure::NoContent)?;
+        let shelves = self.content.as_ref().ok_or(Failure::NoContent)?;
         let query = request.uri.query().ok_or(GrantFault::Missing("alg"))?;
         let grant = SignedGrant::read(query)?;
         self.check_grant(&grant, request, access).await?;
         let package = grant.grant().package.clone();
-        let of = package.clone();
-        let manifest = ask(store, message_id, move |store| store.manifest(&of)).await?;
-        let Some(name) = grant.file() else {
+        let Some(name) = grant.file().cloned() else {
+            let manifest = shelves.ask(message_id, move |store| store.manifest(&package)).await?;
             let mut response = listing();
             if request.method != http::Method::HEAD {
                 let held = Held::listed(manifest, grant, self.in_flight.enter());
@@ -109,12 +189,12 @@ impl Relay {
             answer::mark(&mut response, message_id, None);
             return Ok(response);
         };
-        let file = manifest.file(name).ok_or(Failure::NoContent)?.clone();
-        let of = file.clone();
-        let opened = ask(store, message_id, move |store| store.open(&package, &of)).await?;
+        let find = move |store: &dyn ContentStore| find(store, (&package, &name), message_id);
+        let (file, opened) = shelves.ask(message_id, find).await?;
         let (mut response, range) = part(request, &file)?;
         if let Some(range) = range.filter(|_| request.method != http::Method::HEAD) {
-            let held = Held::file(opened, range, self.in_flight.enter());
+            let from = (opened, Arc::clone(&shelves.places));
+            let held = Held::file(from, range, self.in_flight.enter());
             *response.body_mut() = AnswerBody::held(held);
         }
         answer::mark(&mut response, message_id, None);
@@ -156,8 +236,14 @@ impl Relay {
         let client = request.extensions.get::<Client>();
         let chain = client.map_or(&[][..], |client| &client.chain);
         if let Some(bound) = grant.bound_to {
-            let is_there = chain.first().map(fingerprint) == Some(bound);
-            return if is_there { Ok(()) } else { Err(Failure::OtherClient) };
+            if chain.first().map(fingerprint) != Some(bound) {
+                return Err(Failure::OtherClient);
+            }
+            // Called as by its tokens: what bars those bars the client.
+            let (name, client) = (format!("client {}", grant.client), Some(grant.client));
+            let named = Principal { method: Method::SiteToken, name, client, until: grant.ends };
+            let is_barred = clients.bars(&named);
+            return if is_barred { Err(Failure::Unproven(Refusal::ClientBarred)) } else { Ok(()) };
         }
         let headers = &request.headers;
         let authorization = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
@@ -183,25 +269,6 @@ impl Relay {
 fn names_itself(document: &SettingsDocument, tenant: Guid) -> bool {
     let tokens = document.clients.as_ref().and_then(|it| it.tokens.as_ref());
     tokens.is_some_and(|it| it.tenant == tenant)
-}
-
-/// Asks a store, off the runtime's threads.
-async fn ask<T: Send + 'static>(
-    store: &Arc<dyn ContentStore>,
-    message_id: MessageId,
-    what: impl FnOnce(&dyn ContentStore) -> Result<T, StoreFault> + Send + 'static,
-) -> Result<T, Failure> {
-    let store = Arc::clone(store);
-    let asked = tokio::task::spawn_blocking(move || what(&*store));
-    let why = match timeout(STORE_TIME, asked).await {
-        Ok(Ok(Ok(found))) => return Ok(found),
-        Ok(Ok(Err(StoreFault::Absent))) => return Err(Failure::NoContent),
-        Ok(Ok(Err(StoreFault::Unreadable(why)))) => why,
-        Ok(Err(broken)) => broken.to_string(),
-        Err(_) => format!("it has not answered within {} s", STORE_TIME.as_secs()),
-    };
-    tracing::warn!(%message_id, why, "the store of content cannot be read");
-    Err(Failure::StoreDown)
 }
 
 /// The head of the answer that lists the files of a package.
@@ -243,4 +310,39 @@ fn part<B>(request: &Parts, file: &ContentFile) -> Result<Headed<B>, Failure> {
         headers.insert(CONTENT_RANGE, of.expect("numbers between plain signs"));
     }
     Ok((response, Some(range)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_is_given_up_and_keeps_its_places_until_it_answers() {
+        let places = Arc::new(Semaphore::new(2));
+        let (open, gate) = mpsc::channel::<()>();
+        let gate = Arc::new(Mutex::new(gate));
+        let hang = || {
+            let gate = Arc::clone(&gate);
+            in_time(Arc::clone(&places), move || {
+                let _ = gate.lock().unwrap().recv();
+                Ok(())
+            })
+        };
+        // The third one waits for a place.
+        let asked: Vec<_> = (0..3).map(|_| tokio::spawn(hang())).collect();
+        while places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        tokio::time::advance(STORE_TIME + Duration::from_millis(1)).await;
+        for it in asked {
+            assert_eq!(it.await.unwrap().unwrap_err().kind(), io::ErrorKind::TimedOut);
+        }
+        assert_eq!(places.available_permits(), 0, "both threads are lost to it");
+
+        drop(open);
+        drop(places.acquire_many(2).await);
+        assert_eq!(in_time(Arc::clone(&places), || Ok(7)).await.unwrap(), 7);
+    }
 }

@@ -12,13 +12,13 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http_body::SizeHint;
 use serde_json::json;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::Semaphore;
 
 use crate::body::ReceiveError;
 use crate::content::{Manifest, SignedGrant};
 
 use super::answer::InFlightGuard;
-use super::content::Stored;
+use super::content::{Stored, in_time};
 
 /// Octets that are read at once. Nothing is read ahead: a client that takes nothing holds so much
 /// at most, and the file.
@@ -40,13 +40,18 @@ enum Source {
     Listed(Box<Listed>),
 }
 
+/// A piece that is on its way.
+type Reading = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send + Sync>>;
+
 /// Octets of a file.
 struct File {
     source: Arc<dyn Stored>,
     left: Range<u64>,
     /// All that there were to be.
     declared: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    /// Those that there are for reading.
+    places: Arc<Semaphore>,
+    reading: Option<Reading>,
 }
 
 /// The files of a package.
@@ -65,10 +70,15 @@ impl fmt::Debug for Held {
 }
 
 impl Held {
-    /// These octets of a file.
-    pub(super) fn file(file: Arc<dyn Stored>, range: Range<u64>, in_flight: InFlightGuard) -> Self {
+    /// These octets of a file, each piece read once there is one of the `places` for it.
+    pub(super) fn file(
+        (file, places): (Arc<dyn Stored>, Arc<Semaphore>),
+        range: Range<u64>,
+        in_flight: InFlightGuard,
+    ) -> Self {
         let declared = range.end - range.start;
-        let source = Source::File(File { source: file, left: range, declared, reading: None });
+        let file = File { source: file, left: range, declared, places, reading: None };
+        let source = Source::File(file);
         Self { source, octets: 0, _in_flight: in_flight }
     }
 
@@ -131,12 +141,12 @@ impl File {
         let (source, at) = (&self.source, self.left.start);
         let length = (self.left.end - at).min(PIECE_OCTETS_MAX);
         let reading = self.reading.get_or_insert_with(|| {
-            let source = Arc::clone(source);
-            spawn_blocking(move || read(&*source, at, length))
+            let (source, places) = (Arc::clone(source), Arc::clone(&self.places));
+            Box::pin(in_time(places, move || read(&*source, at, length)))
         });
-        let read = ready!(Pin::new(reading).poll(cx));
+        let read = ready!(reading.as_mut().poll(cx));
         self.reading = None;
-        let piece = read.map_err(io::Error::other).flatten().map_err(ReceiveError::Unreadable)?;
+        let piece = read.map_err(ReceiveError::Unreadable)?;
         if piece.is_empty() {
             let (octets, declared) = (before, self.declared);
             return Poll::Ready(Err(ReceiveError::Length { octets, declared }));

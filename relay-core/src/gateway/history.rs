@@ -48,7 +48,9 @@ impl History {
         let at = tokio::time::Instant::now().into_std();
         let mut ends = self.ends();
         if ends.len() == ENDS_MAX {
-            ends.pop_front();
+            // Anybody is refused, as often as they like: that pushes out no link that was up.
+            let refused = ends.iter().position(|it| matches!(it.end, LinkEnd::Refused { .. }));
+            ends.remove(refused.unwrap_or(0));
         }
         ends.push_back(EndedLink { end, why: why.to_string(), at });
     }
@@ -65,6 +67,20 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn however_many_are_refused_the_end_of_a_link_that_was_up_is_kept() {
+        let history = History::default();
+        let point = Arc::<str>::from("cp");
+        history.note(LinkEnd::Down { number: 1, connection_point: point }, &"lost");
+        for _ in 0..ENDS_MAX * 2 {
+            let from = SocketAddr::from(([127, 0, 0, 1], 1));
+            history.note(LinkEnd::Refused { from }, &"no handshake");
+        }
+        let latest = history.latest();
+        assert_eq!(latest.len(), ENDS_MAX);
+        assert!(matches!(latest[0].end, LinkEnd::Down { .. }), "{:?}", latest[0]);
+    }
 
     #[test]
     fn the_latest_ends_are_kept_and_no_more() {

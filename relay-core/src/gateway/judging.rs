@@ -3,7 +3,8 @@
 //!
 //! [`foretell`] asks what `relay.rs` asks, in its order and by its functions. It does not find out
 //! who a client is, which takes the client, nor which link is chosen, which takes the links: of
-//! both it says what is known without them.
+//! both it says what is known without them. Nor does it judge a grant for content, which takes the
+//! client and the store.
 
 use http::header::{AUTHORIZATION, HOST};
 use http::request::Parts;

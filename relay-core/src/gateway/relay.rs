@@ -27,7 +27,7 @@ use crate::settings::Settings;
 use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
 use super::config::GatewayLimits;
-use super::content::ContentStore;
+use super::content::Shelves;
 use super::failure::Failure;
 use super::halt::Halts;
 use super::http2_places::Place;
@@ -59,7 +59,7 @@ pub(super) struct Relay {
     pub(super) head_limits: HeadLimits,
     pub(super) answerer: Answerer,
     /// Where content is, if this instance gives any.
-    pub(super) content: Option<Arc<dyn ContentStore>>,
+    pub(super) content: Option<Shelves>,
     pub(super) memory: Memory,
     /// On whose behalf nobody is served.
     pub(super) halts: Halts,

@@ -37,6 +37,7 @@ use super::access::{Client, Slowness};
 use super::addresses::Addresses;
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
+use super::content::Shelves;
 use super::control;
 use super::counted::{self, Limit};
 use super::fetching::Fetching;
@@ -223,7 +224,7 @@ impl Gateway {
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
-            content: config.content.clone(),
+            content: config.content.clone().map(Shelves::of),
             memory: Memory::new(config.limits.memory.clone()),
             halts: Halts::default(),
             tally: Arc::new(counted::tally()),

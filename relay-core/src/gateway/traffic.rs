@@ -144,7 +144,9 @@ impl Traffic {
         loop {
             ticks.tick().await;
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            if let Some(ended) = self.windows().observe(now.as_secs()) {
+            // Not in the condition: the lock would be held while it is logged.
+            let ended = self.windows().observe(now.as_secs());
+            if let Some(ended) = ended {
                 log(&ended);
             }
         }
@@ -152,7 +154,8 @@ impl Traffic {
 
     /// Logs the window that is open: nobody is going to close it.
     pub(super) fn log_open(&self) {
-        log(&self.windows().open());
+        let open = self.windows().open();
+        log(&open);
     }
 
     fn reports(&self) -> TrafficReports {

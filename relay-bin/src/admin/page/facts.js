@@ -45,7 +45,7 @@ function ofOthers(status) {
     return { ...fact(key, BACKENDS[it.state] ?? "warn", says), what: it.state };
   });
   const ends = list(status.expiry).map((it) => {
-    const { level, word } = left(it.days_left);
+    const { level, word } = left(it);
     const says = `${it.what} ${it.name}: ${word}`;
     const key = JSON.stringify([it.what, it.name, it.place]);
     return { ...fact(key, level, says), what: level };

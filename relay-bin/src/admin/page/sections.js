@@ -70,12 +70,12 @@ function showSettings(status) {
   ]);
 }
 
-const SOON_DAYS = 60;
 const NEAR_DAYS = 7;
 
-function left(days) {
+// What lives for a week is always near its end: the role says what is near for its kind.
+function left({ days_left: days, is_near }) {
   if (days < 0) return { level: "bad", word: "over" };
-  const level = days < NEAR_DAYS ? "bad" : days < SOON_DAYS ? "warn" : "good";
+  const level = !is_near ? "good" : days < NEAR_DAYS ? "bad" : "warn";
   return { level, word: `${plural(days, "day")} left` };
 }
 
@@ -87,7 +87,7 @@ function showExpiry(status) {
     cells: [
       text(it.what),
       text(it.name, "why"),
-      { ...many(ofLevel(left(it.days_left))), look: "count" },
+      { ...many(ofLevel(left(it))), look: "count" },
       text(time(it.ends_at), "line"),
       text(it.place, "why"),
     ],

@@ -29,8 +29,7 @@ pub(crate) fn missing<'a>(tools: &[(&'a str, &str)]) -> Vec<&'a str> {
 
 /// Whether this run may not skip what it cannot do.
 pub(crate) fn tools_are_required() -> bool {
-    let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
-    is("CI", "true") && is("RELAY_REQUIRE_TOOLS", "1")
+    std::env::var_os("RELAY_REQUIRE_TOOLS").is_some_and(|value| value == "1")
 }
 
 /// Octets that look random and are the same at each call.
