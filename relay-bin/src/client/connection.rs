@@ -28,6 +28,10 @@ use super::target::Target;
 /// trips, and the most that is kept of one is this.
 const WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// How long a frame of an answer may be: the gateway sends each by a system call of its own, and
+/// holds no more than that for a client that takes nothing.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
+
 /// A connection to whoever answers for a URL. Dropping it closes it.
 pub(crate) struct Connection {
     sender: Sender,
@@ -316,6 +320,7 @@ async fn http2_over(
         .timer(TokioTimer::new())
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .handshake(TokioIo::new(stream))
         .await?;
     driver.spawn(async { _ = connection.await });

@@ -76,6 +76,13 @@ pub trait Stored: Send + Sync {
     ///
     /// Whatever keeps it from being read.
     fn read_at(&self, at: u64, octets: &mut [u8]) -> io::Result<usize>;
+
+    /// As [`Stored::read_at`], but only what is had without waiting, in the kernel's cache say:
+    /// `None` if that is nothing, or cannot be told. A thread is spared then.
+    fn read_now(&self, at: u64, octets: &mut [u8]) -> Option<usize> {
+        let _ = (at, octets);
+        None
+    }
 }
 
 /// Why a store does not give what it is asked for.

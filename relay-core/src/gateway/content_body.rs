@@ -19,10 +19,7 @@ use crate::content::{Manifest, SignedGrant};
 
 use super::answer::InFlightGuard;
 use super::content::{Stored, in_time};
-
-/// Octets that are read at once. Nothing is read ahead: a client that takes nothing holds so much
-/// at most, and the file.
-const PIECE_OCTETS_MAX: u64 = 128 << 10;
+use super::content_piece;
 
 /// Files that are listed at once: 64 KiB with usual names.
 const PIECE_FILES: usize = 64;
@@ -139,10 +136,16 @@ impl File {
         before: u64,
     ) -> Poll<Result<Bytes, ReceiveError>> {
         let (source, at) = (&self.source, self.left.start);
-        let length = (self.left.end - at).min(PIECE_OCTETS_MAX);
+        let left = self.left.end - at;
+        if self.reading.is_none()
+            && let Some(piece) = content_piece::read_now(&**source, at, left)
+        {
+            self.left.start += piece.len() as u64;
+            return Poll::Ready(Ok(piece));
+        }
         let reading = self.reading.get_or_insert_with(|| {
             let (source, places) = (Arc::clone(source), Arc::clone(&self.places));
-            Box::pin(in_time(places, move || read(&*source, at, length)))
+            Box::pin(in_time(places, move || content_piece::read(&*source, at, left)))
         });
         let read = ready!(reading.as_mut().poll(cx));
         self.reading = None;
@@ -154,14 +157,6 @@ impl File {
         self.left.start += piece.len() as u64;
         Poll::Ready(Ok(piece))
     }
-}
-
-/// Reads `length` octets or fewer, none only where there are no more.
-fn read(file: &dyn Stored, at: u64, length: u64) -> io::Result<Bytes> {
-    let mut octets = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-    let count = file.read_at(at, &mut octets)?;
-    octets.truncate(count);
-    Ok(octets.into())
 }
 
 impl Listed {

@@ -18,6 +18,7 @@ mod clients;
 mod config;
 mod content;
 mod content_body;
+mod content_piece;
 mod control;
 mod counted;
 mod drained;
