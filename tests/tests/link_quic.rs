@@ -565,6 +565,35 @@ async fn a_link_leases_the_windows_of_its_streams_and_returns_them() {
 }
 
 #[tokio::test]
+async fn a_stream_that_waits_for_its_consumer_is_counted_until_it_goes_on() {
+    within(async {
+        let pair = Pair::with(config(0), config(1024)).await;
+        let (mut send, _recv) = pair.gateway.open(HEAD, End::More).await.unwrap();
+        let mut incoming = pair.site.accept().await.unwrap();
+        let more = Bytes::from(vec![0; 4 << 20]);
+        send.write_chunk(more.clone()).await.unwrap();
+        until(|| pair.gateway.stats().mux.streams_stalled == 1).await;
+        let stats = pair.gateway.stats().mux;
+        assert!(stats.credit_stalls >= 1 && stats.payload_queued > 0, "{stats:?}");
+        send.finish().unwrap();
+        let mut octets = 0;
+        while let Some(chunk) = incoming.recv.read_chunk().await.unwrap() {
+            octets += chunk.len();
+        }
+        assert_eq!(octets, more.len());
+        until(|| {
+            let stats = pair.gateway.stats().mux;
+            (stats.streams_stalled, stats.payload_queued) == (0, 0)
+        })
+        .await;
+        let stats = pair.gateway.stats().mux;
+        assert!(stats.credit_stalled_for > Duration::ZERO, "{stats:?}");
+        pair.end().await;
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_consumer_that_takes_nothing_for_too_long_has_its_stream_reset() {
     within(async {
         let impatient = Config { consumer_timeout: Duration::from_millis(20), ..config(1024) };

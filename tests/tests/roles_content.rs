@@ -15,6 +15,7 @@ use relay_core::settings::ClientTrust;
 use relay_tests::client::{Answer, Client, Http, bare};
 use relay_tests::clients::{ClientSite, self_signed, showing};
 use relay_tests::content::{MemoryStore, grant};
+use relay_tests::logs::Logs;
 use relay_tests::roles::{House, until, within};
 use relay_tests::site::{Body, nobody};
 use relay_tests::tokens::TENANT;
@@ -160,6 +161,42 @@ async fn a_grant_for_one_file_gives_that_file_and_parts_of_it() {
             let empty = scene.ask(http, "GET", &scene.location(for_file("empty")), &[]).await;
             assert_eq!((empty.status(), empty.body.len()), (200, 0));
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_access_line_names_package_file_and_client_and_traffic_has_an_endpoint_of_content() {
+    within(async {
+        let logs = Logs::capture();
+        let scene = Scene::new().await;
+        let listed = scene.location(grant());
+        let tampered = scene.location(for_file("setup.exe")).replace("setup.exe", "empty");
+        let locations = [&listed, &scene.location(for_file("setup.exe")), &tampered];
+        let signature = listed.split("&sig=").nth(1).unwrap();
+        let mut octets = 0;
+        for location in locations {
+            let answer = scene.ask(Http::One, "GET", location, &[]).await;
+            octets += if answer.status() == 200 { answer.body.len() as u64 } else { 0 };
+        }
+        until(|| logs.with(&["relay::access"]).len() == 3).await;
+        let lines = logs.with(&["relay::access"]);
+        let files = [Value::Null, "setup.exe".into(), "empty".into()];
+        for ((line, file), status) in lines.iter().zip(files).zip([200, 200, 403]) {
+            assert!(!line.contains("sig=") && !line.contains(signature), "{line}");
+            let line = &serde_json::from_str::<Value>(line).unwrap()["fields"];
+            assert_eq!((&line["package"], &line["file"]), (&"PS100012".into(), &file), "{line}");
+            assert_eq!(line["granted_to"], grant().client.to_string(), "{line}");
+            assert_eq!((&line["endpoint"], &line["site"]), (&"content".into(), &"default".into()));
+            assert_eq!(line["status"], status, "{line}");
+        }
+        let traffic = scene.gateway.traffic();
+        let rows = traffic.iter().filter(|it| &*it.total.endpoint == "content");
+        let rows: Vec<_> = rows.map(|it| &it.total).collect();
+        let [row] = rows[..] else { panic!("{traffic:?}") };
+        assert_eq!((&*row.site, row.requests, row.failed), ("default", 3, 1));
+        assert_eq!((row.requests_with_bearer_token, row.response_octets), (3, octets));
+        assert_eq!(traffic.iter().map(|it| it.in_flight).sum::<u64>(), 0);
     })
     .await;
 }

@@ -187,6 +187,15 @@ pub(super) struct Link {
     /// Payload octets: requests' and answers' bodies.
     pub(super) octets_received: u64,
     pub(super) octets_sent: u64,
+    /// Octets that wait to be sent.
+    #[serde(default)]
+    pub(super) octets_queued: u64,
+    /// How often a stream had more to send, and the other side had granted no more.
+    #[serde(default)]
+    pub(super) credit_stalls: u64,
+    /// For how long at least one stream stood still so.
+    #[serde(default)]
+    pub(super) credit_stalled_ms: u64,
     /// The other side's program and version, as it says itself.
     pub(super) software: String,
 }
@@ -583,8 +592,15 @@ fn link(
         streams_total: stats.mux.streams_opened + stats.mux.streams_accepted,
         octets_received: stats.mux.payload_received,
         octets_sent: stats.mux.payload_sent,
+        octets_queued: stats.mux.payload_queued,
+        credit_stalls: stats.mux.credit_stalls,
+        credit_stalled_ms: milliseconds(stats.mux.credit_stalled_for),
         software,
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn ended(ended: EndedLink, now: Now) -> Ended {

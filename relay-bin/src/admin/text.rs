@@ -12,7 +12,8 @@ use super::status::{
 use super::{egress, expiry, traffic};
 
 /// Headings of the columns that either side has for a link.
-const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
+const LINK_HEADINGS: [&str; 9] =
+    ["transport", "state", "up", "RTT", "streams", "in", "out", "queued", "stalls"];
 
 /// A status, a line for each link and for each thing that is wrong.
 pub(super) fn status(status: &Status) -> String {
@@ -256,6 +257,8 @@ fn link_cells(link: &Link) -> [String; LINK_HEADINGS.len()] {
         format!("{} of {}", link.streams_open, link.streams_total),
         octets(link.octets_received),
         octets(link.octets_sent),
+        octets(link.octets_queued),
+        stalls(link.credit_stalls, link.credit_stalled_ms),
     ]
 }
 
@@ -265,6 +268,15 @@ fn duration(seconds: u64) -> String {
         60..3600 => format!("{} min", seconds / 60),
         3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
         _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+/// How often there was no credit, and for how long in all.
+fn stalls(count: u64, milliseconds: u64) -> String {
+    match (count, milliseconds) {
+        (0, _) => "0".to_owned(),
+        (_, 0..10_000) => format!("{count} ({milliseconds} ms)"),
+        _ => format!("{count} ({})", duration(milliseconds / 1000)),
     }
 }
 
@@ -327,6 +339,9 @@ mod tests {
             streams_total: 1000,
             octets_received: 10_239,
             octets_sent: 5 << 30,
+            octets_queued: 4096,
+            credit_stalls: 7,
+            credit_stalled_ms: 9999,
             software: "relay/0.1.0".to_owned(),
         }
     }
@@ -416,8 +431,10 @@ gateway instance 2 of relay.example: 1 links, 3 requests in flight
 STOPPED, new requests are answered 503; by: administrator
 link certificate: 405 days left, until 2028-01-01T00:00:00Z
 memory (resident): 100 MiB of 1024 MiB, calm
-link  connection point  transport  state  up         RTT      streams    in       out
-7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
+link  connection point  transport  state  up         RTT      streams    \
+in       out       queued  stalls
+7     cp [31m           tcp-tls    up     1 h 2 min  12.3 ms  3 of 1000  \
+10239 B  5120 MiB  4096 B  7 (9999 ms)
 settings of default: version 3, 2 endpoints
   refused last: 409 version 2 is older
 fetched                  state        age        next try
@@ -495,8 +512,10 @@ entra  proven  4
         let expected = "\
 connection point site-1, draining: 1 of 2 links up
 not ready: it drains
-link  host        transport  state    up         RTT      streams    in       out
-1.0   gw.example  tcp-tls    up       1 h 2 min  12.3 ms  3 of 1000  10239 B  5120 MiB
+link  host        transport  state    up         RTT      streams    \
+in       out       queued  stalls
+1.0   gw.example  tcp-tls    up       1 h 2 min  12.3 ms  3 of 1000  \
+10239 B  5120 MiB  4096 B  7 (9999 ms)
 1.1   gw.example  -          waiting
 1.1 waits, dials in 250 ms: lost
 settings at instance 1: version 3 failed: no answer
@@ -531,6 +550,9 @@ CMGConnector_Timeout  1
         assert_eq!([0, 59, 60, 86_399].map(duration), ["0 s", "59 s", "1 min", "23 h 59 min"]);
         assert_eq!(duration(86_400 * 3), "3 d 0 h");
         assert_eq!([0, 999, 1000].map(round_trip), ["0 µs", "999 µs", "1.0 ms"]);
+        let stalled = [(0, 0), (1, 9999), (2, 10_000), (3, 61_000)];
+        let stalled = stalled.map(|(count, milliseconds)| stalls(count, milliseconds));
+        assert_eq!(stalled, ["0", "1 (9999 ms)", "2 (10 s)", "3 (1 min)"]);
         assert_eq!([0, 10_239, 10_240, u64::MAX].map(octets)[2..], ["10 KiB", "16777215 TiB"]);
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use relay_core::config::{ConnectionPointMaterial, GatewayMaterial, SitePaths};
+use relay_core::config::{BackendFiles, ConnectionPointMaterial, GatewayMaterial, SitePaths};
 use relay_core::gateway::SourceStatus;
 use relay_core::settings::{ListSource, Revocation, SettingsDocument};
 use relay_core::transport::{Certificate, RevocationList};
@@ -13,6 +13,7 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::Ending;
+use crate::site;
 
 pub(super) fn of_gateway_files(material: &GatewayMaterial) -> Vec<Ending> {
     let server = ["server certificate", "intermediate of the server certificate"];
@@ -29,6 +30,32 @@ pub(super) fn of_connection_point_files(material: &ConnectionPointMaterial) -> V
         all.extend(of_chain(&material.https_authority, ["authority of the HTTPS ports"; 2]));
     }
     all
+}
+
+/// By what the backends of an endpoint are trusted, and what they are shown.
+pub(super) fn of_backends(files: &BackendFiles) -> Vec<Ending> {
+    let authority = files.authority.iter();
+    let mut all: Vec<_> =
+        authority.flat_map(|file| of_chain(file, ["backend authority"; 2])).collect();
+    let shown = ["backend client certificate", "intermediate of the backend client certificate"];
+    all.extend(files.certificates.iter().flat_map(|file| of_chain(file, shown)));
+    all
+}
+
+/// The authority with which link certificates are renewed.
+pub(super) fn of_link_authority(certificate: &Path) -> Vec<Ending> {
+    of_chain(certificate, ["link authority"; 2])
+}
+
+/// What a connection point signs tokens with: the certificate of the key that signs now.
+pub(super) fn of_signing_keys(folder: &Path) -> Vec<Ending> {
+    let file = site::signing_file(folder);
+    file.map(|file| of_chain(&file, ["signing certificate"; 2])).unwrap_or_default()
+}
+
+/// What a token service shows on the site's own network.
+pub(super) fn of_token_service(certificate: &Path) -> Vec<Ending> {
+    of_chain(certificate, ["token service certificate", "intermediate of the token service"])
 }
 
 const LINK: [&str; 2] = ["link certificate", "intermediate of the link certificate"];

@@ -14,7 +14,9 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use relay_core::config::{ConnectionPointMaterial, GatewayMaterial};
+use relay_core::config::{
+    BackendFiles, ConnectionPointMaterial, GatewayMaterial, LoadedConnectionPoint,
+};
 use relay_core::gateway::Gateway;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -63,13 +65,51 @@ impl Endings {
     }
 }
 
-/// The files that say whose clients count; a connection point may be given others while it runs.
+/// What a connection point's configuration names beside what its links are made from.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct ClientPlaces(Arc<Mutex<Vec<PathBuf>>>);
+pub(crate) struct Named {
+    /// Files that say whose clients count.
+    clients: Vec<PathBuf>,
+    backends: Vec<BackendFiles>,
+    /// The folder of its signing keys, if it makes tokens.
+    signing_keys: Option<PathBuf>,
+    /// The certificate of its token service, if that has one.
+    token_service: Option<PathBuf>,
+    /// The certificate of the authority with which it renews those of links.
+    link_authority: Option<PathBuf>,
+}
 
-impl ClientPlaces {
-    pub(crate) fn set(&self, files: Vec<PathBuf>) {
-        *lock(&self.0) = files;
+impl Named {
+    pub(crate) fn of(loaded: &LoadedConnectionPoint) -> Self {
+        let service = loaded.token_service.as_ref().and_then(|it| it.intranet.as_ref());
+        let identity = service.and_then(|it| it.identity.as_ref());
+        Self {
+            clients: loaded.client_files.files.clone(),
+            backends: loaded.backend_files.clone(),
+            signing_keys: loaded.tokens.as_ref().map(|tokens| tokens.folder.clone()),
+            token_service: identity.map(|identity| identity.certificate.clone()),
+            link_authority: loaded.authority.as_ref().map(|it| it.certificate.clone()),
+        }
+    }
+
+    fn list(&self) -> Vec<Ending> {
+        let mut all: Vec<_> =
+            self.clients.iter().flat_map(|file| list::of_client_file(file)).collect();
+        all.extend(self.backends.iter().flat_map(list::of_backends));
+        all.extend(self.signing_keys.iter().flat_map(|it| list::of_signing_keys(it)));
+        all.extend(self.token_service.iter().flat_map(|it| list::of_token_service(it)));
+        all.extend(self.link_authority.iter().flat_map(|it| list::of_link_authority(it)));
+        all
+    }
+}
+
+/// That, where a connection point may be given another while it runs.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places(Arc<Mutex<Named>>);
+
+impl Places {
+    pub(crate) fn set(&self, named: Named) {
+        *lock(&self.0) = named;
     }
 }
 
@@ -100,15 +140,12 @@ impl Watch {
         })
     }
 
-    /// Of a connection point: its files, and those that say whose clients count.
-    pub(crate) fn of_connection_point(
-        material: ConnectionPointMaterial,
-        clients: ClientPlaces,
-    ) -> Self {
+    /// Of a connection point: what its links are made from, and what else is named.
+    pub(crate) fn of_connection_point(material: ConnectionPointMaterial, places: Places) -> Self {
         Self::new(move || {
             let mut all = list::of_connection_point_files(&material);
-            let files = lock(&clients.0).clone();
-            all.extend(files.iter().flat_map(|file| list::of_client_file(file)));
+            let named = lock(&places.0).clone();
+            all.extend(named.list());
             all
         })
     }

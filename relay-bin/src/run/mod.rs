@@ -35,7 +35,7 @@ use crate::console::{complain, say};
 use crate::content::FolderStore;
 use crate::egress;
 use crate::exit::Failure;
-use crate::expiry::{self, ClientPlaces, Endings};
+use crate::expiry::{self, Endings, Named, Places};
 use crate::logs::{self, Level};
 use crate::pki;
 use crate::site::TokensState;
@@ -184,6 +184,8 @@ async fn run_connection_point(
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
     let service = token_service::start(&mut loaded).await?;
     let fixed = Arc::new(reload::Fixed::of(&loaded));
+    let places = Places::default();
+    places.set(Named::of(&loaded));
     let name = loaded.config.name.clone();
     let gateways = loaded.config.gateways.len();
     if let Some(authority) = loaded.authority.clone() {
@@ -203,10 +205,8 @@ async fn run_connection_point(
     ));
     let tokens = TokensState::default();
     let administered = Role::ConnectionPoint(role.clone(), tokens.clone(), service.tally());
-    let client_places = ClientPlaces::default();
-    client_places.set(loaded.client_files.files.clone());
     let material = loaded.material;
-    let expiring = expiry::Watch::of_connection_point(material.clone(), client_places.clone());
+    let expiring = expiry::Watch::of_connection_point(material.clone(), places.clone());
     let admin = admin(admin_socket, administered, level, expiring.endings());
     let mut orders = Orders::new(signals, admin);
     let link = material.link.clone();
@@ -222,7 +222,7 @@ async fn run_connection_point(
         said,
         tokens,
         client_files,
-        client_places,
+        places,
         service: service_too,
     };
     // On the heap: it is held by each of those that stop it.

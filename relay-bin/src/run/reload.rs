@@ -23,7 +23,7 @@ use super::signals::{Reloads, Stop};
 use super::slot::{Event, Slot};
 use super::token_service::Beside;
 use super::{log_warnings, variable};
-use crate::expiry::ClientPlaces;
+use crate::expiry::{Named, Places};
 use crate::site::{Looked, TokensState, Watch};
 
 /// How often it is looked whether the site has blocked a token, or signs with another key.
@@ -51,8 +51,8 @@ pub(super) struct Reloadable {
     pub(super) tokens: TokensState,
     /// What the file names of whose clients count.
     pub(super) client_files: Watched,
-    /// Where those are looked for that end.
-    pub(super) client_places: ClientPlaces,
+    /// Where that is looked for which ends.
+    pub(super) places: Places,
     /// The service that issues those tokens, if there is one.
     pub(super) service: Beside,
 }
@@ -444,9 +444,13 @@ impl Reloadable {
     fn judge(&self, read: FileRead) -> (Loaded, Said) {
         let FileRead { mut loaded, text, tokens } = read;
         self.service.publish(&mut loaded);
+        let ends = Named::of(&loaded);
         let LoadedConnectionPoint { config, tokens: named, client_files, warnings, .. } = loaded;
         let tokens = named.and_then(|_| tokens.or_else(|| self.said.tokens.clone()));
-        (Loaded { client_files, warnings, text }, Said { file: Update::from(config), tokens })
+        (
+            Loaded { client_files, named: ends, warnings, text },
+            Said { file: Update::from(config), tokens },
+        )
     }
 
     fn apply(&mut self, jobs: &mut Jobs, loaded: Loaded, said: Said) -> anyhow::Result<Applied> {
@@ -463,7 +467,7 @@ impl Reloadable {
         log_warnings(&loaded.warnings);
         applied.changed = self.seen.applied(loaded.text);
         self.said = said;
-        self.client_places.set(loaded.client_files.files.clone());
+        self.places.set(loaded.named);
         self.client_files.read_again(loaded.client_files);
         jobs.tenants = Some(tenants);
         jobs.serve(&self.service);
@@ -510,6 +514,8 @@ fn explained(error: &UpdateError) -> anyhow::Error {
 /// What a file says besides what is published.
 struct Loaded {
     client_files: ClientFiles,
+    /// What of it ends.
+    named: Named,
     warnings: Vec<Warning>,
     text: String,
 }
@@ -560,8 +566,8 @@ mod tests {
         let client_files = Watched::new(loaded.client_files);
         let service = Beside::default();
         let tokens = TokensState::default();
-        let client_places = ClientPlaces::default();
-        Reloadable { role, file, seen, fixed, said, tokens, client_files, client_places, service }
+        let places = Places::default();
+        Reloadable { role, file, seen, fixed, said, tokens, client_files, places, service }
     }
 
     /// What happens each minute, to its end.

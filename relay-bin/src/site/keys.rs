@@ -296,20 +296,15 @@ impl Keys {
 
     /// What an administrator should be told at `now` about the certificate that signs.
     pub(crate) fn warning(&self, now: u64) -> Option<String> {
-        ending(self.signing_ends()?, now)
+        let left = self.signing_ends()?.saturating_sub(now);
+        (left < WARNED_AHEAD).then(|| {
+            format!(
+                "the certificate that tokens are signed with ends in {} days, and none is signed \
+                 from then on; run `relay token rotate`",
+                left / DAY
+            )
+        })
     }
-}
-
-/// What an administrator should be told at `now` of a certificate that signs until `signing_ends`.
-pub(super) fn ending(signing_ends: u64, now: u64) -> Option<String> {
-    let left = signing_ends.saturating_sub(now);
-    (left < WARNED_AHEAD).then(|| {
-        format!(
-            "the certificate that tokens are signed with ends in {} days, and none is signed from \
-             then on; run `relay token rotate`",
-            left / DAY
-        )
-    })
 }
 
 /// A certificate that signs until then, as the store of the site is told of it.
@@ -342,6 +337,12 @@ fn numbers(folder: &Path) -> Result<Vec<u32>, KeyError> {
 fn number(name: &str) -> Option<u32> {
     let number = name.strip_prefix("signing-")?.strip_suffix(".pem")?.parse().ok()?;
     (name == format!("signing-{number}.pem")).then_some(number)
+}
+
+/// The file of the key that signs, if there is one and the folder can be read.
+pub(crate) fn signing_file(folder: &Path) -> Option<PathBuf> {
+    let last = numbers(folder).ok()?.pop()?;
+    Some(file(folder, last))
 }
 
 fn file(folder: &Path, number: u32) -> PathBuf {

@@ -27,7 +27,7 @@ mod token;
 
 pub(crate) use command::{Command, EXAMPLES, block, issue, run};
 pub(crate) use granting::{WantedGrant, sign_grant};
-pub(crate) use keys::{KeyError, Keys, SigningCertificate};
+pub(crate) use keys::{KeyError, Keys, SigningCertificate, signing_file};
 pub(crate) use opening::signer;
 pub(crate) use published::{Looked, Watch};
 pub(crate) use state::{State, TokensState};

@@ -1,18 +1,14 @@
 //! Whether what a site says of its tokens holds at its instances, for the log and `relay status`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use relay_core::settings::PublishedSigners;
 
-use super::keys;
 use super::published::Looked;
 
 /// How often it is said again that something of the tokens cannot be used.
 const TOLD_EVERY: Duration = Duration::from_mins(1);
-
-/// How often it is said again that nothing can be signed soon.
-const ENDING_TOLD_EVERY: Duration = Duration::from_hours(24);
 
 /// Whether the site's tokens are published, for whoever asks. In memory; clones show the same.
 #[derive(Clone, Debug, Default)]
@@ -29,22 +25,6 @@ pub(crate) struct State {
     pub(crate) key_fault: Option<Trouble>,
     /// Until when its key signs, in seconds since 1970 UTC.
     pub(crate) signing_ends: Option<u64>,
-    ending_told: Option<Instant>,
-}
-
-impl State {
-    /// What is to be said of the end of what signs: once a day, from 60 days ahead on.
-    fn ending(&mut self, now: Instant, wall: SystemTime) -> Option<String> {
-        let since_1970 = wall.duration_since(UNIX_EPOCH).ok()?;
-        let ending = self.signing_ends.and_then(|ends| keys::ending(ends, since_1970.as_secs()));
-        if ending.is_none() {
-            self.ending_told = None;
-        }
-        let is_due = |told| ENDING_TOLD_EVERY <= now.saturating_duration_since(told);
-        let ending = ending.filter(|_| self.ending_told.is_none_or(is_due))?;
-        self.ending_told = Some(now);
-        Some(ending)
-    }
 }
 
 /// Something that does not work, from its beginning.
@@ -99,8 +79,7 @@ impl TokensState {
         self.lock().clone()
     }
 
-    /// Notes that this holds, and says of keys that cannot be used at once and again each minute,
-    /// of those that end soon each day.
+    /// Notes that this holds, and says of keys that cannot be used at once and again each minute.
     pub(crate) fn published(&self, looked: &Looked) {
         let mut state = self.lock();
         if state.trouble.take().is_some() {
@@ -108,9 +87,6 @@ impl TokensState {
         }
         state.published = looked.published.as_ref().map(Summary::of);
         state.signing_ends = looked.signing_ends;
-        if let Some(warning) = state.ending(Instant::now(), SystemTime::now()) {
-            tracing::warn!("{warning}");
-        }
         let Some(why) = looked.key_fault.clone() else {
             if state.key_fault.take().is_some() {
                 tracing::info!("signing keys can be used again");
@@ -170,27 +146,6 @@ mod tests {
         assert_eq!(whys(&state), [None, None]);
         state.failed(&anyhow!("gone"));
         assert_eq!(state.read().published, Some(summary), "it still holds");
-    }
-
-    #[test]
-    fn the_end_of_what_signs_is_said_each_day_from_60_days_ahead_on() {
-        const DAY: u64 = 86_400;
-        let mut state = State::default();
-        let (start, end) = (Instant::now(), 2_000 * DAY);
-        let mut said = |ends, seconds_ahead, seconds| {
-            state.signing_ends = ends;
-            let wall = UNIX_EPOCH + Duration::from_secs(end - seconds_ahead);
-            state.ending(start + Duration::from_secs(seconds), wall).is_some()
-        };
-        assert!(!said(Some(end), 60 * DAY, 0));
-        let near = 60 * DAY - 1;
-        let days = [(0, true), (1, false), (DAY - 1, false), (DAY, true), (DAY + 1, false)];
-        for (seconds, is_said) in days {
-            assert_eq!(said(Some(end), near, seconds), is_said, "{seconds}");
-        }
-        assert!(!said(Some(end + 730 * DAY), near, DAY + 2), "another signs");
-        assert!(said(Some(end), near, DAY + 3), "that is news again");
-        assert!(!said(None, near, DAY + 4), "there is no key");
     }
 
     #[test]

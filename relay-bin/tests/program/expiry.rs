@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 
 use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::Value;
@@ -52,4 +53,50 @@ fn a_certificate_that_ends_within_the_hour_is_told_once_with_its_name_and_file()
     let (status, lines) = gateway.stop();
     assert_eq!(status, Some(0));
     assert_eq!(lines.iter().filter(|line| line.contains(TOLD)).count(), 1, "{lines:#?}");
+}
+
+#[test]
+fn a_connection_point_lists_what_its_site_signs_and_shows_and_trusts() {
+    let home = tempfile::tempdir().unwrap();
+    let site = Site::init_with(home.path(), &["--backend", "http://127.0.0.1:9"]);
+    let file = "site/connection-point/connection-point.toml";
+    let made = Command::new(env!("CARGO_BIN_EXE_relay"))
+        .args(["token", "new", "--config", file, "--out", "token"])
+        .current_dir(home.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    site.edit("connection-point/connection-point.toml", |text| {
+        let listens =
+            "listen = \"127.0.0.1:0\"\ncertificate = \"link.pem\"\nkey = \"link-key.pem\"\n";
+        let backend = "backend = \"https://mp.site\"\nbackend_ca = \"site-ca.pem\"\n\
+                       client_certificate = \"link.pem\"\nclient_key = \"link-key.pem\"";
+        assert_eq!(text.matches("backend = \"http://127.0.0.1:9\"").count(), 1);
+        let text = text.replace("backend = \"http://127.0.0.1:9\"", backend);
+        let pki = "[pki]\nca = \"../site-ca/site-ca.pem\"\n\
+                   ca_key = \"../site-ca/site-ca-key.pem\"\n\n";
+        text.replace("[token_service]\n", &format!("{pki}[token_service]\n{listens}"))
+    });
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let mut point = site.start_connection_point(&[held.local_addr().unwrap()]);
+    // It is listed for the first time beside the start.
+    let listed = loop {
+        let status = admin::json(&["status"], point.admin());
+        let all = status["expiry"].as_array().unwrap().clone();
+        if !all.is_empty() {
+            break all;
+        }
+    };
+    let place = |what: &str| {
+        let found = listed.iter().find(|it| it["what"] == what);
+        found.unwrap_or_else(|| panic!("{what}: {listed:#?}"))["place"].as_str().unwrap()
+    };
+    assert!(place("signing certificate").ends_with("/signing-1.pem"), "{listed:#?}");
+    assert!(place("token service certificate").ends_with("/link.pem"), "{listed:#?}");
+    assert!(place("backend authority").ends_with("/site-ca.pem"), "{listed:#?}");
+    assert!(place("backend client certificate").ends_with("/link.pem"), "{listed:#?}");
+    assert!(place("link authority").ends_with("/site-ca/site-ca.pem"), "{listed:#?}");
+    assert!(place("link certificate").ends_with("connection-point/link.pem"), "{listed:#?}");
+    assert_eq!(point.stop().0, Some(0));
 }

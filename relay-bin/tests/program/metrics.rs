@@ -165,6 +165,21 @@ impl Bed {
     }
 }
 
+/// What both ends have counted of their links, once nothing is on its way.
+fn check_links(gateway: &Scrape, point: &Scrape) {
+    let sum = |scrape: &Scrape, sample: &str| -> u64 {
+        let all = scrape.0.iter().flat_map(|it| &it.samples);
+        all.filter(|it| it.0 == sample).map(|it| it.2.parse::<u64>().unwrap()).sum()
+    };
+    assert!(sum(gateway, "relay_link_sent_bytes_total") >= 100, "the body at least");
+    assert!(sum(gateway, "relay_link_received_bytes_total") >= 40, "the answers at least");
+    for scrape in [gateway, point] {
+        assert_eq!(sum(scrape, "relay_link_queue_bytes"), 0, "nothing waits any more");
+        assert_eq!(sum(scrape, "relay_link_streams_stalled"), 0);
+        assert_eq!(sum(scrape, "relay_link_credit_stalls_total"), 0);
+    }
+}
+
 const SITE: (&str, &str) = ("site", "default");
 const ENDPOINT: (&str, &str) = ("endpoint", "m\"p\\");
 
@@ -210,6 +225,7 @@ fn metrics_can_be_parsed_and_rise_by_what_was_done_and_traffic_is_reported() {
     assert_eq!(answers, ["0", "1"]);
 
     let there = scrape(at_point);
+    check_links(&after, &there);
     assert_eq!(there.value("relay_links_wanted", &[("gateway_instance", "1")]), "2");
     assert_eq!(there.value("relay_settings_applied", &[("gateway_instance", "1")]), "1");
     let info = [("role", "connection-point"), ("version", env!("CARGO_PKG_VERSION"))];

@@ -29,6 +29,16 @@ use crate::transport::{
 /// What the private key of `NAME.pem` is called in a folder of candidates.
 const KEY_SUFFIX: &str = "-key.pem";
 
+/// By which certificates the backends of an endpoint are trusted, and which they are shown.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct BackendFiles {
+    /// Whom they are trusted by, if they are of `https`.
+    pub authority: Option<PathBuf>,
+    /// What they are shown if they ask.
+    pub certificates: Vec<PathBuf>,
+}
+
 /// A text, or a list of them, each with its place.
 pub(super) struct OneOrMany(pub(super) Vec<Spanned<String>>);
 
@@ -416,6 +426,22 @@ fn pair(file: PathBuf) -> Option<(PathBuf, PathBuf)> {
     let stem = name.strip_suffix(".pem").filter(|_| !name.ends_with(KEY_SUFFIX))?;
     let key = file.with_file_name(format!("{stem}{KEY_SUFFIX}"));
     Some((file, key))
+}
+
+/// The files by which an endpoint's backends are trusted, and that they are shown.
+pub(super) fn files(source: &Source, raw: &RawEndpoint) -> BackendFiles {
+    let resolve = |text: &Spanned<String>| source.resolve(Path::new(text.get_ref()));
+    let certificates = match (&raw.client_certificate, &raw.client_key) {
+        (Some(files), Some(_)) => texts(files).iter().map(resolve).collect(),
+        (Some(folder), None) => {
+            let folders = texts(folder);
+            let all = folders.iter().filter_map(|folder| pairs(&resolve(folder)).ok()).flatten();
+            all.map(|(certificate, _)| certificate).collect()
+        }
+        (None, _) => Vec::new(),
+    };
+    let authority = raw.backend_ca.as_ref().map(|file| source.resolve(file.get_ref()));
+    BackendFiles { authority, certificates }
 }
 
 /// What deserves attention about the client certificates of an endpoint.

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
-use super::backend::backend;
+use super::backend::{self, BackendFiles, backend};
 use super::client_files::ClientFiles;
 use super::clients::{self, RawClients};
 use super::endpoint::{self, RawEndpoint};
@@ -62,6 +62,8 @@ pub struct LoadedConnectionPoint {
     pub material: ConnectionPointMaterial,
     /// What was read of whose clients count.
     pub client_files: ClientFiles,
+    /// The certificates that each endpoint names of its backends.
+    pub backend_files: Vec<BackendFiles>,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
 }
@@ -268,6 +270,7 @@ pub fn load_connection_point(
         token_service,
         material: raw.link.material(&source),
         client_files,
+        backend_files: raw.endpoint.iter().map(|it| backend::files(&source, it)).collect(),
         warnings,
     })
 }

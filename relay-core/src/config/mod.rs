@@ -48,6 +48,7 @@ mod warning;
 mod web_proxy;
 
 pub use admin::{AdminListener, admin_address};
+pub use backend::BackendFiles;
 pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use changes::changed_keys;
 pub use client_files::{ClientFiles, ClientList};

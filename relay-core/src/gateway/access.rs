@@ -2,7 +2,7 @@
 //!
 //! Lines have the target `relay::access` and the level info. They never show what may hold a
 //! secret: no header but the trace id, and the path without its query, in which clients of this
-//! kind send signatures and tokens.
+//! kind send signatures and tokens. Of a grant of content they show what it is for.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -14,8 +14,9 @@ use http::{Method, Request, StatusCode, Version};
 use rustls::pki_types::CertificateDer;
 use tokio::time::Instant;
 
-use crate::auth::{Finding, Trail};
+use crate::auth::{Finding, Guid, Trail};
 use crate::body::{ReceiveError, SendBodyError};
+use crate::content::{FileName, PackageId, SignedGrant};
 use crate::exchange::{MessageId, TraceContext};
 use crate::link::RecvError;
 use crate::policy::{Endpoint, visible_path};
@@ -23,6 +24,7 @@ use crate::policy::{Endpoint, visible_path};
 use super::failure::Failure;
 use super::meter::{Answerer, Metered, Outcome};
 use super::registry::Entry;
+use super::traffic::CONTENT;
 
 /// How a client has shown who it is that nobody has asked.
 const NOBODY: &str = "none";
@@ -120,6 +122,8 @@ pub(super) struct Access {
     request: Option<Asked>,
     begun: Instant,
     endpoint: Option<(String, String)>,
+    /// The content that it asks for, as the grant says that it shows.
+    granted: Option<Granted>,
     /// Where it is counted, if it is for an endpoint.
     metered: Option<Metered>,
     /// What was found of who the client is, where that was asked.
@@ -138,6 +142,14 @@ pub(super) struct Access {
     /// Octets of the answer's body that went on to the client.
     down: u64,
     ended: Option<Ended>,
+}
+
+/// What a grant is for: the permission itself is a secret.
+#[derive(Debug)]
+struct Granted {
+    package: PackageId,
+    file: Option<FileName>,
+    client: Guid,
 }
 
 /// What was asked for.
@@ -187,6 +199,7 @@ impl Access {
             request: None,
             begun: Instant::now(),
             endpoint: None,
+            granted: None,
             metered: None,
             found: None,
             via: None,
@@ -220,6 +233,19 @@ impl Access {
     ) {
         self.metered = metered;
         self.endpoint = Some((endpoint.name.clone(), site.to_owned()));
+    }
+
+    /// It shows this grant, which nobody has judged yet.
+    pub(super) fn note_grant(&mut self, shown: &SignedGrant) {
+        let grant = shown.grant();
+        let (package, file) = (grant.package.clone(), shown.file().cloned());
+        self.granted = Some(Granted { package, file, client: grant.client });
+    }
+
+    /// It is for content that `site` grants, and counted as such.
+    pub(super) fn note_content(&mut self, site: &str, metered: Metered) {
+        self.metered = Some(metered);
+        self.endpoint = Some((CONTENT.to_owned(), site.to_owned()));
     }
 
     /// So much is known of who the client is.
@@ -316,7 +342,7 @@ impl Drop for Access {
             let by = if self.reason.is_some() { Answerer::Relay } else { Answerer::Site };
             metered.end(Outcome::of(self.ended(), self.status, by), self.begun.elapsed());
         }
-        let asked = self.request.as_ref();
+        let (asked, granted) = (self.request.as_ref(), self.granted.as_ref());
         let version = asked.map(|asked| tracing::field::debug(asked.version));
         let trace = self.trace();
         let who = self.found.as_ref().and_then(Trail::principal);
@@ -331,6 +357,9 @@ impl Drop for Access {
             span_id = trace.map(|hop| tracing::field::display(hop.span_id())),
             endpoint = self.endpoint.as_ref().map(|(endpoint, _)| endpoint.as_str()),
             site = self.endpoint.as_ref().map(|(_, site)| site.as_str()),
+            package = granted.map(|it| it.package.as_str()),
+            file = granted.and_then(|it| it.file.as_ref()).map(FileName::as_str),
+            granted_to = granted.map(|it| tracing::field::display(it.client)),
             auth = who.map_or(NOBODY, |who| who.method.name()),
             who = who.map(|who| who.name.as_str()),
             unproven = self.found.as_ref().and_then(unproven),

@@ -38,8 +38,9 @@ use super::answer::{self, AnswerBody};
 use super::clients::SiteClients;
 use super::content_body::Held;
 use super::failure::Failure;
+use super::meter::Metered;
 use super::possession::{Shows, fingerprint};
-use super::relay::Relay;
+use super::relay::{Relay, bearer_of};
 
 /// Time that a store has to say what it holds, and to read each piece of it.
 const STORE_TIME: Duration = Duration::from_secs(10);
@@ -184,6 +185,7 @@ impl Relay {
         let shelves = self.content.as_ref().ok_or(Failure::NoContent)?;
         let query = request.uri.query().ok_or(GrantFault::Missing("alg"))?;
         let grant = SignedGrant::read(query)?;
+        access.note_grant(&grant);
         self.check_grant(&grant, request, access).await?;
         let package = grant.grant().package.clone();
         let Some(name) = grant.file().cloned() else {
@@ -219,16 +221,22 @@ impl Relay {
         let is_known = |all: &Settings| all.documents().iter().any(|it| names_itself(it, issuer));
         let settings = self.settings_for(is_known).await;
         self.check_told(&settings)?;
-        let mut fault = GrantFault::Issuer;
+        let mut judged = None;
         // Several sites may name themselves by one tenant: whichever has signed it.
         for document in settings.documents().iter().filter(|it| names_itself(it, issuer)) {
             let Some(clients) = self.settings.clients(&document.site) else { continue };
-            match clients.judge_grant(grant) {
-                Ok(()) => return self.check_client(&clients, grant, request, access),
-                Err(why) => fault = why,
+            let verdict = clients.judge_grant(grant);
+            let is_signed = verdict.is_ok();
+            judged = Some((&document.site, clients, verdict));
+            if is_signed {
+                break;
             }
         }
-        Err(fault.into())
+        let (site, clients, verdict) = judged.ok_or(GrantFault::Issuer)?;
+        let meter = self.settings.traffic().content_of(site);
+        access.note_content(site, Metered::begin(meter, bearer_of(&request.headers)));
+        verdict?;
+        self.check_client(&clients, grant, request, access)
     }
 
     /// Judges whether whoever asks is the client that a grant names.

@@ -71,7 +71,7 @@ impl Outcome {
             Ended::RefusedHere => Self::Refused,
             Ended::ClientGone => Self::ClientGone,
             Ended::ClientTooSlow => Self::ClientTooSlow,
-            // Content is of no endpoint: whoever asks for it is not metered here.
+            // The store stands in for the site.
             Ended::SiteBrokeOff | Ended::StoreBrokeOff => Self::SiteBrokeOff,
             Ended::LinkLost => Self::LinkLost,
             Ended::Complete if by == Answerer::Relay => Self::Refused,

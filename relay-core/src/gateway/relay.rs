@@ -594,7 +594,7 @@ fn is_repeatable(method: &Method) -> bool {
 }
 
 /// Whether a request shows a bearer token, whatever it is worth.
-fn bearer_of(headers: &HeaderMap) -> Bearer {
+pub(super) fn bearer_of(headers: &HeaderMap) -> Bearer {
     let fields = headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes);
     if matches!(auth::bearer(fields), Ok(Some(_))) { Bearer::Shown } else { Bearer::Absent }
 }

@@ -31,6 +31,9 @@ const ROWS_MAX: usize = 32_768;
 /// How late a window may be closed.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What content that an instance gives by itself is called among the endpoints.
+pub(super) const CONTENT: &str = "content";
+
 /// What an endpoint had in one window.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -102,6 +105,8 @@ pub(super) struct Traffic(Mutex<Windows>);
 struct Windows {
     /// Of each endpoint that is published, or was when a request came that is in flight.
     read: Vec<Read>,
+    /// Of the content of each site that a grant was shown of. There are as many as sites at most.
+    content: HashMap<String, Arc<Meter>>,
     /// When the open one has begun; `None` before the clock was first read.
     begun_at: Option<u64>,
     ended: VecDeque<TrafficWindow>,
@@ -135,6 +140,24 @@ impl Traffic {
             }
         }
         meters
+    }
+
+    /// The meter of content that `site` has granted. Such content is told of as an endpoint
+    /// [`CONTENT`]; an endpoint that the site calls so as well counts there.
+    pub(super) fn content_of(&self, site: &str) -> Arc<Meter> {
+        let mut windows = self.windows();
+        if let Some(meter) = windows.content.get(site) {
+            return Arc::clone(meter);
+        }
+        let is_it = |it: &&Read| &*it.meter.site == site && &*it.meter.endpoint == CONTENT;
+        let known = windows.read.iter().find(is_it).map(|it| Arc::clone(&it.meter));
+        let meter = known.unwrap_or_else(|| {
+            let meter = Arc::new(Meter::new(site, CONTENT));
+            windows.read.push(Read { meter: Arc::clone(&meter), reported: Totals::default() });
+            meter
+        });
+        windows.content.insert(site.to_owned(), Arc::clone(&meter));
+        meter
     }
 
     /// Closes each window at its end and logs it, for ever. To be polled by one alone.

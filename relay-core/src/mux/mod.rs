@@ -66,6 +66,7 @@ mod memory;
 #[doc(hidden)]
 pub mod reference;
 mod schedule;
+mod stall;
 mod stream;
 mod table;
 mod window;
@@ -83,5 +84,7 @@ pub use hello::{
 #[cfg(any(feature = "quic", all(test, feature = "net")))]
 pub(crate) use memory::Floors;
 pub use memory::MemoryBudget;
+#[cfg(feature = "quic")]
+pub(crate) use stall::Stalls;
 pub use table::{IdHasher, IdMap};
 pub use window::WINDOW_MAX;

@@ -8,6 +8,7 @@ use super::batch::COPY_IN_MAX;
 use super::error::StreamCode;
 use super::frame::{Side, StreamId};
 use super::half::{RecvHalf, SendHalf};
+use super::stall::Stalls;
 use super::window::{ReceiveWindow, SendCredit};
 
 /// Something in a stream's send queue.
@@ -64,7 +65,7 @@ impl Slots {
 #[derive(Debug)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "two list memberships and two wishes of the owner, each independent of the others"
+    reason = "two list memberships, two wishes of the owner and a wait, each independent"
 )]
 pub(super) struct Stream {
     pub(super) id: StreamId,
@@ -82,6 +83,8 @@ pub(super) struct Stream {
     pub(super) in_ready: bool,
     /// Whether the owner waits for room in the queue.
     pub(super) wants_room: bool,
+    /// Whether it is counted among those that stand still, see [`stall`](super::stall).
+    is_stalled: bool,
     /// Whether the owner has let go of it.
     pub(super) released: bool,
     /// Interim heads received.
@@ -120,6 +123,7 @@ impl Stream {
             in_control: false,
             in_ready: false,
             wants_room: false,
+            is_stalled: false,
             released: false,
             interim_heads: 0,
             interim_sent: 0,
@@ -183,10 +187,34 @@ impl Stream {
     }
 
     /// Forgets everything queued except the opening, which the peer must see before a RESET.
-    pub(super) fn clear_queue(&mut self) {
+    /// Returns how many octets of payload that were.
+    pub(super) fn clear_queue(&mut self, stalls: &mut Stalls) -> u64 {
+        let queued = self.credit.queued();
         self.queue.clear();
         self.credit.clear_queue();
+        self.want_no_room(stalls);
+        queued
+    }
+
+    /// Counts it among those that stand still, if its owner waits for nothing but credit.
+    pub(super) fn note_stall(&mut self, stalls: &mut Stalls) {
+        if self.wants_room && self.credit.is_used_up() && !self.is_stalled {
+            self.is_stalled = true;
+            stalls.begin();
+        }
+    }
+
+    /// The owner waits for room no longer.
+    pub(super) fn want_no_room(&mut self, stalls: &mut Stalls) {
         self.wants_room = false;
+        if std::mem::take(&mut self.is_stalled) {
+            stalls.end();
+        }
+    }
+
+    /// Whether it is counted among those that stand still.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled
     }
 
     /// Whether this side opened it.
@@ -218,6 +246,12 @@ impl Stream {
             .map(|q| if let Queued::Data(data) = q { data.len() } else { 0 })
             .sum();
         debug_assert_eq!(queued as u64, self.credit.queued(), "stream {}", self.id);
+        debug_assert_eq!(
+            self.is_stalled,
+            self.wants_room && self.credit.is_used_up(),
+            "stream {}",
+            self.id
+        );
         debug_assert!(
             self.slots.is_empty() || self.in_control || self.opening.is_some(),
             "stream {} has a slot that nobody will write",

@@ -366,6 +366,11 @@ impl SendCredit {
         self.queued = 0;
     }
 
+    /// Whether everything that the peer has granted was handed to the pipe.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.sent == self.limit
+    }
+
     /// Octets handed to the pipe.
     pub(super) fn sent(&self) -> u64 {
         self.sent

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, text};
@@ -25,6 +26,8 @@ pub(super) struct Family {
 #[derive(Debug)]
 enum Values {
     Counters(BTreeMap<Labels, u64>),
+    /// Counters of what is no whole number.
+    Times(BTreeMap<Labels, f64>),
     Gauges(BTreeMap<Labels, f64>),
     Histograms(BTreeMap<Labels, Durations>),
     Info(Labels),
@@ -37,6 +40,15 @@ impl Family {
         values: impl IntoIterator<Item = (Labels, u64)>,
     ) -> Self {
         Self { metric, values: Values::Counters(summed(values)) }
+    }
+
+    /// Counters of time, in seconds; those with the same labels count as one.
+    pub(super) fn times(
+        metric: &'static Metric,
+        values: impl IntoIterator<Item = (Labels, Duration)>,
+    ) -> Self {
+        let seconds = values.into_iter().map(|(labels, time)| (labels, time.as_secs_f64()));
+        Self { metric, values: Values::Times(summed(seconds)) }
     }
 
     /// Gauges; those with the same labels count as one.
@@ -97,6 +109,10 @@ fn encode(values: &Values, mut told: MetricEncoder<'_>) -> fmt::Result {
         Values::Counters(counters) => counters.iter().try_for_each(|(labels, count)| {
             let exemplar = None::<&Exemplar<NoLabelSet, f64>>;
             told.encode_family(labels)?.encode_counter(count, exemplar)
+        }),
+        Values::Times(counters) => counters.iter().try_for_each(|(labels, time)| {
+            let exemplar = None::<&Exemplar<NoLabelSet, f64>>;
+            told.encode_family(labels)?.encode_counter(time, exemplar)
         }),
         Values::Gauges(gauges) => gauges
             .iter()

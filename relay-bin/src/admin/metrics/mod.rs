@@ -16,6 +16,7 @@ use relay_core::connection_point::{
 use relay_core::exchange::Count;
 use relay_core::gateway::{EndpointTraffic, GatewayStatus, Halt, SettingsSnapshot};
 use relay_core::link::LinkStats;
+use relay_core::mux::Stats;
 use relay_core::transport::Rung;
 
 use self::exposition::{Family, Labels};
@@ -136,22 +137,35 @@ impl Shown {
     }
 }
 
-fn of_links(links: &[Shown]) -> [Family; 4] {
+fn of_links(links: &[Shown]) -> Vec<Family> {
     let each =
         |value: fn(&LinkStats) -> f64| links.iter().map(move |it| (it.labels(), value(&it.stats)));
     // Of one link at each place: one that drains has another in its place.
-    let up = links.iter().filter(|it| it.state == "up");
-    let measured = up.filter_map(|it| Some((&it.place, it.stats.round_trip?)));
-    let round_trips: BTreeMap<_, _> = measured.collect();
-    let round_trips = round_trips.into_iter().map(|(of, it)| (of.clone(), it.as_secs_f64()));
+    let up: BTreeMap<_, _> =
+        links.iter().filter(|it| it.state == "up").map(|it| (it.place.clone(), it.stats)).collect();
+    let round_trips =
+        up.iter().filter_map(|(of, it)| Some((of.clone(), it.round_trip?.as_secs_f64())));
     // One that is not there is a 0: an alert compares nothing with a series that is absent.
     let none = Rung::ALL
         .map(|rung| (vec![("transport", rung.name().to_owned()), ("state", "up".to_owned())], 0.0));
-    [
+    let gauges = |metric, value: fn(&Stats) -> f64| {
+        Family::gauges(metric, up.iter().map(|(of, it)| (of.clone(), value(&it.mux))))
+    };
+    let counters = |metric, value: fn(&Stats) -> u64| {
+        Family::counters(metric, up.iter().map(|(of, it)| (of.clone(), value(&it.mux))))
+    };
+    let stalled = up.iter().map(|(of, it)| (of.clone(), it.mux.credit_stalled_for));
+    vec![
         Family::gauges(&names::LINKS, each(|_| 1.0).chain(none)),
         Family::gauges(&names::STREAMS, each(|stats| size(stats.mux.streams_open))),
         Family::gauges(&names::RESERVED, each(|stats| number(stats.mux.memory_reserved))),
         Family::gauges(&names::ROUND_TRIP, round_trips),
+        gauges(&names::QUEUED, |mux| number(mux.payload_queued)),
+        gauges(&names::STREAMS_STALLED, |mux| size(mux.streams_stalled)),
+        counters(&names::RECEIVED, |mux| mux.payload_received),
+        counters(&names::SENT, |mux| mux.payload_sent),
+        counters(&names::STALLS, |mux| mux.credit_stalls),
+        Family::times(&names::STALLED, stalled),
     ]
 }
 

@@ -91,6 +91,19 @@ pub(super) static LINKS: Metric = gauge("relay_links", "Links, by transport and 
 pub(super) static STREAMS: Metric = gauge("relay_link_streams_open", "Streams open on all links.");
 pub(super) static RESERVED: Metric =
     gauge("relay_link_memory", "Receive memory that all links have reserved.").octets();
+pub(super) static QUEUED: Metric =
+    gauge("relay_link_queue", "Octets that wait to be sent on a link that is up.").octets();
+pub(super) static RECEIVED: Metric =
+    counter("relay_link_received", "Payload octets that came over the link that is up.").octets();
+pub(super) static SENT: Metric =
+    counter("relay_link_sent", "Payload octets that went over the link that is up.").octets();
+pub(super) static STALLS: Metric =
+    counter("relay_link_credit_stalls", "Times that a stream had more to send than was granted.");
+pub(super) static STALLED: Metric =
+    counter("relay_link_credit_stalled", "Time in which a stream had more to send than granted.")
+        .seconds();
+pub(super) static STREAMS_STALLED: Metric =
+    gauge("relay_link_streams_stalled", "Streams that have more to send than is granted now.");
 pub(super) static ROUND_TRIP: Metric =
     gauge("relay_link_round_trip", "Smoothed round trip of a link that is up.").seconds();
 pub(super) static ANSWERS: Metric =

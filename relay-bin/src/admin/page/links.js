@@ -10,12 +10,15 @@ function figures(link) {
 function linkParts(link, name) {
   const streams = `${link.streams_open} of ${plural(link.streams_total, "stream")} open`;
   const through = `in ${octets(link.octets_received)}, out ${octets(link.octets_sent)}`;
+  const stalls = plural(link.credit_stalls, "credit stall");
+  const still = link.credit_stalls > 0 ? `, ${link.credit_stalled_ms} ms` : "";
   return [
     badge(isUp(link) ? "good" : "warn", link.state),
     text(` ${figures(link)}`, "line"),
     small(`${name}up ${duration(link.up_seconds)}`),
     small(streams),
     small(through),
+    small(`${octets(link.octets_queued)} queued, ${stalls}${still}`),
   ];
 }
 

@@ -222,7 +222,15 @@ impl QuicDriver {
         }
     }
 
+    /// Counts for how long streams stand still. The clock is read only while any does.
+    fn note_time(&mut self) {
+        if self.counts.stalls.is_any() {
+            self.counts.stalls.pass(Instant::now().into_std());
+        }
+    }
+
     fn round(&mut self) -> Progress {
+        self.note_time();
         let swept = self.sweep();
         let turned = self.take_turns();
         self.note_drained();
@@ -319,7 +327,8 @@ impl QuicDriver {
         }
     }
 
-    fn publish_stats(&self) {
+    fn publish_stats(&mut self) {
+        self.note_time();
         let mux = Stats {
             payload_received: self.counts.payload_received,
             payload_sent: self.counts.payload_sent,
@@ -332,6 +341,10 @@ impl QuicDriver {
             },
             memory_reserved: self.admission.reserved(),
             consumers_stalled: self.counts.consumers_stalled,
+            payload_queued: self.counts.queued,
+            credit_stalls: self.counts.stalls.begun(),
+            streams_stalled: self.counts.stalls.streams(),
+            credit_stalled_for: self.counts.stalls.lasted(),
             ..Stats::default()
         };
         self.shared.publish_stats(LinkStats {

@@ -14,7 +14,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, StoppedError, VarInt, WriteError};
 use tokio_util::io::poll_read_buf;
 
-use crate::mux::{HeadKind, LinkError, SendError, StreamCode, StreamId};
+use crate::mux::{HeadKind, LinkError, SendError, Stalls, StreamCode, StreamId};
 
 use super::super::cell::{Cell, In, Kept, Out, RecvEnd, State};
 use super::super::recv::Head;
@@ -67,6 +67,11 @@ pub(super) struct Counts {
     pub(super) write_calls: u64,
     pub(super) read_calls: u64,
     pub(super) consumers_stalled: u64,
+    /// Octets of records that QUIC has not taken yet, headers among them.
+    pub(super) queued: u64,
+    /// Streams of which QUIC takes nothing: the peer has granted no more, or as much is on its way
+    /// as the path carries. QUIC does not tell which.
+    pub(super) stalls: Stalls,
 }
 
 /// The half that is sent.
@@ -95,7 +100,7 @@ type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>>
 /// One exchange's stream.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "who opened it, what has ended, who holds it, and whether its place is kept"
+    reason = "who opened it, what has ended, who holds it, whether its place is kept and it moves"
 )]
 pub(super) struct Stream {
     pub(super) id: StreamId,
@@ -113,6 +118,8 @@ pub(super) struct Stream {
     /// Records that QUIC has not taken yet, and their payload's octets.
     queue: VecDeque<Bytes>,
     queued: usize,
+    /// Whether QUIC took nothing of it when it was offered last.
+    is_stalled: bool,
     /// Whether the receive half has ended for QUIC: finished, reset, or stopped by this side.
     is_received: bool,
     /// Whether this side has stopped it: what became of the other half is not heard.
@@ -198,6 +205,7 @@ impl Stream {
             sending: Sending::AwaitHead { interim: 0 },
             queue: VecDeque::new(),
             queued: 0,
+            is_stalled: false,
             is_received: false,
             is_abandoned: false,
             reader,
@@ -347,6 +355,7 @@ impl Stream {
         }
         self.queue.push_back(desk.headers.split().freeze());
         self.queued += HEADER_LEN + body.len();
+        desk.counts.queued += (HEADER_LEN + body.len()) as u64;
         if kind == Kind::Data {
             desk.counts.payload_sent += body.len() as u64;
         }
@@ -419,8 +428,7 @@ impl Stream {
 
     /// Nothing more is sent, and what QUIC still has is given up.
     fn stop_sending(&mut self, code: StreamCode, desk: &mut Desk<'_>) {
-        self.queue.clear();
-        self.queued = 0;
+        self.forget_queue(desk);
         if self.sending == Sending::Over {
             return;
         }
@@ -428,6 +436,24 @@ impl Stream {
         self.sending = Sending::Over;
         // Fails where the peer has it all already.
         let _ = self.send.reset(code.0.into());
+    }
+
+    fn forget_queue(&mut self, desk: &mut Desk<'_>) {
+        self.queue.clear();
+        desk.counts.queued -= std::mem::take(&mut self.queued) as u64;
+        self.go_on(desk);
+    }
+
+    fn stand_still(&mut self, desk: &mut Desk<'_>) {
+        if !std::mem::replace(&mut self.is_stalled, true) {
+            desk.counts.stalls.begin();
+        }
+    }
+
+    fn go_on(&mut self, desk: &mut Desk<'_>) {
+        if std::mem::take(&mut self.is_stalled) {
+            desk.counts.stalls.end();
+        }
     }
 
     fn stop_receiving(&mut self, code: VarInt) {
@@ -453,17 +479,19 @@ impl Stream {
             let records = self.queue.make_contiguous();
             let written = pin!(self.send.write_chunks(records)).poll(&mut cx);
             match written {
-                Poll::Pending => return,
+                Poll::Pending => return self.stand_still(desk),
                 Poll::Ready(Ok(written)) => {
                     desk.counts.write_calls += 1;
+                    self.go_on(desk);
                     self.queue.drain(..written.chunks);
                     self.queued -= written.bytes;
+                    desk.counts.queued -= written.bytes as u64;
                 }
                 Poll::Ready(Err(WriteError::Stopped(code))) => {
                     return self.on_stopped(code, desk);
                 }
                 // The connection has ended, which is told elsewhere.
-                Poll::Ready(Err(_)) => return self.queue.clear(),
+                Poll::Ready(Err(_)) => return self.forget_queue(desk),
             }
         }
         if self.sending == Sending::Ending {

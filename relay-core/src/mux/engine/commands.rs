@@ -141,9 +141,16 @@ impl Mux {
         }
         let room = usize::try_from(stream.credit.room(queue_max)).unwrap_or(usize::MAX);
         let part = payload.split_to(room.min(payload.len()));
-        stream.wants_room = !payload.is_empty();
-        if !part.is_empty() {
+        if payload.is_empty() {
+            stream.want_no_room(&mut self.stalls);
+        } else {
+            stream.wants_room = true;
+        }
+        if part.is_empty() {
+            stream.note_stall(&mut self.stalls);
+        } else {
             stream.credit.queue(part.len() as u64);
+            self.stats.payload_queued += part.len() as u64;
             stream.queue_data(part);
             self.mark_ready(id);
         }
@@ -159,8 +166,11 @@ impl Mux {
         if !matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {
             return;
         }
-        stream.wants_room = stream.credit.room(queue_max) == 0;
-        if !stream.wants_room {
+        if stream.credit.room(queue_max) == 0 {
+            stream.wants_room = true;
+            stream.note_stall(&mut self.stalls);
+        } else {
+            stream.want_no_room(&mut self.stalls);
             self.events.push_back(Event::Writable { id });
         }
     }
@@ -187,7 +197,7 @@ impl Mux {
     fn end_with(&mut self, id: StreamId, last: Queued) -> Result<(), SendError> {
         let stream = self.streams.get_mut(id).ok_or(SendError::NoSuchStream)?;
         stream.send = stream.send.on(SendEvent::Finish).map_err(|_| refusal(stream.send))?;
-        stream.wants_room = false;
+        stream.want_no_room(&mut self.stalls);
         stream.queue.push_back(last);
         self.mark_ready(id);
         self.check_invariants();
@@ -266,7 +276,7 @@ impl Mux {
     pub fn release(&mut self, id: StreamId) -> bool {
         let Some(stream) = self.streams.get_mut(id) else { return true };
         stream.released = true;
-        stream.wants_room = false;
+        stream.want_no_room(&mut self.stalls);
         let unread = stream.window.held();
         stream.window.take(unread);
         if matches!(stream.send, SendHalf::AwaitHead | SendHalf::Sending) {

@@ -14,7 +14,7 @@ mod tests;
 mod transmit;
 
 use std::collections::VecDeque;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -28,6 +28,7 @@ use super::half::{RecvEvent, SendEvent};
 use super::hello::{Hello, cut_to};
 use super::memory::{Floors, Lease};
 use super::schedule::Schedule;
+use super::stall::Stalls;
 use super::table::Table;
 use super::window::GrowthPool;
 use liveness::Liveness;
@@ -59,6 +60,16 @@ pub struct Stats {
     pub memory_reserved: u64,
     /// Streams that were reset because their consumer took nothing for too long.
     pub consumers_stalled: u64,
+    /// Octets of payload that are queued and not yet handed to the pipe.
+    pub payload_queued: u64,
+    /// How often a stream began to stand still for want of credit: it had more to send, and all
+    /// that the peer has granted was sent.
+    pub credit_stalls: u64,
+    /// Streams that stand still for want of credit now.
+    pub streams_stalled: usize,
+    /// For how long at least one stream stood still for want of credit, as of when something was
+    /// sent or received last.
+    pub credit_stalled_for: Duration,
 }
 
 /// Where the link is in its life.
@@ -160,6 +171,7 @@ pub struct Mux {
     is_lost: bool,
     /// The pipe takes nothing more, and may still have something to give.
     is_mute: bool,
+    stalls: Stalls,
     stats: Stats,
 }
 
@@ -206,6 +218,7 @@ impl Mux {
             drain: Drain::No,
             is_lost: false,
             is_mute: false,
+            stalls: Stalls::default(),
             stats: Stats::default(),
             config,
         })
@@ -251,6 +264,9 @@ impl Mux {
             listener_streams_open: self.streams.of_listener(),
             window_growth: self.pool.lent(),
             memory_reserved: self.pool.lent() + self.own_floors.held() + self.peer_floors.held(),
+            credit_stalls: self.stalls.begun(),
+            streams_stalled: self.stalls.streams(),
+            credit_stalled_for: self.stalls.lasted(),
             ..self.stats
         }
     }
@@ -334,12 +350,18 @@ impl Mux {
         }
         stream.send = send.unwrap_or(stream.send);
         stream.recv = recv.unwrap_or(stream.recv);
-        stream.clear_queue();
         stream.slots.window = false;
         stream.slots.stop = None;
         stream.slots.end = false;
         stream.slots.owed = None;
+        self.clear_queue(id);
         true
+    }
+
+    /// Forgets what a stream has queued.
+    fn clear_queue(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else { return };
+        self.stats.payload_queued -= stream.clear_queue(&mut self.stalls);
     }
 
     /// Drops the stream if nothing can happen on it any more, and returns what it held to the link.
@@ -385,11 +407,15 @@ impl Mux {
         if self.streams.len() > 64 {
             return;
         }
-        let mut growth = 0;
+        let (mut growth, mut queued, mut stalled) = (0, 0, 0);
         for stream in self.streams.iter() {
             stream.check();
+            queued += stream.credit.queued();
+            stalled += usize::from(stream.is_stalled());
             growth += stream.window.size() - u64::from(self.config.stream_window);
         }
+        debug_assert_eq!(queued, self.stats.payload_queued, "what is queued is counted once");
+        debug_assert_eq!(stalled, self.stalls.streams(), "a stream that stands still counts once");
         debug_assert_eq!(growth, self.pool.lent(), "what windows grew by was taken from the pool");
     }
 }

@@ -31,6 +31,7 @@ impl Mux {
     ///
     /// [`LinkError`]: the link has ended. A GOAWAY that says why is ready to be sent.
     pub fn handle_input(&mut self, now: Instant, input: &mut BytesMut) -> Result<(), LinkError> {
+        self.stalls.pass(now);
         let outcome = self.take_input(now, input);
         if let Err(error) = &outcome {
             self.fail(error.clone());
@@ -326,7 +327,6 @@ impl Mux {
         let Some(stream) = self.stream(Kind::Stop, id)? else { return Ok(()) };
         let Ok(after) = stream.send.on(SendEvent::Stop(code)) else { return Ok(()) };
         stream.send = after;
-        stream.clear_queue();
         let is_heard = !stream.released;
         if is_ours {
             // At once: the acceptor forgets the stream when it has this.
@@ -334,6 +334,7 @@ impl Mux {
         } else {
             stream.owe(LastWord::End);
         }
+        self.clear_queue(id);
         self.mark_control(id);
         self.budgets.half_ended();
         if is_heard {
@@ -349,8 +350,9 @@ impl Mux {
         if !stream.credit.raise(limit) {
             return Err(LinkError::CreditDecreased { kind: Kind::Window, stream: id });
         }
-        if stream.wants_room && stream.credit.room(queue_max) > 0 {
-            stream.wants_room = false;
+        let is_awaited = stream.wants_room && stream.credit.room(queue_max) > 0;
+        if is_awaited && let Some(stream) = self.streams.get_mut(id) {
+            stream.want_no_room(&mut self.stalls);
             self.events.push_back(Event::Writable { id });
         }
         if grants_nothing {

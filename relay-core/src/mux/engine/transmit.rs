@@ -32,6 +32,7 @@ impl Mux {
             // batch may be empty otherwise, and the driver would sleep on them.
             self.link_slots(batch);
         }
+        self.stalls.pass(now);
         self.check_invariants();
     }
 
@@ -115,7 +116,9 @@ impl Mux {
             let Some(stream) = self.streams.get_mut(id) else { continue };
             stream.in_ready = false;
             let before = batch.len();
-            self.stats.payload_sent += send_turn(stream, payload_max, batch);
+            let sent = send_turn(stream, payload_max, batch);
+            self.stats.payload_sent += sent;
+            self.stats.payload_queued -= sent;
             self.ready.sent(class, (batch.len() - before) as u64);
             self.mark_ready(id);
             self.tell_of_room(id);
@@ -126,9 +129,14 @@ impl Mux {
     fn tell_of_room(&mut self, id: StreamId) {
         let queue_max = self.queue_max();
         let Some(stream) = self.streams.get_mut(id) else { return };
-        if stream.wants_room && has_worthwhile_room(stream, queue_max) {
+        if !stream.wants_room {
+            return;
+        }
+        if has_worthwhile_room(stream, queue_max) {
             stream.wants_room = false;
             self.events.push_back(Event::Writable { id });
+        } else {
+            stream.note_stall(&mut self.stalls);
         }
     }
 }

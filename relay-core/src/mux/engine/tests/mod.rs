@@ -19,6 +19,7 @@ mod budgets;
 mod ends;
 mod memory;
 mod order;
+mod stalls;
 mod streams;
 
 const CODE: StreamCode = StreamCode(0x142);
