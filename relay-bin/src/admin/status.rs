@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::configuration::Configuration;
 use super::egress::{Egress, egress};
 use super::expiry::Ends;
 use super::ready::{self, Readiness};
@@ -29,7 +30,7 @@ use crate::site;
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "role", rename_all = "kebab-case")]
 pub(super) enum Status {
-    Gateway(Gateway),
+    Gateway(Box<Gateway>),
     ConnectionPoint(ConnectionPoint),
 }
 
@@ -76,6 +77,9 @@ pub(super) struct Gateway {
     /// Certificates and revocation lists that end, the next end first.
     #[serde(default)]
     pub(super) expiry: Vec<Ends>,
+    /// What of its file, as it is on disk, does not hold.
+    #[serde(default)]
+    pub(super) configuration: Configuration,
 }
 
 /// How often things happened, by name.
@@ -131,6 +135,9 @@ pub(super) struct GatewayLink {
     /// As in the log.
     pub(super) number: u64,
     pub(super) connection_point: String,
+    /// The site that it stands in; absent at roles that did not tell of it yet.
+    #[serde(default)]
+    pub(super) site: Option<String>,
     /// Which of its connection point's links to this instance it is, from 0.
     pub(super) place: u32,
     /// SHA-256 of the certificate that the connection point has shown.
@@ -393,17 +400,21 @@ fn wall_clock(at: SystemTime) -> String {
     rfc3339(at.replace_nanosecond(0).unwrap_or(at))
 }
 
+/// What is told of an instance by others than itself.
+type Told = (TrafficReports, Vec<Ends>, Option<Reading>, Configuration);
+
 impl Status {
     pub(super) fn gateway(
         status: GatewayStatus,
         settings: SettingsSnapshot,
-        (reports, expiry, sent): (TrafficReports, Vec<Ends>, Option<Reading>),
+        (reports, expiry, sent, configuration): Told,
         now: Now,
     ) -> Self {
         let egress = egress(&status, sent);
-        Self::Gateway(Gateway {
+        Self::Gateway(Box::new(Gateway {
             readiness: Some(Readiness::of(&ready::gateway(&status, &settings))),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            configuration,
             service: status.service,
             instance: status.instance.number().into(),
             draining: status.is_draining,
@@ -420,7 +431,7 @@ impl Status {
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
             traffic: traffic::windows(reports),
             expiry,
-        })
+        }))
     }
 
     pub(super) fn connection_point(
@@ -566,6 +577,7 @@ fn gateway_link(status: gateway::LinkStatus, now: Now) -> GatewayLink {
     GatewayLink {
         number: status.number,
         connection_point: status.connection_point.to_string(),
+        site: Some(status.site.to_string()),
         place: status.place,
         certificate_sha256: status.certificate.fingerprint.to_string(),
         certificate_not_after: rfc3339(status.certificate.validity.not_after.into()),

@@ -9,7 +9,7 @@ use super::ready::Readiness;
 use super::status::{
     Backend, ConnectionPoint, Counts, Gateway, Link, Log, SiteTokens, Source, Status,
 };
-use super::{egress, expiry, traffic};
+use super::{configuration, egress, expiry, traffic};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 9] =
@@ -46,6 +46,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         push_line(&mut text, &format!("STOPPED, new requests are answered 503; by: {by}"));
     }
     push_unready(&mut text, gateway.readiness.as_ref());
+    configuration::push(&mut text, &gateway.configuration);
     if let Some(certificate) = &gateway.certificate {
         let (days, until) = (certificate.days_left, &certificate.not_after);
         push_line(&mut text, &format!("link certificate: {days} days left, until {until}"));
@@ -401,6 +402,7 @@ mod tests {
             links: vec![GatewayLink {
                 number: 7,
                 connection_point: "cp\x1b[31m".to_owned(),
+                site: Some("default".to_owned()),
                 place: 0,
                 certificate_sha256: "00:FF".to_owned(),
                 certificate_not_after: "2028-01-01T00:00:00Z".to_owned(),
@@ -425,6 +427,7 @@ mod tests {
             }],
             traffic: Vec::new(),
             expiry: Vec::new(),
+            configuration: configuration::Configuration::default(),
         };
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
@@ -449,7 +452,7 @@ clients by method, and what it found, since the start:
 entra  proven  4
 2026-11-22T07:00:00Z link 6 of cp-1 down: closed
 ";
-        assert_eq!(status(&Status::Gateway(gateway)), expected);
+        assert_eq!(status(&Status::Gateway(Box::new(gateway))), expected);
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod explain;
 mod fetch;
 mod gateway;
 mod gateway_addresses;
+mod gateway_keys;
 mod limits;
 mod listen;
 mod material;
@@ -37,7 +38,10 @@ mod pem;
 mod quic;
 mod recognise;
 mod repair;
+#[cfg(feature = "schema")]
+mod schema;
 mod source;
+mod spanned;
 mod store;
 mod tenant;
 #[cfg(test)]
@@ -57,11 +61,14 @@ pub use content::{ContentFolder, content_folder};
 pub use egress::EgressConfig;
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
+pub use gateway_keys::{GATEWAY_KEYS, KeyChange, TakesEffect, gateway_changes};
 pub use material::{
     ConnectionPointMaterial, ConnectionPointTls, GatewayMaterial, GatewayTls, IdentityPaths,
     MaterialError, SitePaths,
 };
 pub use recognise::{RoleKind, recognise};
+#[cfg(feature = "schema")]
+pub use schema::gateway_schema;
 pub use source::TEXT_BYTES_MAX;
 pub use store::{PostgresHost, PostgresStore, SiteStore};
 pub use token_service::{IntranetListener, TokenServiceConfig};

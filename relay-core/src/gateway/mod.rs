@@ -59,6 +59,7 @@ mod renewal_exchange;
 mod replay;
 mod serve;
 mod status;
+mod terms;
 mod traffic;
 mod unfit;
 
@@ -77,6 +78,7 @@ pub use published::{AppliedSettings, RefusedSettings, SettingsSnapshot, SiteSett
 pub use renewal::{CertificateKeeper, CertificateRequest, HeldCertificate};
 pub use serve::{Gateway, LinkRefused, Listeners};
 pub use status::{GatewayStatus, LinkStatus};
+pub use terms::GatewayUpdate;
 pub use traffic::{EndpointTraffic, TrafficReports, TrafficRow, TrafficWindow};
 
 /// Names of the headers that the gateway adds to every answer.
