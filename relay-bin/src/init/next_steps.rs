@@ -28,7 +28,7 @@ fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
     }
 
     if plan.is_local() {
-        writeln!(text, "\nNext, each in a terminal of its own:")?;
+        writeln!(text, "\nNext, each role in a terminal of its own:")?;
     } else {
         writeln!(
             text,
@@ -37,12 +37,17 @@ fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
              Next, each on its machine:"
         )?;
     }
+    let point = dir.join(CONNECTION_POINT_HOME).join("connection-point.toml");
+    let point = quoted(&point);
+    if !plan.is_anonymous() {
+        // Before the roles: its key is published from the start then.
+        writeln!(text, "  {program} token new --config {point} --out bulk.token")?;
+    }
     for instance in plan.instances() {
         let config = dir.join(gateway_home(instance)).join("gateway.toml");
         writeln!(text, "  {program} gateway --config {}", quoted(&config))?;
     }
-    let config = dir.join(CONNECTION_POINT_HOME).join("connection-point.toml");
-    writeln!(text, "  {program} connection-point --config {}", quoted(&config))?;
+    writeln!(text, "  {program} connection-point --config {point}")?;
 
     let ca = quoted(&ca);
     if plan.is_anonymous() {
@@ -52,9 +57,7 @@ fn build(text: &mut String, dir: &Path, plan: &Plan) -> std::fmt::Result {
         }
         writeln!(text, "\nThe endpoint lets anybody in: for trials only.")?;
     } else {
-        let config = quoted(&config);
         writeln!(text, "\nThen register a client, and ask for something as that client:")?;
-        writeln!(text, "  {program} token new --config {config} --out bulk.token")?;
         let Some(url) = urls.first() else { return Ok(()) };
         let register = plan.register_url();
         writeln!(

@@ -106,6 +106,10 @@ Examples:
 All tokens that it has signed are refused from then on, bulk tokens and those of clients alike:
 clients have to register anew. That is for good.";
 
+/// Who registers at once would be told that the token proves nothing.
+const FIRST_KEY: &str = "note: the site's first signing key was made. A connection point that runs \
+publishes it within 5 seconds, and its tokens count from then on.";
+
 /// What can be done with tokens.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -221,7 +225,14 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
 
 fn follow(command: &Command, tokens: &SiteTokens, json: bool, now: u64) -> anyhow::Result<()> {
     match command {
-        Command::New(args) => show(json, &new_token(tokens, args, now)?, Issued::text),
+        Command::New(args) => {
+            let is_first = Keys::open(&tokens.folder).is_ok_and(|keys| keys.is_empty());
+            show(json, &new_token(tokens, args, now)?, Issued::text)?;
+            if is_first {
+                complain(FIRST_KEY);
+            }
+            Ok(())
+        }
         Command::List(_) => {
             let listed = Listed::new(open_to_read(tokens)?.bulk_tokens()?, now);
             show(json, &listed, Listed::text)

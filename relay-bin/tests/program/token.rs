@@ -40,7 +40,9 @@ impl Home {
     /// What `relay token` says on standard output; it must succeed and complain of nothing.
     fn token(&self, args: &[&str]) -> String {
         let output = self.run(&[&["token"], args, &["--config", CONFIG]].concat(), 0);
-        assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{args:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        let complaint = said.lines().find(|line| !line.starts_with("note: "));
+        assert_eq!(complaint, None, "{args:?}");
         String::from_utf8(output.stdout).unwrap()
     }
 
@@ -64,6 +66,12 @@ impl Home {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "openssl {args:?}: {said}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What `relay token new` says beside a token.
+    fn note_of_new(&self) -> String {
+        let output = self.run(&["token", "new", "--config", CONFIG], 0);
+        String::from_utf8(output.stderr).unwrap()
     }
 
     fn has_openssl() -> bool {
@@ -118,6 +126,14 @@ fn thumbprint(home: &Home, digest: &str) -> String {
 fn hex(octets: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap();
     octets.iter().flat_map(|octet| [digit(octet >> 4), digit(octet & 15)]).collect()
+}
+
+#[test]
+fn the_first_token_says_that_its_key_has_to_be_published_and_the_next_one_does_not() {
+    let home = Home::new();
+    let note = home.note_of_new();
+    assert!(note.starts_with("note: ") && note.contains("within 5 seconds"), "{note}");
+    assert_eq!(home.note_of_new(), "");
 }
 
 #[test]
