@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use relay_core::connection_point::{Update, UpdateError};
+use relay_core::gateway::GatewayUpdate;
 use relay_core::mux::Config;
 use relay_core::settings::{Deadline, SettingsDocument};
 use relay_core::transport::memory::MemoryNetwork;
@@ -119,6 +120,37 @@ async fn another_deadline_needs_a_higher_version_as_other_endpoints_do() {
         until(|| version() == 2).await;
         let (answer, took) = bed.ask("GET").await;
         assert_eq!((answer.status(), took), (200, 80 * S + WAYS));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_time_to_an_answer_is_for_requests_that_come_then_and_not_for_those_in_flight() {
+    within(async {
+        let house = House::before(([127, 0, 0, 1], 9).into());
+        let gateway = house.gateway(1);
+        let rogue = house.silent_connection_point(&gateway, Config::default()).await;
+        let answer = publish(&rogue.link, house.document().encode().unwrap()).await;
+        assert!(answer.status.is_success(), "{answer:?}");
+        let mut clients = [
+            Client::join(&gateway, &house.ca, Http::One).await,
+            Client::join(&gateway, &house.ca, Http::One).await,
+        ];
+        let waits = async |client: &mut Client| {
+            let before = Instant::now();
+            let answer = client.ask(bare("GET", &target("/SMS_MP/x"))).await;
+            assert_eq!(answer.reason(), Some("CMGService_Timeout"));
+            before.elapsed()
+        };
+        let [in_flight, later] = &mut clients;
+        let later = async {
+            tokio::time::sleep(S).await;
+            let mut limits = house.gateway_limits.clone();
+            limits.answer_head = 7 * S;
+            gateway.update(GatewayUpdate { content: None, limits });
+            waits(later).await
+        };
+        assert_eq!(tokio::join!(waits(in_flight), later), (65 * S, 7 * S));
     })
     .await;
 }

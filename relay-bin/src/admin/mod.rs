@@ -5,9 +5,11 @@
 //! `server.rs` answers, `client.rs` asks, `status.rs` is what travels between them, `text.rs` shows
 //! it to people; `ready.rs` says whether the role should be sent requests, `metrics` what
 //! Prometheus reads, `traffic.rs` what came to each endpoint, `egress.rs` what was sent to clients,
-//! `expiry.rs` what ends. `page` shows it all in a browser.
+//! `expiry.rs` what ends, `configuration.rs` what of the file does not hold. `page` shows it all in
+//! a browser.
 
 mod client;
+mod configuration;
 mod egress;
 mod expiry;
 mod metrics;
@@ -22,6 +24,7 @@ pub(crate) use client::{
     DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, SERVICE_EXAMPLES, STATUS_EXAMPLES,
     ServiceCommand, StatusArgs, drain, log, service, status as show_status, status_at,
 };
+pub(crate) use configuration::Configured;
 pub(crate) use server::{Admin, Role};
 
 /// Asked for in each request that changes something. A page in a browser on this machine cannot

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use super::configuration::Configured;
 use super::metrics;
 use super::ready::{self, Readiness, Unready};
 use super::status::{Drained, Log, Now, Refused, Service, SetLog, Status};
@@ -45,8 +46,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// The role that is administered.
 #[derive(Clone)]
 pub(crate) enum Role {
-    /// With what is known of its egress.
-    Gateway(Gateway, Figures),
+    /// With what is known of its egress, and of its file.
+    Gateway(Gateway, Figures, Configured),
     /// With what is published of its site's tokens, and what its token service has done, if it has
     /// one.
     ConnectionPoint(ConnectionPoint, TokensState, Option<Arc<Tally>>),
@@ -58,9 +59,9 @@ impl Role {
         let now = Now::read();
         let expiry = expiry::ends(endings.read(), now.system());
         match self {
-            Self::Gateway(gateway, figures) => {
+            Self::Gateway(gateway, figures, configured) => {
                 let (status, reports) = (gateway.status(), gateway.traffic_reports());
-                let sums = (reports, expiry, figures.read());
+                let sums = (reports, expiry, figures.read(), configured.read());
                 Status::gateway(status, gateway.settings(), sums, now)
             }
             Self::ConnectionPoint(point, tokens, service) => {
@@ -76,7 +77,7 @@ impl Role {
     /// Why it should not be sent requests now.
     fn unready(&self) -> Vec<Unready> {
         match self {
-            Self::Gateway(gateway, _) => ready::gateway(&gateway.status(), &gateway.settings()),
+            Self::Gateway(gateway, ..) => ready::gateway(&gateway.status(), &gateway.settings()),
             Self::ConnectionPoint(point, ..) => ready::connection_point(&point.status()),
         }
     }
@@ -85,7 +86,7 @@ impl Role {
     fn metrics(&self, began: SystemTime, endings: &Endings) -> String {
         let endings = endings.read();
         match self {
-            Self::Gateway(gateway, figures) => {
+            Self::Gateway(gateway, figures, _) => {
                 let (status, settings) = (gateway.status(), gateway.settings());
                 let sent = (gateway.traffic(), figures.read());
                 metrics::gateway((&status, &settings), &sent, &endings, began)
@@ -102,7 +103,7 @@ impl Role {
     /// Has new requests be served, or refused while links stay. `None` of a connection point: no
     /// client comes to it.
     fn serve(&self, serves: bool) -> Option<Service> {
-        let Self::Gateway(gateway, _) = self else { return None };
+        let Self::Gateway(gateway, ..) = self else { return None };
         if serves {
             gateway.resume(Halt::Administrator);
         } else {
@@ -115,7 +116,7 @@ impl Role {
 
     async fn drain_link(&self, id: &str) -> Option<DrainReport> {
         match self {
-            Self::Gateway(gateway, _) => gateway.drain_link(id.parse().ok()?).await,
+            Self::Gateway(gateway, ..) => gateway.drain_link(id.parse().ok()?).await,
             Self::ConnectionPoint(point, ..) => {
                 let (instance, place) = id.split_once('.')?;
                 let instance = Instance::new(instance.parse().ok()?).ok()?;

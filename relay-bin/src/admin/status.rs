@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::configuration::Configuration;
 use super::egress::{Egress, egress};
 use super::expiry::Ends;
 use super::ready::{self, Readiness};
@@ -29,8 +30,8 @@ use crate::site;
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 #[serde(tag = "role", rename_all = "kebab-case")]
 pub(super) enum Status {
-    Gateway(Gateway),
-    ConnectionPoint(ConnectionPoint),
+    Gateway(Box<Gateway>),
+    ConnectionPoint(Box<ConnectionPoint>),
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -76,6 +77,9 @@ pub(super) struct Gateway {
     /// Certificates and revocation lists that end, the next end first.
     #[serde(default)]
     pub(super) expiry: Vec<Ends>,
+    /// What of its file, as it is on disk, does not hold.
+    #[serde(default)]
+    pub(super) configuration: Configuration,
 }
 
 /// How often things happened, by name.
@@ -384,17 +388,21 @@ fn wall_clock(at: SystemTime) -> String {
     rfc3339(at.replace_nanosecond(0).unwrap_or(at))
 }
 
+/// What is told of an instance by others than itself.
+type Told = (TrafficReports, Vec<Ends>, Option<Reading>, Configuration);
+
 impl Status {
     pub(super) fn gateway(
         status: GatewayStatus,
         settings: SettingsSnapshot,
-        (reports, expiry, sent): (TrafficReports, Vec<Ends>, Option<Reading>),
+        (reports, expiry, sent, configuration): Told,
         now: Now,
     ) -> Self {
         let egress = egress(&status, sent);
-        Self::Gateway(Gateway {
+        Self::Gateway(Box::new(Gateway {
             readiness: Some(Readiness::of(&ready::gateway(&status, &settings))),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            configuration,
             service: status.service,
             instance: status.instance.number().into(),
             draining: status.is_draining,
@@ -411,7 +419,7 @@ impl Status {
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),
             traffic: traffic::windows(reports),
             expiry,
-        })
+        }))
     }
 
     pub(super) fn connection_point(
@@ -421,7 +429,7 @@ impl Status {
         (expiry, now): (Vec<Ends>, Now),
     ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
-        Self::ConnectionPoint(ConnectionPoint {
+        Self::ConnectionPoint(Box::new(ConnectionPoint {
             readiness: Some(Readiness::of(&ready::connection_point(&status))),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: status.name,
@@ -434,7 +442,7 @@ impl Status {
             backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
             expiry,
             counts: counts(&status.counts).into_iter().chain(of_token_service).collect(),
-        })
+        }))
     }
 }
 

@@ -9,7 +9,7 @@ use super::ready::Readiness;
 use super::status::{
     Backend, ConnectionPoint, Counts, Gateway, Link, Log, SiteTokens, Source, Status,
 };
-use super::{egress, expiry, traffic};
+use super::{configuration, egress, expiry, traffic};
 
 /// Headings of the columns that either side has for a link.
 const LINK_HEADINGS: [&str; 7] = ["transport", "state", "up", "RTT", "streams", "in", "out"];
@@ -45,6 +45,7 @@ fn gateway_text(gateway: &Gateway) -> String {
         push_line(&mut text, &format!("STOPPED, new requests are answered 503; by: {by}"));
     }
     push_unready(&mut text, gateway.readiness.as_ref());
+    configuration::push(&mut text, &gateway.configuration);
     if let Some(certificate) = &gateway.certificate {
         let (days, until) = (certificate.days_left, &certificate.not_after);
         push_line(&mut text, &format!("link certificate: {days} days left, until {until}"));
@@ -410,6 +411,7 @@ mod tests {
             }],
             traffic: Vec::new(),
             expiry: Vec::new(),
+            configuration: configuration::Configuration::default(),
         };
         let expected = "\
 gateway instance 2 of relay.example: 1 links, 3 requests in flight
@@ -432,7 +434,7 @@ clients by method, and what it found, since the start:
 entra  proven  4
 2026-11-22T07:00:00Z link 6 of cp-1 down: closed
 ";
-        assert_eq!(status(&Status::Gateway(gateway)), expected);
+        assert_eq!(status(&Status::Gateway(Box::new(gateway))), expected);
     }
 
     #[test]
@@ -512,7 +514,7 @@ http://b/ resting, tried again in 5000 ms; failed last: refused
 counted since the start:
 CMGConnector_Timeout  1
 ";
-        assert_eq!(status(&Status::ConnectionPoint(point)), expected);
+        assert_eq!(status(&Status::ConnectionPoint(Box::new(point))), expected);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context as _;
 use relay_core::config::EgressConfig;
 use relay_core::gateway::{Gateway, Halt};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -77,6 +78,17 @@ impl Figures {
     }
 }
 
+/// Where the figures of `[egress]` are told anew while it is summed up.
+#[derive(Clone, Debug)]
+pub(crate) struct Thresholds(watch::Sender<EgressConfig>);
+
+impl Thresholds {
+    /// Has `config` hold from now on; its file is passed over: sums stay where they are kept.
+    pub(crate) fn set(&self, config: EgressConfig) {
+        self.0.send_replace(config);
+    }
+}
+
 /// Sums up beside an instance that runs.
 pub(crate) struct Watch {
     source: Source,
@@ -89,6 +101,7 @@ pub(crate) struct Watch {
     is_kept: bool,
     shown: Reading,
     figures: Figures,
+    thresholds: Thresholds,
 }
 
 impl Watch {
@@ -132,9 +145,17 @@ impl Watch {
         let is_kept = fault.is_none();
         let total = sums.total(hour_of((source.clock)()));
         let shown = Reading { config, total, kept: total, level: Level::Calm, fault };
-        let mut watch = Self { source, sums, counted: 0, keeping: None, is_kept, shown, figures };
+        let thresholds = Thresholds(watch::Sender::new(shown.config.clone()));
+        let (counted, keeping) = (0, None);
+        let mut watch =
+            Self { source, sums, counted, keeping, is_kept, shown, figures, thresholds };
         watch.check();
         Ok(watch)
+    }
+
+    /// Where its figures can be told anew.
+    pub(crate) fn thresholds(&self) -> Thresholds {
+        self.thresholds.clone()
     }
 
     /// Runs `role` to its end, and sums up meanwhile. The file has everything at the end.
@@ -168,9 +189,14 @@ impl Watch {
         checks.tick().await;
         keeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut told = self.thresholds.0.subscribe();
+        // What was told before is not missed.
+        told.mark_changed();
         loop {
             tokio::select! {
                 _ = checks.tick() => self.check(),
+                // The sender lives in `self`.
+                _ = told.changed() => self.retell(&told.borrow_and_update()),
                 _ = keeps.tick() => {
                     self.count();
                     // A disk that hangs holds up no check.
@@ -178,6 +204,9 @@ impl Watch {
                         tokio::select! {
                             () = self.keep() => break,
                             _ = checks.tick() => self.check(),
+                            _ = told.changed() => {
+                                self.retell(&told.borrow_and_update());
+                            }
                         }
                     }
                 }
@@ -193,6 +222,20 @@ impl Watch {
         self.counted = sent;
         self.shown.total = self.sums.total(hour);
         self.show();
+    }
+
+    /// Goes by other figures from now on.
+    fn retell(&mut self, config: &EgressConfig) {
+        let before = &self.shown.config;
+        let config = EgressConfig { file: before.file.clone(), ..config.clone() };
+        if *before == config {
+            return;
+        }
+        if before.stop_when_critical && !config.stop_when_critical {
+            (self.source.stop)(false);
+        }
+        self.shown.config = config;
+        self.check();
     }
 
     /// Holds the sums against the threshold.

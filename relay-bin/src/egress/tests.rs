@@ -151,3 +151,27 @@ fn percents_are_whole_and_of_any_size() {
     assert_eq!([percent(899, 1000), percent(900, 1000)], [89, 90]);
     assert_eq!(percent(u64::MAX, 1), u64::MAX);
 }
+
+#[tokio::test(start_paused = true)]
+async fn other_figures_hold_as_soon_as_they_are_told_and_sums_stay_where_they_are() {
+    let home = tempfile::tempdir().unwrap();
+    let (instance, file) = (Instance::default(), home.path().join("egress.json"));
+    let watch = instance.watch(config(file.clone())).unwrap();
+    let thresholds = watch.thresholds();
+    let elsewhere = config(home.path().join("other.json"));
+    let role = async {
+        instance.send(900);
+        thresholds.set(EgressConfig { threshold: 950, ..elsewhere.clone() });
+        sleep(SECOND).await;
+        assert_eq!((instance.told(), instance.shown().level), (vec![false, true], Level::Critical));
+        thresholds.set(EgressConfig { stop_when_critical: false, ..elsewhere.clone() });
+        sleep(SECOND).await;
+        assert_eq!(instance.told(), [false, true, false], "nobody wants it to stop any more");
+        thresholds.set(EgressConfig { threshold: 10_000, ..elsewhere });
+        sleep(SECOND).await;
+        assert_eq!(instance.shown().level, Level::Calm);
+        assert_eq!(instance.shown().config.file, file);
+    };
+    watch.beside(role).await;
+    assert_eq!(read(&file).unwrap().total(500_000), 900);
+}

@@ -31,7 +31,8 @@ pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
 #     relay gateway --config gateway.toml --check
 #     relay gateway --config gateway.toml
 #
-# Relative paths start at the folder of this file. Unknown keys are refused.
+# Relative paths start at the folder of this file. Unknown keys are refused. Read again by itself
+# when it has changed: times, memory, content and egress hold at once, all else from the next start.
 
 # The service's name, as in the clients' URL. The certificate in [clients] must carry it.
 service = "{service}"

@@ -43,10 +43,20 @@ impl ConfigFile {
         self.read = now;
     }
 
+    /// The text that is in force.
+    pub(super) fn in_force(&self) -> &str {
+        &self.text
+    }
+
+    /// Takes note that `now` is in force.
+    pub(super) fn replaced_by(&mut self, now: String) {
+        self.text = now;
+    }
+
     /// What has changed of the text in force, which `now` takes the place of.
     pub(super) fn applied(&mut self, now: String) -> String {
         let mut keys = changed_keys(&self.text, &now);
-        self.text = now;
+        self.replaced_by(now);
         let more = keys.len().saturating_sub(KEYS_TOLD_MAX);
         keys.truncate(KEYS_TOLD_MAX);
         if more > 0 {

@@ -6,6 +6,7 @@
 mod client_files;
 mod config_file;
 mod descriptors;
+mod gateway_file;
 mod material;
 mod memory;
 mod reload;
@@ -30,9 +31,8 @@ use relay_core::transport;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::admin::{Admin, Role};
+use crate::admin::{Admin, Configured, Role};
 use crate::console::{complain, say};
-use crate::content::FolderStore;
 use crate::egress;
 use crate::exit::Failure;
 use crate::expiry::{self, ClientPlaces, Endings};
@@ -51,6 +51,9 @@ Examples:
 Certificates, keys and revocation lists are read again within a minute of a change, or at once on
 SIGHUP. Links that are up go on, unless the peer's certificate holds no more: one that was revoked
 has its link closed, one that is over has it replaced.
+So is its own file, within seconds of a change: times, memory, content and the figures of egress
+change while it runs. The log and `relay status` say which keys wait for the next start, and why a
+file that cannot be used changes nothing.
 SIGTERM or Ctrl-C stops it once the requests in flight have ended; a second one stops it at once.
 `relay init` writes a commented configuration.";
 
@@ -87,6 +90,8 @@ pub(crate) struct Args {
 
 /// `relay gateway`.
 pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
+    // Before it is read: what is written meanwhile is seen to have changed.
+    let seen = config_file::ConfigFile::new(&args.config);
     let loaded = load_gateway(&args.config)?;
     if args.check {
         report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
@@ -94,7 +99,7 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
     }
     let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_gateway(loaded, level))
+    on_runtime(run_gateway((args.config.clone(), seen), loaded, level))
 }
 
 /// `relay connection-point`.
@@ -116,37 +121,19 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Failure> {
+async fn run_gateway(
+    (file, seen): (PathBuf, config_file::ConfigFile),
+    mut loaded: LoadedGateway,
+    level: Level,
+) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_gateway(&mut loaded.config.limits);
-    loaded.config.limits.memory = memory::limit(loaded.memory_max);
-    if let Some(content) = loaded.content.as_ref().filter(|it| it.is_enabled) {
-        loaded.config.content = Some(Arc::new(FolderStore::new(content.folder.clone())));
-    }
-    let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
-    let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
-    let https_links = match loaded.https_link_listen {
-        Some(address) => Some(bind(&loaded, Listener::HttpsLinks(address), address).await?),
-        None => None,
-    };
-    let quic = match loaded.quic_link_listen {
-        Some(address) => Some(bind_quic(&loaded, address, links.local_addr())?),
-        None => None,
-    };
+    let made = gateway_file::Made::first(&loaded);
+    made.put_in(&mut loaded.config);
+    let listeners = bind_all(&loaded).await?;
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
-    let https =
-        https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
-    let ready = format!(
-        "ready: instance {} of {}, clients on https://{}, links on {}{}{}",
-        loaded.config.instance,
-        loaded.config.service,
-        clients.local_addr(),
-        links.local_addr(),
-        https.unwrap_or_default(),
-        quic.as_ref().map(|it| format!(", quic on {}", it.local_addr())).unwrap_or_default()
-            + &admin_told(admin_socket.as_ref())
-    );
-    let listeners = Listeners { clients, links: Some(links), https_links, quic };
+    let ready = ready(&loaded, &listeners) + &admin_told(admin_socket.as_ref());
     let keeper = pki::GatewayKeeper::new(&loaded.material);
     loaded.config.certificate_keeper = Some(Arc::new(keeper));
     let gateway = Gateway::new(loaded.config);
@@ -154,13 +141,24 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     let summing = loaded.egress.map(|it| egress::Watch::of(it, &gateway, figures.clone()));
     let summing = summing.transpose().map_err(Failure::Runtime)?;
     say(&ready);
-    let role = Role::Gateway(gateway.clone(), figures);
+    let configured = Configured::default();
+    let role = Role::Gateway(gateway.clone(), figures, configured.clone());
     let expiring = expiry::Watch::of_gateway(loaded.material.clone(), gateway.clone());
     let mut orders = Orders::new(signals, admin(admin_socket, role, level, expiring.endings()));
     let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
+    let file = gateway_file::GatewayFile {
+        file,
+        started: seen.in_force().to_owned(),
+        seen,
+        made,
+        gateway: gateway.clone(),
+        thresholds: summing.as_ref().map(egress::Watch::thresholds),
+        configured,
+    };
     let start = |stop| {
+        let role = file.beside(reloads, gateway.serve(listeners, stop));
         // On the heap: it is held by each of those that stop it.
-        let role = Box::pin(expiring.beside(following.beside(gateway.serve(listeners, stop))));
+        let role = Box::pin(expiring.beside(following.beside(role)));
         Box::pin(async {
             match summing {
                 Some(summing) => summing.beside(role).await,
@@ -171,6 +169,40 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
     Ok(())
+}
+
+/// Binds whatever clients and links connect to.
+async fn bind_all(loaded: &LoadedGateway) -> Result<Listeners, Failure> {
+    let clients = bind(loaded, Listener::Clients, loaded.listen).await?;
+    let links = bind(loaded, Listener::Links, loaded.link_listen).await?;
+    let https_links = match loaded.https_link_listen {
+        Some(address) => Some(bind(loaded, Listener::HttpsLinks(address), address).await?),
+        None => None,
+    };
+    let quic = match loaded.quic_link_listen {
+        Some(address) => Some(bind_quic(loaded, address, links.local_addr())?),
+        None => None,
+    };
+    Ok(Listeners { clients, links: Some(links), https_links, quic })
+}
+
+/// What says that an instance is ready, and where.
+fn ready(loaded: &LoadedGateway, listeners: &Listeners) -> String {
+    let Listeners { clients, links, https_links, quic } = listeners;
+    let (instance, service) = (loaded.config.instance, &loaded.config.service);
+    let clients = clients.local_addr();
+    let mut ready =
+        format!("ready: instance {instance} of {service}, clients on https://{clients}");
+    if let Some(links) = links {
+        ready = format!("{ready}, links on {}", links.local_addr());
+    }
+    if let Some(links) = https_links {
+        ready = format!("{ready}, https links on https://{}", links.local_addr());
+    }
+    if let Some(quic) = quic {
+        ready = format!("{ready}, quic on {}", quic.local_addr());
+    }
+    ready
 }
 
 async fn run_connection_point(

@@ -491,7 +491,7 @@ impl Reloadable {
 }
 
 /// Says that something is still being read. Whoever waits for it has to look why.
-fn tell_late(what: &str, since: SystemTime) {
+pub(super) fn tell_late(what: &str, since: SystemTime) {
     let since = time::OffsetDateTime::from(since).to_string();
     tracing::warn!(what, since, "still reading; all that does not depend on it goes on");
 }
@@ -523,7 +523,7 @@ struct Applied {
     instances: usize,
 }
 
-fn shown(file: &Path) -> String {
+pub(super) fn shown(file: &Path) -> String {
     file.display().to_string()
 }
 

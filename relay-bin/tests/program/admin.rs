@@ -14,7 +14,7 @@ fn relay(args: &[&str]) -> Output {
 }
 
 /// Asks a running role; the program must succeed.
-fn ask(args: &[&str], admin: SocketAddr) -> String {
+pub(crate) fn ask(args: &[&str], admin: SocketAddr) -> String {
     let admin = admin.to_string();
     let asked = relay(&[args, &["--admin", &admin]].concat());
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));

@@ -11,6 +11,7 @@ mod demo;
 mod descriptors;
 mod egress;
 mod expiry;
+mod gateway_file;
 mod kernel;
 mod material;
 mod metrics;

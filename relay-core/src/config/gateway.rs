@@ -367,6 +367,7 @@ fn name_warning(source: &Source, service: &ServerName<'_>, raw: &RawGateway) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::GATEWAY_KEYS;
     use crate::config::testing::{Site, message};
 
     #[test]
@@ -630,5 +631,66 @@ mod tests {
             site.gateway_file().display()
         );
         assert_eq!(loaded.bind_failed(Listener::Links, &error).to_string(), expected);
+    }
+
+    /// Which keys a table has, as its reader asks for them.
+    struct Asked<'a>(&'a mut Vec<&'static str>);
+
+    impl<'de> serde::Deserializer<'de> for Asked<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: serde::de::Visitor<'de>>(
+            self,
+            _: V,
+        ) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("only tables are asked"))
+        }
+
+        fn deserialize_struct<V: serde::de::Visitor<'de>>(
+            self,
+            _name: &'static str,
+            fields: &'static [&'static str],
+            visitor: V,
+        ) -> Result<V::Value, Self::Error> {
+            self.0.extend(fields);
+            self.deserialize_any(visitor)
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+            option unit unit_struct newtype_struct seq tuple tuple_struct map enum identifier
+            ignored_any
+        }
+    }
+
+    fn keys_of<'de, T: Deserialize<'de>>() -> Vec<&'static str> {
+        let mut keys = Vec::new();
+        assert!(T::deserialize(Asked(&mut keys)).is_err());
+        keys
+    }
+
+    #[test]
+    fn every_key_is_listed_with_when_it_takes_effect_and_no_other_is() {
+        let tables = [
+            ("clients", keys_of::<RawClients>()),
+            ("links", keys_of::<RawLinks>()),
+            ("limits", keys_of::<RawGatewayLimits>()),
+            ("admin", keys_of::<RawAdmin>()),
+            ("fetch", keys_of::<RawFetch>()),
+            ("content", keys_of::<RawContent>()),
+            ("egress", keys_of::<RawEgress>()),
+        ];
+        let mut keys = Vec::new();
+        // `endpoint` is refused wherever it is.
+        for key in keys_of::<RawGateway>().into_iter().filter(|key| *key != "endpoint") {
+            match tables.iter().find(|(table, _)| *table == key) {
+                Some((table, of)) => keys.extend(of.iter().map(|key| format!("{table}.{key}"))),
+                None => keys.push(key.to_owned()),
+            }
+        }
+        let mut listed: Vec<_> = GATEWAY_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();
+        keys.sort();
+        listed.sort();
+        assert_eq!(listed, keys);
     }
 }

@@ -30,6 +30,7 @@ mod explain;
 mod fetch;
 mod gateway;
 mod gateway_addresses;
+mod gateway_keys;
 mod limits;
 mod listen;
 mod material;
@@ -56,6 +57,7 @@ pub use content::{ContentFolder, content_folder};
 pub use egress::EgressConfig;
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};
+pub use gateway_keys::{GATEWAY_KEYS, KeyChange, TakesEffect, gateway_changes};
 pub use material::{
     ConnectionPointMaterial, ConnectionPointTls, GatewayMaterial, GatewayTls, IdentityPaths,
     MaterialError, SitePaths,

@@ -100,7 +100,7 @@ impl Gateway {
             self.note(Limit::OfAddress);
         }
         if let Err(TooMany { to_tell: Some(refused) }) = placed {
-            let limit = self.inner.config.limits.connections_per_address_max;
+            let limit = self.terms().limits.connections_per_address_max;
             tracing::info!(%from, limit, refused, "more connections than one address may have");
         }
         placed.ok()

@@ -102,6 +102,16 @@ impl Shelves {
         Self { store, places: Arc::new(Semaphore::new(STORE_PLACES)) }
     }
 
+    /// Whether it is this store.
+    pub(super) fn are_of(&self, store: &Arc<dyn ContentStore>) -> bool {
+        Arc::ptr_eq(&self.store, store)
+    }
+
+    #[cfg(test)]
+    pub(super) fn shares_places(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.places, &other.places)
+    }
+
     /// Asks the store, off the runtime's threads.
     async fn ask<T: Send + 'static>(
         &self,
@@ -174,7 +184,8 @@ impl Relay {
         message_id: MessageId,
         access: &mut Access,
     ) -> Result<Response<AnswerBody<B>>, Failure> {
-        let shelves = self.content.as_ref().ok_or(Failure::NoContent)?;
+        let terms = self.terms.get();
+        let shelves = terms.content.as_ref().ok_or(Failure::NoContent)?;
         let query = request.uri.query().ok_or(GrantFault::Missing("alg"))?;
         let grant = SignedGrant::read(query)?;
         self.check_grant(&grant, request, access).await?;

@@ -100,7 +100,8 @@ impl Gateway {
         F: Future<Output = Result<S, ConnectError>>,
         D: Future<Output = LinkError>,
     {
-        let limits = &self.inner.config.limits;
+        let terms = self.terms();
+        let limits = &terms.limits;
         if self.inner.link_places.available_permits() == 0 && self.is_crowded() {
             // Only authenticated peers hold places, so a handshake would serve but to say why, and
             // others need it more.
@@ -134,16 +135,17 @@ impl Gateway {
     /// in vain, must not have the rest.
     pub(super) fn is_crowded(&self) -> bool {
         let free = self.inner.link_handshakes.available_permits();
-        free <= self.inner.config.limits.link_handshakes_max / 2
+        free <= self.terms().limits.link_handshakes_max / 2
     }
 
     /// What this instance's side of every link has.
     fn link_config(&self) -> Config {
-        let limits = &self.inner.config.limits;
+        let (terms, answerer) = (self.terms(), &self.inner.relay.answerer);
+        let limits = &terms.limits;
         let sized = Config::for_streams(16, limits.streams_per_link_max);
         Config {
-            instance: self.inner.config.instance.number().into(),
-            name: self.inner.config.service.chars().take(64).collect(),
+            instance: answerer.instance.number().into(),
+            name: answerer.service.chars().take(64).collect(),
             link: fastrand::u64(..),
             memory: Some(self.inner.link_memory.clone()),
             // A client that takes nothing is cut by its own limit, which says why.
@@ -160,7 +162,6 @@ impl Gateway {
         link: Link,
         driver: impl Future<Output = LinkError>,
     ) -> Result<(), LinkRefused> {
-        let limits = &self.inner.config.limits;
         let mut driver = pin!(driver);
         let hello = tokio::select! {
             // First, or a peer that sends on and on would keep its hello from being noticed.
@@ -201,7 +202,7 @@ impl Gateway {
         );
         // When the instance stops, the link is drained after the last request: see `drain`.
         // All to their end: the driver goes on until its last octets have left.
-        let retire = retire((&link, number), &superseded, limits.drain);
+        let retire = retire((&link, number), &superseded, || self.terms().limits.drain);
         let judge = self.judge(number, &shown, &link);
         let control = self.serve_control(&link, &peer, number);
         let (why, (), (), ()) = tokio::join!(driver, control, retire, judge);
@@ -236,11 +237,15 @@ fn prove_name(certificate: &Certificate, claimed: &str) -> Result<(), LinkRefuse
 
 /// Drains the link once it has been superseded: it may be half-open, but it may also be alive, with
 /// requests in flight.
-async fn retire((link, number): (&Link, u64), superseded: &Notify, limit: Duration) {
+async fn retire(
+    (link, number): (&Link, u64),
+    superseded: &Notify,
+    limit: impl FnOnce() -> Duration,
+) {
     tokio::select! {
         biased;
         _ = link.closed() => return,
         () = superseded.notified() => {}
     }
-    drain(link, number, limit).await;
+    drain(link, number, limit()).await;
 }

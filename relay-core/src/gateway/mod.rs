@@ -58,6 +58,7 @@ mod renewal_exchange;
 mod replay;
 mod serve;
 mod status;
+mod terms;
 mod traffic;
 mod unfit;
 
@@ -76,6 +77,7 @@ pub use published::{AppliedSettings, RefusedSettings, SettingsSnapshot, SiteSett
 pub use renewal::{CertificateKeeper, CertificateRequest, HeldCertificate};
 pub use serve::{Gateway, LinkRefused, Listeners};
 pub use status::{GatewayStatus, LinkStatus};
+pub use terms::GatewayUpdate;
 pub use traffic::{EndpointTraffic, TrafficReports, TrafficRow, TrafficWindow};
 
 /// Names of the headers that the gateway adds to every answer.

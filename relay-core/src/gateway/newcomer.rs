@@ -79,6 +79,6 @@ impl Gateway {
     }
 
     fn too_many_waiting(&self) -> LinkRefused {
-        LinkRefused::TooManyWaiting(self.inner.config.limits.link_handshakes_max)
+        LinkRefused::TooManyWaiting(self.terms().limits.link_handshakes_max)
     }
 }

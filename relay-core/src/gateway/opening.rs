@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 impl Relay {
     /// Opens a stream for a request, on the first link that has one free; waits for it in line.
     pub(super) async fn open(&self, judged: &Judged<'_>, tries: &Tries) -> Result<Opened, Failure> {
-        let credit = self.limits.link_credit;
+        let credit = self.terms.get().limits.link_credit;
         let wait = if tries.lost { credit.min(RESEND_WAIT) } else { credit };
         let came = Instant::now();
         let deadline = came + wait;

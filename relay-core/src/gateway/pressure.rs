@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::exchange::Tally;
@@ -206,7 +206,7 @@ pub struct MemoryStatus {
 /// The pressure now, for all who have to know.
 #[derive(Debug)]
 pub(super) struct Memory {
-    limit: Option<MemoryLimit>,
+    limit: watch::Sender<Option<MemoryLimit>>,
     /// The fullest kind; `None` if there is none.
     fullest: Mutex<Option<Reading>>,
     /// Counted as in `Pressure`; written by `watch` alone.
@@ -217,7 +217,13 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn new(limit: Option<MemoryLimit>) -> Self {
         let fullest = Mutex::new(limit.as_ref().and_then(MemoryLimit::unread));
+        let limit = watch::Sender::new(limit);
         Self { limit, fullest, pressure: AtomicU8::new(0), changed: Notify::new() }
+    }
+
+    /// Has `limit` hold from now on.
+    pub(super) fn set(&self, limit: Option<MemoryLimit>) {
+        self.limit.send_replace(limit);
     }
 
     pub(super) fn pressure(&self) -> Pressure {
@@ -245,8 +251,26 @@ impl Memory {
 
     /// Reads the memory in use again and again, for ever. To be polled by one alone.
     pub(super) async fn watch(&self, tally: &Tally) -> Infallible {
-        let Some(limit) = &self.limit else { return std::future::pending().await };
-        let Some(unread) = limit.unread() else { return std::future::pending().await };
+        let mut limits = self.limit.subscribe();
+        loop {
+            let limit = limits.borrow_and_update().clone();
+            tokio::select! {
+                // First, or a limit that is over could be met once more.
+                biased;
+                // The sender lives in `self`.
+                _ = limits.changed() => {}
+                never = self.watch_by(limit, tally) => match never {},
+            }
+        }
+    }
+
+    /// As [`Memory::watch`], by one limit.
+    async fn watch_by(&self, limit: Option<MemoryLimit>, tally: &Tally) -> Infallible {
+        let watched = limit.and_then(|limit| Some((limit.unread()?, limit)));
+        let Some((unread, limit)) = watched else {
+            self.forget();
+            return std::future::pending().await;
+        };
         let mut ticks = tokio::time::interval(READ_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut could = vec![true; limit.kinds.len()];
@@ -260,6 +284,13 @@ impl Memory {
                 counted::note(tally, counted::Limit::MemoryPause);
             }
         }
+    }
+
+    /// Nobody reads it any more: everything is served.
+    fn forget(&self) {
+        *self.fullest() = None;
+        self.pressure.store(Pressure::Calm as u8, Ordering::Relaxed);
+        self.changed.notify_waiters();
     }
 
     /// Takes note of what is in use of the fullest kind. Returns the pressure if it has changed.

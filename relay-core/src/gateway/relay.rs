@@ -23,11 +23,10 @@ use crate::exchange::{
 use crate::link::{End, Head, RecvStream};
 use crate::policy::{self, Endpoint, OwnAnswer};
 use crate::settings::Settings;
+use crate::transport::InForce;
 
 use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
-use super::config::GatewayLimits;
-use super::content::Shelves;
 use super::failure::Failure;
 use super::halt::Halts;
 use super::http2_places::Place;
@@ -43,6 +42,7 @@ use super::proofs::Proofs;
 use super::published::{Holding, Published};
 use super::registry::{Attempt, Entry, Registry};
 use super::replay::Replay;
+use super::terms::Terms;
 
 /// How often a request is sent again. More than the links that are likely to begin a drain, or to
 /// be lost, at once; a connection point that refuses everything must not keep it for ever.
@@ -54,18 +54,17 @@ pub(super) struct Relay {
     pub(super) settings: Published,
     pub(super) registry: Arc<Registry>,
     pub(super) lines: Lines,
-    pub(super) limits: GatewayLimits,
     pub(super) in_flight: InFlight,
     pub(super) head_limits: HeadLimits,
     pub(super) answerer: Answerer,
-    /// Where content is, if this instance gives any.
-    pub(super) content: Option<Shelves>,
     pub(super) memory: Memory,
     /// On whose behalf nobody is served.
     pub(super) halts: Halts,
     pub(super) tally: Arc<Tally>,
     /// What each method of authentication has found.
     pub(super) proofs: Proofs,
+    /// By which requests are served that come now.
+    pub(super) terms: InForce<Terms>,
 }
 
 /// A request that policy lets pass.
@@ -268,7 +267,7 @@ impl Relay {
         };
         judging::pass(endpoint, &mut headers)?;
         let backend_answer = settings.backend_answer(endpoint.role_id);
-        let answer_within = (!waits).then(|| self.limits.answer_within(backend_answer));
+        let answer_within = (!waits).then(|| self.terms.get().limits.answer_within(backend_answer));
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
         assertions.names = names;
@@ -324,7 +323,7 @@ impl Relay {
         let listed = || judged.endpoint.request_headers.clone();
         let request = body.map(|body| BodySender::new(body, send, limit).listing(listed()));
         let (moved_at, attempt) = (Instant::now(), via.attempt());
-        let pace = Pace::new(&self.limits);
+        let pace = Pace::new(&self.terms.get().limits);
         Ok(Sent { request, spent: None, answer, answered: false, moved_at, pace, via, attempt })
     }
 
@@ -334,7 +333,7 @@ impl Relay {
         &self,
         is_published: impl Fn(&Settings) -> bool,
     ) -> Arc<Holding> {
-        let credit = self.limits.link_credit;
+        let credit = self.terms.get().limits.link_credit;
         loop {
             let mut told = pin!(self.settings.told());
             told.as_mut().enable();
@@ -409,7 +408,8 @@ impl Relay {
         if !sent.request.as_ref().is_some_and(BodySender::waits_for_source) {
             return within.map(|limit| (moved_at + limit, Failure::Timeout(limit)));
         }
-        let limit = within.map_or(self.limits.body_stall, |it| it.min(self.limits.body_stall));
+        let stall = self.terms.get().limits.body_stall;
+        let limit = within.map_or(stall, |it| it.min(stall));
         let stalled = (moved_at + limit, Failure::ClientStalled(limit));
         let slow = || Failure::ClientSlow(sent.pace.rate_min());
         let paced = sent.pace.left().map(|left| (Instant::now() + left, slow()));

@@ -37,7 +37,6 @@ use super::access::{Client, Slowness};
 use super::addresses::Addresses;
 use super::answer::{AnswerBody, InFlight};
 use super::config::GatewayConfig;
-use super::content::Shelves;
 use super::control;
 use super::counted::{self, Limit};
 use super::fetching::Fetching;
@@ -55,6 +54,7 @@ use super::published::{Published, SettingsSnapshot};
 use super::registry::Registry;
 use super::relay::{Relay, refuse};
 use super::renewal::Renewal;
+use super::terms::Terms;
 
 /// Octets of a request head over HTTP/1.1, and of each connection's read and write buffer.
 ///
@@ -116,8 +116,7 @@ impl PendingLink {
 
 #[derive(Debug)]
 pub(super) struct Inner {
-    pub(super) config: GatewayConfig,
-    /// TLS for whoever connects now; that of `config` is what it began with.
+    /// TLS for whoever connects now.
     pub(super) client_tls: InForce<ServerConfig>,
     pub(super) link_tls: InForce<ServerConfig>,
     /// What links that are up are judged by.
@@ -220,19 +219,18 @@ impl Gateway {
             settings: Published::with(&config.initial, Fetching::new(config.fetch.clone())),
             registry: Arc::new(registry),
             lines: Lines::new(config.limits.link_credit, config.limits.overload_wait),
-            limits: config.limits.clone(),
             in_flight: InFlight::default(),
             head_limits: HeadLimits::default(),
             answerer: Answerer { service: config.service.clone(), instance: config.instance },
-            content: config.content.clone().map(Shelves::of),
             memory: Memory::new(config.limits.memory.clone()),
             halts: Halts::default(),
             tally: Arc::new(counted::tally()),
             proofs: Proofs::default(),
+            terms: InForce::new(Arc::new(Terms::first(config.limits.clone(), config.content))),
         };
         let inner = Inner {
-            client_tls: InForce::new(Arc::clone(&config.client_tls)),
-            link_tls: InForce::new(Arc::clone(&config.link_tls)),
+            client_tls: InForce::new(config.client_tls),
+            link_tls: InForce::new(config.link_tls),
             link_trust: TrustInForce::default(),
             relay,
             links: AtomicU64::new(0),
@@ -248,10 +246,9 @@ impl Gateway {
             history: History::default(),
             sent: Arc::default(),
             control_places: Semaphore::new(control::AT_ONCE_MAX),
-            renewal: config.certificate_keeper.clone().map(|it| Arc::new(Renewal::new(it))),
+            renewal: config.certificate_keeper.map(|it| Arc::new(Renewal::new(it))),
             link_certificate: Mutex::default(),
             stopping: CancellationToken::new(),
-            config,
         };
         Self { inner: Arc::new(inner) }
     }
@@ -273,12 +270,12 @@ impl Gateway {
 
     /// How long a client may take nothing of an answer.
     pub(super) fn answer_stall(&self) -> Duration {
-        self.inner.config.limits.answer_stall
+        self.terms().limits.answer_stall
     }
 
     /// Time that a connection without a request is kept.
     pub(super) fn idle(&self) -> Duration {
-        self.inner.config.limits.idle
+        self.terms().limits.idle
     }
 
     /// Whether its answers say when they were made. Compressed, a date is as long as its digits,
@@ -440,7 +437,7 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Ok(place) = Arc::clone(&self.inner.connections).try_acquire_owned() else {
-            let limit = self.inner.config.limits.client_connections_max;
+            let limit = self.terms().limits.client_connections_max;
             self.note(Limit::Connections);
             return tracing::debug!(%from, limit, "more connections than there may be");
         };
@@ -462,7 +459,7 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (limits, begun) = (&self.inner.config.limits, Instant::now());
+        let (limits, begun) = (&self.terms().limits, Instant::now());
         let greeted = tokio::select! {
             biased;
             greeted = greet(pipe, limits.client_hello.min(limits.tls_handshake)) => greeted,
@@ -543,8 +540,8 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limits = &self.inner.config.limits;
         let passed = Passed::default();
+        let limits = &self.terms().limits;
         let times = Times { head: limits.request_head, idle: limits.idle };
         let io = TokioIo::new(Guarded::new(pipe, passed.clone(), times));
         let upgrade = Mutex::new(None);
@@ -579,7 +576,7 @@ impl Gateway {
         builder.max_header_size(HTTP1_BUFFER + 1);
         let connection = builder.serve_connection(io, service).with_upgrades();
         let end = http1::UpgradeableConnection::graceful_shutdown;
-        let ended = self.until_stopped(connection, self.inner.config.limits.linger, end).await;
+        let ended = self.until_stopped(connection, end).await;
         match passed.gave_up() {
             Some(GaveUp::Newcomer) => self.note(Limit::FirstRequest),
             Some(GaveUp::Idle) => self.note(Limit::Idle),
@@ -606,7 +603,7 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let limit = self.inner.config.limits.request_head;
+        let limit = self.terms().limits.request_head;
         let begun = Http2::begin(self.clone(), pipe, client, port);
         let http2 = tokio::select! {
             biased;
@@ -619,12 +616,11 @@ impl Gateway {
         Ok(http2.serve().await?)
     }
 
-    /// Drives a connection to its end, which `end_gracefully` asks for `linger` after the instance
+    /// Drives a connection to its end, which `end_gracefully` asks for some time after the instance
     /// has begun to stop.
     async fn until_stopped<C: Future>(
         &self,
         connection: C,
-        linger: Duration,
         end_gracefully: impl FnOnce(Pin<&mut C>),
     ) -> C::Output {
         let mut connection = pin!(connection);
@@ -634,6 +630,7 @@ impl Gateway {
             () = self.inner.stopping.cancelled() => {}
             outcome = connection.as_mut() => return outcome,
         }
+        let linger = self.terms().limits.linger;
         if let Ok(outcome) = tokio::time::timeout(linger, connection.as_mut()).await {
             return outcome;
         }
@@ -671,7 +668,7 @@ impl Gateway {
     }
 
     async fn drain(&self, mut clients: JoinSet<()>, mut links: JoinSet<()>) -> DrainReport {
-        let limit = self.inner.config.limits.drain;
+        let limit = self.terms().limits.drain;
         let deadline = Instant::now() + limit;
         let open = self.in_flight();
         self.inner.stopping.cancel();

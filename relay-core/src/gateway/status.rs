@@ -98,13 +98,13 @@ impl LinkStatus {
 impl Gateway {
     /// What there is to see of this instance now.
     pub fn status(&self) -> GatewayStatus {
-        let config = &self.inner.config;
+        let answerer = &self.inner.relay.answerer;
         let mut links: Vec<_> =
             self.inner.relay.registry.standing().iter().map(LinkStatus::of).collect();
         links.sort_by(|a, b| (&a.connection_point, a.number).cmp(&(&b.connection_point, b.number)));
         GatewayStatus {
-            service: config.service.clone(),
-            instance: config.instance,
+            service: answerer.service.clone(),
+            instance: answerer.instance,
             is_draining: self.is_stopping(),
             in_flight: self.in_flight(),
             halts: self.inner.relay.halts.holding().collect(),
@@ -142,7 +142,7 @@ impl Gateway {
     pub async fn drain_link(&self, number: u64) -> Option<DrainReport> {
         let standing = self.inner.relay.registry.standing();
         let entry = standing.into_iter().find(|entry| entry.number == number)?;
-        Some(drain(&entry.link, number, self.inner.config.limits.drain).await)
+        Some(drain(&entry.link, number, self.terms().limits.drain).await)
     }
 }
 

@@ -30,7 +30,7 @@ impl Gateway {
             tracing::info!(link = number, certified, why, "link drains");
             tokio::select! {
                 biased;
-                _ = drain(link, number, self.inner.config.limits.drain) => return,
+                _ = drain(link, number, self.terms().limits.drain) => return,
                 () = trust.until_revoked(peer) => {}
             }
         }

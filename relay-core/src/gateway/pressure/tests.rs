@@ -40,6 +40,25 @@ fn limit() -> (MemoryLimit, Arc<Mutex<io::Result<u64>>>) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn another_limit_holds_at_once_and_without_any_everything_is_served() {
+    let (small, used) = limit();
+    *used.lock().unwrap() = Ok(990);
+    let (memory, tally) = (Memory::new(Some(small)), counted::tally());
+    let mut watch = pin!(memory.watch(&tally));
+    let look = async |watch: &mut std::pin::Pin<&mut _>| {
+        let _ = tokio::time::timeout(Duration::from_millis(1), watch).await;
+        memory.pressure()
+    };
+    assert_eq!(look(&mut watch).await, Pause);
+    memory.set(Some(MemoryLimit::new("resident", 10_000, || Ok(990))));
+    assert_eq!(look(&mut watch).await, Calm);
+    memory.set(Some(limit().0.and("tcp", 1000, || Ok(900))));
+    assert_eq!(look(&mut watch).await, Refuse);
+    memory.set(None);
+    assert_eq!((look(&mut watch).await, memory.status()), (Calm, None));
+}
+
+#[tokio::test(start_paused = true)]
 async fn it_is_read_at_once_and_then_four_times_a_second() {
     let (limit, used) = limit();
     *used.lock().unwrap() = Ok(851);

@@ -690,7 +690,7 @@ async fn deserted() -> Gateway {
 #[tokio::test(start_paused = true)]
 async fn a_request_waits_for_the_link_that_takes_the_place_of_the_last_one() {
     let gateway = deserted().await;
-    let limit = gateway.inner.config.limits.link_credit;
+    let limit = gateway.terms().limits.link_credit;
     let relay = gateway.clone();
     let asked = tokio::spawn(async move { relay.handle(get()).await.status() });
     tokio::time::sleep(limit.checked_sub(Duration::from_millis(1)).unwrap()).await;
@@ -705,7 +705,7 @@ async fn requests_wait_for_a_link_until_the_limit_after_the_start_or_the_last_on
     for is_new in [false, true] {
         let gateway = if is_new { gateway(GatewayLimits::default()) } else { deserted().await };
         // Whoever asks after the first request finds that the time is over.
-        for wait in [gateway.inner.config.limits.link_credit, Duration::ZERO] {
+        for wait in [gateway.terms().limits.link_credit, Duration::ZERO] {
             let before = Instant::now();
             let response = gateway.handle(get()).await;
             assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -1,0 +1,282 @@
+//! A running gateway instance reads its file again, when it has changed or somebody asks for it.
+//!
+//! All of the file is judged first, with whatever it names; then what may change at once does, as
+//! one ([`Gateway::update`]), and what has to wait for a start is named: in the log, and wherever
+//! the role's status is shown. Which key is which, `config::GATEWAY_KEYS` says. A file that cannot
+//! be used changes nothing, and is tried again each minute: what it names may come. A reload begins
+//! in `GatewayFile::begin_load` and ends in `GatewayFile::loaded`, and nowhere else.
+
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use relay_core::config::{
+    ContentFolder, KeyChange, LoadedGateway, TakesEffect, gateway_changes, load_gateway,
+};
+use relay_core::gateway::{
+    ContentStore, Gateway, GatewayConfig, GatewayLimits, GatewayUpdate, MemoryLimit,
+};
+use tokio::task::spawn_blocking;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::config_file::{self, ConfigFile};
+use super::material::{Contents, contents};
+use super::reload::{shown, tell_late};
+use super::signals::Reloads;
+use super::slot::{Event, Slot};
+use super::{log_warnings, memory};
+use crate::admin::Configured;
+use crate::content::FolderStore;
+use crate::egress::Thresholds;
+
+/// How often the file is looked at. What has changed is read at the second look that finds the
+/// same in it, so that half of what an editor writes is not.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often a file that could not be used is tried again.
+const TRY_EVERY: Duration = Duration::from_mins(1);
+
+/// What is made of a file besides its limits, and kept for as long as the file says the same.
+pub(super) struct Made {
+    folder: Option<ContentFolder>,
+    content: Option<Arc<dyn ContentStore>>,
+    memory_max: Option<u64>,
+    memory: Option<MemoryLimit>,
+}
+
+impl Made {
+    /// What is made at the start.
+    pub(super) fn first(loaded: &LoadedGateway) -> Self {
+        let (folder, memory_max) = (loaded.content.clone(), loaded.memory_max);
+        let (content, memory) = (store(folder.as_ref()), memory::limit(memory_max));
+        Self { folder, content, memory_max, memory }
+    }
+
+    /// What is made of the file as it is now.
+    fn next(&self, loaded: &LoadedGateway) -> Self {
+        let (folder, memory_max) = (loaded.content.clone(), loaded.memory_max);
+        let is_same = folder == self.folder;
+        let content = if is_same { self.content.clone() } else { store(folder.as_ref()) };
+        let is_same = memory_max == self.memory_max;
+        let memory = if is_same { self.memory.clone() } else { memory::limit(memory_max) };
+        Self { folder, content, memory_max, memory }
+    }
+
+    /// Has a role begin with it.
+    pub(super) fn put_in(&self, config: &mut GatewayConfig) {
+        config.content.clone_from(&self.content);
+        config.limits.memory.clone_from(&self.memory);
+    }
+
+    fn update(&self, mut limits: GatewayLimits) -> GatewayUpdate {
+        limits.memory.clone_from(&self.memory);
+        GatewayUpdate { content: self.content.clone(), limits }
+    }
+}
+
+fn store(content: Option<&ContentFolder>) -> Option<Arc<dyn ContentStore>> {
+    let content = content.filter(|it| it.is_enabled)?;
+    Some(Arc::new(FolderStore::new(content.folder.clone())))
+}
+
+/// The file of an instance that runs.
+pub(super) struct GatewayFile {
+    pub(super) file: PathBuf,
+    /// What was seen of it, and the text that is in force.
+    pub(super) seen: ConfigFile,
+    /// Its text at the start, which still holds for what has to wait.
+    pub(super) started: String,
+    pub(super) made: Made,
+    pub(super) gateway: Gateway,
+    /// Where what is summed of egress is told other figures, if it is summed.
+    pub(super) thresholds: Option<Thresholds>,
+    pub(super) configured: Configured,
+}
+
+/// What is read beside the role.
+struct Jobs {
+    look_at: Interval,
+    try_at: Interval,
+    look: Slot<Contents>,
+    load: Slot<(Cause, Contents, anyhow::Result<Box<FileRead>>)>,
+    /// Whether the file is to be read anew after that.
+    again: bool,
+    /// Why it could not be used when it was read last.
+    failed: Option<String>,
+}
+
+/// Why the file is read.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Cause {
+    /// Somebody has asked for it, or has changed it.
+    Asked,
+    /// It could not be used, and is tried again.
+    Again,
+}
+
+/// A file that can be used.
+struct FileRead {
+    loaded: LoadedGateway,
+    text: String,
+}
+
+impl FileRead {
+    /// Reads the file, and judges all of it. Blocks.
+    fn of(file: &Path) -> anyhow::Result<Box<Self>> {
+        let text = config_file::text(file);
+        let loaded = load_gateway(file)?;
+        Ok(Box::new(Self { loaded, text }))
+    }
+}
+
+impl GatewayFile {
+    /// Runs `role` to its end, and follows the file meanwhile.
+    pub(super) async fn beside<T>(
+        mut self,
+        mut reloads: Reloads,
+        role: impl Future<Output = T>,
+    ) -> T {
+        let mut role = pin!(role);
+        let interval = |every| {
+            let mut interval = tokio::time::interval(every);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        };
+        let mut jobs = Jobs {
+            look_at: interval(LOOK_EVERY),
+            try_at: interval(TRY_EVERY),
+            look: Slot::default(),
+            load: Slot::default(),
+            again: false,
+            failed: None,
+        };
+        loop {
+            // The role goes on while the file is read.
+            tokio::select! {
+                ended = &mut role => return ended,
+                () = self.step(&mut jobs, &mut reloads) => {}
+            }
+        }
+    }
+
+    /// Waits for what is to be done next, and does it: work that blocks is begun, or was done.
+    async fn step(&mut self, jobs: &mut Jobs, reloads: &mut Reloads) {
+        tokio::select! {
+            () = reloads.next() => {
+                jobs.again = true;
+                self.read_again(jobs);
+            }
+            _ = jobs.look_at.tick() => {
+                let file = [self.file.clone()];
+                jobs.look.take_on(|| spawn_blocking(move || contents(&file)));
+            }
+            event = jobs.look.next() => self.looked(jobs, event),
+            _ = jobs.try_at.tick() => {
+                if jobs.failed.is_some() {
+                    self.begin_load(jobs, Cause::Again);
+                }
+            }
+            event = jobs.load.next() => self.loaded(jobs, event),
+        }
+    }
+
+    /// Reads the file if it has changed, and is not being changed any more.
+    fn looked(&mut self, jobs: &mut Jobs, event: Event<Contents>) {
+        match event {
+            Event::Late(since) => tell_late("the file", since),
+            Event::Done(Err(why)) => self.tell(&Err(why.into())),
+            Event::Done(Ok(now)) if self.seen.saw(now) => {
+                jobs.again = true;
+                self.read_again(jobs);
+            }
+            Event::Done(Ok(_)) => {}
+        }
+    }
+
+    /// Reads the file as soon as nothing else is being read, if that was asked for.
+    fn read_again(&self, jobs: &mut Jobs) {
+        if jobs.again && jobs.load.is_free() {
+            jobs.again = false;
+            self.begin_load(jobs, Cause::Asked);
+        }
+    }
+
+    /// A reload begins.
+    fn begin_load(&self, jobs: &mut Jobs, cause: Cause) {
+        let file = self.file.clone();
+        let loading = move || {
+            let now = contents(std::slice::from_ref(&file));
+            (cause, now, FileRead::of(&file))
+        };
+        jobs.load.take_on(|| spawn_blocking(loading));
+    }
+
+    /// A reload ends: the file is applied, if all of it can be used. A failure that nobody has
+    /// brought about anew is told once.
+    fn loaded(
+        &mut self,
+        jobs: &mut Jobs,
+        event: Event<(Cause, Contents, anyhow::Result<Box<FileRead>>)>,
+    ) {
+        match event {
+            Event::Late(since) => tell_late("the file, or what it names", since),
+            Event::Done(Err(why)) => self.tell(&Err(why.into())),
+            Event::Done(Ok((cause, now, read))) => {
+                self.seen.was_read(now);
+                let applied = read.map(|read| self.apply(*read));
+                let failed = applied.as_ref().err().map(|why| format!("{why:#}"));
+                let is_news = cause == Cause::Asked || failed != jobs.failed;
+                jobs.failed = failed;
+                if is_news {
+                    self.tell(&applied);
+                }
+            }
+        }
+        self.read_again(jobs);
+    }
+
+    /// Has the file hold. Returns what has changed of what holds.
+    fn apply(&mut self, FileRead { loaded, text }: FileRead) -> Vec<KeyChange> {
+        let changes = gateway_changes(self.seen.in_force(), &text);
+        self.made = self.made.next(&loaded);
+        self.gateway.update(self.made.update(loaded.config.limits));
+        if let (Some(thresholds), Some(egress)) = (&self.thresholds, loaded.egress) {
+            thresholds.set(egress);
+        }
+        log_warnings(&loaded.warnings);
+        self.seen.replaced_by(text);
+        changes
+    }
+
+    /// Tells what has become of a reload, in the log and in the role's status.
+    fn tell(&self, applied: &anyhow::Result<Vec<KeyChange>>) {
+        let file = shown(&self.file);
+        let applied = match applied {
+            Ok(applied) => applied,
+            Err(why) => {
+                let why = format!("{why:#}");
+                // Before the log: whoever has read that finds it in the status.
+                self.configured.failed(why.clone());
+                return tracing::error!(file, why, "nothing applied; what was before still holds");
+            }
+        };
+        let waits = waiting(&self.started, self.seen.in_force());
+        let told: Vec<_> = applied.iter().map(ToString::to_string).collect();
+        let (changed, at_next_start) = (told.join(", "), waits.join(", "));
+        self.configured.applied(waits);
+        tracing::info!(
+            file,
+            changed,
+            at_next_start,
+            "configuration applied, but for what takes effect at the next start"
+        );
+    }
+}
+
+/// The keys whose change waits for a start.
+fn waiting(started: &str, now: &str) -> Vec<String> {
+    let changes = gateway_changes(started, now).into_iter();
+    let waiting = changes.filter(|it| it.takes_effect == TakesEffect::AtNextStart);
+    waiting.map(|it| it.key).collect()
+}
