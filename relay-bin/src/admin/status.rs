@@ -135,6 +135,9 @@ pub(super) struct GatewayLink {
     /// As in the log.
     pub(super) number: u64,
     pub(super) connection_point: String,
+    /// The site that it stands in; absent at roles that did not tell of it yet.
+    #[serde(default)]
+    pub(super) site: Option<String>,
     /// Which of its connection point's links to this instance it is, from 0.
     pub(super) place: u32,
     /// SHA-256 of the certificate that the connection point has shown.
@@ -565,6 +568,7 @@ fn gateway_link(status: gateway::LinkStatus, now: Now) -> GatewayLink {
     GatewayLink {
         number: status.number,
         connection_point: status.connection_point.to_string(),
+        site: Some(status.site.to_string()),
         place: status.place,
         certificate_sha256: status.certificate.fingerprint.to_string(),
         certificate_not_after: rfc3339(status.certificate.validity.not_after.into()),

@@ -387,6 +387,7 @@ mod tests {
             links: vec![GatewayLink {
                 number: 7,
                 connection_point: "cp\x1b[31m".to_owned(),
+                site: Some("default".to_owned()),
                 place: 0,
                 certificate_sha256: "00:FF".to_owned(),
                 certificate_not_after: "2028-01-01T00:00:00Z".to_owned(),

@@ -52,20 +52,23 @@ impl Links {
         if status["draining"] == true {
             return format!("none for new requests: {admin} is draining");
         }
-        match &usable(&status)[..] {
-            [] => format!("none is up at {admin}: 503 CMGService_No_Connector"),
-            links => format!(
-                "{chosen} of those of site {site}; up at {admin}, of all its sites: {}",
-                links.join(", ")
-            ),
+        match &usable(&status, site)[..] {
+            [] => format!("none of site {site} is up at {admin}: 503 CMGService_No_Connector"),
+            links => {
+                format!("{chosen} of those of site {site} up at {admin}: {}", links.join(", "))
+            }
         }
     }
 }
 
-/// The links of an instance that take requests, by number and connection point.
-fn usable(status: &Value) -> Vec<String> {
+/// The links of an instance that take requests to `site`, by number and connection point. Those of
+/// which an older instance does not tell the site are among them.
+fn usable(status: &Value, site: &str) -> Vec<String> {
     let links = status["links"].as_array().map_or(&[][..], Vec::as_slice);
-    let takes_requests = |link: &&Value| link["state"] == "up";
+    let takes_requests = |link: &&Value| {
+        let is_of_site = link["site"].as_str().is_none_or(|it| it == site);
+        link["state"] == "up" && is_of_site
+    };
     let name = |link: &Value| {
         let point = link["connection_point"].as_str().unwrap_or("?");
         format!("{} to {point}", link["number"])
@@ -81,13 +84,20 @@ mod tests {
 
     #[test]
     fn links_that_take_requests_are_named_and_others_are_not() {
-        let link = |number: u8, state| {
-            json!({"number": number, "state": state,
-            "connection_point": "cp"})
+        let link = |number: u8, state, site: Option<&str>| {
+            let name = "cp";
+            json!({"number": number, "state": state, "site": site, "connection_point": name})
         };
-        let status = json!({"role": "gateway", "links": [link(1, "up"), link(2, "draining")]});
-        assert_eq!(usable(&status), ["1 to cp"]);
-        assert!(usable(&json!({"role": "connection-point"})).is_empty());
+        let links = [
+            link(1, "up", Some("default")),
+            link(2, "draining", Some("default")),
+            link(3, "up", Some("lab")),
+            link(4, "up", None),
+        ];
+        let status = json!({"role": "gateway", "links": links});
+        assert_eq!(usable(&status, "default"), ["1 to cp", "4 to cp"]);
+        assert_eq!(usable(&status, "lab"), ["3 to cp", "4 to cp"]);
+        assert!(usable(&json!({"role": "connection-point"}), "default").is_empty());
     }
 
     #[test]

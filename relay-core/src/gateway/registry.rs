@@ -27,7 +27,7 @@ pub(super) struct Entry {
     /// The connection point's name.
     pub(super) name: Arc<str>,
     /// The site that the connection point stands in.
-    site: Arc<str>,
+    pub(super) site: Arc<str>,
     start: Start,
     pub(super) link: Link,
     pub(super) rung: Rung,

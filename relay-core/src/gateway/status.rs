@@ -60,6 +60,8 @@ pub struct LinkStatus {
     pub number: u64,
     /// The connection point's name.
     pub connection_point: Arc<str>,
+    /// The site that it stands in, as it says itself.
+    pub site: Arc<str>,
     /// Which of its connection point's links to this instance it is, from 0.
     pub place: u32,
     /// The connection point's program and version, as it says itself.
@@ -83,6 +85,7 @@ impl LinkStatus {
         Self {
             number: entry.number,
             connection_point: Arc::clone(&entry.name),
+            site: Arc::clone(&entry.site),
             place: entry.place(),
             software: entry.link.peer().map(|hello| hello.software.clone()).unwrap_or_default(),
             rung: entry.rung,
