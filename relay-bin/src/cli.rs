@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, analyze, check, client, content, demo, explain, init, pki, run, site};
+use crate::{admin, analyze, check, client, content, demo, explain, init, pki, run, schema, site};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
@@ -71,6 +71,9 @@ pub(crate) enum Command {
     /// Judge configuration files, and say everything that is wrong with them at once.
     #[command(after_help = check::EXAMPLES)]
     Check(check::Args),
+    /// Print the JSON schema of a role's configuration file.
+    #[command(after_help = schema::EXAMPLES)]
+    Schema(schema::Args),
     /// Say what a gateway does with a request, by which endpoint of which file, and why.
     #[command(after_help = explain::EXAMPLES)]
     Explain(explain::Args),

@@ -20,6 +20,7 @@ mod init;
 mod logs;
 mod pki;
 mod run;
+mod schema;
 mod site;
 
 use std::process::ExitCode;
@@ -47,6 +48,10 @@ fn main() -> ExitCode {
         cli::Command::Service(command) => admin::service(&command),
         cli::Command::Log(args) => admin::log(&args),
         cli::Command::Check(args) => return check::run(&args),
+        cli::Command::Schema(args) => {
+            schema::run(&args);
+            Ok(())
+        }
         cli::Command::Explain(args) => match explain::run(&args) {
             Ok(status) => return status,
             Err(failure) => Err(failure),

@@ -1,12 +1,14 @@
 //! Configurations judged without anything that runs: `relay check`, what it has in common with the
-//! roles, and `relay explain`.
+//! roles, `relay explain`, and schemas of the files.
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 mod check;
 mod explain;
+mod schema;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -39,6 +41,10 @@ impl Home {
             out: String::from_utf8(done.stdout).unwrap(),
             err: String::from_utf8(done.stderr).unwrap(),
         }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.path()
     }
 
     pub(crate) fn write(&self, file: &str, text: &str) {

@@ -6,15 +6,18 @@ use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::error::{ConfigError, Place};
 use super::listen;
 use super::source::Source;
+use super::spanned::Spanned;
 
+/// Where a running role is asked and told.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an `[admin]` table")]
 pub(super) struct RawAdmin {
+    /// An address of loopback and a port, as in `127.0.0.1:10180`.
     listen: Spanned<String>,
 }
 

@@ -12,7 +12,6 @@ use http::uri::PathAndQuery;
 use rustls::pki_types::DnsName;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
-use toml::Spanned;
 
 use super::backend_url::{BackendUrlError, parse_backend_url};
 use super::endpoint::RawEndpoint;
@@ -20,6 +19,7 @@ use super::error::{ConfigError, Invalid};
 use super::limits::{Key, Number};
 use super::pem::{IdentityFiles, certificate_error, trust_anchors};
 use super::source::Source;
+use super::spanned::Spanned;
 use super::warning::Warning;
 use crate::connection_point::{BACKENDS_MAX, BackendCheck, BackendConfig, BackendLimits};
 use crate::transport::{

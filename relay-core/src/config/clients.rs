@@ -6,12 +6,12 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::client_files::{ClientFiles, ClientList};
 use super::error::ConfigError;
 use super::pem::{certificate_error, revocation_lists};
 use super::source::{Source, changed};
+use super::spanned::Spanned;
 use super::tenant::RawTenant;
 use crate::auth::{KEY_SET_OCTETS_MAX, KeySet, Method, Methods, Strictness};
 use crate::settings::{

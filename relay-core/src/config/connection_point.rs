@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::ClientConfig;
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
 use super::backend::backend;
@@ -23,6 +22,7 @@ use super::pem::{
     trust_anchors,
 };
 use super::source::Source;
+use super::spanned::Spanned;
 use super::store::SiteStore;
 use super::tenant::{self, RawTenant};
 use super::token_service::{RawTokenService, TokenServiceConfig};

@@ -3,17 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::source::Source;
+use super::spanned::Spanned;
 
 /// The `[content]` table as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[content]` table")]
 pub(super) struct RawContent {
+    /// The folder that packages are in.
     folder: Spanned<PathBuf>,
+    /// Whether clients are given what is in it; else they are answered 404.
     #[serde(default = "yes")]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = true)))]
     enabled: bool,
 }
 

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::limits::{Key, Number};
 use super::source::Source;
+use super::spanned::Spanned;
 
 /// Gibibytes that a threshold may be: 16 PiB, which no instance sends in 14 days. 119 Gbit/s would.
 const THRESHOLD_MAX: u32 = 16 << 20;
@@ -17,13 +17,24 @@ const FILE: &str = "egress.json";
 
 /// `[egress]` as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an `[egress]` table")]
 pub(super) struct RawEgress {
+    /// Gibibytes that are meant to be sent in 14 days.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16_777_216)))]
     threshold_gibibytes: Spanned<i64>,
+    /// Percent of them from which the log warns.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 99), extend("default" = 50)))]
     warning_percent: Number,
+    /// Percent of them from which it is critical; above `warning_percent`.
+    #[cfg_attr(feature = "schema", schemars(range(min = 2, max = 100), extend("default" = 90)))]
     critical_percent: Number,
+    /// Whether new requests are answered 503 while it is critical.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     stop_when_critical: bool,
+    /// Where the sums are kept.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "egress.json")))]
     file: Option<PathBuf>,
 }
 

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use http::header::HeaderName;
 use serde::Deserialize;
 use serde::de::{self, Deserializer, Visitor};
-use toml::Spanned;
 
 use super::backend::{self, OneOrMany, RawBackendLimits, RawCheck};
 use super::clients::{RawMethod, methods};
 use super::error::ConfigError;
 use super::source::Source;
+use super::spanned::Spanned;
 use super::warning::Warning;
 use crate::auth::Methods;
 use crate::policy::{

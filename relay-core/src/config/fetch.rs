@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::pem::{certificate_error, trust_anchors};
 use super::source::Source;
+use super::spanned::Spanned;
 use crate::fetched::FetchConfig;
 
 /// The `[fetch]` table as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[fetch]` table")]
 pub(super) struct RawFetch {
+    /// Whom servers of `https` addresses are trusted by: a PEM file of authorities.
     trust: Spanned<PathBuf>,
 }
 

@@ -11,7 +11,6 @@ use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use rustls::server::ParsedCertificate;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
 use super::content::{ContentFolder, RawContent};
@@ -24,6 +23,7 @@ use super::material::GatewayMaterial;
 use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error, site_paths};
 use super::quic;
 use super::source::Source;
+use super::spanned::Spanned;
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig};
 use crate::transport::{
@@ -96,30 +96,50 @@ impl LoadedGateway {
     }
 }
 
+/// A gateway instance's configuration. Relative paths start at the folder of the file.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "the configuration of a gateway")]
-struct RawGateway {
+pub(super) struct RawGateway {
+    /// The service's name, as in the clients' URL. The certificate in `[clients]` must carry it.
     service: Spanned<String>,
+    /// Which instance this is. Every instance of the service has its own number.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16)))]
     instance: Spanned<i64>,
+    /// How requests are spread over the links.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "round-robin")))]
     balance: RawBalance,
+    /// Where clients connect, over HTTPS.
     clients: RawClients,
+    /// Where connection points connect, over TLS 1.3 with certificates on both sides.
     links: RawLinks,
     /// Known only to be refused with a better answer than "unknown key".
+    #[cfg_attr(feature = "schema", schemars(skip))]
     endpoint: Option<Spanned<IgnoredAny>>,
+    /// Limits; each has a default.
     limits: Option<RawGatewayLimits>,
+    /// Where this instance is administered; without it, nowhere.
     admin: Option<RawAdmin>,
+    /// Has this instance fetch keys of tenants and revocation lists; without it, it does not.
     fetch: Option<RawFetch>,
+    /// Has this instance give packages to clients whom the site has granted them.
     content: Option<RawContent>,
+    /// How much this instance is meant to send to clients in 14 days.
     egress: Option<RawEgress>,
 }
 
+/// How requests are spread over the links.
 #[derive(Clone, Copy, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum RawBalance {
+    /// Connection points take turns.
     #[default]
     RoundRobin,
+    /// The link with the fewest requests under way.
     LeastInFlight,
+    /// The faster of two links that are drawn.
     PeakEwma,
 }
 
@@ -133,11 +153,16 @@ impl RawBalance {
     }
 }
 
+/// Where clients connect, over HTTPS.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[clients]` table")]
 struct RawClients {
+    /// IP address and port, as in `0.0.0.0:8443`. Clients expect port 443.
     listen: Spanned<String>,
+    /// Certificate chain, leaf first: a PEM file.
     certificate: Spanned<PathBuf>,
+    /// Private key of that certificate: a PEM file.
     key: Spanned<PathBuf>,
 }
 
@@ -147,16 +172,27 @@ impl RawClients {
     }
 }
 
+/// Where connection points connect.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[links]` table")]
 struct RawLinks {
+    /// IP address and port; 10139 plus the instance's number is customary.
     listen: Spanned<String>,
+    /// IP address and port for links over HTTPS, when they cannot share that of clients.
     https_listen: Option<Spanned<String>>,
+    /// Whether links are taken over QUIC too, on the UDP port of the same number.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     quic: Option<Spanned<bool>>,
+    /// IP address and UDP port for links over QUIC, where that is another one.
     quic_listen: Option<Spanned<String>>,
+    /// Certificate chain, leaf first: a PEM file.
     certificate: Spanned<PathBuf>,
+    /// Private key of that certificate: a PEM file.
     key: Spanned<PathBuf>,
+    /// Who may connect: holders of a certificate that this authority has signed. A PEM file.
     site_ca: Spanned<PathBuf>,
+    /// What that authority has taken back: a PEM file. Without it nobody asks.
     site_crl: Option<Spanned<PathBuf>>,
 }
 

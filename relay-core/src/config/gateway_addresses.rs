@@ -6,13 +6,13 @@ use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::gateway::instance;
 use super::limits::{Key, Number};
 use super::quic;
 use super::source::Source;
+use super::spanned::Spanned;
 use crate::connection_point::GatewayAddress;
 use crate::transport::{Instance, PortPlan, Rung};
 

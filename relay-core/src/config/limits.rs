@@ -4,10 +4,10 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::backend::range;
 use super::source::Source;
+use super::spanned::Spanned;
 use crate::connection_point::ConnectionPointLimits;
 use crate::gateway::GatewayLimits;
 
@@ -16,28 +16,88 @@ pub(super) type Number = Option<Spanned<i64>>;
 
 /// `[limits]` of a gateway instance, as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[limits]` table")]
 pub(super) struct RawGatewayLimits {
+    /// Client connections open at once.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 1_000_000), extend("default" = 20_000))
+    )]
     client_connections_max: Number,
+    /// Client connections of one address, of IPv6 one /64, open at once.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 1_000_000), extend("default" = 100))
+    )]
     connections_per_address_max: Number,
+    /// Clients in their TLS handshake at once; more wait.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_536), extend("default" = 512)))]
     client_handshakes_max: Number,
+    /// Links open at once.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 4096), extend("default" = 256)))]
     links_max: Number,
+    /// MiB of receive memory of all links, 32 KiB for an exchange.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 64, max = 65_536), extend("default" = 640))
+    )]
     link_memory_mebibytes: Number,
+    /// Requests at once on one link; the lower number of its two ends holds.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 16_384), extend("default" = 8192))
+    )]
     streams_per_link_max: Number,
+    /// MiB of memory that the program may have in use: above 85 % of it new requests are answered
+    /// 503, above 92 % no client is accepted. Without it, what the cgroup lets it have, else all
+    /// that the machine has.
+    #[cfg_attr(feature = "schema", schemars(range(min = 64, max = 16_777_216)))]
     memory_mebibytes_max: Number,
+    /// Peers on the link ports that have not proved who they are, at once.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_536), extend("default" = 512)))]
     link_handshakes_max: Number,
+    /// Seconds for a TLS handshake.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60), extend("default" = 10)))]
     tls_handshake_seconds: Number,
+    /// Seconds for a client to send a request head.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300), extend("default" = 10)))]
     request_head_seconds: Number,
+    /// Seconds that a connection may wait for its next request.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 60)))]
     idle_seconds: Number,
+    /// Seconds from a request head to the head of its answer.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 65)))]
     answer_head_seconds: Number,
+    /// Seconds that a site may publish its backends to take, at most.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 3600)))]
     backend_answer_max_seconds: Number,
+    /// Seconds that a client may send nothing of a body before it is answered 408.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 30)))]
     body_stall_seconds: Number,
+    /// Octets a second that a client must send of a body; 0: any pace.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 0, max = 1_000_000), extend("default" = 240))
+    )]
     body_octets_per_second_min: Number,
+    /// Seconds that it may be behind that.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 5)))]
     body_grace_seconds: Number,
+    /// Seconds in which a client must take 16 KiB of an answer.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 30)))]
     answer_stall_seconds: Number,
+    /// Seconds that a request waits for room on a link before it is answered 503.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300), extend("default" = 5)))]
     link_credit_seconds: Number,
+    /// Milliseconds, the same once requests have waited for that long without a break.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300_000), extend("default" = 50)))]
     overload_wait_milliseconds: Number,
+    /// Seconds for requests in flight to end when the instance stops.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 3600), extend("default" = 30)))]
     drain_seconds: Number,
+    /// Seconds that an idle connection is kept when the instance stops.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 60), extend("default" = 2)))]
     linger_seconds: Number,
 }
 

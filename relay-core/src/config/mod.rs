@@ -38,7 +38,10 @@ mod pem;
 mod quic;
 mod recognise;
 mod repair;
+#[cfg(feature = "schema")]
+mod schema;
 mod source;
+mod spanned;
 mod store;
 mod tenant;
 #[cfg(test)]
@@ -63,6 +66,8 @@ pub use material::{
     MaterialError, SitePaths,
 };
 pub use recognise::{RoleKind, recognise};
+#[cfg(feature = "schema")]
+pub use schema::gateway_schema;
 pub use source::TEXT_BYTES_MAX;
 pub use store::{PostgresHost, PostgresStore, SiteStore};
 pub use token_service::{IntranetListener, TokenServiceConfig};

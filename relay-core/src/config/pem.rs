@@ -7,11 +7,11 @@ use bytes::Bytes;
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::server::VerifierBuilderError;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::material::{IdentityPaths, SitePaths};
 use super::source::Source;
+use super::spanned::Spanned;
 use super::warning::Warning;
 use crate::auth::Crl;
 use crate::transport::{Identity, RevocationList, TlsSetupError, TrustAnchors, require_file};

@@ -3,10 +3,9 @@
 
 use std::net::SocketAddr;
 
-use toml::Spanned;
-
 use super::error::ConfigError;
 use super::source::Source;
+use super::spanned::Spanned;
 
 /// Whether `quic` is written and true.
 pub(super) fn is_wanted(

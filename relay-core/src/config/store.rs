@@ -3,10 +3,9 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use toml::Spanned;
-
 use super::error::ConfigError;
 use super::source::Source;
+use super::spanned::Spanned;
 
 /// The port of PostgreSQL, unless the URL says another.
 // Source: IANA, service name `postgresql`.

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::source::Source;
+use super::spanned::Spanned;
 use crate::auth::{Guid, Issuer};
 use crate::settings::{TENANTS_MAX, Tenant};
 

@@ -6,7 +6,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::clients::{RawMethod, methods};
 use super::endpoint::{self, RawRoleId};
@@ -16,6 +15,7 @@ use super::listen;
 use super::material::IdentityPaths;
 use super::pem::{IdentityFiles, trust_anchors};
 use super::source::Source;
+use super::spanned::Spanned;
 use super::warning::Warning;
 use crate::auth::{Method, Methods};
 use crate::policy::{Access, Endpoint, EndpointKind, RequestHeaders};

@@ -4,10 +4,10 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use toml::Spanned;
 
 use super::error::ConfigError;
 use super::source::Source;
+use super::spanned::Spanned;
 use super::store::{RawStore, SiteStore};
 use crate::auth::Guid;
 use crate::connection_point::ConnectionPointConfig;

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::value::SeqAccessDeserializer;
 use serde::de::{Deserializer, SeqAccess, Visitor};
-use toml::Spanned;
 
 use super::error::{ConfigError, Invalid};
 use super::pem::permission_bits;
 use super::source::Source;
+use super::spanned::Spanned;
 use super::warning::Warning;
 use crate::transport::{
     Bypass, CREDENTIAL_BYTES_MAX, EnvironmentError, ProxyCredentials, WebProxy, require_file,
