@@ -31,7 +31,7 @@ use crate::site;
 #[serde(tag = "role", rename_all = "kebab-case")]
 pub(super) enum Status {
     Gateway(Box<Gateway>),
-    ConnectionPoint(ConnectionPoint),
+    ConnectionPoint(Box<ConnectionPoint>),
 }
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -441,7 +441,7 @@ impl Status {
         (expiry, now): (Vec<Ends>, Now),
     ) -> Self {
         let is_up = |place: &&PlaceStatus| place.links.iter().any(|link| !link.is_draining);
-        Self::ConnectionPoint(ConnectionPoint {
+        Self::ConnectionPoint(Box::new(ConnectionPoint {
             readiness: Some(Readiness::of(&ready::connection_point(&status))),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             name: status.name,
@@ -454,7 +454,7 @@ impl Status {
             backends: status.backends.into_iter().map(|it| backend(it, now)).collect(),
             expiry,
             counts: counts(&status.counts).into_iter().chain(of_token_service).collect(),
-        })
+        }))
     }
 }
 

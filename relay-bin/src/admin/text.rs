@@ -534,7 +534,7 @@ http://b/ resting, tried again in 5000 ms; failed last: refused
 counted since the start:
 CMGConnector_Timeout  1
 ";
-        assert_eq!(status(&Status::ConnectionPoint(point)), expected);
+        assert_eq!(status(&Status::ConnectionPoint(Box::new(point))), expected);
     }
 
     #[test]

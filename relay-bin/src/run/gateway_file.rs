@@ -252,8 +252,8 @@ impl GatewayFile {
     /// Tells what has become of a reload, in the log and in the role's status.
     fn tell(&self, applied: &anyhow::Result<Vec<KeyChange>>) {
         let file = shown(&self.file);
-        let changes = match applied {
-            Ok(changes) => changes,
+        let applied = match applied {
+            Ok(applied) => applied,
             Err(why) => {
                 let why = format!("{why:#}");
                 // Before the log: whoever has read that finds it in the status.
@@ -262,7 +262,7 @@ impl GatewayFile {
             }
         };
         let waits = waiting(&self.started, self.seen.in_force());
-        let told: Vec<_> = changes.iter().map(ToString::to_string).collect();
+        let told: Vec<_> = applied.iter().map(ToString::to_string).collect();
         let (changed, at_next_start) = (told.join(", "), waits.join(", "));
         self.configured.applied(waits);
         tracing::info!(
