@@ -21,6 +21,7 @@ mod logs;
 mod pki;
 mod run;
 mod site;
+mod telemetry;
 
 use std::process::ExitCode;
 

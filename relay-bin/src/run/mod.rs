@@ -39,6 +39,7 @@ use crate::expiry::{self, Endings, Named, Places};
 use crate::logs::{self, Level};
 use crate::pki;
 use crate::site::TokensState;
+use crate::telemetry;
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -134,6 +135,11 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
         None => None,
     };
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let telling = telemetry::Teller {
+        service: "relay-gateway",
+        instance: loaded.config.instance.to_string(),
+    };
+    let exporting = telemetry::start(loaded.telemetry.take(), telling)?;
     let https =
         https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
     let ready = format!(
@@ -169,6 +175,7 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
         })
     };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
+    exporting.end().await;
     orders.end(report).await;
     Ok(())
 }
@@ -182,6 +189,11 @@ async fn run_connection_point(
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_connection_point(&loaded);
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let telling = telemetry::Teller {
+        service: "relay-connection-point",
+        instance: loaded.config.name.clone(),
+    };
+    let exporting = telemetry::start(loaded.telemetry.clone(), telling)?;
     let service = token_service::start(&mut loaded).await?;
     let fixed = Arc::new(reload::Fixed::of(&loaded));
     let places = Places::default();
@@ -234,6 +246,7 @@ async fn run_connection_point(
             "{signal} while requests for tokens were answered: stopped at once, they were cut"
         ))),
     }
+    exporting.end().await;
     orders.end(report).await;
     Ok(())
 }

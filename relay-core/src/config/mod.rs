@@ -39,6 +39,7 @@ mod recognise;
 mod repair;
 mod source;
 mod store;
+mod telemetry;
 mod tenant;
 #[cfg(test)]
 mod testing;
@@ -64,6 +65,7 @@ pub use material::{
 pub use recognise::{RoleKind, recognise};
 pub use source::TEXT_BYTES_MAX;
 pub use store::{PostgresHost, PostgresStore, SiteStore};
+pub use telemetry::TelemetryConfig;
 pub use token_service::{IntranetListener, TokenServiceConfig};
 pub use tokens::{SiteTokens, site_tokens};
 pub use warning::Warning;
