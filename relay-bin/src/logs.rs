@@ -14,6 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, Registry, fmt, reload};
 
 use crate::exit::Failure;
+#[cfg(feature = "otel")]
+use crate::telemetry;
 
 /// What is logged when neither `--log` nor `RUST_LOG` says otherwise.
 const DEFAULT_FILTER: &str = "info";
@@ -81,7 +83,13 @@ impl Args {
                 fmt::layer().with_writer(std::io::stderr).json().flatten_event(true).boxed()
             }
         };
-        let started = tracing_subscriber::registry().with(filter).with(lines).try_init();
+        // What is told of spans does not depend on what is logged.
+        #[cfg(feature = "otel")]
+        let registry =
+            tracing_subscriber::registry().with(lines.with_filter(filter)).with(telemetry::layer());
+        #[cfg(not(feature = "otel"))]
+        let registry = tracing_subscriber::registry().with(filter).with(lines);
+        let started = registry.try_init();
         started
             .map_err(|error| Failure::Runtime(anyhow!("cannot start the log: {error}")))
             .map(|()| Level::new(handle, written))

@@ -22,6 +22,7 @@ mod pki;
 mod run;
 mod schema;
 mod site;
+mod telemetry;
 
 use std::process::ExitCode;
 

@@ -30,6 +30,7 @@ use crate::expiry::Endings;
 use crate::logs::Level;
 use crate::site::TokensState;
 use crate::site::service::Tally;
+use crate::telemetry;
 
 /// What a browser says of where a request comes from: <https://www.w3.org/TR/fetch-metadata/>.
 const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -62,11 +63,12 @@ impl Role {
             Self::Gateway(gateway, figures, configured) => {
                 let (status, reports) = (gateway.status(), gateway.traffic_reports());
                 let sums = (reports, expiry, figures.read(), configured.read());
-                Status::gateway(status, gateway.settings(), sums, now)
+                Status::gateway(status, gateway.settings(), (sums, telemetry::counts()), now)
             }
             Self::ConnectionPoint(point, tokens, service) => {
                 let tally = service.as_ref().map(|it| it.counts());
-                let counts = tally.into_iter().flatten();
+                let spans = telemetry::counts().map(|(name, it)| (name.to_owned(), it));
+                let counts = tally.into_iter().flatten().chain(spans);
                 let (status, published) = (point.status(), point.published());
                 let tokens = (tokens.read(), counts);
                 Status::connection_point(status, published, tokens, (expiry, now))
@@ -89,11 +91,13 @@ impl Role {
             Self::Gateway(gateway, figures, _) => {
                 let (status, settings) = (gateway.status(), gateway.settings());
                 let sent = (gateway.traffic(), figures.read());
-                metrics::gateway((&status, &settings), &sent, &endings, began)
+                let counted: Vec<_> = telemetry::counts().collect();
+                metrics::gateway((&status, &settings), &sent, &counted, (&endings, began))
             }
             Self::ConnectionPoint(point, _, service) => {
                 let counted = service.as_ref().map(|it| it.counts());
-                let counted: Vec<_> = counted.into_iter().flatten().collect();
+                let spans = telemetry::counts().map(|(name, it)| (name.to_owned(), it));
+                let counted: Vec<_> = counted.into_iter().flatten().chain(spans).collect();
                 let (status, published) = (point.status(), point.published());
                 metrics::connection_point((&status, &published), &counted, &endings, began)
             }

@@ -407,7 +407,10 @@ impl Status {
     pub(super) fn gateway(
         status: GatewayStatus,
         settings: SettingsSnapshot,
-        (reports, expiry, sent, configuration): Told,
+        ((reports, expiry, sent, configuration), of_spans): (
+            Told,
+            impl Iterator<Item = (&'static str, u64)>,
+        ),
         now: Now,
     ) -> Self {
         let egress = egress(&status, sent);
@@ -425,7 +428,10 @@ impl Status {
             memory: status.memory.map(memory),
             authentications: authentications(&status.proofs),
             sources: status.sources.into_iter().map(|it| source(it, now)).collect(),
-            counts: counts(&status.counts),
+            counts: counts(&status.counts)
+                .into_iter()
+                .chain(of_spans.map(|(name, it)| (name.to_owned(), it)))
+                .collect(),
             links: status.links.into_iter().map(|link| gateway_link(link, now)).collect(),
             settings: settings.sites.into_iter().map(site_settings).collect(),
             ended: status.ended.into_iter().map(|end| ended(end, now)).collect(),

@@ -39,6 +39,7 @@ use crate::expiry::{self, Endings, Named, Places};
 use crate::logs::{self, Level};
 use crate::pki;
 use crate::site::TokensState;
+use crate::telemetry;
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -133,6 +134,11 @@ async fn run_gateway(
     made.put_in(&mut loaded.config);
     let listeners = bind_all(&loaded).await?;
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let telling = telemetry::Teller {
+        service: "relay-gateway",
+        instance: loaded.config.instance.to_string(),
+    };
+    let exporting = telemetry::start(loaded.telemetry.take(), telling)?;
     let ready = ready(&loaded, &listeners) + &admin_told(admin_socket.as_ref());
     let keeper = pki::GatewayKeeper::new(&loaded.material);
     loaded.config.certificate_keeper = Some(Arc::new(keeper));
@@ -167,6 +173,7 @@ async fn run_gateway(
         })
     };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
+    exporting.end().await;
     orders.end(report).await;
     Ok(())
 }
@@ -214,6 +221,11 @@ async fn run_connection_point(
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_connection_point(&loaded);
     let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let telling = telemetry::Teller {
+        service: "relay-connection-point",
+        instance: loaded.config.name.clone(),
+    };
+    let exporting = telemetry::start(loaded.telemetry.clone(), telling)?;
     let service = token_service::start(&mut loaded).await?;
     let fixed = Arc::new(reload::Fixed::of(&loaded));
     let places = Places::default();
@@ -266,6 +278,7 @@ async fn run_connection_point(
             "{signal} while requests for tokens were answered: stopped at once, they were cut"
         ))),
     }
+    exporting.end().await;
     orders.end(report).await;
     Ok(())
 }

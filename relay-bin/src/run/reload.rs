@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
-    ClientFiles, IdentityPaths, LoadedConnectionPoint, SiteTokens, Warning, load_connection_point,
+    ClientFiles, IdentityPaths, LoadedConnectionPoint, SiteTokens, TelemetryConfig, Warning,
+    load_connection_point,
 };
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
@@ -219,11 +220,11 @@ impl Said {
 }
 
 /// What cannot change while a connection point runs, and is compared to say so.
-#[derive(Eq, PartialEq)]
 pub(super) struct Fixed {
     name: String,
     site: String,
     service: Option<FixedService>,
+    telemetry: Option<TelemetryConfig>,
 }
 
 /// What cannot change of a token service while it runs.
@@ -241,13 +242,22 @@ impl Fixed {
             intranet: service.intranet.as_ref().map(|it| (it.listen, it.identity.clone())),
             fetches_keys: service.provider_trust.is_some(),
         });
-        Self { name: loaded.config.name.clone(), site: loaded.config.site.clone(), service }
+        let (name, site) = (loaded.config.name.clone(), loaded.config.site.clone());
+        Self { name, site, service, telemetry: loaded.telemetry.clone() }
     }
 
     /// Why this cannot take the place of what was at start, if it cannot.
     fn refusal(&self, now: &Self) -> Option<&'static str> {
         if (&self.name, &self.site) != (&now.name, &now.site) {
             return Some("`name` and `site` cannot change while it runs: start it anew");
+        }
+        let is_told_the_same = match (&self.telemetry, &now.telemetry) {
+            (Some(before), Some(now)) => before.is_written_as(now),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_told_the_same {
+            return Some("`[telemetry]` cannot change while it runs: start it anew");
         }
         (self.service != now.service).then_some(
             "`listen`, `certificate`, `key` and `provider_ca` of `[token_service]`, and with one \

@@ -23,6 +23,10 @@ mod renewal;
 mod restarts;
 mod secrets;
 mod service;
+#[cfg(feature = "otel")]
+mod spans;
+#[cfg(not(feature = "otel"))]
+mod spans_absent;
 mod store;
 #[cfg(feature = "postgres")]
 mod store_shared;

@@ -24,6 +24,7 @@ use super::pem::{
 use super::source::Source;
 use super::spanned::Spanned;
 use super::store::SiteStore;
+use super::telemetry::{RawTelemetry, TelemetryConfig};
 use super::tenant::{self, RawTenant};
 use super::token_service::{RawTokenService, TokenServiceConfig};
 use super::tokens::{RawTokens, SiteTokens, check_room};
@@ -58,6 +59,8 @@ pub struct LoadedConnectionPoint {
     /// The service that issues tokens to clients, if it has one. `config` has no endpoint of it:
     /// whoever runs the service adds that.
     pub token_service: Option<TokenServiceConfig>,
+    /// Where spans of its requests are sent, if anywhere.
+    pub telemetry: Option<TelemetryConfig>,
     /// What its TLS was made from.
     pub material: ConnectionPointMaterial,
     /// What was read of whose clients count.
@@ -87,6 +90,7 @@ struct RawConnectionPoint {
     pki: Option<RawPki>,
     tokens: Option<RawTokens>,
     token_service: Option<RawTokenService>,
+    telemetry: Option<RawTelemetry>,
 }
 
 #[derive(Deserialize)]
@@ -193,8 +197,9 @@ struct RawSettings {
 /// `tenant`, a GUID that the site names itself by, and `store`, a database of PostgreSQL in place
 /// of a file in that folder (`store_password_file`, `store_ca` or `unsafe_plain_store`);
 /// `[token_service]` with `role_id` (optional: `name`, `methods`, `listen` with `certificate` and
-/// `key`, `provider_ca`); and `[web_proxy]`, with `url` (`http://host:port`) and, as they apply,
-/// `user` with `password_file` and `bypass`, a list of hosts as in
+/// `key`, `provider_ca`); `[telemetry]` with `endpoint` (optional: `ca`, `headers_file`,
+/// `sample_ratio`, `service_name`); and `[web_proxy]`, with `url` (`http://host:port`) and, as they
+/// apply, `user` with `password_file` and `bypass`, a list of hosts as in
 /// [`Bypass`](crate::transport::Bypass), or with `from_environment = true` alone, which takes the
 /// proxy from `environment` as in
 /// [`WebProxy::from_environment`](crate::transport::WebProxy::from_environment).
@@ -229,6 +234,7 @@ pub fn load_connection_point(
     let web_proxy =
         web_proxy.and_then(|raw| source.keep(web_proxy::judge(&source, raw, environment)));
     let tokens = raw.tokens.as_ref().and_then(|tokens| source.keep(tokens.judge(&source)));
+    let telemetry = raw.telemetry.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let (endpoints, token_service) = raw.endpoints(&source, counted);
     let admin = raw.admin(&source, token_service.as_ref());
     let tls = raw.tls(&source);
@@ -268,6 +274,7 @@ pub fn load_connection_point(
         authority: tls.authority,
         tokens,
         token_service,
+        telemetry,
         material: raw.link.material(&source),
         client_files,
         backend_files: raw.endpoint.iter().map(|it| backend::files(&source, it)).collect(),
@@ -356,6 +363,7 @@ fn warnings(
 ) -> Vec<Warning> {
     let mut warnings = endpoint::warnings(source, &raw.endpoint);
     warnings.extend(client_files.warnings(SystemTime::now()));
+    warnings.extend(raw.telemetry.as_ref().and_then(|it| it.warning(source)));
     let version = raw.settings.as_ref().and_then(|raw| raw.version.as_ref());
     warnings.extend(version_warning(source, version, client_files, tokens));
     warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(source)));

@@ -24,6 +24,7 @@ use super::pem::{IdentityFiles, revocation_warning, site_anchors, site_error, si
 use super::quic;
 use super::source::Source;
 use super::spanned::Spanned;
+use super::telemetry::{RawTelemetry, TelemetryConfig};
 use super::warning::Warning;
 use crate::gateway::{Balance, GatewayConfig};
 use crate::transport::{
@@ -56,6 +57,8 @@ pub struct LoadedGateway {
     pub memory_max: Option<u64>,
     /// How much it is meant to send to clients, if that is written.
     pub egress: Option<EgressConfig>,
+    /// Where spans of its requests are sent, if anywhere.
+    pub telemetry: Option<TelemetryConfig>,
     /// What its TLS was made from.
     pub material: GatewayMaterial,
     /// What deserves attention; to be logged at start.
@@ -127,6 +130,8 @@ pub(super) struct RawGateway {
     content: Option<RawContent>,
     /// How much this instance is meant to send to clients in 14 days.
     egress: Option<RawEgress>,
+    /// Has this instance send spans of requests to a collector of OpenTelemetry.
+    telemetry: Option<RawTelemetry>,
 }
 
 /// How requests are spread over the links.
@@ -211,8 +216,9 @@ impl RawLinks {
 /// [`GatewayLimits`](crate::gateway::GatewayLimits) with their unit,
 /// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, `[content]`
 /// with `folder`, where packages are, and `enabled`, `[admin]` with `listen`, an address of
-/// loopback, and `[egress]` with `threshold_gibibytes` (optional: `warning_percent`,
-/// `critical_percent`, `stop_when_critical`, `file`). What is published is not written here:
+/// loopback, `[egress]` with `threshold_gibibytes` (optional: `warning_percent`,
+/// `critical_percent`, `stop_when_critical`, `file`), and `[telemetry]` with `endpoint` (optional:
+/// `ca`, `headers_file`, `sample_ratio`, `service_name`). What is published is not written here:
 /// connection points say so, over their links.
 ///
 /// Blocks on the file system; meant for start-up.
@@ -233,6 +239,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let fetch = raw.fetch.as_ref().and_then(|fetch| source.keep(fetch.judge(&source)));
     let content = raw.content.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let egress = raw.egress.as_ref().and_then(|it| source.keep(it.judge(&source)));
+    let telemetry = raw.telemetry.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let tls = raw.tls(&source);
     let (Some(service), Some(instance), Some(addresses), Some(tls)) =
         (service, instance, addresses, tls)
@@ -247,6 +254,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
     warnings.extend(revocation_warning(&source, &tls.site, site_crl, SystemTime::now()));
+    warnings.extend(raw.telemetry.as_ref().and_then(|it| it.warning(&source)));
     let material = GatewayMaterial {
         clients: client_files.paths(&source),
         links: link_files.paths(&source),
@@ -275,6 +283,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
         content,
         admin: addresses.admin,
         egress,
+        telemetry,
         warnings,
         listen_place: source.place(raw.clients.listen.span()),
         link_listen_place: source.place(raw.links.listen.span()),
@@ -715,6 +724,7 @@ mod tests {
             ("fetch", keys_of::<RawFetch>()),
             ("content", keys_of::<RawContent>()),
             ("egress", keys_of::<RawEgress>()),
+            ("telemetry", keys_of::<RawTelemetry>()),
         ];
         let mut keys = Vec::new();
         // `endpoint` is refused wherever it is.

@@ -43,6 +43,11 @@ pub const GATEWAY_KEYS: &[(&str, TakesEffect)] = &[
     ("egress.critical_percent", AtOnce),
     ("egress.stop_when_critical", AtOnce),
     ("egress.file", AtNextStart),
+    ("telemetry.endpoint", AtNextStart),
+    ("telemetry.ca", AtNextStart),
+    ("telemetry.headers_file", AtNextStart),
+    ("telemetry.sample_ratio", AtNextStart),
+    ("telemetry.service_name", AtNextStart),
     ("limits.client_connections_max", AtNextStart),
     ("limits.connections_per_address_max", AtNextStart),
     ("limits.client_handshakes_max", AtNextStart),
@@ -131,6 +136,7 @@ pub fn gateway_changes(before: &str, now: &str) -> Vec<KeyChange> {
 fn shown(value: &Value) -> String {
     match value {
         Value::Integer(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
         Value::Boolean(is_so) => is_so.to_string(),
         Value::String(text) => format!("{:?}", text.chars().take(CHARS_MAX).collect::<String>()),
         _ => String::new(),

@@ -43,6 +43,7 @@ mod schema;
 mod source;
 mod spanned;
 mod store;
+mod telemetry;
 mod tenant;
 #[cfg(test)]
 mod testing;
@@ -71,6 +72,7 @@ pub use recognise::{RoleKind, recognise};
 pub use schema::gateway_schema;
 pub use source::TEXT_BYTES_MAX;
 pub use store::{PostgresHost, PostgresStore, SiteStore};
+pub use telemetry::TelemetryConfig;
 pub use token_service::{IntranetListener, TokenServiceConfig};
 pub use tokens::{SiteTokens, site_tokens};
 pub use warning::Warning;

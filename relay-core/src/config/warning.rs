@@ -68,6 +68,13 @@ pub enum Warning {
         /// Its permission bits.
         mode: u32,
     },
+    /// The headers that a collector is shown can be read by every account of the machine.
+    HeadersReadableByOthers {
+        /// The file that holds them.
+        file: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
     /// The certificate that clients see does not carry the service's name, so clients refuse it.
     ServiceNotInCertificate {
         /// The service's name as configured.
@@ -138,12 +145,12 @@ impl fmt::Display for Warning {
                  add `version = 1` in all of them, and raise it with each change",
                 file.display()
             ),
-            Self::PasswordReadableByOthers { file, mode } => write!(
-                f,
-                "the web proxy's password in {file} has mode {mode:04o}, so every account of this \
-                 machine can read it; run `chmod 600 {file}`",
-                file = file.display()
-            ),
+            Self::PasswordReadableByOthers { file, mode } => {
+                readable_by_others(f, "the web proxy's password", (file, *mode))
+            }
+            Self::HeadersReadableByOthers { file, mode } => {
+                readable_by_others(f, "what the collector is shown", (file, *mode))
+            }
             Self::ServiceNotInCertificate { service, certificate } => write!(
                 f,
                 "certificate {} does not carry the service name `{service}`, so clients that check \
@@ -152,4 +159,18 @@ impl fmt::Display for Warning {
             ),
         }
     }
+}
+
+/// `what`, a secret, is in a file of such permissions.
+fn readable_by_others(
+    f: &mut fmt::Formatter<'_>,
+    what: &str,
+    (file, mode): (&Path, u32),
+) -> fmt::Result {
+    let file = file.display();
+    write!(
+        f,
+        "{what} in {file} has mode {mode:04o}, so every account of this machine can read it; run \
+         `chmod 600 {file}`"
+    )
 }

@@ -31,6 +31,7 @@ use super::backend_tls::{TlsFault, fault_in};
 use super::backends::{Asked, Backends, Order, Unanswered};
 use super::counted;
 use super::interim::Interims;
+use super::traced::Traced;
 use super::upload::{LastMove, Unsent};
 
 /// Tells the token service of the certificate whose key its client has proven to have; never what a
@@ -184,21 +185,23 @@ impl Forwarder {
         let message_id = head.assertions.message_id;
         let (parent, hop) = continue_trace(&mut head.headers);
         let span = span(message_id, parent, hop);
-        self.serve_head(head, hop, send, recv).instrument(span).await;
+        let hops = parent.zip(hop);
+        self.serve_head(head, hops, send, recv).instrument(span).await;
     }
 
     async fn serve_head(
         &self,
         head: RequestHead,
-        hop: Option<TraceContext>,
+        hops: Option<(TraceContext, TraceContext)>,
         mut send: SendStream,
         recv: RecvStream,
     ) {
         let message_id = head.assertions.message_id;
         let method = head.method.clone();
         let path = policy::visible_path(head.target.path()).into_owned();
-        let trace_id = hop.map(|hop| tracing::field::display(hop.trace_id()));
-        let span_id = hop.map(|hop| tracing::field::display(hop.span_id()));
+        let trace_id = hops.map(|(_, hop)| tracing::field::display(hop.trace_id()));
+        let span_id = hops.map(|(_, hop)| tracing::field::display(hop.span_id()));
+        let mut traced = Traced::begin(message_id, hops, (&method, &path));
         let outcome = self.forward(head, &mut send, recv).await;
         match outcome {
             Ok(answered) => {
@@ -208,6 +211,7 @@ impl Forwarder {
                     %message_id, trace_id, span_id, %method, path, status, endpoint, %backend,
                     "forwarded"
                 );
+                traced.note_answer(endpoint, status);
                 self.relay_answer(answered, send, message_id).await;
             }
             Err(failure) => {
@@ -217,6 +221,7 @@ impl Forwarder {
                     %message_id, trace_id, span_id, %method, path, status, why = %failure,
                     "not forwarded"
                 );
+                traced.note_failure(status);
                 if let Some((status, reason)) = answer {
                     self.answer_here(&failure, status, reason, send).await;
                 } else {

@@ -32,6 +32,7 @@ mod site_dialer;
 mod status;
 mod supervise;
 mod tell;
+mod traced;
 mod unfit;
 mod update;
 mod upload;

@@ -54,4 +54,4 @@ pub use field_names::FieldNames;
 pub use head::{AnswerHead, Origin, RequestHead, Trailers};
 pub use proven_certificate::ProvenCertificate;
 pub use tally::{Count, Tally};
-pub use trace::TraceContext;
+pub use trace::{SPANS, TraceContext};

@@ -10,6 +10,12 @@ use http::{HeaderMap, HeaderValue};
 /// The field by which a hop names itself to the next.
 const TRACEPARENT: &str = "traceparent";
 
+/// The target at which a role tells, at level trace, of each request of a trace that has ended: for
+/// whoever collects spans. Its fields are the ids as the log has them (`trace_id`, `span_id`,
+/// `parent_id`), `span_name`, `took_us`, `is_sampled`, `has_failed`, and attributes by the names
+/// that OpenTelemetry has for them, or that begin with `relay.`; never a secret.
+pub const SPANS: &str = "relay::spans";
+
 /// One hop's place in a trace: which trace, which hop, and what the hops before it have decided.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct TraceContext {
@@ -56,6 +62,11 @@ impl TraceContext {
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.insert(TRACEPARENT, value);
         }
+    }
+
+    /// Whether the client keeps this trace, as far as it has decided.
+    pub fn is_sampled(self) -> bool {
+        self.is_sampled
     }
 
     /// The trace, as it is written: 32 hexadecimal digits.
@@ -113,6 +124,7 @@ mod tests {
             let context = TraceContext::of(&headers(&[&value])).unwrap();
             assert_eq!(context.trace_id().to_string(), TRACE, "{value}");
             assert_eq!(context.span_id().to_string(), SPAN, "{value}");
+            assert_eq!(context.is_sampled(), flags == "01", "{value}");
             let mut next = headers(&[&value]);
             context.continued(0xab).tell(&mut next);
             let expected = format!("00-{TRACE}-00000000000000ab-{flags}");

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::auth::{Finding, Guid, Trail};
 use crate::body::{ReceiveError, SendBodyError};
 use crate::content::{FileName, PackageId, SignedGrant};
-use crate::exchange::{MessageId, TraceContext};
+use crate::exchange::{MessageId, SPANS, TraceContext};
 use crate::link::RecvError;
 use crate::policy::{Endpoint, visible_path};
 
@@ -159,8 +159,8 @@ struct Asked {
     method: Method,
     /// Without the query, and as a log may show it.
     path: String,
-    /// This gateway's place in the trace that the client says its request is part of.
-    trace: Option<TraceContext>,
+    /// The client's place in the trace that it says its request is part of, and this gateway's.
+    hops: Option<(TraceContext, TraceContext)>,
 }
 
 impl Access {
@@ -183,8 +183,8 @@ impl Access {
             version: request.version(),
             method: request.method().clone(),
             path: visible_path(request.uri().path()).into_owned(),
-            trace: TraceContext::of(request.headers())
-                .map(|client| client.continued(fastrand::u64(1..))),
+            hops: TraceContext::of(request.headers())
+                .map(|client| (client, client.continued(fastrand::u64(1..)))),
         };
         let mut access = Self::of_nothing(client, message_id);
         access.request = Some(asked);
@@ -217,7 +217,7 @@ impl Access {
 
     /// The gateway's place in the trace that the request is part of, if its client says so.
     pub(super) fn trace(&self) -> Option<TraceContext> {
-        self.request.as_ref()?.trace
+        self.request.as_ref()?.hops.map(|(_, own)| own)
     }
 
     pub(super) fn is_head(&self) -> bool {
@@ -336,8 +336,40 @@ impl Access {
     }
 }
 
+impl Access {
+    /// Tells of a request that is part of a trace, for whoever collects spans.
+    fn tell_span(&self) {
+        let Some(asked) = &self.request else { return };
+        let Some((client, own)) = asked.hops else { return };
+        let ended = self.ended();
+        let is_fault = self.status.is_some_and(|status| status.is_server_error());
+        tracing::trace!(
+            target: SPANS,
+            span_name = "relay",
+            trace_id = %own.trace_id(),
+            span_id = %own.span_id(),
+            parent_id = %client.span_id(),
+            is_sampled = own.is_sampled(),
+            has_failed = is_fault || ended != Ended::Complete,
+            took_us = u64::try_from(self.begun.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "relay.message_id" = %self.message_id,
+            "http.request.method" = asked.method.as_str(),
+            "url.path" = asked.path,
+            "http.response.status_code" = self.status.map(|status| status.as_u16()),
+            "relay.endpoint" = self.endpoint.as_ref().map(|(endpoint, _)| endpoint.as_str()),
+            "relay.site" = self.endpoint.as_ref().map(|(_, site)| site.as_str()),
+            "relay.reason" = self.reason.as_deref(),
+            "relay.link" = self.via.as_ref().map(|(number, _)| *number),
+            "relay.connection_point" = self.via.as_ref().map(|(_, name)| &**name),
+            "relay.ended" = %ended,
+            "span"
+        );
+    }
+}
+
 impl Drop for Access {
     fn drop(&mut self) {
+        self.tell_span();
         if let Some(metered) = self.metered.take() {
             let by = if self.reason.is_some() { Answerer::Relay } else { Answerer::Site };
             metered.end(Outcome::of(self.ended(), self.status, by), self.begun.elapsed());

@@ -206,8 +206,8 @@ impl Stream {
 
     /// The owner waits for room no longer.
     pub(super) fn want_no_room(&mut self, stalls: &mut Stalls) {
-        self.wants_room = false;
-        if std::mem::take(&mut self.is_stalled) {
+        // Only one that waits stands still.
+        if std::mem::take(&mut self.wants_room) && std::mem::take(&mut self.is_stalled) {
             stalls.end();
         }
     }

@@ -30,12 +30,13 @@ pub(super) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0
 /// Reasons of answers begin so; whatever else is counted beside them does not.
 const REASON: &str = "CMG";
 
-/// What a gateway instance tells; `began` is when it began to serve.
+/// What a gateway instance tells; `counted` of spans, if it sends any; `began` is when it began to
+/// serve.
 pub(super) fn gateway(
     (status, settings): (&GatewayStatus, &SettingsSnapshot),
     (traffic, sums): &(Vec<EndpointTraffic>, Option<egress::Reading>),
-    endings: &[Ending],
-    began: SystemTime,
+    counted: &[(&'static str, u64)],
+    (endings, began): (&[Ending], SystemTime),
 ) -> String {
     let is_ready = ready::gateway(status, settings).is_empty();
     let mut families = of_process("gateway", began, is_ready, status.is_draining);
@@ -47,7 +48,8 @@ pub(super) fn gateway(
         Shown::new(link.rung.name(), link.is_draining, place, &link.stats)
     });
     families.extend(of_links(&links.collect::<Vec<_>>()));
-    families.extend(of_counts(status.counts.iter().map(|it| (it.name, it.count))));
+    let counts = status.counts.iter().map(|it| (it.name, it.count));
+    families.extend(of_counts(counts.chain(counted.iter().copied())));
     families.extend(of_endpoints(traffic));
     families.extend(of_egress(status, sums.as_ref()));
     families.push(of_endings(endings));

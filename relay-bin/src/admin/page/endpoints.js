@@ -12,6 +12,13 @@ function slots(traffic) {
   return dated.filter(([ago]) => ago >= 0 && ago < WINDOWS);
 }
 
+// Of how much time there are windows: less than a day after a start, and where so many endpoints
+// are busy that the oldest windows went.
+function held(traffic) {
+  const windows = 1 + Math.max(0, ...slots(traffic).map(([ago]) => ago));
+  return windows === WINDOWS ? "24 hours" : duration(windows * WINDOW_SECONDS);
+}
+
 function byEndpoint(traffic) {
   const found = new Map();
   for (const [ago, window] of slots(traffic)) {
@@ -37,7 +44,7 @@ function sum(windows, within) {
   };
 }
 
-function spark(windows) {
+function spark(windows, span) {
   const most = Math.max(1, ...windows.map(([, row]) => row.TotalRequests));
   const strokes = (name, from, height, least) =>
     windows
@@ -51,7 +58,7 @@ function spark(windows) {
   const peak = windows.reduce((a, b) => (b[1].TotalRequests > a[1].TotalRequests ? b : a));
   const when = peak[0] === 0 ? "now" : `${duration(peak[0] * WINDOW_SECONDS)} ago`;
   const spoken =
-    `${plural(day.requests, "request")} in 24 hours, ${day.failed} failed; ` +
+    `${plural(day.requests, "request")} in ${span}, ${day.failed} failed; ` +
     `most in five minutes: ${peak[1].TotalRequests}, ${when}`;
   const paths = [strokes("TotalRequests", 30, -28, 1), strokes("FailedRequests", 31, 9, 4)];
   return {
@@ -72,11 +79,15 @@ const named = (row) => many(text(row.endpoint), small(`site ${row.site}`));
 
 function showEndpoints(status) {
   const within = Number(byId("span").value);
+  const span = held(list(status.traffic));
+  show(byId("spark-head"), span);
+  const strokes = `A stroke for each five minutes of the last ${span}`;
+  show(byId("endpoints-caption"), `${strokes}: up for requests, down for failed`);
   const rows = byEndpoint(list(status.traffic)).map(({ key, row, windows }) => {
     const figures = sum(windows, within);
     const cells = [
       named(row),
-      spark(windows),
+      spark(windows, span),
       count(figures.requests),
       count(figures.token),
       count(figures.atOnce),
