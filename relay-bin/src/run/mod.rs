@@ -6,27 +6,27 @@
 mod client_files;
 mod config_file;
 mod descriptors;
+mod inherited;
+mod listeners;
 mod material;
 mod memory;
 mod reload;
 mod signals;
 mod slot;
 pub(crate) mod summary;
+mod supervisor;
 mod token_service;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
-    AdminListener, Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point,
-    load_gateway,
+    LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point, load_gateway,
 };
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update};
 use relay_core::gateway::{Gateway, Listeners};
 use relay_core::link::DrainReport;
-use relay_core::transport;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -39,6 +39,10 @@ use crate::expiry::{self, ClientPlaces, Endings};
 use crate::logs::{self, Level};
 use crate::pki;
 use crate::site::TokensState;
+
+use inherited::Inherited;
+pub(crate) use inherited::InheritedError;
+use supervisor::Supervisor;
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -92,9 +96,11 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
         report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
         return Ok(());
     }
+    // Before there is another thread.
+    let passed = listeners::passed_to_gateway()?;
     let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_gateway(loaded, level))
+    on_runtime(run_gateway(loaded, passed, level))
 }
 
 /// `relay connection-point`.
@@ -106,9 +112,11 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
         report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
         return Ok(());
     }
+    // Before there is another thread.
+    let passed = listeners::passed_to_connection_point()?;
     let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_connection_point((args.config.clone(), seen), loaded, level))
+    on_runtime(run_connection_point((args.config.clone(), seen), (loaded, passed), level))
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
@@ -116,37 +124,20 @@ pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
-async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Failure> {
+async fn run_gateway(
+    mut loaded: LoadedGateway,
+    passed: Inherited,
+    level: Level,
+) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let supervisor = Supervisor::from_environment();
     descriptors::fit_gateway(&mut loaded.config.limits);
     loaded.config.limits.memory = memory::limit(loaded.memory_max);
     if let Some(content) = loaded.content.as_ref().filter(|it| it.is_enabled) {
         loaded.config.content = Some(Arc::new(FolderStore::new(content.folder.clone())));
     }
-    let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
-    let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;
-    let https_links = match loaded.https_link_listen {
-        Some(address) => Some(bind(&loaded, Listener::HttpsLinks(address), address).await?),
-        None => None,
-    };
-    let quic = match loaded.quic_link_listen {
-        Some(address) => Some(bind_quic(&loaded, address, links.local_addr())?),
-        None => None,
-    };
-    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
-    let https =
-        https_links.as_ref().map(|it| format!(", https links on https://{}", it.local_addr()));
-    let ready = format!(
-        "ready: instance {} of {}, clients on https://{}, links on {}{}{}",
-        loaded.config.instance,
-        loaded.config.service,
-        clients.local_addr(),
-        links.local_addr(),
-        https.unwrap_or_default(),
-        quic.as_ref().map(|it| format!(", quic on {}", it.local_addr())).unwrap_or_default()
-            + &admin_told(admin_socket.as_ref())
-    );
-    let listeners = Listeners { clients, links: Some(links), https_links, quic };
+    let (listeners, admin_socket) = listeners::of_gateway(&loaded, passed).await?;
+    let ready = gateway_told(&loaded, &listeners) + &admin_told(admin_socket.as_ref());
     let keeper = pki::GatewayKeeper::new(&loaded.material);
     loaded.config.certificate_keeper = Some(Arc::new(keeper));
     let gateway = Gateway::new(loaded.config);
@@ -156,17 +147,21 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     say(&ready);
     let role = Role::Gateway(gateway.clone(), figures);
     let expiring = expiry::Watch::of_gateway(loaded.material.clone(), gateway.clone());
-    let mut orders = Orders::new(signals, admin(admin_socket, role, level, expiring.endings()));
+    let shown = role.clone();
+    let admin = admin(admin_socket, role, level, expiring.endings());
+    let mut orders = Orders::new(signals, admin, supervisor.clone());
     let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
+    let following = following.telling(supervisor.clone());
     let start = |stop| {
         // On the heap: it is held by each of those that stop it.
         let role = Box::pin(expiring.beside(following.beside(gateway.serve(listeners, stop))));
-        Box::pin(async {
+        let role = Box::pin(async {
             match summing {
                 Some(summing) => summing.beside(role).await,
                 None => role.await,
             }
-        })
+        });
+        Box::pin(supervisor.beside(role, move || shown.line()))
     };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     orders.end(report).await;
@@ -175,13 +170,14 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
 
 async fn run_connection_point(
     (file, seen): (PathBuf, config_file::ConfigFile),
-    mut loaded: LoadedConnectionPoint,
+    (mut loaded, passed): (LoadedConnectionPoint, Inherited),
     level: Level,
 ) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let supervisor = Supervisor::from_environment();
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_connection_point(&loaded);
-    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let admin_socket = listeners::of_admin(loaded.admin.as_ref(), passed).await?;
     let service = token_service::start(&mut loaded).await?;
     let fixed = Arc::new(reload::Fixed::of(&loaded));
     let name = loaded.config.name.clone();
@@ -207,11 +203,13 @@ async fn run_connection_point(
     client_places.set(loaded.client_files.files.clone());
     let material = loaded.material;
     let expiring = expiry::Watch::of_connection_point(material.clone(), client_places.clone());
+    let shown = administered.clone();
     let admin = admin(admin_socket, administered, level, expiring.endings());
-    let mut orders = Orders::new(signals, admin);
+    let mut orders = Orders::new(signals, admin, supervisor.clone());
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
-        .renewing(link, loaded.authority);
+        .renewing(link, loaded.authority)
+        .telling(supervisor.clone());
     let client_files = client_files::Watched::new(loaded.client_files);
     let service_too = service.clone();
     let reloadable = reload::Reloadable {
@@ -224,9 +222,13 @@ async fn run_connection_point(
         client_files,
         client_places,
         service: service_too,
+        supervisor: supervisor.clone(),
     };
-    // On the heap: it is held by each of those that stop it.
-    let start = |stop| Box::pin(expiring.beside(following.beside(reloadable.run(reloads, stop))));
+    let start = |stop| {
+        // On the heap: it is held by each of those that stop it.
+        let role = Box::pin(expiring.beside(following.beside(reloadable.run(reloads, stop))));
+        Box::pin(supervisor.beside(role, move || shown.line()))
+    };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     tokio::select! {
         () = service.end() => {}
@@ -248,19 +250,26 @@ fn with(config: ConnectionPointConfig, published: Update) -> ConnectionPointConf
 struct Orders {
     signals: signals::Signals,
     admin: Option<Admin>,
+    supervisor: Supervisor,
     /// Whether the admin listener has been asked already.
     is_asked: bool,
 }
 
 impl Orders {
-    fn new(signals: signals::Signals, admin: Option<Admin>) -> Self {
-        Self { signals, admin, is_asked: false }
+    fn new(signals: signals::Signals, admin: Option<Admin>, supervisor: Supervisor) -> Self {
+        Self { signals, admin, supervisor, is_asked: false }
     }
 }
 
 impl Orders {
-    /// Waits for the next request to stop and returns its name.
+    /// Waits for the next request to stop, tells the supervisor of it and returns its name.
     async fn next(&mut self) -> &'static str {
+        let asked = self.asked().await;
+        self.supervisor.stopping();
+        asked
+    }
+
+    async fn asked(&mut self) -> &'static str {
         let Some(admin) = &self.admin else { return self.signals.next().await };
         tokio::select! {
             signal = self.signals.next() => signal,
@@ -281,12 +290,21 @@ impl Orders {
     }
 }
 
-/// Binds the admin listener, if there is to be one.
-async fn bind_admin(listener: Option<&AdminListener>) -> Result<Option<TcpListener>, Failure> {
-    let Some(listener) = listener else { return Ok(None) };
-    let bound = TcpListener::bind(listener.listen).await;
-    let bound = bound.map_err(|error| listener.bind_failed(&error))?;
-    Ok(Some(bound))
+/// What the line that says that an instance is ready begins with.
+fn gateway_told(loaded: &LoadedGateway, listeners: &Listeners) -> String {
+    let Listeners { clients, links, https_links, quic } = listeners;
+    let mut told = format!(
+        "ready: instance {} of {}, clients on https://{}",
+        loaded.config.instance,
+        loaded.config.service,
+        clients.local_addr()
+    );
+    let links = links.as_ref().map(|it| format!(", links on {}", it.local_addr()));
+    let https = https_links.as_ref();
+    let https = https.map(|it| format!(", https links on https://{}", it.local_addr()));
+    let quic = quic.as_ref().map(|it| format!(", quic on {}", it.local_addr()));
+    told.extend([links, https, quic].into_iter().flatten());
+    told
 }
 
 /// What the line that says that a role is ready ends with.
@@ -302,29 +320,6 @@ fn admin(
     endings: Endings,
 ) -> Option<Admin> {
     listener.map(|listener| Admin::start(listener, role, level, endings))
-}
-
-/// Binds one listener, and says which address it got: port 0 in a file means any.
-async fn bind(
-    loaded: &LoadedGateway,
-    which: Listener,
-    address: SocketAddr,
-) -> Result<transport::Listener, Failure> {
-    let bound = transport::Listener::bind(address).await;
-    bound.map_err(|error| loaded.bind_failed(which, &error).into())
-}
-
-/// Binds the UDP port for links; port 0 takes the number that `links` got.
-fn bind_quic(
-    loaded: &LoadedGateway,
-    mut address: SocketAddr,
-    links: SocketAddr,
-) -> Result<transport::QuicListener, Failure> {
-    if address.port() == 0 {
-        address.set_port(links.port());
-    }
-    let bound = transport::QuicListener::bind(address, Arc::clone(&loaded.config.link_tls));
-    bound.map_err(|error| loaded.bind_failed(Listener::QuicLinks(address), &error).into())
 }
 
 /// Runs `role` on a runtime of its own. Tasks that outlive it, such as a name look-up after a

@@ -22,8 +22,10 @@ mod renewal;
 mod restarts;
 mod secrets;
 mod service;
+mod stopping;
 mod store;
 #[cfg(feature = "postgres")]
 mod store_shared;
+mod supervisor;
 mod support;
 mod token;
