@@ -2,14 +2,16 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{admin, analyze, check, client, content, demo, explain, init, pki, run, schema, site};
+use crate::{
+    admin, analyze, check, client, content, demo, exit, explain, init, pki, run, schema, site,
+};
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
 ///
 /// A gateway instance in the cloud takes the clients' requests; a connection point inside the site
 /// has dialled out to it and forwards each request to a management point or software update point.
 #[derive(Parser)]
-#[command(name = "relay", version, propagate_version = true, after_help = EXAMPLES)]
+#[command(name = "relay", version, propagate_version = true, after_help = after_help())]
 pub(crate) struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -28,13 +30,13 @@ Examples:
   See everything that is wrong with a configuration:
     relay check site/connection-point/connection-point.toml
   See its links:
-    relay status --config site/connection-point/connection-point.toml
+    relay status --config site/connection-point/connection-point.toml";
 
-Exit status:
-  0   done, or stopped cleanly
-  1   failed while running
-  2   the command line is wrong
-  78  the configuration is wrong, or asks for an address that cannot be had";
+/// What stands below the help: examples, and how the program ends.
+fn after_help() -> String {
+    let statuses = exit::STATUSES.iter().map(|(status, means)| format!("\n  {status:<3} {means}"));
+    format!("{EXAMPLES}\n\nExit status:{}", statuses.collect::<String>())
+}
 
 /// What the program can do.
 #[derive(Subcommand)]

@@ -72,6 +72,16 @@ pub(super) fn connection_point(status: &ConnectionPointStatus) -> Vec<Unready> {
     which([(status.is_draining, Unready::Draining), (!is_up, Unready::NoInstance)])
 }
 
+/// One line for people: how many links take requests, and what is missing.
+pub(super) fn line(links: usize, reasons: &[Unready]) -> String {
+    let links = match links {
+        1 => "1 link up".to_owned(),
+        count => format!("{count} links up"),
+    };
+    let reasons = reasons.iter().map(|why| why.text().to_owned());
+    [links].into_iter().chain(reasons).collect::<Vec<_>>().join("; ")
+}
+
 fn which<const N: usize>(all: [(bool, Unready); N]) -> Vec<Unready> {
     all.into_iter().filter_map(|(holds, why)| holds.then_some(why)).collect()
 }

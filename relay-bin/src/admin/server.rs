@@ -84,6 +84,24 @@ impl Role {
         }
     }
 
+    /// One line for people: what is up, and what is missing.
+    pub(crate) fn line(&self) -> String {
+        match self {
+            Self::Gateway(gateway, ..) => {
+                let status = gateway.status();
+                let up = status.links.iter().filter(|link| !link.is_draining).count();
+                let reasons = ready::gateway(&status, &gateway.settings());
+                ready::line(up, &reasons)
+            }
+            Self::ConnectionPoint(point, ..) => {
+                let status = point.status();
+                let links = status.places.iter().flat_map(|place| &place.links);
+                let up = links.filter(|link| !link.is_draining).count();
+                ready::line(up, &ready::connection_point(&status))
+            }
+        }
+    }
+
     /// What Prometheus reads.
     fn metrics(&self, began: SystemTime, endings: &Endings) -> String {
         let endings = endings.read();

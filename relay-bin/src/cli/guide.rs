@@ -5,6 +5,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
 use super::Cli;
+use crate::exit::STATUSES;
 
 const GUIDE: &str = include_str!("../../GUIDE.md");
 
@@ -147,6 +148,43 @@ fn every_command_of_the_images_is_one_that_the_program_takes() {
     assert_eq!(commands.len(), 4, "each role is started, and asked how it is");
     for command in commands {
         assert_eq!(refused(&command.join(" ")), None, "{command:?}");
+    }
+}
+
+/// A command and all below it.
+fn with_all_below(command: clap::Command) -> Vec<clap::Command> {
+    let below: Vec<_> = command.get_subcommands().cloned().flat_map(with_all_below).collect();
+    [command].into_iter().chain(below).collect()
+}
+
+/// The statuses of a command's help, behind its heading.
+fn statuses_of_help(command: &clap::Command) -> Vec<u8> {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let Some((_, section)) = help.split_once("Exit status:\n") else { return Vec::new() };
+    let first_words = section.lines().map(|line| line.split_whitespace().next());
+    first_words.map_while(|word| word?.parse().ok()).collect()
+}
+
+#[test]
+fn the_guide_and_each_help_tell_of_the_statuses_that_there_are_and_of_no_other() {
+    let known = STATUSES.map(|(status, _)| status);
+    for (status, means) in STATUSES {
+        assert!(GUIDE.contains(&format!("\n| {status} | {means}")), "{status} in the guide");
+    }
+    let (_, section) = GUIDE.split_once("\n## Exit statuses\n").expect("the guide has it");
+    let (section, _) = section.split_once("\n## ").expect("it is not the last one");
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(' ').next());
+    let told: Vec<u8> = rows.filter_map(|word| word.parse().ok()).collect();
+    assert_eq!(told, known, "of the guide");
+
+    let mut program = Cli::command();
+    program.build();
+    assert_eq!(statuses_of_help(&program), known, "of the program's own help");
+    let commands = with_all_below(program);
+    let told: Vec<_> = commands.iter().map(|it| (it.get_name(), statuses_of_help(it))).collect();
+    assert!(told.iter().filter(|(_, statuses)| !statuses.is_empty()).count() > 3, "{told:?}");
+    for (name, statuses) in told {
+        assert!(statuses.iter().all(|it| known.contains(it)), "{name}: {statuses:?}");
     }
 }
 

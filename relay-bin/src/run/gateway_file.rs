@@ -25,6 +25,7 @@ use super::material::{Contents, contents};
 use super::reload::{shown, tell_late};
 use super::signals::Reloads;
 use super::slot::{Event, Slot};
+use super::supervisor::{Reloading, Supervisor};
 use super::{log_warnings, memory};
 use crate::admin::Configured;
 use crate::content::FolderStore;
@@ -92,6 +93,8 @@ pub(super) struct GatewayFile {
     /// Where what is summed of egress is told other figures, if it is summed.
     pub(super) thresholds: Option<Thresholds>,
     pub(super) configured: Configured,
+    /// Who is told that the file is read again.
+    pub(super) supervisor: Supervisor,
 }
 
 /// What is read beside the role.
@@ -104,6 +107,8 @@ struct Jobs {
     again: bool,
     /// Why it could not be used when it was read last.
     failed: Option<String>,
+    /// Held until what somebody has asked for was read.
+    told: Option<Reloading>,
 }
 
 /// Why the file is read.
@@ -150,6 +155,7 @@ impl GatewayFile {
             load: Slot::default(),
             again: false,
             failed: None,
+            told: None,
         };
         loop {
             // The role goes on while the file is read.
@@ -163,10 +169,7 @@ impl GatewayFile {
     /// Waits for what is to be done next, and does it: work that blocks is begun, or was done.
     async fn step(&mut self, jobs: &mut Jobs, reloads: &mut Reloads) {
         tokio::select! {
-            () = reloads.next() => {
-                jobs.again = true;
-                self.read_again(jobs);
-            }
+            () = reloads.next() => self.ask(jobs),
             _ = jobs.look_at.tick() => {
                 let file = [self.file.clone()];
                 jobs.look.take_on(|| spawn_blocking(move || contents(&file)));
@@ -186,12 +189,16 @@ impl GatewayFile {
         match event {
             Event::Late(since) => tell_late("the file", since),
             Event::Done(Err(why)) => self.tell(&Err(why.into())),
-            Event::Done(Ok(now)) if self.seen.saw(now) => {
-                jobs.again = true;
-                self.read_again(jobs);
-            }
+            Event::Done(Ok(now)) if self.seen.saw(now) => self.ask(jobs),
             Event::Done(Ok(_)) => {}
         }
+    }
+
+    /// Has the file be read, and the supervisor know.
+    fn ask(&self, jobs: &mut Jobs) {
+        jobs.again = true;
+        jobs.told.get_or_insert_with(|| self.supervisor.reloading());
+        self.read_again(jobs);
     }
 
     /// Reads the file as soon as nothing else is being read, if that was asked for.
@@ -234,6 +241,9 @@ impl GatewayFile {
             }
         }
         self.read_again(jobs);
+        if jobs.load.is_free() {
+            jobs.told = None;
+        }
     }
 
     /// Has the file hold. Returns what has changed of what holds.

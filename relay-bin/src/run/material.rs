@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::supervisor::Supervisor;
 use crate::exit::Failure;
 use crate::pki;
 
@@ -49,6 +50,7 @@ pub(super) struct Follower {
     asked: Asked,
     /// `None` until the files have been looked at.
     seen: Option<Contents>,
+    supervisor: Supervisor,
 }
 
 impl Follower {
@@ -89,8 +91,20 @@ impl Follower {
         load: impl Fn() -> Result<Apply, MaterialError> + Send + Sync + 'static,
     ) -> Result<Self, Failure> {
         let asked = Asked::install().map_err(Failure::Runtime)?;
-        let (load, renew) = (Arc::new(load), None);
-        Ok(Self { files: files.into(), load, renew, not_renewed: None, asked, seen: None })
+        Ok(Self {
+            files: files.into(),
+            load: Arc::new(load),
+            renew: None,
+            not_renewed: None,
+            asked,
+            seen: None,
+            supervisor: Supervisor::default(),
+        })
+    }
+
+    /// Has `supervisor` know when the files are looked at because somebody has asked for it.
+    pub(super) fn telling(self, supervisor: Supervisor) -> Self {
+        Self { supervisor, ..self }
     }
 
     /// Has the role renew `identity` by itself with `authority`, if there is one.
@@ -110,11 +124,11 @@ impl Follower {
         let mut looks = interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
+            let _told = tokio::select! {
                 ended = &mut role => return ended,
-                _ = looks.tick() => {}
-                () = self.asked.next() => {}
-            }
+                _ = looks.tick() => None,
+                () = self.asked.next() => Some(self.supervisor.reloading()),
+            };
             // The role goes on while the files are read.
             tokio::select! {
                 ended = &mut role => return ended,

@@ -7,27 +7,27 @@ mod client_files;
 mod config_file;
 mod descriptors;
 mod gateway_file;
+mod inherited;
+mod listeners;
 mod material;
 mod memory;
 mod reload;
 mod signals;
 mod slot;
 pub(crate) mod summary;
+mod supervisor;
 mod token_service;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
-    AdminListener, Listener, LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point,
-    load_gateway,
+    LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point, load_gateway,
 };
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update};
 use relay_core::gateway::{Gateway, Listeners};
 use relay_core::link::DrainReport;
-use relay_core::transport;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
@@ -40,6 +40,10 @@ use crate::logs::{self, Level};
 use crate::pki;
 use crate::site::TokensState;
 use crate::telemetry;
+
+use inherited::Inherited;
+pub(crate) use inherited::InheritedError;
+use supervisor::Supervisor;
 
 /// Shown below the help of `relay gateway`.
 pub(crate) const GATEWAY_EXAMPLES: &str = "\
@@ -98,9 +102,11 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
         report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
         return Ok(());
     }
+    // Before there is another thread.
+    let passed = listeners::passed_to_gateway()?;
     let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_gateway((args.config.clone(), seen), loaded, level))
+    on_runtime(run_gateway((args.config.clone(), seen), (loaded, passed), level))
 }
 
 /// `relay connection-point`.
@@ -112,9 +118,11 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
         report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
         return Ok(());
     }
+    // Before there is another thread.
+    let passed = listeners::passed_to_connection_point()?;
     let level = args.logs.start()?;
     log_warnings(&loaded.warnings);
-    on_runtime(run_connection_point((args.config.clone(), seen), loaded, level))
+    on_runtime(run_connection_point((args.config.clone(), seen), (loaded, passed), level))
 }
 
 /// The value of an environment variable; one that is not text is as good as absent.
@@ -124,22 +132,22 @@ pub(crate) fn variable(name: &str) -> Option<String> {
 
 async fn run_gateway(
     (file, seen): (PathBuf, config_file::ConfigFile),
-    mut loaded: LoadedGateway,
+    (mut loaded, passed): (LoadedGateway, Inherited),
     level: Level,
 ) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let supervisor = Supervisor::from_environment();
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_gateway(&mut loaded.config.limits);
     let made = gateway_file::Made::first(&loaded);
     made.put_in(&mut loaded.config);
-    let listeners = bind_all(&loaded).await?;
-    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let (listeners, admin_socket) = listeners::of_gateway(&loaded, passed).await?;
     let telling = telemetry::Teller {
         service: "relay-gateway",
         instance: loaded.config.instance.to_string(),
     };
     let exporting = telemetry::start(loaded.telemetry.take(), telling)?;
-    let ready = ready(&loaded, &listeners) + &admin_told(admin_socket.as_ref());
+    let ready = gateway_told(&loaded, &listeners) + &admin_told(admin_socket.as_ref());
     let keeper = pki::GatewayKeeper::new(&loaded.material);
     loaded.config.certificate_keeper = Some(Arc::new(keeper));
     let gateway = Gateway::new(loaded.config);
@@ -150,8 +158,11 @@ async fn run_gateway(
     let configured = Configured::default();
     let role = Role::Gateway(gateway.clone(), figures, configured.clone());
     let expiring = expiry::Watch::of_gateway(loaded.material.clone(), gateway.clone());
-    let mut orders = Orders::new(signals, admin(admin_socket, role, level, expiring.endings()));
+    let shown = role.clone();
+    let admin = admin(admin_socket, role, level, expiring.endings());
+    let mut orders = Orders::new(signals, admin, supervisor.clone());
     let following = material::Follower::of_gateway(loaded.material, gateway.clone())?;
+    let following = following.telling(supervisor.clone());
     let file = gateway_file::GatewayFile {
         file,
         started: seen.in_force().to_owned(),
@@ -160,17 +171,19 @@ async fn run_gateway(
         gateway: gateway.clone(),
         thresholds: summing.as_ref().map(egress::Watch::thresholds),
         configured,
+        supervisor: supervisor.clone(),
     };
     let start = |stop| {
         let role = file.beside(reloads, gateway.serve(listeners, stop));
         // On the heap: it is held by each of those that stop it.
         let role = Box::pin(expiring.beside(following.beside(role)));
-        Box::pin(async {
+        let role = Box::pin(async {
             match summing {
                 Some(summing) => summing.beside(role).await,
                 None => role.await,
             }
-        })
+        });
+        Box::pin(supervisor.beside(role, move || shown.line()))
     };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     exporting.end().await;
@@ -178,49 +191,16 @@ async fn run_gateway(
     Ok(())
 }
 
-/// Binds whatever clients and links connect to.
-async fn bind_all(loaded: &LoadedGateway) -> Result<Listeners, Failure> {
-    let clients = bind(loaded, Listener::Clients, loaded.listen).await?;
-    let links = bind(loaded, Listener::Links, loaded.link_listen).await?;
-    let https_links = match loaded.https_link_listen {
-        Some(address) => Some(bind(loaded, Listener::HttpsLinks(address), address).await?),
-        None => None,
-    };
-    let quic = match loaded.quic_link_listen {
-        Some(address) => Some(bind_quic(loaded, address, links.local_addr())?),
-        None => None,
-    };
-    Ok(Listeners { clients, links: Some(links), https_links, quic })
-}
-
-/// What says that an instance is ready, and where.
-fn ready(loaded: &LoadedGateway, listeners: &Listeners) -> String {
-    let Listeners { clients, links, https_links, quic } = listeners;
-    let (instance, service) = (loaded.config.instance, &loaded.config.service);
-    let clients = clients.local_addr();
-    let mut ready =
-        format!("ready: instance {instance} of {service}, clients on https://{clients}");
-    if let Some(links) = links {
-        ready = format!("{ready}, links on {}", links.local_addr());
-    }
-    if let Some(links) = https_links {
-        ready = format!("{ready}, https links on https://{}", links.local_addr());
-    }
-    if let Some(quic) = quic {
-        ready = format!("{ready}, quic on {}", quic.local_addr());
-    }
-    ready
-}
-
 async fn run_connection_point(
     (file, seen): (PathBuf, config_file::ConfigFile),
-    mut loaded: LoadedConnectionPoint,
+    (mut loaded, passed): (LoadedConnectionPoint, Inherited),
     level: Level,
 ) -> Result<(), Failure> {
     let signals = signals::Signals::install().map_err(Failure::Runtime)?;
+    let supervisor = Supervisor::from_environment();
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_connection_point(&loaded);
-    let admin_socket = bind_admin(loaded.admin.as_ref()).await?;
+    let admin_socket = listeners::of_admin(loaded.admin.as_ref(), passed).await?;
     let telling = telemetry::Teller {
         service: "relay-connection-point",
         instance: loaded.config.name.clone(),
@@ -251,11 +231,13 @@ async fn run_connection_point(
     let administered = Role::ConnectionPoint(role.clone(), tokens.clone(), service.tally());
     let material = loaded.material;
     let expiring = expiry::Watch::of_connection_point(material.clone(), places.clone());
+    let shown = administered.clone();
     let admin = admin(admin_socket, administered, level, expiring.endings());
-    let mut orders = Orders::new(signals, admin);
+    let mut orders = Orders::new(signals, admin, supervisor.clone());
     let link = material.link.clone();
     let following = material::Follower::of_connection_point(material, role.clone())?
-        .renewing(link, loaded.authority);
+        .renewing(link, loaded.authority)
+        .telling(supervisor.clone());
     let client_files = client_files::Watched::new(loaded.client_files);
     let service_too = service.clone();
     let reloadable = reload::Reloadable {
@@ -268,9 +250,13 @@ async fn run_connection_point(
         client_files,
         places,
         service: service_too,
+        supervisor: supervisor.clone(),
     };
-    // On the heap: it is held by each of those that stop it.
-    let start = |stop| Box::pin(expiring.beside(following.beside(reloadable.run(reloads, stop))));
+    let start = |stop| {
+        // On the heap: it is held by each of those that stop it.
+        let role = Box::pin(expiring.beside(following.beside(reloadable.run(reloads, stop))));
+        Box::pin(supervisor.beside(role, move || shown.line()))
+    };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
     tokio::select! {
         () = service.end() => {}
@@ -293,19 +279,26 @@ fn with(config: ConnectionPointConfig, published: Update) -> ConnectionPointConf
 struct Orders {
     signals: signals::Signals,
     admin: Option<Admin>,
+    supervisor: Supervisor,
     /// Whether the admin listener has been asked already.
     is_asked: bool,
 }
 
 impl Orders {
-    fn new(signals: signals::Signals, admin: Option<Admin>) -> Self {
-        Self { signals, admin, is_asked: false }
+    fn new(signals: signals::Signals, admin: Option<Admin>, supervisor: Supervisor) -> Self {
+        Self { signals, admin, supervisor, is_asked: false }
     }
 }
 
 impl Orders {
-    /// Waits for the next request to stop and returns its name.
+    /// Waits for the next request to stop, tells the supervisor of it and returns its name.
     async fn next(&mut self) -> &'static str {
+        let asked = self.asked().await;
+        self.supervisor.stopping();
+        asked
+    }
+
+    async fn asked(&mut self) -> &'static str {
         let Some(admin) = &self.admin else { return self.signals.next().await };
         tokio::select! {
             signal = self.signals.next() => signal,
@@ -326,12 +319,21 @@ impl Orders {
     }
 }
 
-/// Binds the admin listener, if there is to be one.
-async fn bind_admin(listener: Option<&AdminListener>) -> Result<Option<TcpListener>, Failure> {
-    let Some(listener) = listener else { return Ok(None) };
-    let bound = TcpListener::bind(listener.listen).await;
-    let bound = bound.map_err(|error| listener.bind_failed(&error))?;
-    Ok(Some(bound))
+/// What the line that says that an instance is ready begins with.
+fn gateway_told(loaded: &LoadedGateway, listeners: &Listeners) -> String {
+    let Listeners { clients, links, https_links, quic } = listeners;
+    let mut told = format!(
+        "ready: instance {} of {}, clients on https://{}",
+        loaded.config.instance,
+        loaded.config.service,
+        clients.local_addr()
+    );
+    let links = links.as_ref().map(|it| format!(", links on {}", it.local_addr()));
+    let https = https_links.as_ref();
+    let https = https.map(|it| format!(", https links on https://{}", it.local_addr()));
+    let quic = quic.as_ref().map(|it| format!(", quic on {}", it.local_addr()));
+    told.extend([links, https, quic].into_iter().flatten());
+    told
 }
 
 /// What the line that says that a role is ready ends with.
@@ -347,29 +349,6 @@ fn admin(
     endings: Endings,
 ) -> Option<Admin> {
     listener.map(|listener| Admin::start(listener, role, level, endings))
-}
-
-/// Binds one listener, and says which address it got: port 0 in a file means any.
-async fn bind(
-    loaded: &LoadedGateway,
-    which: Listener,
-    address: SocketAddr,
-) -> Result<transport::Listener, Failure> {
-    let bound = transport::Listener::bind(address).await;
-    bound.map_err(|error| loaded.bind_failed(which, &error).into())
-}
-
-/// Binds the UDP port for links; port 0 takes the number that `links` got.
-fn bind_quic(
-    loaded: &LoadedGateway,
-    mut address: SocketAddr,
-    links: SocketAddr,
-) -> Result<transport::QuicListener, Failure> {
-    if address.port() == 0 {
-        address.set_port(links.port());
-    }
-    let bound = transport::QuicListener::bind(address, Arc::clone(&loaded.config.link_tls));
-    bound.map_err(|error| loaded.bind_failed(Listener::QuicLinks(address), &error).into())
 }
 
 /// Runs `role` on a runtime of its own. Tasks that outlive it, such as a name look-up after a

@@ -22,6 +22,7 @@ use super::config_file::{self, ConfigFile};
 use super::material::{Contents, contents};
 use super::signals::{Reloads, Stop};
 use super::slot::{Event, Slot};
+use super::supervisor::{Reloading, Supervisor};
 use super::token_service::Beside;
 use super::{log_warnings, variable};
 use crate::expiry::{Named, Places};
@@ -56,6 +57,8 @@ pub(super) struct Reloadable {
     pub(super) places: Places,
     /// The service that issues those tokens, if there is one.
     pub(super) service: Beside,
+    /// Who is told that the file is read again.
+    pub(super) supervisor: Supervisor,
 }
 
 /// What is read beside a role that runs. Nothing of it waits for anything else of it: a file that
@@ -72,6 +75,8 @@ struct Jobs {
     load: Slot<Read>,
     /// Whether the file is to be read anew after that.
     again: bool,
+    /// While somebody waits for that.
+    told: Option<Reloading>,
     /// Why the file could not be used when it was read last: what it names may be there by now.
     failed: Option<String>,
     /// The token service as it reads what it shows.
@@ -95,6 +100,7 @@ impl Jobs {
             look: Slot::default(),
             load: Slot::default(),
             again: false,
+            told: None,
             failed: None,
             service: Slot::default(),
             tenants: None,
@@ -284,10 +290,7 @@ impl Reloadable {
     /// Waits for what is to be done next, and does it: work that blocks is begun, or was done.
     async fn step(&mut self, jobs: &mut Jobs, reloads: &mut Reloads) {
         tokio::select! {
-            () = reloads.next() => {
-                jobs.again = true;
-                self.read_again(jobs);
-            }
+            () = reloads.next() => self.ask(jobs),
             _ = jobs.look_at.tick() => self.begin_look(jobs),
             _ = jobs.file_at.tick() => {
                 let file = [self.file.clone()];
@@ -378,12 +381,16 @@ impl Reloadable {
         match event {
             Event::Late(since) => tell_late("the file", since),
             Event::Done(Err(why)) => self.report(Err(why.into())),
-            Event::Done(Ok(now)) if self.seen.saw(now) => {
-                jobs.again = true;
-                self.read_again(jobs);
-            }
+            Event::Done(Ok(now)) if self.seen.saw(now) => self.ask(jobs),
             Event::Done(Ok(_)) => {}
         }
+    }
+
+    /// Has the file be read, and the supervisor know.
+    fn ask(&self, jobs: &mut Jobs) {
+        jobs.again = true;
+        jobs.told.get_or_insert_with(|| self.supervisor.reloading());
+        self.read_again(jobs);
     }
 
     /// Reads the file as soon as nothing else is being read, if that was asked for.
@@ -431,6 +438,9 @@ impl Reloadable {
             Event::Done(Ok(Read::File(Cause::Changed, _, read))) => self.changed(jobs, read),
         }
         self.read_again(jobs);
+        if jobs.load.is_free() {
+            jobs.told = None;
+        }
     }
 
     fn changed(&mut self, jobs: &mut Jobs, read: anyhow::Result<Box<FileRead>>) {
@@ -577,7 +587,18 @@ mod tests {
         let service = Beside::default();
         let tokens = TokensState::default();
         let places = Places::default();
-        Reloadable { role, file, seen, fixed, said, tokens, client_files, places, service }
+        Reloadable {
+            role,
+            file,
+            seen,
+            fixed,
+            said,
+            tokens,
+            client_files,
+            places,
+            service,
+            supervisor: Supervisor::default(),
+        }
     }
 
     /// What happens each minute, to its end.

@@ -27,8 +27,10 @@ mod service;
 mod spans;
 #[cfg(not(feature = "otel"))]
 mod spans_absent;
+mod stopping;
 mod store;
 #[cfg(feature = "postgres")]
 mod store_shared;
+mod supervisor;
 mod support;
 mod token;

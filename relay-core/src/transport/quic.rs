@@ -5,14 +5,14 @@
 //! then its peer has one stream and a few kilooctets.
 
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{
     HandshakeData, NoInitialCipherSuite, QuicClientConfig, QuicServerConfig,
 };
-use quinn::{Endpoint, Incoming, TransportConfig, VarInt};
+use quinn::{Endpoint, EndpointConfig, Incoming, TransportConfig, VarInt};
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, ServerConfig};
 use tokio::task::JoinSet;
@@ -126,9 +126,23 @@ impl QuicListener {
     ///
     /// Outside a tokio runtime.
     pub fn bind(address: SocketAddr, tls: Arc<ServerConfig>) -> io::Result<Self> {
+        Self::from_std(UdpSocket::bind(address)?, tls)
+    }
+
+    /// As [`bind`](Self::bind), on a socket that somebody else has opened, such as a supervisor.
+    ///
+    /// # Errors
+    ///
+    /// As of [`bind`](Self::bind).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn from_std(socket: UdpSocket, tls: Arc<ServerConfig>) -> io::Result<Self> {
         let config =
             server_config(tls).map_err(|why| io::Error::new(io::ErrorKind::InvalidInput, why))?;
-        let endpoint = Endpoint::server(config, address)?;
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
         let address = endpoint.local_addr()?;
         Ok(Self { endpoint, address })
     }

@@ -75,6 +75,27 @@ impl Listener {
         Ok(Self { address, socket, failures: Failures::default() })
     }
 
+    /// Listens on a socket that somebody else has opened, such as a supervisor.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidInput`] if it does not listen; else as the operating system says.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn from_std(socket: std::net::TcpListener) -> io::Result<Self> {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if !socket2::SockRef::from(&socket).is_listener()? {
+            let why = "the socket that was passed does not listen";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        socket.set_nonblocking(true)?;
+        let socket = TcpListener::from_std(socket)?;
+        let (address, socket) = (socket.local_addr()?, Accepting::Tcp(socket));
+        Ok(Self { address, socket, failures: Failures::default() })
+    }
+
     /// Listens on a network in memory.
     #[cfg(any(test, feature = "test-util"))]
     pub fn memory(listener: super::memory::MemoryListener) -> Self {
@@ -373,6 +394,24 @@ mod tests {
             told.set(told.get() + failures.note().unwrap_or(0));
         }
         assert!((40..=59).contains(&told.get()), "{}", told.get());
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_somebody_else_is_listened_on_and_one_that_does_not_listen_is_refused() {
+        let socket = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let at = socket.local_addr().unwrap();
+        let listener = Listener::from_std(socket).unwrap();
+        assert_eq!(listener.local_addr(), at);
+        let (accepted, client) =
+            tokio::join!(listener.accept(Purpose::Clients), TcpStream::connect(at));
+        assert_eq!(accepted.1, client.unwrap().local_addr().unwrap());
+
+        #[cfg(target_os = "linux")]
+        {
+            let idle = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+            let refused = Listener::from_std(idle.unwrap().into()).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
     }
 
     #[tokio::test]

@@ -57,7 +57,7 @@ impl Lines {
 impl Role {
     /// Starts `relay` with `args` in `home` and waits until it says that it is ready.
     pub(crate) fn start(home: &Path, args: &[&str]) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_relay")), home, args)
+        Self::start_with(Command::new(env!("CARGO_BIN_EXE_relay")), home, args)
     }
 
     /// As [`Role::start`], with a log of everything, by everybody.
@@ -70,10 +70,11 @@ impl Role {
         let mut shell = Command::new("sh");
         let relay = env!("CARGO_BIN_EXE_relay");
         shell.args(["-c", &format!("{before}; exec \"$@\""), "sh", relay]);
-        Self::start_by(shell, home, args)
+        Self::start_with(shell, home, args)
     }
 
-    fn start_by(command: Command, home: &Path, args: &[&str]) -> Self {
+    /// As [`Role::start`], by a command of the caller's.
+    pub(crate) fn start_with(command: Command, home: &Path, args: &[&str]) -> Self {
         Self::start_at(command, home, args, "info")
     }
 
@@ -105,6 +106,13 @@ impl Role {
         [after("clients on https://"), after("links on ")]
     }
 
+    /// Where a gateway takes links over QUIC, as it says itself.
+    pub(crate) fn quic(&mut self) -> SocketAddr {
+        let ready = self.out.wait_for("ready: ", 1);
+        let (_, rest) = ready.split_once("quic on ").unwrap();
+        rest.split(',').next().unwrap().parse().unwrap()
+    }
+
     /// Where it is administered, as it says itself.
     pub(crate) fn admin(&mut self) -> SocketAddr {
         let ready = self.out.wait_for("ready: ", 1);
@@ -134,6 +142,11 @@ impl Role {
     pub(crate) fn wait_for_end(&mut self) {
         let status = self.child.wait().unwrap();
         assert_eq!(status.code(), Some(0));
+    }
+
+    /// Waits for the end, and returns the exit status.
+    pub(crate) fn exit_status(&mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
     }
 
     /// Sends SIGKILL: it ends without a word to anybody.
