@@ -197,7 +197,7 @@ pub(super) struct Link {
     /// Octets that wait to be sent.
     #[serde(default)]
     pub(super) octets_queued: u64,
-    /// How often a stream had more to send, and the other side had granted no more.
+    /// How often a stream had sent all that the other side had granted, and had not ended.
     #[serde(default)]
     pub(super) credit_stalls: u64,
     /// For how long at least one stream stood still so.

@@ -59,7 +59,11 @@ impl Endings {
     }
 
     fn set(&self, mut all: Vec<Ending>) {
-        all.sort_by(|a, b| (a.ends_at, &a.what, &a.name).cmp(&(b.ends_at, &b.what, &b.name)));
+        // By all that tells them apart, or equal ones need not be neighbours.
+        all.sort_by(|a, b| {
+            let before = (a.ends_at, a.what, &a.name, &a.place, a.begins_at);
+            before.cmp(&(b.ends_at, b.what, &b.name, &b.place, b.begins_at))
+        });
         all.dedup();
         *lock(&self.0) = all;
     }

@@ -31,7 +31,7 @@ impl Links {
                     gateway.toml of one on this machine, with [admin]"
                 .to_owned();
         };
-        let chosen = match instance.balance {
+        let mut chosen = match instance.balance {
             Balance::RoundRobin => "each in turn",
             Balance::LeastInFlight => "the one with the fewest requests in flight",
             Balance::PeakEwma => "the one that has answered fastest of late",
@@ -44,6 +44,10 @@ impl Links {
             Ok(status) => status,
             Err(why) => return format!("{chosen}; which are up is not known: {why:#}"),
         };
+        let waits = status["configuration"]["at_next_start"].as_array();
+        if waits.is_some_and(|keys| keys.iter().any(|key| key == "balance")) {
+            chosen = "one, by the `balance` before the file was changed";
+        }
         let halted: Vec<_> = status["halted_by"].as_array().into_iter().flatten().collect();
         let halted: Vec<_> = halted.into_iter().filter_map(Value::as_str).collect();
         if !halted.is_empty() {

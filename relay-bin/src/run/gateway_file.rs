@@ -6,14 +6,14 @@
 //! be used changes nothing, and is tried again each minute: what it names may come. A reload begins
 //! in `GatewayFile::begin_load` and ends in `GatewayFile::loaded`, and nowhere else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use relay_core::config::{
-    ContentFolder, KeyChange, LoadedGateway, TakesEffect, gateway_changes, load_gateway,
-};
+use anyhow::anyhow;
+use relay_core::config::{KeyChange, LoadedGateway, TakesEffect, gateway_changes, load_gateway};
 use relay_core::gateway::{
     ContentStore, Gateway, GatewayConfig, GatewayLimits, GatewayUpdate, MemoryLimit,
 };
@@ -30,6 +30,7 @@ use super::{log_warnings, memory};
 use crate::admin::Configured;
 use crate::content::FolderStore;
 use crate::egress::Thresholds;
+use crate::telemetry;
 
 /// How often the file is looked at. What has changed is read at the second look that finds the
 /// same in it, so that half of what an editor writes is not.
@@ -38,9 +39,13 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a file that could not be used is tried again.
 const TRY_EVERY: Duration = Duration::from_mins(1);
 
+/// How often the file is read at once, if it changes meanwhile.
+const READS_MAX: u32 = 4;
+
 /// What is made of a file besides its limits, and kept for as long as the file says the same.
 pub(super) struct Made {
-    folder: Option<ContentFolder>,
+    /// By its folder; kept while none is given, so that it is the same one afterwards.
+    store: Option<(PathBuf, Arc<dyn ContentStore>)>,
     content: Option<Arc<dyn ContentStore>>,
     memory_max: Option<u64>,
     memory: Option<MemoryLimit>,
@@ -49,19 +54,26 @@ pub(super) struct Made {
 impl Made {
     /// What is made at the start.
     pub(super) fn first(loaded: &LoadedGateway) -> Self {
-        let (folder, memory_max) = (loaded.content.clone(), loaded.memory_max);
-        let (content, memory) = (store(folder.as_ref()), memory::limit(memory_max));
-        Self { folder, content, memory_max, memory }
+        let none = Self { store: None, content: None, memory_max: None, memory: None };
+        let memory = memory::limit(loaded.memory_max);
+        Self { memory, ..none.next(loaded) }
     }
 
     /// What is made of the file as it is now.
     fn next(&self, loaded: &LoadedGateway) -> Self {
-        let (folder, memory_max) = (loaded.content.clone(), loaded.memory_max);
-        let is_same = folder == self.folder;
-        let content = if is_same { self.content.clone() } else { store(folder.as_ref()) };
+        let mut store = self.store.clone();
+        let content = loaded.content.as_ref().filter(|it| it.is_enabled).map(|it| {
+            let kept = store.take().filter(|(folder, _)| *folder == it.folder);
+            let (_, made) = store.insert(kept.unwrap_or_else(|| {
+                let made: Arc<dyn ContentStore> = Arc::new(FolderStore::new(it.folder.clone()));
+                (it.folder.clone(), made)
+            }));
+            Arc::clone(made)
+        });
+        let memory_max = loaded.memory_max;
         let is_same = memory_max == self.memory_max;
         let memory = if is_same { self.memory.clone() } else { memory::limit(memory_max) };
-        Self { folder, content, memory_max, memory }
+        Self { store, content, memory_max, memory }
     }
 
     /// Has a role begin with it.
@@ -74,11 +86,6 @@ impl Made {
         limits.memory.clone_from(&self.memory);
         GatewayUpdate { content: self.content.clone(), limits }
     }
-}
-
-fn store(content: Option<&ContentFolder>) -> Option<Arc<dyn ContentStore>> {
-    let content = content.filter(|it| it.is_enabled)?;
-    Some(Arc::new(FolderStore::new(content.folder.clone())))
 }
 
 /// The file of an instance that runs.
@@ -131,8 +138,26 @@ impl FileRead {
     fn of(file: &Path) -> anyhow::Result<Box<Self>> {
         let text = config_file::text(file);
         let loaded = load_gateway(file)?;
+        telemetry::judge(loaded.telemetry.as_ref()).map_err(|why| anyhow!("{why}"))?;
         Ok(Box::new(Self { loaded, text }))
     }
+}
+
+/// Reads the file and what is seen of it, both of one text: what is told, what is applied and what
+/// the next look is held against are the same. Blocks.
+fn read_whole(file: &Path) -> (Contents, anyhow::Result<Box<FileRead>>) {
+    let mut now = contents(&[file.to_owned()]);
+    for _ in 0..READS_MAX {
+        // A reader that fails is a file that cannot be used: it is tried again, and told once.
+        let read = catch_unwind(AssertUnwindSafe(|| FileRead::of(file)))
+            .unwrap_or_else(|_| Err(anyhow!("reading it has failed; the log says where")));
+        let after = contents(&[file.to_owned()]);
+        if after == now {
+            return (now, read);
+        }
+        now = after;
+    }
+    (now, Err(anyhow!("it is being changed while it is read; it is tried again")))
 }
 
 impl GatewayFile {
@@ -188,7 +213,7 @@ impl GatewayFile {
     fn looked(&mut self, jobs: &mut Jobs, event: Event<Contents>) {
         match event {
             Event::Late(since) => tell_late("the file", since),
-            Event::Done(Err(why)) => self.tell(&Err(why.into())),
+            Event::Done(Err(why)) => tracing::error!(%why, "the file could not be looked at"),
             Event::Done(Ok(now)) if self.seen.saw(now) => self.ask(jobs),
             Event::Done(Ok(_)) => {}
         }
@@ -213,8 +238,8 @@ impl GatewayFile {
     fn begin_load(&self, jobs: &mut Jobs, cause: Cause) {
         let file = self.file.clone();
         let loading = move || {
-            let now = contents(std::slice::from_ref(&file));
-            (cause, now, FileRead::of(&file))
+            let (now, read) = read_whole(&file);
+            (cause, now, read)
         };
         jobs.load.take_on(|| spawn_blocking(loading));
     }

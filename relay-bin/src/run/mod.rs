@@ -98,6 +98,7 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
     // Before it is read: what is written meanwhile is seen to have changed.
     let seen = config_file::ConfigFile::new(&args.config);
     let loaded = load_gateway(&args.config)?;
+    telemetry::judge(loaded.telemetry.as_ref())?;
     if args.check {
         report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
         return Ok(());
@@ -114,6 +115,7 @@ pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
     // Before it is read: what is written meanwhile is seen to have changed.
     let seen = config_file::ConfigFile::new(&args.config);
     let loaded = load_connection_point(&args.config, &variable)?;
+    telemetry::judge(loaded.telemetry.as_ref())?;
     if args.check {
         report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
         return Ok(());
@@ -186,7 +188,11 @@ async fn run_gateway(
         Box::pin(supervisor.beside(role, move || shown.line()))
     };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
-    exporting.end().await;
+    tokio::select! {
+        () = exporting.end() => {}
+        // Who wants it stopped at once waits for no collector.
+        _ = orders.next() => {}
+    }
     orders.end(report).await;
     Ok(())
 }
@@ -264,7 +270,11 @@ async fn run_connection_point(
             "{signal} while requests for tokens were answered: stopped at once, they were cut"
         ))),
     }
-    exporting.end().await;
+    tokio::select! {
+        () = exporting.end() => {}
+        // Who wants it stopped at once waits for no collector.
+        _ = orders.next() => {}
+    }
     orders.end(report).await;
     Ok(())
 }

@@ -9,19 +9,29 @@ use crate::exit::Failure;
 /// Nothing is sent.
 pub(crate) struct Exporting;
 
-/// Refuses to run where spans are to be sent.
+/// Refuses a configuration by which spans are to be sent.
 ///
 /// # Errors
 ///
 /// [`Failure::Usage`]: there is a collector.
-pub(crate) fn start(config: Option<TelemetryConfig>, _: Teller) -> Result<Exporting, Failure> {
+pub(crate) fn judge(config: Option<&TelemetryConfig>) -> Result<(), Failure> {
     let refused = |_| {
         Err(Failure::Usage(anyhow!(
             "this program was built without `otel`, and sends no spans: remove `[telemetry]`, or \
              build it with `--features otel`"
         )))
     };
-    config.map_or(Ok(Exporting), refused)
+    config.map_or(Ok(()), refused)
+}
+
+/// Has nothing to begin.
+///
+/// # Errors
+///
+/// As [`judge`].
+#[expect(clippy::needless_pass_by_value, reason = "with the feature it is kept")]
+pub(crate) fn start(config: Option<TelemetryConfig>, _: Teller) -> Result<Exporting, Failure> {
+    judge(config.as_ref()).map(|()| Exporting)
 }
 
 impl Exporting {

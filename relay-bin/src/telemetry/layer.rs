@@ -16,7 +16,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use super::otlp::Span;
-use super::sending::take;
+use super::sending::{is_begun, take};
 
 /// What takes spans to the collector, if there is one.
 struct Spans;
@@ -33,6 +33,9 @@ where
 
 impl<S: Subscriber> Layer<S> for Spans {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if !is_begun() {
+            return;
+        }
         let mut told = Told::default();
         event.record(&mut told);
         if let Some(span) = told.sampled(SystemTime::now()) {
@@ -40,6 +43,9 @@ impl<S: Subscriber> Layer<S> for Spans {
         }
     }
 }
+
+/// Characters of an attribute that are kept. Anybody may ask for a path of 32 KiB.
+const VALUE_CHARS_MAX: usize = 512;
 
 /// The fields of an event.
 #[derive(Debug, Default)]
@@ -90,14 +96,16 @@ impl Visit for Told {
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let value = value.to_owned();
         match field.name() {
-            "span_name" => self.name = Some(value),
-            "trace_id" => self.trace_id = Some(value),
-            "span_id" => self.span_id = Some(value),
-            "parent_id" => self.parent_id = Some(value),
+            "span_name" => self.name = Some(value.to_owned()),
+            "trace_id" => self.trace_id = Some(value.to_owned()),
+            "span_id" => self.span_id = Some(value.to_owned()),
+            "parent_id" => self.parent_id = Some(value.to_owned()),
             "message" => {}
-            name => self.attributes.push((name, json!(value))),
+            name => {
+                let kept: String = value.chars().take(VALUE_CHARS_MAX).collect();
+                self.attributes.push((name, kept.into()));
+            }
         }
     }
 

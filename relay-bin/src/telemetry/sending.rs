@@ -15,7 +15,7 @@ use super::export::Exporter;
 use super::otlp::{self, Span};
 use crate::exit::Failure;
 
-/// Spans that wait to be sent. About 2 MiB at worst: a span has one path, and little else.
+/// Spans that wait to be sent. About 4 MiB at worst: attributes are cut, see `layer.rs`.
 const QUEUE_MAX: usize = 2048;
 
 /// Time that the spans which are there have when the role has stopped.
@@ -50,6 +50,17 @@ pub(super) fn take(span: Span) {
     if queue.part.has(&span.trace) && queue.spans.try_send(span).is_err() {
         DROPPED.add(1);
     }
+}
+
+/// Whether there is a collector.
+pub(super) fn is_begun() -> bool {
+    QUEUE.get().is_some()
+}
+
+/// This program can send spans.
+#[expect(clippy::unnecessary_wraps, reason = "without the feature it refuses")]
+pub(crate) fn judge(_: Option<&TelemetryConfig>) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// How many spans a collector has taken, and how many were dropped; nothing without a collector.

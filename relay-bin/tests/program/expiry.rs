@@ -81,7 +81,9 @@ fn a_connection_point_lists_what_its_site_signs_and_shows_and_trusts() {
     held.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let mut point = site.start_connection_point(&[held.local_addr().unwrap()]);
     // It is listed for the first time beside the start.
+    let begun = std::time::Instant::now();
     let listed = loop {
+        assert!(begun.elapsed().as_secs() < 60, "nothing was listed");
         let status = admin::json(&["status"], point.admin());
         let all = status["expiry"].as_array().unwrap().clone();
         if !all.is_empty() {

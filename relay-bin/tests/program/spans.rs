@@ -1,7 +1,6 @@
 //! Spans of requests, as a collector gets them from both roles.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 
@@ -117,8 +116,10 @@ fn spans_of_both_roles_join_the_clients_trace_with_the_ids_of_the_log() {
 fn a_collector_that_is_down_costs_one_line_and_a_count() {
     let home = tempfile::tempdir().unwrap();
     let backend = Origin::start(|_| Response::new(Said::whole("the list")));
-    // Whoever connects is refused: nobody listens there any more.
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Whoever connects is refused: the port is taken, and nobody listens there.
+    let held = tokio::net::TcpSocket::new_v4().unwrap();
+    held.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let nobody = held.local_addr().unwrap();
     let telemetry = format!("endpoint = \"http://{nobody}\"\n");
     let (site, mut gateway, point) = start(home.path(), &backend, &telemetry);
     ask((&site, &mut gateway), home.path(), "01", 1);

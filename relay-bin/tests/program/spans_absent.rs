@@ -14,13 +14,16 @@ fn a_program_that_sends_no_spans_does_not_start_where_it_is_to() {
         ("connection-point", "connection-point/connection-point.toml"),
     ] {
         site.edit(file, |text| text + table);
-        let started = Command::new(env!("CARGO_BIN_EXE_relay"))
-            .args([role, "--config", &format!("site/{file}")])
-            .current_dir(home.path())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&started.stderr);
-        assert_eq!(started.status.code(), Some(2), "{said}");
-        assert!(said.contains("this program was built without `otel`"), "{said}");
+        for check in [&[][..], &["--check"]] {
+            let started = Command::new(env!("CARGO_BIN_EXE_relay"))
+                .args([role, "--config", &format!("site/{file}")])
+                .args(check)
+                .current_dir(home.path())
+                .output()
+                .unwrap();
+            let said = String::from_utf8_lossy(&started.stderr);
+            assert_eq!(started.status.code(), Some(2), "{said}");
+            assert!(said.contains("this program was built without `otel`"), "{said}");
+        }
     }
 }

@@ -67,7 +67,7 @@ pub fn content_folder(path: &Path) -> Result<ContentFolder, ConfigError> {
         return Err(source.invalid(
             0..0,
             "the instance with this file has no content",
-            "add `[content]` with `folder = \"content\"` and start the instance again",
+            "add `[content]` with `folder = \"content\"`; a running instance takes it in seconds",
         ));
     };
     content.judge(&source)

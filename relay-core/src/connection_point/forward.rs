@@ -212,7 +212,9 @@ impl Forwarder {
                     "forwarded"
                 );
                 traced.note_answer(endpoint, status);
-                self.relay_answer(answered, send, message_id).await;
+                if self.relay_answer(answered, send, message_id).await {
+                    traced.note_whole();
+                }
             }
             Err(failure) => {
                 let answer = failure.answer();
@@ -312,13 +314,13 @@ impl Forwarder {
         Ok(Judged { backends, endpoint: &route.endpoint.name, order, answer_within })
     }
 
-    /// Sends the backend's answer, body and all.
+    /// Sends the backend's answer, body and all. Returns whether all of it was.
     async fn relay_answer(
         &self,
         answered: Answered<'_>,
         mut send: SendStream,
         message_id: MessageId,
-    ) {
+    ) -> bool {
         let Answered { response, stall, _place, .. } = answered;
         let (parts, body) = response.into_parts();
         let end = body.is_end_stream();
@@ -330,22 +332,24 @@ impl Forwarder {
                 if let Some((status, reason)) = failure.answer() {
                     self.answer_here(&failure, status, reason, send).await;
                 }
-                return;
+                return false;
             }
         };
         let kind = if end { HeadKind::FinalAndEnd } else { HeadKind::Final };
-        if send.send_head(block, kind).is_err() || end {
-            return;
+        let is_told = send.send_head(block, kind).is_ok();
+        if !is_told || end {
+            return is_told;
         }
         let sender = BodySender::new(body, send, None);
         let mut sender = sender.on_source_failure(AbortCode::BackendFailed);
         let unsent = counted::Unsent::of(&self.tally);
         let outcome = send_body(&mut sender, stall).await;
         unsent.end(outcome.as_ref().err().map(Cut::counted));
-        if let Err(why) = outcome {
+        if let Err(why) = &outcome {
             let why = why.text();
             tracing::info!(%message_id, why, octets = sender.octets(), "answer cut");
         }
+        outcome.is_ok()
     }
 
     fn answer_block(

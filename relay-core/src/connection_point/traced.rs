@@ -32,7 +32,7 @@ impl Traced {
             hops,
             begun: Instant::now(),
             method: method.clone(),
-            path: path.to_owned(),
+            path: hops.map_or_else(String::new, |_| path.to_owned()),
             endpoint: None,
             status: None,
             has_failed: true,
@@ -41,9 +41,13 @@ impl Traced {
 
     /// A backend of `endpoint` has answered.
     pub(super) fn note_answer(&mut self, endpoint: &str, status: u16) {
-        self.endpoint = Some(endpoint.to_owned());
+        self.endpoint = self.hops.map(|_| endpoint.to_owned());
         self.status = Some(status);
-        self.has_failed = status >= 500;
+    }
+
+    /// All of that answer was relayed.
+    pub(super) fn note_whole(&mut self) {
+        self.has_failed = self.status.is_none_or(|status| status >= 500);
     }
 
     /// None has, and the client is told this.

@@ -24,6 +24,10 @@ use super::content_piece;
 /// Files that are listed at once: 64 KiB with usual names.
 const PIECE_FILES: usize = 64;
 
+/// Pieces that a thread reads after one that was not in memory: to ask for what is there begins to
+/// read ahead, which waits for a disk that is busy.
+const COLD_PIECES: u8 = 8;
+
 /// What follows the head of an answer with content.
 pub(super) struct Held {
     source: Source,
@@ -49,6 +53,8 @@ struct File {
     /// Those that there are for reading.
     places: Arc<Semaphore>,
     reading: Option<Reading>,
+    /// Pieces for which it is not asked what is in memory.
+    cold_pieces: u8,
 }
 
 /// The files of a package.
@@ -74,7 +80,8 @@ impl Held {
         in_flight: InFlightGuard,
     ) -> Self {
         let declared = range.end - range.start;
-        let file = File { source: file, left: range, declared, places, reading: None };
+        let file =
+            File { source: file, left: range, declared, places, reading: None, cold_pieces: 0 };
         let source = Source::File(file);
         Self { source, octets: 0, _in_flight: in_flight }
     }
@@ -137,11 +144,15 @@ impl File {
     ) -> Poll<Result<Bytes, ReceiveError>> {
         let (source, at) = (&self.source, self.left.start);
         let left = self.left.end - at;
-        if self.reading.is_none()
-            && let Some(piece) = content_piece::read_now(&**source, at, left)
-        {
-            self.left.start += piece.len() as u64;
-            return Poll::Ready(Ok(piece));
+        if self.reading.is_none() {
+            if self.cold_pieces > 0 {
+                self.cold_pieces -= 1;
+            } else if let Some(piece) = content_piece::read_now(&**source, at, left) {
+                self.left.start += piece.len() as u64;
+                return Poll::Ready(Ok(piece));
+            } else {
+                self.cold_pieces = COLD_PIECES;
+            }
         }
         let reading = self.reading.get_or_insert_with(|| {
             let (source, places) = (Arc::clone(source), Arc::clone(&self.places));

@@ -77,7 +77,7 @@ pub(super) fn read_now(file: &dyn Stored, at: u64, left: u64) -> Option<Bytes> {
     let length = length(left);
     let mut room = Room::of(length);
     let count = file.read_now(at, room.octets.get_mut(..length)?)?;
-    (count > 0).then(|| room.filled(count))
+    (count > 0).then(|| room.filled(count.min(length)))
 }
 
 /// Reads of the `left` octets from `at` on, none only where there are no more. May block.
@@ -90,7 +90,8 @@ pub(super) fn read(file: &dyn Stored, at: u64, left: u64) -> io::Result<Bytes> {
     let mut room = Room::of(length);
     let wanted = room.octets.get_mut(..length).ok_or(io::ErrorKind::InvalidInput)?;
     let count = file.read_at(at, wanted)?;
-    Ok(room.filled(count))
+    // Whatever a store says: what lies behind is another file's.
+    Ok(room.filled(count.min(length)))
 }
 
 #[cfg(test)]

@@ -100,8 +100,7 @@ impl Gateway {
         F: Future<Output = Result<S, ConnectError>>,
         D: Future<Output = LinkError>,
     {
-        let terms = self.terms();
-        let limits = &terms.limits;
+        let limits = Arc::clone(&self.terms().limits);
         if self.inner.link_places.available_permits() == 0 && self.is_crowded() {
             // Only authenticated peers hold places, so a handshake would serve but to say why, and
             // others need it more.
@@ -140,8 +139,7 @@ impl Gateway {
 
     /// What this instance's side of every link has.
     fn link_config(&self) -> Config {
-        let (terms, answerer) = (self.terms(), &self.inner.relay.answerer);
-        let limits = &terms.limits;
+        let (limits, answerer) = (Arc::clone(&self.terms().limits), &self.inner.relay.answerer);
         let sized = Config::for_streams(16, limits.streams_per_link_max);
         Config {
             instance: answerer.instance.number().into(),

@@ -158,6 +158,14 @@ impl fmt::Debug for MemoryLimit {
     }
 }
 
+impl MemoryLimit {
+    /// Whether both were made as one.
+    fn is_of(&self, other: &Self) -> bool {
+        self.kinds.len() == other.kinds.len()
+            && self.kinds.iter().zip(&other.kinds).all(|(a, b)| Arc::ptr_eq(&a.used, &b.used))
+    }
+}
+
 impl Kind {
     /// Reads it, and says so once where that fails after it `could` be read.
     fn read(&self, could: &mut bool) -> Option<Reading> {
@@ -223,7 +231,15 @@ impl Memory {
 
     /// Has `limit` hold from now on.
     pub(super) fn set(&self, limit: Option<MemoryLimit>) {
-        self.limit.send_replace(limit);
+        self.limit.send_if_modified(|now| {
+            let is_same = match (&*now, &limit) {
+                (Some(now), Some(limit)) => now.is_of(limit),
+                (now, limit) => now.is_none() && limit.is_none(),
+            };
+            *now = limit;
+            // Whoever watches begins anew for another one alone.
+            !is_same
+        });
     }
 
     pub(super) fn pressure(&self) -> Pressure {

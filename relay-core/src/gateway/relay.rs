@@ -27,6 +27,7 @@ use crate::transport::InForce;
 
 use super::access::{Access, Client};
 use super::answer::{self, AnswerBody, InFlight, InFlightGuard, Relayed};
+use super::config::GatewayLimits;
 use super::failure::Failure;
 use super::halt::Halts;
 use super::http2_places::Place;
@@ -69,6 +70,8 @@ pub(super) struct Relay {
 
 /// A request that policy lets pass.
 pub(super) struct Judged<'a> {
+    /// By which it is served to its end, whatever is told meanwhile.
+    limits: Arc<GatewayLimits>,
     endpoint: &'a Endpoint,
     /// The site that publishes it.
     pub(super) site: &'a str,
@@ -267,7 +270,8 @@ impl Relay {
         };
         judging::pass(endpoint, &mut headers)?;
         let backend_answer = settings.backend_answer(endpoint.role_id);
-        let answer_within = (!waits).then(|| self.terms.get().limits.answer_within(backend_answer));
+        let limits = Arc::clone(&self.terms.get().limits);
+        let answer_within = (!waits).then(|| limits.answer_within(backend_answer));
         let mut assertions = Assertions::new(message_id);
         assertions.answer_within = answer_within;
         assertions.names = names;
@@ -277,6 +281,7 @@ impl Relay {
         let request = RequestHead { method: parts.method, target, headers, assertions };
         let head = names::encode(request, &self.head_limits)?;
         Ok(Judged {
+            limits,
             endpoint,
             site,
             answer_within,
@@ -323,7 +328,7 @@ impl Relay {
         let listed = || judged.endpoint.request_headers.clone();
         let request = body.map(|body| BodySender::new(body, send, limit).listing(listed()));
         let (moved_at, attempt) = (Instant::now(), via.attempt());
-        let pace = Pace::new(&self.terms.get().limits);
+        let pace = Pace::new(&judged.limits);
         Ok(Sent { request, spent: None, answer, answered: false, moved_at, pace, via, attempt })
     }
 
@@ -408,7 +413,7 @@ impl Relay {
         if !sent.request.as_ref().is_some_and(BodySender::waits_for_source) {
             return within.map(|limit| (moved_at + limit, Failure::Timeout(limit)));
         }
-        let stall = self.terms.get().limits.body_stall;
+        let stall = judged.limits.body_stall;
         let limit = within.map_or(stall, |it| it.min(stall));
         let stalled = (moved_at + limit, Failure::ClientStalled(limit));
         let slow = || Failure::ClientSlow(sent.pace.rate_min());

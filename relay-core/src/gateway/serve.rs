@@ -459,7 +459,7 @@ impl Gateway {
     where
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (limits, begun) = (&self.terms().limits, Instant::now());
+        let (limits, begun) = (Arc::clone(&self.terms().limits), Instant::now());
         let greeted = tokio::select! {
             biased;
             greeted = greet(pipe, limits.client_hello.min(limits.tls_handshake)) => greeted,
@@ -541,7 +541,7 @@ impl Gateway {
         P: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let passed = Passed::default();
-        let limits = &self.terms().limits;
+        let limits = Arc::clone(&self.terms().limits);
         let times = Times { head: limits.request_head, idle: limits.idle };
         let io = TokioIo::new(Guarded::new(pipe, passed.clone(), times));
         let upgrade = Mutex::new(None);

@@ -24,26 +24,31 @@ pub struct GatewayUpdate {
 /// By what requests are served.
 #[derive(Debug)]
 pub(super) struct Terms {
-    pub(super) limits: GatewayLimits,
+    /// Apart, so that whoever keeps them for long keeps no store.
+    pub(super) limits: Arc<GatewayLimits>,
     /// Where content is, if this instance gives any.
     pub(super) content: Option<Shelves>,
+    /// Those given last: the same store has the same places when it is given again.
+    last: Option<Shelves>,
 }
 
 impl Terms {
     /// Those at the start.
     pub(super) fn first(limits: GatewayLimits, content: Option<Arc<dyn ContentStore>>) -> Self {
-        Self { limits, content: content.map(Shelves::of) }
+        let content = content.map(Shelves::of);
+        Self { limits: Arc::new(limits), last: content.clone(), content }
     }
 
     /// Those that hold after `update`.
     fn updated(&self, update: GatewayUpdate) -> Self {
         let GatewayUpdate { content, limits } = update;
         let content = content.map(|store| {
-            let same = self.content.as_ref().filter(|it| it.are_of(&store)).cloned();
+            let same = self.last.as_ref().filter(|it| it.are_of(&store)).cloned();
             // Places of its own for another: the one before may hang, and have all of its places.
             same.unwrap_or_else(|| Shelves::of(store))
         });
-        Self { limits: self.limits.updated(limits.countable()), content }
+        let last = content.clone().or_else(|| self.last.clone());
+        Self { limits: Arc::new(self.limits.updated(limits.countable())), content, last }
     }
 }
 
@@ -175,5 +180,68 @@ mod tests {
         let fresh = after(Some(&other)).unwrap();
         assert!(!fresh.shares_places(&kept) && fresh.are_of(&other));
         assert!(after(None).is_none());
+    }
+
+    #[test]
+    fn a_store_that_is_not_given_for_a_while_has_its_places_afterwards() {
+        let store: Arc<dyn ContentStore> = Arc::new(Empty);
+        let limits = GatewayLimits::default;
+        let before = first(Some(Arc::clone(&store)));
+        let off = before.updated(GatewayUpdate { content: None, limits: limits() });
+        let on = off.updated(GatewayUpdate { content: Some(store), limits: limits() });
+        assert!(on.content.unwrap().shares_places(before.content.as_ref().unwrap()));
+    }
+
+    #[cfg(feature = "net")]
+    #[test]
+    fn exactly_the_limits_change_whose_keys_are_said_to() {
+        use crate::config::{GATEWAY_KEYS, TakesEffect};
+
+        let (n, s) = (7, Duration::from_secs(7));
+        let asked = GatewayLimits {
+            client_connections_max: n,
+            connections_per_address_max: n,
+            client_handshakes_max: n,
+            links_max: n,
+            link_memory: 7,
+            streams_per_link_max: 7,
+            memory: None,
+            link_handshakes_max: n,
+            client_hello: s,
+            tls_handshake: s,
+            request_head: s,
+            idle: s,
+            answer_head: s,
+            backend_answer_max: s,
+            body_stall: s,
+            body_rate_min: 7,
+            body_grace: s,
+            answer_stall: s,
+            link_credit: s,
+            overload_wait: s,
+            drain: s,
+            linger: s,
+        };
+        let now = GatewayLimits::default().updated(asked);
+        let lines = |it: &GatewayLimits| -> Vec<String> {
+            format!("{it:#?}").lines().map(|line| line.trim().to_owned()).collect()
+        };
+        let both = lines(&GatewayLimits::default()).into_iter().zip(lines(&now));
+        let mut changed: Vec<_> = both
+            .filter(|(before, now)| before != now)
+            .filter_map(|(_, now)| Some(now.split_once(':')?.0.to_owned()))
+            .collect();
+        // Of these one has no key, and one is made of its key by the program.
+        let mut said = vec!["client_hello".to_owned()];
+        for (key, when) in GATEWAY_KEYS {
+            let Some(key) = key.strip_prefix("limits.") else { continue };
+            if *when == TakesEffect::AtOnce && key != "memory_mebibytes_max" {
+                let field = key.replace("octets_per_second", "rate");
+                said.push(field.trim_end_matches("_seconds").to_owned());
+            }
+        }
+        changed.sort();
+        said.sort();
+        assert_eq!(changed, said);
     }
 }

@@ -139,6 +139,8 @@ impl Traffic {
                 meters.insert(endpoint.role_id, meter);
             }
         }
+        let is_there = |site: &str| settings.documents().iter().any(|it| it.site.as_str() == site);
+        windows.content.retain(|site, _| is_there(site));
         meters
     }
 

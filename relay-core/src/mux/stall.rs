@@ -1,6 +1,6 @@
 //! How often, and for how long, streams of a link stood still for want of credit.
 //!
-//! A stream stands still while it has more to send, and everything that the peer has granted is
+//! A stream stands still while its half has not ended, and everything that the peer has granted is
 //! sent: neither this side nor the path is what it waits for, but whoever takes its payload there.
 //! Counted where that begins and ends. No clock is read for it: what passes is told by whoever has
 //! the time anyway.
@@ -45,8 +45,10 @@ impl Stalls {
     /// It is `now`. Called before stalls end, and after they begin.
     pub(crate) fn pass(&mut self, now: Instant) {
         if self.streams > 0 {
-            let before = self.counted_until.replace(now).unwrap_or(now);
+            let before = self.counted_until.unwrap_or(now);
             self.lasted += now.saturating_duration_since(before);
+            // A time from before counts nothing twice.
+            self.counted_until = Some(now.max(before));
         }
     }
 
@@ -94,5 +96,7 @@ mod tests {
         // A clock that is told out of order takes nothing back.
         stalls.pass(start + SECOND * 60);
         assert_eq!(stalls.lasted(), SECOND * 3);
+        stalls.pass(start + SECOND * 62);
+        assert_eq!(stalls.lasted(), SECOND * 4);
     }
 }

@@ -29,6 +29,9 @@ use source::Source;
 /// How often it is looked how far the client has come that is to be interrupted.
 const LOOK: Duration = Duration::from_millis(5);
 
+/// Within this time a client has a half, or something is wrong.
+const HALF_TIME: Duration = Duration::from_mins(30);
+
 /// Octets of a mebibyte.
 const MEBIBYTE: u64 = 1 << 20;
 
@@ -123,10 +126,11 @@ fn interrupted(site: &Site, source: &Source, client: &Client) -> anyhow::Result<
     let mut killed = client.spawn(site, "together")?;
     while source::octets_below(&out) < source.octets() / 2 {
         ensure!(killed.try_wait()?.is_none(), "the client was done before it was interrupted");
+        ensure!(begun.elapsed() < HALF_TIME, "the client does not come half-way");
         thread::sleep(LOOK);
     }
     killed.kill()?;
-    killed.wait()?;
+    ensure!(killed.wait()?.code().is_none(), "the client was done before it was killed");
     let had = source::octets_below(&out);
     let rest = client.download(site, "together")?;
     println!(

@@ -98,12 +98,12 @@ pub(super) static RECEIVED: Metric =
 pub(super) static SENT: Metric =
     counter("relay_link_sent", "Payload octets that went over the link that is up.").octets();
 pub(super) static STALLS: Metric =
-    counter("relay_link_credit_stalls", "Times that a stream had more to send than was granted.");
+    counter("relay_link_credit_stalls", "Times that a stream had sent all that was granted.");
 pub(super) static STALLED: Metric =
-    counter("relay_link_credit_stalled", "Time in which a stream had more to send than granted.")
+    counter("relay_link_credit_stalled", "Time in which a stream had sent all that was granted.")
         .seconds();
 pub(super) static STREAMS_STALLED: Metric =
-    gauge("relay_link_streams_stalled", "Streams that have more to send than is granted now.");
+    gauge("relay_link_streams_stalled", "Streams that have sent all that is granted now.");
 pub(super) static ROUND_TRIP: Metric =
     gauge("relay_link_round_trip", "Smoothed round trip of a link that is up.").seconds();
 pub(super) static ANSWERS: Metric =

@@ -68,6 +68,18 @@ function ofEgress(status) {
   return [{ ...fact("egress", fault ? "bad" : level, says), what }];
 }
 
+function ofFile(status) {
+  const it = status.configuration;
+  if (!it) return [];
+  const waits = list(it.at_next_start).join(", ");
+  if (it.fault) {
+    const why = it.fault.split("\n")[0];
+    return [fact("file", "bad", `the file on disk cannot be used, what was before holds: ${why}`)];
+  }
+  if (waits) return [fact("file", "warn", `changed on disk, waits for the next start: ${waits}`)];
+  return [fact("file", "good", "the file on disk holds")];
+}
+
 function factsOf(status) {
   const { ready = true, reasons = [] } = status.readiness ?? {};
   const not = `not ready: ${list(reasons).join("; ")}`;
@@ -80,6 +92,7 @@ function factsOf(status) {
     ...ofSettings(status),
     ...ofOthers(status),
     ...ofEgress(status),
+    ...ofFile(status),
   ];
 }
 

@@ -62,8 +62,8 @@ pub struct Stats {
     pub consumers_stalled: u64,
     /// Octets of payload that are queued and not yet handed to the pipe.
     pub payload_queued: u64,
-    /// How often a stream began to stand still for want of credit: it had more to send, and all
-    /// that the peer has granted was sent.
+    /// How often a stream began to stand still for want of credit: all that the peer has granted
+    /// was sent, and its half had not ended.
     pub credit_stalls: u64,
     /// Streams that stand still for want of credit now.
     pub streams_stalled: usize,
