@@ -281,6 +281,8 @@ pub(super) fn remove(store: &Path, package: &PackageId) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use relay_core::gateway::Visit;
+
     use super::*;
 
     fn package() -> PackageId {
@@ -419,7 +421,8 @@ mod tests {
         assert!(told.starts_with("package PS100012 was not published"), "{told}");
         let reader = FolderStore::new(store.path().to_owned());
         assert_eq!(*reader.manifest(&package()).unwrap(), before);
-        assert!(reader.open(&package(), &before.files()[0]).is_ok());
+        let visit = Visit { method: http::Method::GET, until: 1 };
+        assert!(reader.place(&package(), &before.files()[0], &visit).is_ok());
         let left = names(&store.path().join("PS100012"));
         assert!(left.iter().all(|it| !it.starts_with(PART)), "{left:?}");
     }

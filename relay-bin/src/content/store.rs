@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use relay_core::content::{ContentFile, MANIFEST_OCTETS_MAX, Manifest, PackageId};
-use relay_core::gateway::{ContentStore, StoreFault, Stored};
+use relay_core::gateway::{ContentStore, Place, StoreFault, Stored, Visit};
 
 /// The manifest of a package, in its folder.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -99,7 +99,12 @@ impl ContentStore for FolderStore {
         Ok(manifest)
     }
 
-    fn open(&self, package: &PackageId, file: &ContentFile) -> Result<Arc<dyn Stored>, StoreFault> {
+    fn place(
+        &self,
+        package: &PackageId,
+        file: &ContentFile,
+        _visit: &Visit,
+    ) -> Result<Place, StoreFault> {
         let name = file.sha256_text();
         let place = || self.folder.join(package.as_str()).join(&name);
         let fault = |why: io::Error| fault(&place(), &why);
@@ -113,7 +118,7 @@ impl ContentStore for FolderStore {
                 file.octets
             )));
         }
-        Ok(Arc::new(Opened(opened)))
+        Ok(Place::Here(Arc::new(Opened(opened))))
     }
 }
 
@@ -202,12 +207,20 @@ mod tests {
         (folder, store)
     }
 
+    fn open(store: &FolderStore, file: &ContentFile) -> Result<Arc<dyn Stored>, StoreFault> {
+        let visit = Visit { method: http::Method::GET, until: 1 };
+        match store.place(&package(), file, &visit)? {
+            Place::Here(opened) => Ok(opened),
+            Place::Elsewhere(_) => panic!("a folder's files are here"),
+        }
+    }
+
     #[test]
     fn what_was_put_is_read_from_any_octet_on() {
         let (_folder, store) = stored(b"0123456789");
         let manifest = store.manifest(&package()).unwrap();
         assert!(Arc::ptr_eq(&manifest, &store.manifest(&package()).unwrap()), "read once");
-        let file = store.open(&package(), &manifest.files()[0]).unwrap();
+        let file = open(&store, &manifest.files()[0]).unwrap();
         let mut octets = [0; 4];
         assert_eq!(file.read_at(8, &mut octets).unwrap(), 2);
         assert_eq!(&octets[..2], b"89");
@@ -223,7 +236,7 @@ mod tests {
         put(folder.path(), &package(), source.path()).unwrap();
         let after = store.manifest(&package()).unwrap();
         assert_ne!(before, after);
-        let gone = store.open(&package(), &before.files()[0]);
+        let gone = open(&store, &before.files()[0]);
         assert!(matches!(gone, Err(StoreFault::Absent)));
         let absent = store.manifest(&"OTHER".parse().unwrap());
         assert!(matches!(absent, Err(StoreFault::Absent)));
@@ -238,7 +251,7 @@ mod tests {
         let file = &manifest.files()[0];
         let place = folder.path().join("PS100012");
         fs::write(place.join(file.sha256_text()), b"012345678").unwrap();
-        assert!(matches!(store.open(&package(), file), Err(StoreFault::Unreadable(_))));
+        assert!(matches!(open(&store, file), Err(StoreFault::Unreadable(_))));
         fs::write(place.join(MANIFEST), b"{}").unwrap();
         assert!(matches!(store.manifest(&package()), Err(StoreFault::Unreadable(_))));
         let other = manifest.to_json().replace("PS100012", "PS100013");
@@ -259,10 +272,10 @@ mod tests {
         let name = place.join(file.sha256_text());
         fs::remove_file(&name).unwrap();
         symlink(&secret, &name).unwrap();
-        assert!(matches!(store.open(&package(), file), Err(StoreFault::Unreadable(_))));
+        assert!(matches!(open(&store, file), Err(StoreFault::Unreadable(_))));
         fs::remove_file(&name).unwrap();
         fs::create_dir(&name).unwrap();
-        assert!(matches!(store.open(&package(), file), Err(StoreFault::Unreadable(_))));
+        assert!(matches!(open(&store, file), Err(StoreFault::Unreadable(_))));
         let moved = folder.path().join("moved");
         fs::rename(&place, &moved).unwrap();
         symlink(&moved, &place).unwrap();
