@@ -9,28 +9,18 @@ use std::time::SystemTime;
 use relay_core::content::{ContentFile, MANIFEST_OCTETS_MAX, Manifest, PackageId};
 use relay_core::gateway::{ContentStore, Place, StoreFault, Stored, Visit};
 
+use super::kept::Kept;
+
 /// The manifest of a package, in its folder.
 pub(super) const MANIFEST: &str = "manifest.json";
-
-/// Octets of manifests that are kept read: those that were asked for last. Each request for a file
-/// needs the manifest of its package.
-const KEPT_OCTETS_MAX: u64 = 32 << 20;
 
 /// A folder of packages. Nothing is followed out of it: a link in it is an error.
 #[derive(Debug)]
 pub(crate) struct FolderStore {
     folder: PathBuf,
-    /// The one that was asked for last is the last.
-    kept: Mutex<Vec<Kept>>,
+    kept: Kept<Stamp>,
     /// Held while a manifest is read: who wants the same one finds it then.
     reading: Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    package: PackageId,
-    stamp: Stamp,
-    manifest: Arc<Manifest>,
 }
 
 /// By what a manifest that was replaced is known.
@@ -50,26 +40,12 @@ impl Stamp {
 impl FolderStore {
     /// What is in `folder`, which may come to be there later.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, kept: Mutex::default(), reading: Mutex::default() }
+        Self { folder, kept: Kept::new(), reading: Mutex::default() }
     }
 
     fn known(&self, package: &PackageId, stamp: Stamp) -> Option<Arc<Manifest>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = kept.iter().position(|it| it.package == *package && it.stamp == stamp)?;
-        let known = kept.remove(place);
-        let manifest = Arc::clone(&known.manifest);
-        kept.push(known);
-        Some(manifest)
-    }
-
-    fn keep(&self, package: &PackageId, stamp: Stamp, manifest: &Arc<Manifest>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|it| it.package != *package);
-        let manifest = Arc::clone(manifest);
-        kept.push(Kept { package: package.clone(), stamp, manifest });
-        while kept.iter().map(|it| it.stamp.octets).sum::<u64>() > KEPT_OCTETS_MAX {
-            kept.remove(0);
-        }
+        let (of, manifest) = self.kept.last(package)?;
+        (of == stamp).then_some(manifest)
     }
 }
 
@@ -95,7 +71,7 @@ impl ContentStore for FolderStore {
             return Err(unusable("it is of another package; put the package anew"));
         }
         let manifest = Arc::new(manifest);
-        self.keep(package, stamp, &manifest);
+        self.kept.keep(stamp, stamp.octets, &manifest);
         Ok(manifest)
     }
 
@@ -280,20 +256,5 @@ mod tests {
         fs::rename(&place, &moved).unwrap();
         symlink(&moved, &place).unwrap();
         assert!(matches!(store.manifest(&package()), Err(StoreFault::Unreadable(_))));
-    }
-
-    #[test]
-    fn no_more_than_32_mebibytes_of_manifests_are_kept() {
-        let (_folder, store) = stored(b"0123456789");
-        let manifest = store.manifest(&package()).unwrap();
-        let kept = || store.kept.lock().unwrap().len();
-        let stamp = |octets| Stamp { octets, modified: None, file: 0 };
-        for (number, octets) in [(1, KEPT_OCTETS_MAX / 2), (2, KEPT_OCTETS_MAX / 2)] {
-            let package: PackageId = format!("P{number}").parse().unwrap();
-            store.keep(&package, stamp(octets), &manifest);
-        }
-        assert_eq!(kept(), 2, "the first one had no room beside them");
-        store.keep(&"P3".parse().unwrap(), stamp(1), &manifest);
-        assert_eq!(kept(), 2);
     }
 }

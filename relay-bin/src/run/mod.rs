@@ -32,7 +32,7 @@ use tokio::runtime::Runtime;
 
 use crate::admin::{Admin, Role};
 use crate::console::{complain, say};
-use crate::content::FolderStore;
+use crate::content;
 use crate::egress;
 use crate::exit::Failure;
 use crate::expiry::{self, ClientPlaces, Endings};
@@ -121,7 +121,8 @@ async fn run_gateway(mut loaded: LoadedGateway, level: Level) -> Result<(), Fail
     descriptors::fit_gateway(&mut loaded.config.limits);
     loaded.config.limits.memory = memory::limit(loaded.memory_max);
     if let Some(content) = loaded.content.as_ref().filter(|it| it.is_enabled) {
-        loaded.config.content = Some(Arc::new(FolderStore::new(content.folder.clone())));
+        let store = content::reader(&content.store).context("[content] cannot be used");
+        loaded.config.content = Some(store.map_err(Failure::Runtime)?);
     }
     let clients = bind(&loaded, Listener::Clients, loaded.listen).await?;
     let links = bind(&loaded, Listener::Links, loaded.link_listen).await?;

@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::admin::{AdminListener, RawAdmin};
-use super::content::{ContentFolder, RawContent};
+use super::content::{ContentConfig, RawContent};
 use super::egress::{EgressConfig, RawEgress};
 use super::error::{ConfigError, Place};
 use super::fetch::RawFetch;
@@ -46,9 +46,9 @@ pub struct LoadedGateway {
     pub quic_link_listen: Option<SocketAddr>,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
-    /// The folder of its content, if it has one. `config` has it only once somebody has said how
+    /// Where it has content from, if it has any. `config` has it only once somebody has said how
     /// that is read: see [`GatewayConfig::content`].
-    pub content: Option<ContentFolder>,
+    pub content: Option<ContentConfig>,
     /// Octets of memory that its process may have in use, if that is written; else as many as the
     /// machine, or whoever confines the process, lets it have. `config` has it only once somebody
     /// has said how that is read: see
@@ -110,7 +110,7 @@ struct RawGateway {
     limits: Option<RawGatewayLimits>,
     admin: Option<RawAdmin>,
     fetch: Option<RawFetch>,
-    content: Option<RawContent>,
+    content: Option<Spanned<RawContent>>,
     egress: Option<RawEgress>,
 }
 
@@ -174,8 +174,8 @@ impl RawLinks {
 /// `peak-ewma`), `[limits]`, whose keys are the fields of
 /// [`GatewayLimits`](crate::gateway::GatewayLimits) with their unit,
 /// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, `[content]`
-/// with `folder`, where packages are, and `enabled`, `[admin]` with `listen`, an address of
-/// loopback, and `[egress]` with `threshold_gibibytes` (optional: `warning_percent`,
+/// with `folder`, `azure` or `s3`, where packages are, and `enabled`, `[admin]` with `listen`, an
+/// address of loopback, and `[egress]` with `threshold_gibibytes` (optional: `warning_percent`,
 /// `critical_percent`, `stop_when_critical`, `file`). What is published is not written here:
 /// connection points say so, over their links.
 ///
@@ -195,7 +195,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let limits = raw.limits.as_ref().map(|limits| limits.judge(&source)).unwrap_or_default();
     let memory_max = raw.limits.as_ref().and_then(|limits| limits.memory_max(&source));
     let fetch = raw.fetch.as_ref().and_then(|fetch| source.keep(fetch.judge(&source)));
-    let content = raw.content.as_ref().and_then(|it| source.keep(it.judge(&source)));
+    let content = raw.content.as_ref().and_then(|it| source.keep(RawContent::judge(&source, it)));
     let egress = raw.egress.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let tls = raw.tls(&source);
     let (Some(service), Some(instance), Some(addresses), Some(tls)) =

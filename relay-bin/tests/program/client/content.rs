@@ -27,10 +27,18 @@ pub(super) fn told(relay: &Relay, args: &[&str]) -> Value {
 
 /// A site whose first instance has content, and a client that has registered, by its id.
 pub(super) fn site_with_client() -> (Relay, String) {
+    site_with(TABLE, None)
+}
+
+/// As [`site_with_client`], with this `table` of content and its key.
+pub(super) fn site_with(table: &str, key: Option<&str>) -> (Relay, String) {
     let mut relay = Relay::start(|_| answer(200, "from the site"));
     let bulk = relay.token(&["new"]);
     relay.secret("bulk", bulk["token"].as_str().unwrap());
-    relay.site.edit("gateway-1/gateway.toml", |text| text + TABLE);
+    if let Some(key) = key {
+        relay.secret("site/gateway-1/store.key", key);
+    }
+    relay.site.edit("gateway-1/gateway.toml", |text| format!("{text}\n{table}"));
     relay.start_anew();
     relay.gateway.wait_for_log("settings applied", 1);
     let service = format!(
