@@ -125,12 +125,11 @@ impl Fetch<'_> {
         line: &mut Option<Connection>,
     ) -> Result<Result<Report, Broken>, Failure> {
         let mut headers = HeaderMap::new();
-        let (target, reach) = match &self.moved {
-            Some(target) => (target.clone(), self.store),
-            None => {
-                self.shown.put_into(&mut headers).map_err(Failure::Runtime)?;
-                (self.target.clone(), self.reach)
-            }
+        let (target, reach) = if let Some(target) = &self.moved {
+            (target.clone(), self.store)
+        } else {
+            self.shown.put_into(&mut headers).map_err(Failure::Runtime)?;
+            (self.target.clone(), self.reach)
         };
         if let Some(known) = self.part.known() {
             // RFC 9110, section 13.1.5: all of it comes, if it has changed.

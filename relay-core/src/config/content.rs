@@ -259,9 +259,10 @@ impl RawS3 {
         check(source, &self.access_key_id, is_id, "this is no id of an access key", help)?;
         // By a host of its own where it can have one: a dot in its name would fit no certificate.
         let has_host = self.endpoint.is_none() && !bucket.contains('.');
-        let usual = match has_host {
-            true => format!("https://{bucket}.s3.{region}.amazonaws.com"),
-            false => format!("https://s3.{region}.amazonaws.com"),
+        let usual = if has_host {
+            format!("https://{bucket}.s3.{region}.amazonaws.com")
+        } else {
+            format!("https://s3.{region}.amazonaws.com")
         };
         let common = Common {
             key_file: &self.secret_key_file,

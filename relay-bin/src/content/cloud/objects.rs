@@ -140,6 +140,7 @@ pub(super) fn told(error: &Error) -> String {
 }
 
 /// The same as an error of a command.
+#[allow(clippy::needless_pass_by_value, reason = "so `map_err` hands it over")]
 pub(super) fn failed(error: Error) -> anyhow::Error {
     anyhow!(told(&error))
 }

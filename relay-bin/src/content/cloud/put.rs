@@ -44,7 +44,7 @@ const PARTS_OF_FILE_MAX: u64 = 10_000;
 
 /// Requests may carry a part over a slow line.
 const PATIENCE: Patience =
-    Patience { request: Duration::from_secs(300), retries: 5, all: Duration::from_secs(180) };
+    Patience { request: Duration::from_mins(5), retries: 5, all: Duration::from_mins(3) };
 
 /// Octets of each part of a file of so many: 8 MiB, or more where that would be too many parts.
 fn part_octets(octets: u64) -> u64 {
@@ -190,7 +190,7 @@ impl Job {
         let mut reader = Reader::open(path)?;
         // One more than there were, or a file that has grown would look the same.
         let octets = reader.next(file.octets + 1)?;
-        reader.is_still(file)?;
+        reader.check_still(file)?;
         self.objects.store.put(place, octets.into()).await.map_err(failed)?;
         self.progress.moved(0, file.octets);
         Ok(())
@@ -244,7 +244,7 @@ impl Job {
         while let Some(done) = sending.join_next().await {
             self.progress.moved(0, done?.map_err(failed)?);
         }
-        reader.is_still(file)
+        reader.check_still(file)
     }
 }
 
@@ -270,8 +270,8 @@ impl Reader {
         Ok(octets.into())
     }
 
-    /// Whether all that was read is what it was named by.
-    fn is_still(self, file: &ContentFile) -> anyhow::Result<()> {
+    /// Judges that all that was read is what it was named by.
+    fn check_still(self, file: &ContentFile) -> anyhow::Result<()> {
         if <[u8; 32]>::from(self.hash.finalize()) == file.sha256 {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::content::{POINT, content, site_with, told};
 use super::*;
 use crate::support::octets;
-use crate::support::stores::{Store, ask};
+use crate::support::stores::{Store, ask, way_that_ends};
 
 const GATEWAY: [&str; 2] = ["--config", "gateway-1/gateway.toml"];
 const PUT: [&str; 4] = ["put", "../office", "--package", "PS100012"];
@@ -189,6 +189,40 @@ fn a_store_that_says_nothing_is_given_up_in_its_time() {
     let reason = &report["reason"];
     assert_eq!((status, reason), (1, &"CMGService_Content_Unavailable".into()), "{report:#}");
     scene.relay.gateway.wait_for_log("the store of content cannot be read", 1);
+}
+
+#[test]
+fn a_put_that_is_interrupted_publishes_nothing_and_the_next_one_goes_on() {
+    for store in Store::all() {
+        let scene = Scene::new(&store);
+        for number in 0..12 {
+            let text: Vec<_> = octets(1_000_000).into_iter().map(|it| it ^ number).collect();
+            scene.source(&format!("part-{number}"), &text);
+        }
+        fs::remove_file(scene.relay.path("office/Data/large.cab")).unwrap();
+        // Eight files are under way at once: by then one of them is there.
+        let (at, end) = way_that_ends(store.at, 9_500_000);
+        let table = store.table.replace(&store.at.to_string(), &at.to_string());
+        let other = scene.relay.path("site/gateway-1/other.toml");
+        fs::write(other, table).unwrap();
+        let mut putting = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .arg("content")
+            .args(PUT)
+            .args(["--config", "gateway-1/other.toml"])
+            .current_dir(scene.relay.path("site"))
+            .spawn()
+            .unwrap();
+        end.recv().unwrap();
+        putting.kill().unwrap();
+        putting.wait().unwrap();
+        assert_eq!(scene.content(&["list"])["packages"], serde_json::json!([]));
+        let put = scene.content(&PUT);
+        let copied = put["octets_copied"].as_u64().unwrap();
+        assert_eq!((&put["files"], &put["octets"]), (&14.into(), &12_000_010.into()));
+        assert!((1..12_000_010).contains(&copied), "{copied} were sent by the second");
+        let (status, report) = scene.fetch(&scene.grant(&[]), "out", &["--package"]);
+        assert_eq!((status, &report["files_fetched"]), (0, &14.into()), "{report:#}");
+    }
 }
 
 #[test]

@@ -2,9 +2,12 @@
 //! as Azure Blob Storage does, and moto, which speaks as S3 does.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
@@ -149,6 +152,43 @@ fn started(mut command: Command, mark: &str) -> (Child, SocketAddr) {
     (child, at)
 }
 
+/// A way to a store that carries so many octets to it, and nothing after that. Returns where it
+/// begins, and who says that it has ended.
+pub(crate) fn way_that_ends(store: SocketAddr, octets: u64) -> (SocketAddr, Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = listener.local_addr().unwrap();
+    let (ended, end) = channel();
+    let left = Arc::new(AtomicU64::new(octets));
+    std::thread::spawn(move || {
+        for near in listener.incoming() {
+            let (near, far) = (near.unwrap(), TcpStream::connect(store).unwrap());
+            let back = (far.try_clone().unwrap(), near.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut &back.0, &mut &back.1));
+            let (left, ended) = (Arc::clone(&left), ended.clone());
+            std::thread::spawn(move || carry(&near, &far, &left, &ended));
+        }
+    });
+    (at, end)
+}
+
+fn carry(near: &TcpStream, far: &TcpStream, left: &AtomicU64, ended: &Sender<()>) {
+    let (mut near_octets, mut far_octets) = (near, far);
+    let mut piece = vec![0; 16 << 10];
+    loop {
+        let count = near_octets.read(&mut piece).unwrap_or(0);
+        let take = |left: u64| left.checked_sub(count as u64);
+        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_err() {
+            let _ = ended.send(());
+            break;
+        }
+        if count == 0 || far_octets.write_all(&piece[..count]).is_err() {
+            break;
+        }
+    }
+    let _ = near.shutdown(Shutdown::Both);
+    let _ = far.shutdown(Shutdown::Both);
+}
+
 /// What a store has answered.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -168,11 +208,13 @@ impl Answer {
 pub(crate) fn ask(method: &str, url: &str, fields: &[(&str, &str)]) -> Answer {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
-    let fields: String =
-        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let mut more = String::new();
+    for (name, value) in fields {
+        more.extend([name, ": ", value, "\r\n"]);
+    }
     let length = if method == "PUT" { "Content-Length: 0\r\n" } else { "" };
     let head = format!(
-        "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{fields}\r\n"
+        "{method} /{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{more}\r\n"
     );
     stream.write_all(head.as_bytes()).unwrap();
     let mut octets = Vec::new();
