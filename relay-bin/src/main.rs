@@ -19,6 +19,7 @@ mod explain;
 mod init;
 mod logs;
 mod pki;
+mod progress;
 mod run;
 mod schema;
 mod site;

@@ -1,4 +1,4 @@
-//! A store of content in memory, and grants for what is in it.
+//! Stores of content in memory and elsewhere, and grants for what is in it.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,14 +7,15 @@
 )]
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use relay_core::auth::Guid;
-use relay_core::content::{ContentFile, Grant, Granted, Manifest, PackageId};
-use relay_core::gateway::{ContentStore, StoreFault, Stored};
+use relay_core::content::{ContentFile, Grant, Granted, Location, Manifest, PackageId, StoreRoot};
+use relay_core::gateway::{ContentStore, Place, StoreFault, Stored, Visit};
 
 use crate::clients::now;
 use crate::tokens::{SOMEBODY, TENANT};
@@ -74,10 +75,54 @@ impl ContentStore for MemoryStore {
         Ok(Arc::clone(&self.package(package)?.0))
     }
 
-    fn open(&self, package: &PackageId, file: &ContentFile) -> Result<Arc<dyn Stored>, StoreFault> {
+    fn place(
+        &self,
+        package: &PackageId,
+        file: &ContentFile,
+        _visit: &Visit,
+    ) -> Result<Place, StoreFault> {
         let octets = self.package(package)?.1.get(&file.sha256).ok_or(StoreFault::Absent)?;
         let length = octets.len().saturating_sub(usize::try_from(self.cut).unwrap());
-        Ok(Arc::new(Octets(octets.slice(..length))))
+        Ok(Place::Here(Arc::new(Octets(octets.slice(..length)))))
+    }
+}
+
+/// Makes the location of a file.
+type Locate = Box<dyn Fn(&ContentFile, &Visit) -> Location + Send + Sync>;
+
+/// A store whose files are fetched elsewhere.
+pub struct FarStore {
+    /// What it has.
+    pub near: MemoryStore,
+    /// Where it says that its files are.
+    pub root: StoreRoot,
+    /// Where they are.
+    pub locate: Locate,
+}
+
+impl fmt::Debug for FarStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FarStore").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl ContentStore for FarStore {
+    fn manifest(&self, package: &PackageId) -> Result<Arc<Manifest>, StoreFault> {
+        self.near.manifest(package)
+    }
+
+    fn root(&self) -> Option<&StoreRoot> {
+        Some(&self.root)
+    }
+
+    fn place(
+        &self,
+        package: &PackageId,
+        file: &ContentFile,
+        visit: &Visit,
+    ) -> Result<Place, StoreFault> {
+        self.near.place(package, file, visit)?;
+        Ok(Place::Elsewhere((self.locate)(file, visit)))
     }
 }
 

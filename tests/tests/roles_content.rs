@@ -9,12 +9,12 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use http::Request;
 use relay_core::auth::Guid;
-use relay_core::content::{CONTENT_PATH, Grant, Granted};
+use relay_core::content::{CONTENT_PATH, Grant, Granted, Location, StoreRoot};
 use relay_core::gateway::Gateway;
 use relay_core::settings::ClientTrust;
 use relay_tests::client::{Answer, Client, Http, bare};
 use relay_tests::clients::{ClientSite, self_signed, showing};
-use relay_tests::content::{MemoryStore, grant};
+use relay_tests::content::{FarStore, MemoryStore, grant};
 use relay_tests::logs::Logs;
 use relay_tests::roles::{House, until, within};
 use relay_tests::site::{Body, nobody};
@@ -59,6 +59,16 @@ impl Scene {
             request.headers_mut().append(*name, value.parse().unwrap());
         }
         Client::join(&self.gateway, &self.house.ca, http).await.ask(request).await
+    }
+
+    /// Whether the list of the package never looks whole.
+    async fn is_list_cut(&self, http: Http) -> bool {
+        let mut request = bare("GET", &self.location(grant()));
+        authorize(&mut request, &self.site.ccm());
+        let mut client = Client::join(&self.gateway, &self.house.ca, http).await;
+        // The head may be lost with the connection.
+        let Ok(response) = client.send(request).await else { return true };
+        http_body_util::BodyExt::collect(response.into_body()).await.is_err()
     }
 
     fn location(&self, grant: Grant) -> String {
@@ -425,6 +435,113 @@ async fn a_list_of_any_number_of_files_has_each_of_them_once() {
                 let told = files.iter().map(|it| it["name"].as_str().unwrap());
                 assert!(told.eq(names.iter().map(String::as_str)), "{count} {http:?}");
             }
+        }
+    })
+    .await;
+}
+
+/// Where the store of [`far`] is.
+const FAR: &str = "https://store.example/container/site/";
+
+/// A store with files whose locations are `url` with a file's hash in the place of `HASH`, signed
+/// for the method, and end so many seconds after the grant.
+fn far(url: &str, outlives: i64) -> Arc<FarStore> {
+    let url = url.to_owned();
+    Arc::new(FarStore {
+        near: MemoryStore::with(&[("a/setup.exe", b"0123456789"), ("empty", b"")]),
+        root: StoreRoot::new(FAR).unwrap(),
+        locate: Box::new(move |file, visit| {
+            let url = url.replace("HASH", &file.sha256_text());
+            let ends = visit.until.checked_add_signed(outlives).unwrap();
+            Location::new(format!("{url}?for={}&sig=secret", visit.method), ends).unwrap()
+        }),
+    })
+}
+
+#[tokio::test]
+async fn a_file_of_a_store_elsewhere_is_a_redirect_and_a_list_has_each_at_its_own_location() {
+    within(async {
+        let logs = Logs::capture();
+        let store = far(&format!("{FAR}PS100012/HASH"), 0);
+        let scene = Scene::with(|house| house.content = Some(store)).await;
+        let hash = sha256(b"0123456789");
+        let expected = |verb: &str| format!("{FAR}PS100012/{hash}?for={verb}&sig=secret");
+        for http in Http::BOTH {
+            let location = scene.location(for_file("a/setup.exe"));
+            for verb in ["GET", "HEAD"] {
+                let fields = [("range", "bytes=1-2")];
+                let answer = scene.ask(http, verb, &location, &fields).await;
+                assert_eq!((told(&answer), answer.body.len()), ((307, None), 0), "{verb}");
+                assert_eq!(answer.parts.headers["location"], expected(verb));
+                assert_eq!(answer.parts.headers["cache-control"], "no-store");
+                assert_eq!(answer.message_id().len(), 36);
+            }
+            let answer = scene.ask(http, "GET", &scene.location(for_file("x")), &[]).await;
+            assert_eq!(told(&answer), (404, Some("CMGService_No_Content")));
+            let answer = scene.ask(http, "GET", &scene.location(grant()), &[]).await;
+            assert_eq!(answer.parts.headers["cache-control"], "no-store");
+            let listed: Value = serde_json::from_slice(&answer.body).unwrap();
+            assert_eq!(listed["files"][0]["location"], expected("GET"), "{http:?}");
+            let empty = listed["files"][1]["location"].as_str().unwrap();
+            assert!(empty.starts_with(&format!("{FAR}PS100012/{}?", sha256(b""))), "{empty}");
+            let mut client = Client::join(&scene.gateway, &scene.house.ca, http).await;
+            let answer = client.ask(bare("GET", &location)).await;
+            assert_eq!(told(&answer), (401, Some("CMGService_No_Credential")));
+            assert!(!answer.parts.headers.contains_key("location"));
+        }
+        until(|| scene.gateway.in_flight() == 0).await;
+        let lines = logs.with(&[&format!("\"redirected_to\":\"{FAR}PS100012/{hash}\"")]);
+        assert_eq!(lines.len(), 4, "{lines:?}");
+        assert_eq!(logs.with(&["secret"]), Vec::<String>::new());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nobody_is_told_of_a_location_outside_of_the_store_or_one_that_outlives_the_grant() {
+    within(async {
+        for (url, outlives) in [
+            ("https://store.example/container/site/HASH", 1),
+            ("https://store.example/other/HASH", 0),
+            ("https://store.example/container/site-2/HASH", 0),
+            ("https://store.example/container/site/../other/HASH", 0),
+            ("https://other.example/container/site/HASH", 0),
+        ] {
+            let store = far(url, outlives);
+            let scene = Scene::with(|house| house.content = Some(store)).await;
+            let unavailable = (503, Some("CMGService_Content_Unavailable"));
+            for http in Http::BOTH {
+                let location = scene.location(for_file("a/setup.exe"));
+                let answer = scene.ask(http, "GET", &location, &[]).await;
+                assert_eq!(told(&answer), unavailable, "{url}");
+                assert!(!answer.parts.headers.contains_key("location"), "{url}");
+                assert!(scene.is_list_cut(http).await, "{http:?} {url}");
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_list_of_a_store_elsewhere_has_any_number_of_files_once_each() {
+    within(async {
+        for count in [64, 65, 129] {
+            let names: Vec<_> = (0..count).map(|it| format!("{it:03}")).collect();
+            let files: Vec<_> = names.iter().map(|it| (it.as_str(), it.as_bytes())).collect();
+            let near = MemoryStore::with(&files);
+            let Some(store) = Arc::into_inner(far(&format!("{FAR}HASH"), 0)) else { panic!() };
+            let store = Arc::new(FarStore { near, ..store });
+            let scene = Scene::with(|house| house.content = Some(store)).await;
+            let answer = scene.ask(Http::Two, "GET", &scene.location(grant()), &[]).await;
+            let listed: Value = serde_json::from_slice(&answer.body).unwrap();
+            let told = listed["files"].as_array().unwrap().iter().map(|file| {
+                let name = file["name"].as_str().unwrap();
+                let hash = sha256(name.as_bytes());
+                let location = file["location"].as_str().unwrap();
+                assert!(location.starts_with(&format!("{FAR}{hash}?")), "{location}");
+                name
+            });
+            assert!(told.eq(names.iter().map(String::as_str)), "{count}");
         }
     })
     .await;

@@ -90,6 +90,18 @@ impl Way {
         Ok(Reach { tls, resolve: self.resolve.clone(), patience })
     }
 
+    /// How a store is reached to which a gateway sends its clients: trusted by `ca`, or else by
+    /// whom the gateway is trusted by. It is shown nothing.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be used.
+    pub(super) fn store_reach(&self, ca: Option<&PathBuf>) -> anyhow::Result<Reach> {
+        let tls = ca.or(self.ca.as_ref()).map(|file| self.tls(file, None)).transpose()?;
+        let patience = Duration::from_secs(self.timeout);
+        Ok(Reach { tls, resolve: self.resolve.clone(), patience })
+    }
+
     fn tls(&self, ca: &PathBuf, identity: Option<&Identity>) -> anyhow::Result<Arc<ClientConfig>> {
         let shown = ca.display();
         let text = std::fs::read(ca).with_context(|| format!("cannot read --ca {shown}"))?;
@@ -120,6 +132,17 @@ impl Reach {
     /// How TLS is spoken; none if no authority is known, which is enough for loopback.
     pub(super) fn tls(&self) -> Option<Arc<ClientConfig>> {
         self.tls.clone()
+    }
+
+    /// One of which nobody is trusted for any certificate.
+    #[cfg(test)]
+    pub(super) fn trusting_nobody() -> Self {
+        Self { tls: None, resolve: Vec::new(), patience: Duration::from_secs(1) }
+    }
+
+    /// Whether it is known by whom `target` is trusted, where that is asked.
+    pub(super) fn can_trust(&self, target: &Target) -> bool {
+        !target.is_tls || self.tls.is_some()
     }
 
     /// Where the command line says that `target` is.

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context as _, ensure};
 
 use crate::exit::Failure;
+use crate::progress::Progress;
 
 use super::args::{Reach, Way};
 use super::credentials::{Credentials, Shown};
 use super::fetch::Fetch;
 use super::part::Part;
-use super::progress::Progress;
 use super::report::{Hop, Outcome, Report};
 use super::target::Target;
 use super::{package, show, until_interrupted};
@@ -34,7 +34,10 @@ What is broken off is resumed by Range and If-Range, at once or by the same comm
 file is whole it stands in FILE.part, and FILE is as it was. Of a package, each file is put in its
 place once its SHA-256 is the one that was listed; what is there already is not fetched again, and
 parts stand in FILE/.relay-parts. A file that is refused with 404 is to be had elsewhere: the others
-are fetched all the same, until 32 have failed.";
+are fetched all the same, until 32 have failed.
+
+Where content is in a store elsewhere, the gateway says so, and files are fetched from there
+directly, by https or from this machine: the store is shown no credential, and sends nobody on.";
 
 /// Arguments of `relay client download`.
 #[derive(clap::Args)]
@@ -50,6 +53,10 @@ pub(crate) struct Args {
     way: Way,
     #[command(flatten)]
     credentials: Credentials,
+    /// PEM file with the authorities that may have signed the certificate of a store elsewhere, if
+    /// they are others than those of --ca.
+    #[arg(long, value_name = "FILE")]
+    store_ca: Option<PathBuf>,
     /// SHA-256 of the file, as 64 hexadecimal digits. Another file is not kept.
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     sha256: Option<String>,
@@ -76,15 +83,16 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let target = Target::of_argument(&args.url).map_err(Failure::Usage)?;
     let shown = args.credentials.read().map_err(Failure::Usage)?;
     let reach = args.way.reach(&target, shown.identity.as_ref()).map_err(Failure::Usage)?;
+    let store = args.way.store_reach(args.store_ca.as_ref()).map_err(Failure::Usage)?;
     let report = if args.package {
         let how =
             package::How { at_once: args.parallel, tries: args.tries, is_json: args.way.json };
-        let job = package::Job::new(target, reach, shown, &args.file, how);
+        let job = package::Job::new(target, [reach, store], shown, &args.file, how);
         let job = job.map_err(Failure::Usage)?;
         until_interrupted(job.run())?
     } else {
         let part = part(args).map_err(Failure::Usage)?;
-        until_interrupted(file(args, (&target, &reach, &shown), part))?
+        until_interrupted(file(args, (&target, [&reach, &store], &shown), part))?
     };
     show(&report, args.way.json, super::Shown::Out)
 }
@@ -101,17 +109,32 @@ fn part(args: &Args) -> anyhow::Result<Part> {
 
 async fn file(
     args: &Args,
-    (target, reach, shown): (&Target, &Reach, &Shown),
+    (target, [reach, store], shown): (&Target, [&Reach; 2], &Shown),
     part: Part,
 ) -> Result<Report, Failure> {
     let progress = &Progress::new();
-    let listed = None;
-    let mut fetch = Fetch { target, reach, shown, progress, part, listed, resumed: 0, came: 0 };
+    let mut fetch = Fetch {
+        target,
+        reach,
+        shown,
+        store,
+        moved: None,
+        progress,
+        part,
+        listed: None,
+        resumed: 0,
+        came: 0,
+    };
     let fetched = fetch.run(args.tries, &mut None).await?;
     let (part, resumed) = (fetch.part, fetch.resumed);
+    let store = fetch.moved.map(|it| it.authority);
+    let with_store = |report: Report| match store {
+        Some(store) => report.fact("store", store),
+        None => report,
+    };
     match fetched {
-        Ok(report) => keep(args, part, report.fact("resumed", resumed)),
-        Err(report) => Ok(given_up(part, report)),
+        Ok(report) => keep(args, part, with_store(report).fact("resumed", resumed)),
+        Err(report) => Ok(given_up(part, with_store(report))),
     }
 }
 

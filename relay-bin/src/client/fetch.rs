@@ -3,13 +3,16 @@
 use std::io;
 
 use anyhow::anyhow;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
+use http::header::{
+    CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, IF_RANGE, LAST_MODIFIED, LOCATION, RANGE,
+};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
 use relay_core::content::ContentFile;
 use relay_core::policy::OwnAnswer;
 
 use crate::exit::Failure;
+use crate::progress::Progress;
 
 use super::args::Reach;
 use super::body::{self, Taken};
@@ -17,7 +20,6 @@ use super::connection::Connection;
 use super::credentials::Shown;
 use super::fault::Fault;
 use super::part::{Known, Part};
-use super::progress::Progress;
 use super::report::{Asked, Outcome, Report};
 use super::request::{SAID_BYTES, with_what_was_said};
 use super::target::Target;
@@ -28,6 +30,10 @@ pub(super) struct Fetch<'a> {
     pub(super) target: &'a Target,
     pub(super) reach: &'a Reach,
     pub(super) shown: &'a Shown,
+    /// How a store is reached to which the gateway sends its clients; it is shown nothing.
+    pub(super) store: &'a Reach,
+    /// Where the file is in such a store, once that is known.
+    pub(super) moved: Option<Target>,
     pub(super) progress: &'a Progress,
     pub(super) part: Part,
     /// What it is to be, where a list says so.
@@ -46,6 +52,8 @@ enum Broken {
     Fault(Fault),
     /// What is there does not go with what came: all of it is asked for again.
     Again(String),
+    /// It is in a store.
+    Moved(Target),
 }
 
 impl From<Fault> for Broken {
@@ -82,6 +90,10 @@ impl Fetch<'_> {
                 Ok(report) => return Ok(Ok(report)),
                 Err(Broken::Fault(fault)) => (fault.is_passing(), Report::of_fault(&fault, None)),
                 Err(Broken::Answer(report)) => (report.is_passing(), *report),
+                Err(Broken::Moved(target)) => {
+                    self.moved = Some(target);
+                    continue;
+                }
                 Err(Broken::Again(why)) => {
                     self.clear().map_err(|error| Failure::Runtime(error.into()))?;
                     (true, Report::of_fault(&Fault::Nonsense(why), None))
@@ -113,7 +125,12 @@ impl Fetch<'_> {
         line: &mut Option<Connection>,
     ) -> Result<Result<Report, Broken>, Failure> {
         let mut headers = HeaderMap::new();
-        self.shown.put_into(&mut headers).map_err(Failure::Runtime)?;
+        let (target, reach) = if let Some(target) = &self.moved {
+            (target.clone(), self.store)
+        } else {
+            self.shown.put_into(&mut headers).map_err(Failure::Runtime)?;
+            (self.target.clone(), self.reach)
+        };
         if let Some(known) = self.part.known() {
             // RFC 9110, section 13.1.5: all of it comes, if it has changed.
             let range = HeaderValue::try_from(format!("bytes={}-", self.part.len()));
@@ -127,13 +144,13 @@ impl Fetch<'_> {
         let free = line.take().filter(|it| !it.is_closed());
         let connection = match free {
             Some(connection) => Ok(connection),
-            None => Connection::open(self.reach, self.target).await,
+            None => Connection::open(reach, &target).await,
         };
         let mut connection = match connection {
             Ok(connection) => connection,
             Err(fault) => return Ok(Err(fault.into())),
         };
-        let fetched = self.fetch(headers, &mut connection).await;
+        let fetched = self.fetch(&target, headers, &mut connection).await;
         if fetched.is_ok() {
             *line = Some(connection);
         }
@@ -142,17 +159,21 @@ impl Fetch<'_> {
 
     async fn fetch(
         &mut self,
+        target: &Target,
         headers: HeaderMap,
         connection: &mut Connection,
     ) -> Result<Report, Broken> {
         let asked_from = headers.contains_key(RANGE).then(|| self.part.len());
         let mut request = Request::new(body::empty());
         *request.headers_mut() = headers;
-        let asked = match OwnAnswer::of(request.method(), &self.target.path) {
+        let own = OwnAnswer::of(request.method(), &target.path);
+        let asked = match &own {
+            _ if self.moved.is_some() => Asked::Store,
             Ok(None) => Asked::Site,
             Ok(Some(_)) | Err(_) => Asked::Gateway,
         };
-        let answer = connection.send(self.target, request, &Taken::default()).await?;
+        let is_content = asked == Asked::Gateway && matches!(own, Ok(Some(OwnAnswer::Content)));
+        let answer = connection.send(target, request, &Taken::default()).await?;
         let report = Report::of(&answer, asked, connection.described());
         let (head, mut body) = answer.into_parts();
         match (head.status, asked_from) {
@@ -178,6 +199,10 @@ impl Fetch<'_> {
                 }
                 return Err(Broken::Again("the file has become another or shorter".into()));
             }
+            // From there, nobody is followed any farther; nor anybody else at all.
+            (StatusCode::TEMPORARY_REDIRECT, _) if is_content => {
+                return Err(self.follow(&head.headers)?);
+            }
             _ => return Err(self.no_file(report, connection, &mut body).await),
         }
         self.take(&report, connection, &mut body).await?;
@@ -187,6 +212,20 @@ impl Fetch<'_> {
             }
             _ => Ok(report),
         }
+    }
+
+    /// Where a gateway sends its client for a file.
+    fn follow(&self, headers: &HeaderMap) -> Result<Broken, Fault> {
+        let cannot = |why: &str| {
+            Fault::Nonsense(format!("the gateway's redirect to a store is not followed: {why}"))
+        };
+        let text = headers.get(LOCATION).and_then(|it| it.to_str().ok());
+        let target = Target::parse(text.ok_or_else(|| cannot("it says no location"))?);
+        let target = target.map_err(|why| cannot(&why.to_string()))?;
+        if !self.store.can_trust(&target) {
+            return Err(cannot("nobody says by whom the store is trusted: give --store-ca"));
+        }
+        Ok(Broken::Moved(target))
     }
 
     /// Takes octets to the end of an answer.

@@ -18,7 +18,6 @@ mod fetch;
 mod folder;
 mod package;
 mod part;
-mod progress;
 mod registration;
 pub(crate) mod report;
 mod request;

@@ -42,6 +42,8 @@ pub(crate) enum Hop {
     Site,
     /// The site's token service.
     TokenService,
+    /// Who keeps content for a gateway, and gives it to clients by its location.
+    Store,
     /// Whoever answers at the address; it gives no sign of being a gateway.
     Unknown,
 }
@@ -55,6 +57,7 @@ impl Hop {
             Self::ConnectionPoint => "the connection point",
             Self::Site => "the site role behind the connection point",
             Self::TokenService => "the token service",
+            Self::Store => "the store of content",
             Self::Unknown => "whoever answers at that address",
         }
     }
@@ -84,6 +87,8 @@ pub(crate) enum Asked {
     Gateway,
     /// Something that the site has published.
     Site,
+    /// A file at the location that a gateway has signed.
+    Store,
 }
 
 impl Report {
@@ -99,6 +104,7 @@ impl Report {
         let phrase = phrase.filter(|it| message_id.is_none() && it.starts_with("CMG"));
         let reason = text(REASON).map(str::to_owned).or(phrase).map(|reason| visible(&reason));
         let hop = match (&reason, asked) {
+            (_, Asked::Store) => Hop::Store,
             (Some(reason), _) if reason.starts_with("CMGService_") => Hop::Gateway,
             (Some(reason), _) if reason.starts_with("CMGConnector_") => Hop::ConnectionPoint,
             _ if message_id.is_none() => Hop::Unknown,
@@ -112,8 +118,10 @@ impl Report {
         };
         let advice = match (outcome, &reason) {
             (Outcome::Answered, _) => None,
-            (_, Some(reason)) => advice::about(reason).or_else(|| Some(unheard_of())),
-            (_, None) => Some(of_status(hop, status)),
+            (_, Some(reason)) if hop != Hop::Store => {
+                advice::about(reason).or_else(|| Some(unheard_of()))
+            }
+            _ => Some(of_status(hop, status)),
         };
         let (means, next) = advice.map(|advice| (advice.means, advice.next)).unzip();
         let (status, over) = (Some(status.as_u16()), Some(over));
@@ -224,6 +232,19 @@ fn of_status(hop: Hop, status: StatusCode) -> Advice {
         (Hop::Unknown, _) => (
             "the answer has no message id: no gateway of a relay has sent it",
             "check the URL's host and port, and what stands in between: a balancer, a proxy",
+        ),
+        (Hop::Store, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => (
+            "the store refuses the location: it is over, or the store's key was changed",
+            "the same command again, which asks the gateway for another; then the clocks, and the \
+             key of `[content]`",
+        ),
+        (Hop::Store, StatusCode::NOT_FOUND) => (
+            "the store has no such file",
+            "the same command again; then have the package put anew, by `relay content put`",
+        ),
+        (Hop::Store, _) => (
+            "the answer is the store's own; no gateway stands before it",
+            "the same command a little later; then the store's own status and logs",
         ),
         (_, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => (
             "gateway and connection point let the request pass, and the site role refused it",

@@ -14,13 +14,13 @@ use tokio::fs::File;
 use tokio::io::AsyncSeekExt as _;
 
 use crate::exit::Failure;
+use crate::progress::Progress;
 
 use super::args::{Reach, Way};
 use super::body::{self, FileBody, RequestBody, Taken};
 use super::connection::Connection;
 use super::credentials::{Credentials, Shown};
 use super::fault::Fault;
-use super::progress::Progress;
 use super::report::{Asked, Hop, Outcome, Report};
 use super::request::with_what_was_said;
 use super::target::Target;

@@ -1,18 +1,18 @@
-//! `relay content`: put, list and remove packages of an instance's folder, and grant them.
+//! `relay content`: put, list and remove packages of an instance's store, and grant them.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use relay_core::auth::Guid;
-use relay_core::config::{SiteTokens, content_folder, site_tokens};
+use relay_core::config::{ContentPlace, SiteTokens, content_config, site_tokens};
 use relay_core::content::{FileName, Granted, PackageId, SignedGrant};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::put;
+use super::{cloud, put};
 use crate::console::say;
 use crate::exit::Failure;
 use crate::site;
@@ -28,8 +28,8 @@ Examples:
     relay content grant --package PS100012 --client 0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9 \\
         --config connection-point.toml
 
-[content] in gateway.toml says which folder the store is. Every instance needs the same packages:
-share the folder, or put each package on each.";
+[content] in gateway.toml says what the store is: a folder, a container of Azure Blob Storage or
+a bucket of S3. Every instance needs the same packages: share the store, or put each on each.";
 
 const PUT_EXAMPLES: &str = "\
 Examples:
@@ -132,8 +132,11 @@ pub(crate) struct GrantArgs {
 pub(crate) fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::Put(PutArgs { folder, package, store }) => {
-            let content = content_folder(&store.config)?;
-            let done = put::put(&content.folder, package, folder).map_err(Failure::Runtime)?;
+            let done = match content_config(&store.config)?.store {
+                ContentPlace::Folder(place) => put::put(&place, package, folder),
+                ContentPlace::Cloud(place) => cloud::put(&place, package, folder),
+            };
+            let done = done.map_err(Failure::Runtime)?;
             let (files, octets) = (done.manifest.files().len(), done.manifest.octets());
             show(
                 store.json,
@@ -149,14 +152,19 @@ pub(crate) fn run(command: &Command) -> Result<(), Failure> {
             );
         }
         Command::List(store) => {
-            let content = content_folder(&store.config)?;
-            let listed = put::list(&content.folder).map_err(Failure::Runtime)?;
-            let (values, text) = shown(&listed);
+            let listed = match content_config(&store.config)?.store {
+                ContentPlace::Folder(place) => put::list(&place),
+                ContentPlace::Cloud(place) => cloud::list(&place),
+            };
+            let (values, text) = shown(&listed.map_err(Failure::Runtime)?);
             show(store.json, &json!({ "packages": values }), &text);
         }
         Command::Remove(RemoveArgs { package, store }) => {
-            let content = content_folder(&store.config)?;
-            put::remove(&content.folder, package).map_err(Failure::Runtime)?;
+            let removed = match content_config(&store.config)?.store {
+                ContentPlace::Folder(place) => put::remove(&place, package),
+                ContentPlace::Cloud(place) => cloud::remove(&place, package),
+            };
+            removed.map_err(Failure::Runtime)?;
             let text = format!("{package} is removed");
             show(store.json, &json!({ "package": package.as_str() }), &text);
         }

@@ -1,4 +1,5 @@
-//! Content in a folder: what an instance gives to clients, and how it gets there.
+//! Content in a folder, or in a store elsewhere: what an instance gives to clients, and how it gets
+//! there.
 //!
 //! ```text
 //! <folder>/PS100012/manifest.json     which files the package has; put there last
@@ -10,10 +11,33 @@
 //! file that is named by its hash is whole, whoever was interrupted. Read [`FolderStore`] and
 //! [`put`](put::put) first. What a manifest and a grant are is in `relay_core::content`.
 
+#[cfg(feature = "cloud")]
+mod cloud;
+#[cfg(not(feature = "cloud"))]
+#[path = "no_cloud.rs"]
+mod cloud;
 mod command;
+mod kept;
 mod put;
 mod shelf;
 mod store;
 
+use std::sync::Arc;
+
+use relay_core::config::ContentPlace;
+use relay_core::gateway::ContentStore;
+
 pub(crate) use command::{Command, EXAMPLES, run};
-pub(crate) use store::FolderStore;
+use store::FolderStore;
+
+/// The store at `place` as an instance asks it, over the runtime that this is called on.
+///
+/// # Errors
+///
+/// What is configured cannot be one.
+pub(crate) fn reader(place: &ContentPlace) -> anyhow::Result<Arc<dyn ContentStore>> {
+    match place {
+        ContentPlace::Folder(folder) => Ok(Arc::new(FolderStore::new(folder.clone()))),
+        ContentPlace::Cloud(cloud) => cloud::reader(cloud),
+    }
+}

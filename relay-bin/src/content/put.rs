@@ -36,10 +36,10 @@ pub(super) struct Put {
 }
 
 /// A file that is to be put.
-struct Wanted {
-    name: FileName,
-    path: PathBuf,
-    octets: u64,
+pub(super) struct Wanted {
+    pub(super) name: FileName,
+    pub(super) path: PathBuf,
+    pub(super) octets: u64,
 }
 
 /// Puts the files of `source` as `package` into the folder `store`, in place of what the package
@@ -52,14 +52,7 @@ struct Wanted {
 ///
 /// What cannot be read, put or named so. What was published before still is.
 pub(super) fn put(store: &Path, package: &PackageId, source: &Path) -> anyhow::Result<Put> {
-    let wanted = wanted(source)?;
-    let named = wanted.iter().map(|it| ContentFile {
-        name: it.name.clone(),
-        octets: it.octets,
-        sha256: [0; 32],
-    });
-    // Names and numbers, before anything is copied.
-    Manifest::new(package.clone(), named.collect()).context("the package cannot be put")?;
+    let wanted = wanted(package, source)?;
     let cannot = || format!("cannot write to {}; nothing was published", store.display());
     fs::create_dir_all(store).with_context(cannot)?;
     let shelf = Shelf::take(store, package)?;
@@ -80,8 +73,24 @@ pub(super) fn put(store: &Path, package: &PackageId, source: &Path) -> anyhow::R
     Ok(Put { manifest, copied })
 }
 
-/// The regular files below a folder.
-fn wanted(source: &Path) -> anyhow::Result<Vec<Wanted>> {
+/// The regular files below a folder, which can be those of a package.
+///
+/// # Errors
+///
+/// What cannot be read, or cannot be in a package.
+pub(super) fn wanted(package: &PackageId, source: &Path) -> anyhow::Result<Vec<Wanted>> {
+    let wanted = regular_files(source)?;
+    let named = wanted.iter().map(|it| ContentFile {
+        name: it.name.clone(),
+        octets: it.octets,
+        sha256: [0; 32],
+    });
+    // Names and numbers, before anything is copied.
+    Manifest::new(package.clone(), named.collect()).context("the package cannot be put")?;
+    Ok(wanted)
+}
+
+fn regular_files(source: &Path) -> anyhow::Result<Vec<Wanted>> {
     let mut found = Vec::new();
     let mut folders = vec![source.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -193,7 +202,11 @@ fn put_there(part: NamedTempFile, place: &Path) -> anyhow::Result<()> {
 }
 
 /// Reads all of a file into `into`. Returns its hash and length.
-fn pour(path: &Path, into: &mut dyn Write) -> anyhow::Result<([u8; 32], u64)> {
+///
+/// # Errors
+///
+/// It cannot be read, or not written.
+pub(super) fn pour(path: &Path, into: &mut dyn Write) -> anyhow::Result<([u8; 32], u64)> {
     let cannot = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(cannot)?;
     let (mut hash, mut octets) = (Sha256::new(), 0);
@@ -281,6 +294,8 @@ pub(super) fn remove(store: &Path, package: &PackageId) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use relay_core::gateway::Visit;
+
     use super::*;
 
     fn package() -> PackageId {
@@ -419,7 +434,8 @@ mod tests {
         assert!(told.starts_with("package PS100012 was not published"), "{told}");
         let reader = FolderStore::new(store.path().to_owned());
         assert_eq!(*reader.manifest(&package()).unwrap(), before);
-        assert!(reader.open(&package(), &before.files()[0]).is_ok());
+        let visit = Visit { method: http::Method::GET, until: 1 };
+        assert!(reader.place(&package(), &before.files()[0], &visit).is_ok());
         let left = names(&store.path().join("PS100012"));
         assert!(left.iter().all(|it| !it.starts_with(PART)), "{left:?}");
     }

@@ -7,30 +7,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use relay_core::content::{ContentFile, MANIFEST_OCTETS_MAX, Manifest, PackageId};
-use relay_core::gateway::{ContentStore, StoreFault, Stored};
+use relay_core::gateway::{ContentStore, Place, StoreFault, Stored, Visit};
+
+use super::kept::Kept;
 
 /// The manifest of a package, in its folder.
 pub(super) const MANIFEST: &str = "manifest.json";
-
-/// Octets of manifests that are kept read: those that were asked for last. Each request for a file
-/// needs the manifest of its package.
-const KEPT_OCTETS_MAX: u64 = 32 << 20;
 
 /// A folder of packages. Nothing is followed out of it: a link in it is an error.
 #[derive(Debug)]
 pub(crate) struct FolderStore {
     folder: PathBuf,
-    /// The one that was asked for last is the last.
-    kept: Mutex<Vec<Kept>>,
+    kept: Kept<Stamp>,
     /// Held while a manifest is read: who wants the same one finds it then.
     reading: Mutex<()>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    package: PackageId,
-    stamp: Stamp,
-    manifest: Arc<Manifest>,
 }
 
 /// By what a manifest that was replaced is known.
@@ -50,26 +40,12 @@ impl Stamp {
 impl FolderStore {
     /// What is in `folder`, which may come to be there later.
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder, kept: Mutex::default(), reading: Mutex::default() }
+        Self { folder, kept: Kept::new(), reading: Mutex::default() }
     }
 
     fn known(&self, package: &PackageId, stamp: Stamp) -> Option<Arc<Manifest>> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = kept.iter().position(|it| it.package == *package && it.stamp == stamp)?;
-        let known = kept.remove(place);
-        let manifest = Arc::clone(&known.manifest);
-        kept.push(known);
-        Some(manifest)
-    }
-
-    fn keep(&self, package: &PackageId, stamp: Stamp, manifest: &Arc<Manifest>) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|it| it.package != *package);
-        let manifest = Arc::clone(manifest);
-        kept.push(Kept { package: package.clone(), stamp, manifest });
-        while kept.iter().map(|it| it.stamp.octets).sum::<u64>() > KEPT_OCTETS_MAX {
-            kept.remove(0);
-        }
+        let (of, manifest) = self.kept.last(package)?;
+        (of == stamp).then_some(manifest)
     }
 }
 
@@ -95,11 +71,16 @@ impl ContentStore for FolderStore {
             return Err(unusable("it is of another package; put the package anew"));
         }
         let manifest = Arc::new(manifest);
-        self.keep(package, stamp, &manifest);
+        self.kept.keep(stamp, stamp.octets, &manifest);
         Ok(manifest)
     }
 
-    fn open(&self, package: &PackageId, file: &ContentFile) -> Result<Arc<dyn Stored>, StoreFault> {
+    fn place(
+        &self,
+        package: &PackageId,
+        file: &ContentFile,
+        _visit: &Visit,
+    ) -> Result<Place, StoreFault> {
         let name = file.sha256_text();
         let place = || self.folder.join(package.as_str()).join(&name);
         let fault = |why: io::Error| fault(&place(), &why);
@@ -113,7 +94,7 @@ impl ContentStore for FolderStore {
                 file.octets
             )));
         }
-        Ok(Arc::new(Opened(opened)))
+        Ok(Place::Here(Arc::new(Opened(opened))))
     }
 }
 
@@ -211,12 +192,20 @@ mod tests {
         (folder, store)
     }
 
+    fn open(store: &FolderStore, file: &ContentFile) -> Result<Arc<dyn Stored>, StoreFault> {
+        let visit = Visit { method: http::Method::GET, until: 1 };
+        match store.place(&package(), file, &visit)? {
+            Place::Here(opened) => Ok(opened),
+            Place::Elsewhere(_) => panic!("a folder's files are here"),
+        }
+    }
+
     #[test]
     fn what_was_put_is_read_from_any_octet_on() {
         let (_folder, store) = stored(b"0123456789");
         let manifest = store.manifest(&package()).unwrap();
         assert!(Arc::ptr_eq(&manifest, &store.manifest(&package()).unwrap()), "read once");
-        let file = store.open(&package(), &manifest.files()[0]).unwrap();
+        let file = open(&store, &manifest.files()[0]).unwrap();
         let mut octets = [0; 4];
         assert_eq!(file.read_at(8, &mut octets).unwrap(), 2);
         assert_eq!(&octets[..2], b"89");
@@ -235,7 +224,7 @@ mod tests {
         put(folder.path(), &package(), source.path()).unwrap();
         let after = store.manifest(&package()).unwrap();
         assert_ne!(before, after);
-        let gone = store.open(&package(), &before.files()[0]);
+        let gone = open(&store, &before.files()[0]);
         assert!(matches!(gone, Err(StoreFault::Absent)));
         let absent = store.manifest(&"OTHER".parse().unwrap());
         assert!(matches!(absent, Err(StoreFault::Absent)));
@@ -250,7 +239,7 @@ mod tests {
         let file = &manifest.files()[0];
         let place = folder.path().join("PS100012");
         fs::write(place.join(file.sha256_text()), b"012345678").unwrap();
-        assert!(matches!(store.open(&package(), file), Err(StoreFault::Unreadable(_))));
+        assert!(matches!(open(&store, file), Err(StoreFault::Unreadable(_))));
         fs::write(place.join(MANIFEST), b"{}").unwrap();
         assert!(matches!(store.manifest(&package()), Err(StoreFault::Unreadable(_))));
         let other = manifest.to_json().replace("PS100012", "PS100013");
@@ -271,28 +260,13 @@ mod tests {
         let name = place.join(file.sha256_text());
         fs::remove_file(&name).unwrap();
         symlink(&secret, &name).unwrap();
-        assert!(matches!(store.open(&package(), file), Err(StoreFault::Unreadable(_))));
+        assert!(matches!(open(&store, file), Err(StoreFault::Unreadable(_))));
         fs::remove_file(&name).unwrap();
         fs::create_dir(&name).unwrap();
-        assert!(matches!(store.open(&package(), file), Err(StoreFault::Unreadable(_))));
+        assert!(matches!(open(&store, file), Err(StoreFault::Unreadable(_))));
         let moved = folder.path().join("moved");
         fs::rename(&place, &moved).unwrap();
         symlink(&moved, &place).unwrap();
         assert!(matches!(store.manifest(&package()), Err(StoreFault::Unreadable(_))));
-    }
-
-    #[test]
-    fn no_more_than_32_mebibytes_of_manifests_are_kept() {
-        let (_folder, store) = stored(b"0123456789");
-        let manifest = store.manifest(&package()).unwrap();
-        let kept = || store.kept.lock().unwrap().len();
-        let stamp = |octets| Stamp { octets, modified: None, file: 0 };
-        for (number, octets) in [(1, KEPT_OCTETS_MAX / 2), (2, KEPT_OCTETS_MAX / 2)] {
-            let package: PackageId = format!("P{number}").parse().unwrap();
-            store.keep(&package, stamp(octets), &manifest);
-        }
-        assert_eq!(kept(), 2, "the first one had no room beside them");
-        store.keep(&"P3".parse().unwrap(), stamp(1), &manifest);
-        assert_eq!(kept(), 2);
     }
 }

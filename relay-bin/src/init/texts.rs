@@ -91,8 +91,12 @@ const FETCH: &str = r#"# Has this instance fetch what a site publishes the addre
 
 /// The table of an instance that has content, in full as a comment.
 const CONTENT: &str = r#"# Has this instance give packages to clients whom the site has granted
-# them: `relay content put` puts one into the folder, `relay content grant` grants it. Without it,
-# or with enabled = false, clients that ask are answered 404 and go elsewhere.
+# them: `relay content put` puts one there, `relay content grant` grants it. Without it, or if
+# `enabled` is false, clients that ask are answered 404 and go elsewhere. In place of a folder there
+# may be a store from which clients fetch files themselves, by locations that end with the grant:
+# a container of Azure Blob Storage, by [content.azure] with `account`, `container`, `key_file` and
+# `trust`, or a bucket of S3, by [content.s3] with `bucket`, `region`, `access_key_id`,
+# `secret_key_file` and `trust`.
 # [content]
 # folder = "content"
 # enabled = true

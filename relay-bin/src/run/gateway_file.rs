@@ -12,8 +12,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
-use relay_core::config::{KeyChange, LoadedGateway, TakesEffect, gateway_changes, load_gateway};
+use anyhow::{Context as _, anyhow};
+use relay_core::config::{
+    ContentPlace, KeyChange, LoadedGateway, TakesEffect, gateway_changes, load_gateway,
+};
 use relay_core::gateway::{
     ContentStore, Gateway, GatewayConfig, GatewayLimits, GatewayUpdate, MemoryLimit,
 };
@@ -28,7 +30,7 @@ use super::slot::{Event, Slot};
 use super::supervisor::{Reloading, Supervisor};
 use super::{log_warnings, memory};
 use crate::admin::Configured;
-use crate::content::FolderStore;
+use crate::content;
 use crate::egress::Thresholds;
 use crate::telemetry;
 
@@ -44,8 +46,8 @@ const READS_MAX: u32 = 4;
 
 /// What is made of a file besides its limits, and kept for as long as the file says the same.
 pub(super) struct Made {
-    /// By its folder; kept while none is given, so that it is the same one afterwards.
-    store: Option<(PathBuf, Arc<dyn ContentStore>)>,
+    /// By its place; kept while none is given, so that it is the same one afterwards.
+    store: Option<(ContentPlace, Arc<dyn ContentStore>)>,
     content: Option<Arc<dyn ContentStore>>,
     memory_max: Option<u64>,
     memory: Option<MemoryLimit>,
@@ -53,27 +55,29 @@ pub(super) struct Made {
 
 impl Made {
     /// What is made at the start.
-    pub(super) fn first(loaded: &LoadedGateway) -> Self {
+    pub(super) fn first(loaded: &LoadedGateway) -> anyhow::Result<Self> {
         let none = Self { store: None, content: None, memory_max: None, memory: None };
         let memory = memory::limit(loaded.memory_max);
-        Self { memory, ..none.next(loaded) }
+        Ok(Self { memory, ..none.next(loaded)? })
     }
 
-    /// What is made of the file as it is now.
-    fn next(&self, loaded: &LoadedGateway) -> Self {
+    /// What is made of the file as it is now, on the runtime that serves it.
+    fn next(&self, loaded: &LoadedGateway) -> anyhow::Result<Self> {
         let mut store = self.store.clone();
-        let content = loaded.content.as_ref().filter(|it| it.is_enabled).map(|it| {
-            let kept = store.take().filter(|(folder, _)| *folder == it.folder);
-            let (_, made) = store.insert(kept.unwrap_or_else(|| {
-                let made: Arc<dyn ContentStore> = Arc::new(FolderStore::new(it.folder.clone()));
-                (it.folder.clone(), made)
-            }));
-            Arc::clone(made)
-        });
+        let mut content = None;
+        if let Some(asked) = loaded.content.as_ref().filter(|it| it.is_enabled) {
+            let kept = store.take().filter(|(place, _)| place.is_as(&asked.store));
+            let made = match kept {
+                Some((_, made)) => made,
+                None => content::reader(&asked.store).context("[content] cannot be used")?,
+            };
+            content = Some(Arc::clone(&made));
+            store = Some((asked.store.clone(), made));
+        }
         let memory_max = loaded.memory_max;
         let is_same = memory_max == self.memory_max;
         let memory = if is_same { self.memory.clone() } else { memory::limit(memory_max) };
-        Self { store, content, memory_max, memory }
+        Ok(Self { store, content, memory_max, memory })
     }
 
     /// Has a role begin with it.
@@ -256,7 +260,7 @@ impl GatewayFile {
             Event::Done(Err(why)) => self.tell(&Err(why.into())),
             Event::Done(Ok((cause, now, read))) => {
                 self.seen.was_read(now);
-                let applied = read.map(|read| self.apply(*read));
+                let applied = read.and_then(|read| self.apply(*read));
                 let failed = applied.as_ref().err().map(|why| format!("{why:#}"));
                 let is_news = cause == Cause::Asked || failed != jobs.failed;
                 jobs.failed = failed;
@@ -272,16 +276,20 @@ impl GatewayFile {
     }
 
     /// Has the file hold. Returns what has changed of what holds.
-    fn apply(&mut self, FileRead { loaded, text }: FileRead) -> Vec<KeyChange> {
+    ///
+    /// # Errors
+    ///
+    /// What the file names cannot be used; nothing has changed then.
+    fn apply(&mut self, FileRead { loaded, text }: FileRead) -> anyhow::Result<Vec<KeyChange>> {
         let changes = gateway_changes(self.seen.in_force(), &text);
-        self.made = self.made.next(&loaded);
+        self.made = self.made.next(&loaded)?;
         self.gateway.update(self.made.update(loaded.config.limits));
         if let (Some(thresholds), Some(egress)) = (&self.thresholds, loaded.egress) {
             thresholds.set(egress);
         }
         log_warnings(&loaded.warnings);
         self.seen.replaced_by(text);
-        changes
+        Ok(changes)
     }
 
     /// Tells what has become of a reload, in the log and in the role's status.

@@ -141,7 +141,7 @@ async fn run_gateway(
     let supervisor = Supervisor::from_environment();
     let reloads = signals::Reloads::install().map_err(Failure::Runtime)?;
     descriptors::fit_gateway(&mut loaded.config.limits);
-    let made = gateway_file::Made::first(&loaded);
+    let made = gateway_file::Made::first(&loaded).map_err(Failure::Runtime)?;
     made.put_in(&mut loaded.config);
     let (listeners, admin_socket) = listeners::of_gateway(&loaded, passed).await?;
     let telling = telemetry::Teller {

@@ -29,7 +29,7 @@ pub(crate) fn gateway(file: &Path, loaded: &LoadedGateway) -> String {
     };
     row(&mut text, "fetches", fetches);
     let content = match &loaded.content {
-        Some(content) if content.is_enabled => format!("in {}", content.folder.display()),
+        Some(content) if content.is_enabled => format!("in {}", content.store.shown()),
         Some(_) => "none: enabled = false in [content]".to_owned(),
         None => "none: [content] is not there".to_owned(),
     };

@@ -5,6 +5,8 @@ mod content;
 mod package;
 mod registration;
 mod request;
+#[cfg(feature = "cloud")]
+mod stores;
 mod token_service;
 mod transfer;
 

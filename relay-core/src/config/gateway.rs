@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::admin::{AdminListener, RawAdmin};
-use super::content::{ContentFolder, RawContent};
+use super::content::{ContentConfig, RawContent};
 use super::egress::{EgressConfig, RawEgress};
 use super::error::{ConfigError, Place};
 use super::fetch::RawFetch;
@@ -47,9 +47,9 @@ pub struct LoadedGateway {
     pub quic_link_listen: Option<SocketAddr>,
     /// Where it is administered, if anywhere.
     pub admin: Option<AdminListener>,
-    /// The folder of its content, if it has one. `config` has it only once somebody has said how
+    /// Where it has content from, if it has any. `config` has it only once somebody has said how
     /// that is read: see [`GatewayConfig::content`].
-    pub content: Option<ContentFolder>,
+    pub content: Option<ContentConfig>,
     /// Octets of memory that its process may have in use, if that is written; else as many as the
     /// machine, or whoever confines the process, lets it have. `config` has it only once somebody
     /// has said how that is read: see
@@ -127,7 +127,7 @@ pub(super) struct RawGateway {
     /// Has this instance fetch keys of tenants and revocation lists; without it, it does not.
     fetch: Option<RawFetch>,
     /// Has this instance give packages to clients whom the site has granted them.
-    content: Option<RawContent>,
+    content: Option<Spanned<RawContent>>,
     /// How much this instance is meant to send to clients in 14 days.
     egress: Option<RawEgress>,
     /// Has this instance send spans of requests to a collector of OpenTelemetry.
@@ -215,8 +215,8 @@ impl RawLinks {
 /// `peak-ewma`), `[limits]`, whose keys are the fields of
 /// [`GatewayLimits`](crate::gateway::GatewayLimits) with their unit,
 /// `[fetch]` with `trust`, a PEM file of whom servers of keys and lists are trusted by, `[content]`
-/// with `folder`, where packages are, and `enabled`, `[admin]` with `listen`, an address of
-/// loopback, `[egress]` with `threshold_gibibytes` (optional: `warning_percent`,
+/// with `folder`, `azure` or `s3`, where packages are, and `enabled`, `[admin]` with `listen`, an
+/// address of loopback, `[egress]` with `threshold_gibibytes` (optional: `warning_percent`,
 /// `critical_percent`, `stop_when_critical`, `file`), and `[telemetry]` with `endpoint` (optional:
 /// `ca`, `headers_file`, `sample_ratio`, `service_name`). What is published is not written here:
 /// connection points say so, over their links.
@@ -237,7 +237,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     let limits = raw.limits.as_ref().map(|limits| limits.judge(&source)).unwrap_or_default();
     let memory_max = raw.limits.as_ref().and_then(|limits| limits.memory_max(&source));
     let fetch = raw.fetch.as_ref().and_then(|fetch| source.keep(fetch.judge(&source)));
-    let content = raw.content.as_ref().and_then(|it| source.keep(it.judge(&source)));
+    let content = raw.content.as_ref().and_then(|it| source.keep(RawContent::judge(&source, it)));
     let egress = raw.egress.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let telemetry = raw.telemetry.as_ref().and_then(|it| source.keep(it.judge(&source)));
     let tls = raw.tls(&source);
@@ -411,6 +411,7 @@ fn name_warning(source: &Source, service: &ServerName<'_>, raw: &RawGateway) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::content::{RawAzure, RawS3};
     use super::*;
     use crate::config::GATEWAY_KEYS;
     use crate::config::testing::{Site, message};
@@ -723,15 +724,19 @@ mod tests {
             ("admin", keys_of::<RawAdmin>()),
             ("fetch", keys_of::<RawFetch>()),
             ("content", keys_of::<RawContent>()),
+            ("content.azure", keys_of::<RawAzure>()),
+            ("content.s3", keys_of::<RawS3>()),
             ("egress", keys_of::<RawEgress>()),
             ("telemetry", keys_of::<RawTelemetry>()),
         ];
         let mut keys = Vec::new();
         // `endpoint` is refused wherever it is.
-        for key in keys_of::<RawGateway>().into_iter().filter(|key| *key != "endpoint") {
+        let all = keys_of::<RawGateway>().into_iter().filter(|key| *key != "endpoint");
+        let mut left: Vec<String> = all.map(str::to_owned).collect();
+        while let Some(key) = left.pop() {
             match tables.iter().find(|(table, _)| *table == key) {
-                Some((table, of)) => keys.extend(of.iter().map(|key| format!("{table}.{key}"))),
-                None => keys.push(key.to_owned()),
+                Some((table, of)) => left.extend(of.iter().map(|key| format!("{table}.{key}"))),
+                None => keys.push(key),
             }
         }
         let mut listed: Vec<_> = GATEWAY_KEYS.iter().map(|(key, _)| (*key).to_owned()).collect();

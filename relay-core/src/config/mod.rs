@@ -58,7 +58,7 @@ pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use changes::changed_keys;
 pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
-pub use content::{ContentFolder, content_folder};
+pub use content::{CloudConfig, CloudKind, ContentConfig, ContentPlace, StoreKey, content_config};
 pub use egress::EgressConfig;
 pub use error::{ConfigError, Invalid, Place};
 pub use gateway::{Listener, LoadedGateway, load_gateway};

@@ -114,7 +114,7 @@ impl Site {
         load_connection_point(&self.path("connection-point.toml"), &|_| None)
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(super) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path(name), text).unwrap();
     }
 

@@ -1,5 +1,5 @@
 //! Content that clients download: what packages and files are called, which files a package has,
-//! and the signed permission by which one client may fetch them.
+//! the signed permission by which one client may fetch them, and locations outside of an instance.
 //!
 //! A site signs a [`Grant`] for one client and one package, for 24 h at most; whoever holds the
 //! content verifies it by the certificates that the site publishes for its tokens, and asks nobody.
@@ -15,6 +15,7 @@
 
 mod grant;
 mod grant_fault;
+mod location;
 mod manifest;
 mod name;
 mod part;
@@ -27,6 +28,7 @@ pub use grant::{
     CONTENT_PATH, GRANT_LEEWAY, GRANT_LIFETIME_MAX, GRANT_OCTETS_MAX, Grant, Granted, SignedGrant,
 };
 pub use grant_fault::GrantFault;
+pub use location::{LOCATION_OCTETS_MAX, Location, LocationFault, StoreRoot};
 pub use manifest::{
     ContentFile, FILE_OCTETS_MAX, FILES_MAX, MANIFEST_OCTETS_MAX, Manifest, ManifestFault,
 };

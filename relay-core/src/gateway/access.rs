@@ -135,6 +135,8 @@ pub(super) struct Access {
     status: Option<StatusCode>,
     reason: Option<String>,
     why: Option<String>,
+    /// Where the client was sent for the file, without a query.
+    redirected_to: Option<String>,
     /// How often it was sent again.
     again: u32,
     /// Octets of the request's body that went on to the site, the last time it was sent.
@@ -208,6 +210,7 @@ impl Access {
             status: None,
             reason: None,
             why: None,
+            redirected_to: None,
             again: 0,
             up: 0,
             down: 0,
@@ -297,6 +300,11 @@ impl Access {
         self.reason = Some(reason.into_owned());
         self.why = Some(failure.to_string());
         self.ended = Some(Ended::by(failure));
+    }
+
+    /// The client is sent there; `location` has no query.
+    pub(super) fn note_redirect(&mut self, location: &str) {
+        self.redirected_to = Some(location.to_owned());
     }
 
     /// It is reset and has no answer.
@@ -398,6 +406,7 @@ impl Drop for Access {
             status = self.status.map(|status| status.as_u16()),
             reason = self.reason.as_deref(),
             why = self.why.as_deref(),
+            redirected_to = self.redirected_to.as_deref(),
             link = self.via.as_ref().map(|(number, _)| *number),
             connection_point = self.via.as_ref().map(|(_, name)| &**name),
             octets_up = self.up,

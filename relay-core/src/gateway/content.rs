@@ -1,19 +1,22 @@
-//! Content that an instance holds, given to clients whom a site has granted it.
+//! Content of an instance's store, given to clients whom a site has granted it: its octets, or the
+//! location where the store gives them itself.
 //!
 //! A grant is judged by what sites publish of their tokens, and by nothing else: no link is asked.
 //! It names one client, and whoever shows it must prove to be that client: by a token of the site
 //! with the client's GUID, or, where the grant is bound to a certificate, by having that one's key
 //! in TLS. So a location that leaks opens nothing.
 //!
-//! What is told of a package is JSON of our own choice, each location being a path on this service:
+//! What is told of a package is JSON of our own choice, each location being a path on this
+//! service, or the URL of a file in a store elsewhere:
 //!
 //! ```json
 //! {"package":"PS100012","expires":1800003600,"files":[
-//!  {"name":"a/setup.exe","octets":70000,"sha256":"…","location":"/downloadrestservice.svc…"}]}
+//!  {"name":"a/setup.exe","octets":70000,"sha256":"…","location":"/download…"}]}
 //! ```
 //!
-//! Where content is kept, [`ContentStore`] says; it is asked off the runtime's threads. Read
-//! [`Relay::content`] first.
+//! Where content is kept, [`ContentStore`] says; it is asked off the runtime's threads. What it
+//! says of a place elsewhere is judged here, whoever has made it: a location lies in the store that
+//! is configured and ends with the grant, or nobody is told of it. Read [`Relay::content`] first.
 
 use std::io;
 use std::ops::Range;
@@ -22,6 +25,7 @@ use std::time::Duration;
 
 use http::header::{
     ACCEPT_RANGES, AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    LOCATION,
 };
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
@@ -29,7 +33,9 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use crate::auth::{Guid, Method, Methods, Presented, Principal, Refusal, Use};
-use crate::content::{ContentFile, FileName, GrantFault, Manifest, PackageId, Part, SignedGrant};
+use crate::content::{
+    ContentFile, FileName, GrantFault, Location, Manifest, PackageId, Part, SignedGrant, StoreRoot,
+};
 use crate::exchange::MessageId;
 use crate::settings::{Settings, SettingsDocument};
 
@@ -61,12 +67,40 @@ pub trait ContentStore: std::fmt::Debug + Send + Sync {
     /// [`StoreFault::Absent`] if there is no such package, and whatever keeps it from being read.
     fn manifest(&self, package: &PackageId) -> Result<Arc<Manifest>, StoreFault>;
 
-    /// Opens a file of the package, as its manifest has it.
+    /// Where all files are that are fetched elsewhere; `None` if the instance gives their octets.
+    fn root(&self) -> Option<&StoreRoot> {
+        None
+    }
+
+    /// Where a file of the package is, as its manifest has it: open, or below
+    /// [`ContentStore::root`], for a request such as `visit`.
     ///
     /// # Errors
     ///
     /// As [`ContentStore::manifest`].
-    fn open(&self, package: &PackageId, file: &ContentFile) -> Result<Arc<dyn Stored>, StoreFault>;
+    fn place(
+        &self,
+        package: &PackageId,
+        file: &ContentFile,
+        visit: &Visit,
+    ) -> Result<Place, StoreFault>;
+}
+
+/// How a file is going to be asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Visit {
+    /// By which method: a location may be good for one alone.
+    pub method: http::Method,
+    /// When the client's grant is over, in seconds since 1970 UTC. No location may outlive it.
+    pub until: u64,
+}
+
+/// Where a file is.
+pub enum Place {
+    /// The instance gives its octets.
+    Here(Arc<dyn Stored>),
+    /// The client fetches it there.
+    Elsewhere(Location),
 }
 
 /// A file that a [`ContentStore`] has opened.
@@ -120,6 +154,12 @@ impl Shelves {
         Arc::ptr_eq(&self.places, &other.places)
     }
 
+    /// The store, if files are fetched elsewhere.
+    fn elsewhere(&self) -> Option<(Arc<dyn ContentStore>, Arc<Semaphore>)> {
+        self.store.root()?;
+        Some((Arc::clone(&self.store), Arc::clone(&self.places)))
+    }
+
     /// Asks the store, off the runtime's threads.
     async fn ask<T: Send + 'static>(
         &self,
@@ -165,23 +205,52 @@ pub(super) async fn in_time<T: Send + 'static>(
     timeout(STORE_TIME, done).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// Finds a file and opens it; once more if the package was put anew in between.
+/// Finds a file and its place; once more if the package was put anew in between.
 fn find(
     store: &dyn ContentStore,
     (package, name): (&PackageId, &FileName),
+    visit: &Visit,
     message_id: MessageId,
-) -> Result<(ContentFile, Arc<dyn Stored>), StoreFault> {
+) -> Result<(ContentFile, Place), StoreFault> {
     for _ in 0..2 {
         let manifest = store.manifest(package)?;
         let file = manifest.file(name).ok_or(StoreFault::Absent)?;
-        match store.open(package, file) {
+        match store.place(package, file, visit) {
             Err(StoreFault::Absent) => {}
-            opened => return Ok((file.clone(), opened?)),
+            place => return Ok((file.clone(), judged(store, place?, visit.until)?)),
         }
     }
     // Nobody else would tell of it.
     tracing::warn!(%message_id, %package, %name, "listed, and not there; put the package anew");
     Err(StoreFault::Absent)
+}
+
+/// A place, of which nobody is told unless it lies in the store and ends with the grant.
+fn judged(store: &dyn ContentStore, place: Place, until: u64) -> Result<Place, StoreFault> {
+    if let Place::Elsewhere(location) = &place {
+        let fault = |why: String| StoreFault::Unreadable(why);
+        let root = store.root().ok_or_else(|| fault("it has files in no known place".into()))?;
+        root.check(location, until).map_err(|why| fault(why.to_string()))?;
+    }
+    Ok(place)
+}
+
+/// The location of a file that is fetched elsewhere, for a list.
+///
+/// # Errors
+///
+/// There is none, or it is none to tell of.
+pub(super) fn locate(
+    store: &dyn ContentStore,
+    (package, file): (&PackageId, &ContentFile),
+    until: u64,
+) -> io::Result<Location> {
+    let visit = Visit { method: http::Method::GET, until };
+    let place = store.place(package, file, &visit);
+    match place.and_then(|place| judged(store, place, until)).map_err(io::Error::other)? {
+        Place::Elsewhere(location) => Ok(location),
+        Place::Here(_) => Err(io::Error::other("it has a file here, and others elsewhere")),
+    }
 }
 
 impl Relay {
@@ -203,14 +272,26 @@ impl Relay {
             let manifest = shelves.ask(message_id, move |store| store.manifest(&package)).await?;
             let mut response = listing();
             if request.method != http::Method::HEAD {
-                let held = Held::listed(manifest, grant, self.in_flight.enter());
+                let held =
+                    Held::listed(manifest, grant, shelves.elsewhere(), self.in_flight.enter());
                 *response.body_mut() = AnswerBody::held(held);
             }
             answer::mark(&mut response, message_id, None);
             return Ok(response);
         };
-        let find = move |store: &dyn ContentStore| find(store, (&package, &name), message_id);
-        let (file, opened) = shelves.ask(message_id, find).await?;
+        let visit = Visit { method: request.method.clone(), until: grant.grant().ends };
+        let find =
+            move |store: &dyn ContentStore| find(store, (&package, &name), &visit, message_id);
+        let (file, place) = shelves.ask(message_id, find).await?;
+        let opened = match place {
+            Place::Here(opened) => opened,
+            Place::Elsewhere(location) => {
+                access.note_redirect(location.without_query());
+                let mut response = redirect(&location);
+                answer::mark(&mut response, message_id, None);
+                return Ok(response);
+            }
+        };
         let (mut response, range) = part(request, &file)?;
         if let Some(range) = range.filter(|_| request.method != http::Method::HEAD) {
             let from = (opened, Arc::clone(&shelves.places));
@@ -304,6 +385,19 @@ fn listing<B>() -> Response<AnswerBody<B>> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Its locations are for one client, and end with the grant.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The answer that sends a client on, with its method.
+fn redirect<B>(location: &Location) -> Response<AnswerBody<B>> {
+    let mut response = Response::new(AnswerBody::none());
+    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
+    let url = HeaderValue::try_from(location.url());
+    let headers = response.headers_mut();
+    headers.insert(LOCATION, url.expect("a location is visible ASCII"));
+    // It ends with the grant, and whoever has it needs no credential.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     response
 }
 

@@ -18,7 +18,7 @@ use crate::body::ReceiveError;
 use crate::content::{Manifest, SignedGrant};
 
 use super::answer::InFlightGuard;
-use super::content::{Stored, in_time};
+use super::content::{ContentStore, Stored, in_time, locate};
 use super::content_piece;
 
 /// Files that are listed at once: 64 KiB with usual names.
@@ -57,12 +57,23 @@ struct File {
     cold_pieces: u8,
 }
 
+/// A store that files are fetched from elsewhere, and the places that there are to ask it.
+type Elsewhere = (Arc<dyn ContentStore>, Arc<Semaphore>);
+
 /// The files of a package.
 struct Listed {
-    manifest: Arc<Manifest>,
-    grant: SignedGrant,
+    files: Arc<Files>,
+    places: Option<Arc<Semaphore>>,
+    reading: Option<Reading>,
     /// Which is next; behind the last one is the end.
     next: usize,
+}
+
+struct Files {
+    manifest: Arc<Manifest>,
+    grant: SignedGrant,
+    /// Says where they are, unless that is here.
+    elsewhere: Option<Arc<dyn ContentStore>>,
 }
 
 /// How far it is; not what.
@@ -86,13 +97,16 @@ impl Held {
         Self { source, octets: 0, _in_flight: in_flight }
     }
 
-    /// The files of a package, with their locations by `grant`.
+    /// The files of a package, with their locations by `grant`: here, or `elsewhere`.
     pub(super) fn listed(
         manifest: Arc<Manifest>,
         grant: SignedGrant,
+        elsewhere: Option<Elsewhere>,
         in_flight: InFlightGuard,
     ) -> Self {
-        let source = Source::Listed(Box::new(Listed { manifest, grant, next: 0 }));
+        let (elsewhere, places) = elsewhere.unzip();
+        let files = Arc::new(Files { manifest, grant, elsewhere });
+        let source = Source::Listed(Box::new(Listed { files, places, reading: None, next: 0 }));
         Self { source, octets: 0, _in_flight: in_flight }
     }
 
@@ -105,7 +119,7 @@ impl Held {
     pub(super) fn is_through(&self) -> bool {
         match &self.source {
             Source::File(file) => file.left.is_empty(),
-            Source::Listed(listed) => listed.next >= listed.manifest.files().len(),
+            Source::Listed(listed) => listed.next >= listed.files.count(),
         }
     }
 
@@ -127,7 +141,7 @@ impl Held {
         }
         let piece = match &mut self.source {
             Source::File(file) => ready!(file.poll_piece(cx, self.octets)),
-            Source::Listed(listed) => Ok(listed.piece()),
+            Source::Listed(listed) => ready!(listed.poll_piece(cx)),
         };
         if let Ok(piece) = &piece {
             self.octets += piece.len() as u64;
@@ -171,31 +185,59 @@ impl File {
 }
 
 impl Listed {
-    fn piece(&mut self) -> Bytes {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ReceiveError>> {
+        let next = self.next..(self.next + PIECE_FILES).min(self.files.count());
+        let until = next.end;
+        let piece = match &self.places {
+            None => self.files.piece(next),
+            Some(places) => {
+                let reading = self.reading.get_or_insert_with(|| {
+                    let (files, places) = (Arc::clone(&self.files), Arc::clone(places));
+                    Box::pin(in_time(places, move || files.piece(next)))
+                });
+                ready!(reading.as_mut().poll(cx))
+            }
+        };
+        self.reading = None;
+        let piece = piece.map_err(ReceiveError::Unreadable)?;
+        self.next = until;
+        Poll::Ready(Ok(piece))
+    }
+}
+
+impl Files {
+    fn count(&self) -> usize {
+        self.manifest.files().len()
+    }
+
+    /// These of them. May block if they are elsewhere.
+    fn piece(&self, next: Range<usize>) -> io::Result<Bytes> {
         let files = self.manifest.files();
+        let package = self.manifest.package();
+        let ends = self.grant.grant().ends;
         let mut text = String::new();
-        if self.next == 0 {
-            let (package, ends) = (self.manifest.package().as_str(), self.grant.grant().ends);
-            let package = json!(package);
+        if next.start == 0 {
+            let package = json!(package.as_str());
             text = format!("{{\"package\":{package},\"expires\":{ends},\"files\":[");
         }
-        let until = (self.next + PIECE_FILES).min(files.len());
-        for (place, file) in files.iter().enumerate().take(until).skip(self.next) {
+        for (place, file) in files.iter().enumerate().take(next.end).skip(next.start) {
             // One for the whole package is asked for no other.
-            let Some(location) = self.grant.for_file(&file.name) else { continue };
+            let Some(here) = self.grant.for_file(&file.name) else { continue };
+            let location = match &self.elsewhere {
+                None => json!(here.location()),
+                Some(store) => json!(locate(&**store, (package, file), ends)?.url()),
+            };
             let (comma, name) = (if place == 0 { "" } else { "," }, json!(file.name.as_str()));
             let (octets, sha256) = (file.octets, file.sha256_text());
-            let location = json!(location.location());
             let _ = write!(
                 text,
                 "{comma}\n{{\"name\":{name},\"octets\":{octets},\"sha256\":\"{sha256}\",\
                  \"location\":{location}}}"
             );
         }
-        self.next = until;
-        if until == files.len() {
+        if next.end == files.len() {
             text.push_str("]}\n");
         }
-        text.into()
+        Ok(text.into())
     }
 }

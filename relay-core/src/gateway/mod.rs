@@ -66,7 +66,7 @@ mod unfit;
 pub use answer::AnswerBody;
 pub use clients::check_clients;
 pub use config::{Balance, GatewayConfig, GatewayLimits};
-pub use content::{ContentStore, StoreFault, Stored};
+pub use content::{ContentStore, Place, StoreFault, Stored, Visit};
 pub use fetching::{SourceFailure, SourceKind, SourceState, SourceStatus};
 pub use halt::Halt;
 pub use history::{EndedLink, LinkEnd};

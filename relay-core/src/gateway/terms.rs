@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
     use crate::content::{ContentFile, Manifest, PackageId};
-    use crate::gateway::{StoreFault, Stored};
+    use crate::gateway::{Place, StoreFault, Visit};
 
     #[derive(Debug)]
     struct Empty;
@@ -130,11 +130,12 @@ mod tests {
             Err(StoreFault::Absent)
         }
 
-        fn open(
+        fn place(
             &self,
             _package: &PackageId,
             _file: &ContentFile,
-        ) -> Result<Arc<dyn Stored>, StoreFault> {
+            _visit: &Visit,
+        ) -> Result<Place, StoreFault> {
             Err(StoreFault::Absent)
         }
     }

@@ -177,6 +177,11 @@ fn own_key(
 }
 
 impl TrustAnchors {
+    /// Whether both are the same authorities, with the same lists.
+    pub fn are_as(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots && self.revoked == other.revoked
+    }
+
     /// Trust anchors from certificates already in memory.
     ///
     /// # Errors

@@ -4,7 +4,8 @@ use http::uri::PathAndQuery;
 use relay_core::content::{ContentFile, Manifest, ManifestFault, NameFault, PackageId};
 use serde::Deserialize;
 
-use super::super::target::Target;
+use super::super::args::Reach;
+use super::super::target::{Target, TargetError};
 use super::folder;
 
 /// Longest list, in octets. Of as many files as there may be, with names and a key as long as they
@@ -27,6 +28,8 @@ pub(super) struct Listing {
 pub(super) struct Listed {
     pub(super) file: ContentFile,
     pub(super) target: Target,
+    /// Whether it is in a store: no credential is shown there.
+    pub(super) is_elsewhere: bool,
 }
 
 /// Why a list is not followed. The fault of whoever has sent it.
@@ -51,9 +54,18 @@ pub(super) enum ListingFault {
     /// A hash is none.
     #[error("a SHA-256 in it is not {DIGITS} hexadecimal digits")]
     Hash,
-    /// A file is somewhere else: whoever is there has no business with the client's credentials.
-    #[error("a location in it is no path on the service that was asked")]
+    /// A file is neither on the service nor at a URL.
+    #[error("a location in it is no path on the service that was asked, and no URL")]
     Elsewhere,
+    /// Files are in several places: one store is enough for a package, and strangers are none.
+    #[error("its files are in more than one place")]
+    Scattered,
+    /// A URL in it is not followed.
+    #[error("a location in it leads to a store that is not asked: {0}")]
+    Store(#[from] TargetError),
+    /// Nobody says by whom a store is trusted.
+    #[error("its files are in a store, and nobody says by whom that is trusted: give --store-ca")]
+    Trust,
     /// Its files are no package.
     #[error(transparent)]
     Files(#[from] ManifestFault),
@@ -83,6 +95,7 @@ impl Listing {
         text: &[u8],
         package: &PackageId,
         asked: &Target,
+        store: &Reach,
     ) -> Result<Self, ListingFault> {
         if text.len() > LISTING_OCTETS_MAX {
             return Err(ListingFault::TooLong);
@@ -93,6 +106,14 @@ impl Listing {
         }
         let files = raw.files.iter().map(|it| listed(it, asked));
         let files = files.collect::<Result<Vec<_>, _>>()?;
+        let place = |it: &Listed| (it.is_elsewhere, it.target.is_tls, it.target.authority.clone());
+        let first = files.first().map(place);
+        if files.iter().any(|it| Some(place(it)) != first) {
+            return Err(ListingFault::Scattered);
+        }
+        if files.iter().any(|it| it.is_elsewhere && !store.can_trust(&it.target)) {
+            return Err(ListingFault::Trust);
+        }
         // Names that are there twice, and numbers beyond all limits.
         let all = files.iter().map(|it| it.file.clone()).collect();
         let octets = Manifest::new(package.clone(), all)?.octets();
@@ -106,11 +127,19 @@ fn listed(raw: &RawFile, asked: &Target) -> Result<Listed, ListingFault> {
         return Err(ListingFault::Reserved);
     }
     let sha256 = sha256(&raw.sha256).ok_or(ListingFault::Hash)?;
-    let location = Some(&raw.location).filter(|it| it.starts_with('/') && !it.starts_with("//"));
-    let path = location.and_then(|it| PathAndQuery::try_from(it.as_str()).ok());
+    let (target, is_elsewhere) = place(&raw.location, asked)?;
+    Ok(Listed { file: ContentFile { name, octets: raw.octets, sha256 }, target, is_elsewhere })
+}
+
+/// Where a file is: on the service that was `asked`, or in a store elsewhere.
+fn place(location: &str, asked: &Target) -> Result<(Target, bool), ListingFault> {
+    if location.contains("://") && !location.starts_with('/') {
+        return Ok((Target::parse(location)?, true));
+    }
+    let path = Some(location).filter(|it| it.starts_with('/') && !it.starts_with("//"));
+    let path = path.and_then(|it| PathAndQuery::try_from(it).ok());
     let path = path.ok_or(ListingFault::Elsewhere)?;
-    let target = Target { path, ..asked.clone() };
-    Ok(Listed { file: ContentFile { name, octets: raw.octets, sha256 }, target })
+    Ok((Target { path, ..asked.clone() }, false))
 }
 
 fn sha256(text: &str) -> Option<[u8; 32]> {
@@ -132,8 +161,13 @@ mod tests {
     use super::*;
 
     fn read(value: &Value) -> Result<Listing, ListingFault> {
+        read_with(value, &Reach::trusting_nobody())
+    }
+
+    fn read_with(value: &Value, store: &Reach) -> Result<Listing, ListingFault> {
         let asked = Target::parse("https://relay.example:8443/list?x").unwrap();
-        Listing::read(value.to_string().as_bytes(), &"PS100012".parse().unwrap(), &asked)
+        let package = "PS100012".parse().unwrap();
+        Listing::read(value.to_string().as_bytes(), &package, &asked, store)
     }
 
     fn file(name: &str) -> Value {
@@ -158,10 +192,33 @@ mod tests {
     }
 
     #[test]
+    fn files_are_all_in_one_store_whose_certificate_somebody_is_trusted_for() {
+        let both = |one: &str, two: &str| {
+            with(|it| {
+                it["files"][0]["location"] = json!(one);
+                it["files"][1]["location"] = json!(two);
+            })
+        };
+        let here = both("http://127.0.0.1:9/a?sig=x", "http://127.0.0.1:9/b?sig=x").unwrap();
+        assert!(here.files.iter().all(|it| it.is_elsewhere));
+        assert_eq!(here.files[0].target.url().unwrap(), "http://127.0.0.1:9/a?sig=x");
+        for other in ["http://127.0.0.1:8/b", "https://127.0.0.1:9/b", "/b"] {
+            let fault = both("http://127.0.0.1:9/a", other).unwrap_err();
+            assert!(matches!(fault, ListingFault::Scattered), "{other}: {fault}");
+        }
+        let fault = both("https://store.example/a", "https://store.example/b").unwrap_err();
+        assert!(matches!(fault, ListingFault::Trust), "{fault}");
+    }
+
+    #[test]
     fn a_list_that_leads_elsewhere_is_not_followed() {
-        for location in ["https://other.example/a", "//other.example/a", "a", "", "/a b", "*"] {
+        for location in ["//other.example/a", "a", "", "/a b", "*"] {
             let fault = with(|it| it["files"][1]["location"] = json!(location)).unwrap_err();
             assert!(matches!(fault, ListingFault::Elsewhere), "{location}: {fault}");
+        }
+        for location in ["http://other.example/a", "https://u:p@127.0.0.1/a", "ftp://127.0.0.1/a"] {
+            let fault = with(|it| it["files"][1]["location"] = json!(location)).unwrap_err();
+            assert!(matches!(fault, ListingFault::Store(_)), "{location}: {fault}");
         }
         for name in ["../b", "/b", "a\\b", "c:/b", "a/../../b", ""] {
             let fault = with(|it| it["files"][1]["name"] = json!(name)).unwrap_err();
@@ -207,9 +264,10 @@ mod tests {
         let asked = Target::parse("https://relay.example/list?x").unwrap();
         let mut text = with_spaces(LISTING_OCTETS_MAX);
         let package = "PS100012".parse().unwrap();
-        assert!(Listing::read(&text, &package, &asked).is_ok());
+        let store = &Reach::trusting_nobody();
+        assert!(Listing::read(&text, &package, &asked, store).is_ok());
         text.push(b' ');
-        let fault = Listing::read(&text, &package, &asked).unwrap_err();
+        let fault = Listing::read(&text, &package, &asked, store).unwrap_err();
         assert!(matches!(fault, ListingFault::TooLong));
     }
 

@@ -24,6 +24,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::Instant;
 
 use crate::exit::Failure;
+use crate::progress::Progress;
 
 use super::args::Reach;
 use super::body::{self, Taken};
@@ -32,7 +33,6 @@ use super::credentials::Shown;
 use super::fault::Fault;
 use super::fetch::{Fetch, of_file};
 use super::part::Part;
-use super::progress::Progress;
 use super::report::{Asked, Outcome, Report};
 use super::request::with_what_was_said;
 use super::target::Target;
@@ -60,6 +60,8 @@ pub(super) struct How {
 pub(super) struct Job {
     target: Target,
     reach: Reach,
+    /// How a store elsewhere is reached.
+    store: Reach,
     shown: Shown,
     package: PackageId,
     folder: Folder,
@@ -83,7 +85,7 @@ impl Job {
     /// The URL grants no whole package, or the folder cannot be used.
     pub(super) fn new(
         target: Target,
-        reach: Reach,
+        [reach, store]: [Reach; 2],
         shown: Shown,
         folder: &Path,
         how: How,
@@ -92,7 +94,7 @@ impl Job {
         let cannot = || format!("cannot write to the folder {}", folder.display());
         let folder = Folder::take(folder).with_context(cannot)?;
         let progress = Progress::new();
-        Ok(Self { target, reach, shown, package, folder, how, progress })
+        Ok(Self { target, reach, store, shown, package, folder, how, progress })
     }
 
     /// Fetches all of it.
@@ -111,6 +113,7 @@ impl Job {
             Err(report) => return Ok(report),
         };
         let Listing { files: listed, octets } = listing;
+        let store = listed.iter().find(|it| it.is_elsewhere).map(|it| it.target.authority.clone());
         self.progress.of(octets);
         let mut summary = Summary::new(listed.len(), octets, self.how);
         let workers = usize::from(self.how.at_once).min(listed.len());
@@ -135,6 +138,10 @@ impl Job {
         }
         let report =
             report.fact("package", job.package.as_str()).fact("folder", job.folder.shown());
+        let report = match store {
+            Some(store) => report.fact("store", store),
+            None => report,
+        };
         Ok(summary.report(report, began.elapsed()))
     }
 
@@ -172,7 +179,7 @@ impl Job {
             return Ok(Err(Report { outcome: outcome_of(&report), ..report }));
         }
         let text = connection.rest(&mut body, LISTING_OCTETS_MAX + 1).await?;
-        Ok(match Listing::read(&text, &self.package, &self.target) {
+        Ok(match Listing::read(&text, &self.package, &self.target, &self.store) {
             Ok(listing) => Ok((report, listing)),
             Err(why) => Err(Report {
                 outcome: Outcome::Failed,
@@ -250,9 +257,21 @@ impl Job {
             }
             Err(why) => return Ok(failed(Report::of_fault(&of_file(why), None))),
         };
-        let Self { reach, shown, progress, .. } = self;
+        let Self { reach, shown, store, progress, .. } = self;
+        let moved = listed.is_elsewhere.then(|| target.clone());
         let listed = Some(file);
-        let mut fetch = Fetch { target, reach, shown, progress, part, listed, resumed: 0, came: 0 };
+        let mut fetch = Fetch {
+            target,
+            reach,
+            shown,
+            store,
+            moved,
+            progress,
+            part,
+            listed,
+            resumed: 0,
+            came: 0,
+        };
         let mut is_again = false;
         let report = loop {
             let report = match fetch.run(self.how.tries, line).await? {

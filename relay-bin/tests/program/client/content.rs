@@ -27,10 +27,18 @@ pub(super) fn told(relay: &Relay, args: &[&str]) -> Value {
 
 /// A site whose first instance has content, and a client that has registered, by its id.
 pub(super) fn site_with_client() -> (Relay, String) {
+    site_with(TABLE, None)
+}
+
+/// As [`site_with_client`], with this `table` of content and its key.
+pub(super) fn site_with(table: &str, key: Option<&str>) -> (Relay, String) {
     let mut relay = Relay::start(|_| answer(200, "from the site"));
     let bulk = relay.token(&["new"]);
     relay.secret("bulk", bulk["token"].as_str().unwrap());
-    relay.site.edit("gateway-1/gateway.toml", |text| text + TABLE);
+    if let Some(key) = key {
+        relay.secret("site/gateway-1/store.key", key);
+    }
+    relay.site.edit("gateway-1/gateway.toml", |text| format!("{text}\n{table}"));
     relay.start_anew();
     relay.gateway.wait_for_log("settings applied", 1);
     let service = format!(
@@ -147,4 +155,61 @@ fn what_cannot_be_put_listed_or_granted_is_told_by_the_command() {
     let other = ["list", "--config", "gateway-2/gateway.toml"];
     let said = String::from_utf8(content(&relay, &other, 78).stderr).unwrap();
     assert!(said.contains("the instance with this file has no content"), "{said}");
+}
+
+/// What a shell does with a store on a disk of 1 MiB.
+#[cfg(target_os = "linux")]
+const ON_A_SMALL_DISK: &str = r#"
+mkdir store && mount -t tmpfs -o size=1m,mode=700 none store || exit 9
+content() { echo "== $*"; "$RELAY" content "$@" --config gateway.toml 2>&1; echo "-- $?"; }
+content put small --package A
+content put large --package A
+content list
+content put large --package B
+content put small --package A
+mount -o remount,ro store || exit 9
+content put large --package A
+content remove --package A
+content list
+"#;
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_store_that_is_full_or_read_only_keeps_what_was_published_and_says_why_no_more_is() {
+    let home = tempfile::tempdir().unwrap();
+    for (folder, octets) in [("small", octets(100_000)), ("large", octets(2_000_000))] {
+        fs::create_dir(home.path().join(folder)).unwrap();
+        fs::write(home.path().join(folder).join("file"), octets).unwrap();
+    }
+    fs::write(home.path().join("gateway.toml"), "[content]\nfolder = \"store\"\n").unwrap();
+    let inside = |script: &str| {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--user", "--map-root-user", "sh", "-c", script]);
+        unshare.env("RELAY", env!("CARGO_BIN_EXE_relay")).current_dir(home.path());
+        unshare.output().unwrap()
+    };
+    if !inside("mkdir probe && mount -t tmpfs none probe").status.success() {
+        println!("skipped: this account may not make mount namespaces");
+        return;
+    }
+    let done = inside(ON_A_SMALL_DISK);
+    let shown = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{shown}{}", String::from_utf8_lossy(&done.stderr));
+    let steps: Vec<&str> = shown.split("== ").skip(1).collect();
+    for (number, (status, says)) in [
+        (0, "A is published: 1 files, 100000 octets, of which 100000 were copied"),
+        (1, "No space left on device"),
+        (0, "1 files, 100000 octets"),
+        (1, "package B was not published"),
+        (0, "of which 0 were copied"),
+        (1, "Read-only file system"),
+        (1, "Read-only file system"),
+        (0, "1 files, 100000 octets"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let step = steps[number];
+        assert!(step.ends_with(&format!("-- {status}\n")) && step.contains(says), "{step}");
+    }
 }

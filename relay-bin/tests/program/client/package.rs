@@ -310,7 +310,8 @@ fn a_list_that_leads_out_of_the_folder_or_to_another_host_is_not_followed() {
         ("../out-of-it", "/a", "a name in it is none"),
         ("/etc/x", "/a", "a name in it is none"),
         (".relay-parts/x.part", "/a", "where parts of files are kept"),
-        ("a", "https://other.example/a", "no path on the service that was asked"),
+        ("a", "https://other.example/a", "in more than one place"),
+        ("a", "http://other.example/a", "leads to a store that is not asked"),
         ("a", "//other.example/a", "no path on the service that was asked"),
         ("FINE", "/a", "is there twice"),
     ] {
@@ -323,6 +324,36 @@ fn a_list_that_leads_out_of_the_folder_or_to_another_host_is_not_followed() {
         let left: Vec<_> = fs::read_dir(home.path().join("out")).unwrap().collect();
         assert_eq!(left.len(), 1, "the folder of parts alone: {left:?}");
     }
+}
+
+#[test]
+fn a_store_is_shown_no_credential_and_sends_nobody_on() {
+    let home = tempfile::tempdir().unwrap();
+    let secret = home.path().join("token");
+    fs::write(&secret, SECRET).unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    let store = Origin::start(|asked| match asked.line.as_str() {
+        "GET /fine?sig=x" => whole("1"),
+        _ => Response::builder()
+            .status(307)
+            .header("location", "/fine")
+            .body(Said::whole(""))
+            .unwrap(),
+    });
+    let at = |path: &str| format!("http://{}{path}", store.at);
+    let text = list(&[("a", "1", &at("/fine?sig=x")), ("b", "22", &at("/on"))]);
+    let gateway = Origin::start(move |_| whole(text.clone()));
+    let args = ["download", &url_at(gateway.at), "out", "--package", "--json", "--tries", "1"];
+    let done = run(home.path(), &[&args[..], &["--token-file", "token"]].concat());
+    let report: Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((done.status.code(), &report["status"]), (Some(1), &307.into()), "{report:#}");
+    assert_eq!((&report["hop"], &report["files_fetched"]), (&"store".into(), &1.into()));
+    assert_eq!(gateway.seen()[0].header("authorization"), format!("Bearer {SECRET}"));
+    let seen = store.seen();
+    let mut lines: Vec<_> = seen.iter().map(|it| it.line.as_str()).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["GET /fine?sig=x", "GET /on"]);
+    assert!(seen.iter().all(|it| it.header("authorization").is_empty()));
 }
 
 #[test]

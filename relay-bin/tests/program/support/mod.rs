@@ -12,6 +12,8 @@ pub(crate) mod postgres;
 pub(crate) mod role;
 pub(crate) mod signal;
 pub(crate) mod site;
+#[cfg(feature = "cloud")]
+pub(crate) mod stores;
 pub(crate) mod table;
 pub(crate) mod tenant;
 

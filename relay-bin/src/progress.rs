@@ -14,7 +14,7 @@ const UNKNOWN: u64 = u64::MAX;
 /// Shows how far a transfer is, on standard error, if that is a terminal; clears it when dropped.
 /// Several may move it at once.
 #[derive(Debug)]
-pub(super) struct Progress {
+pub(crate) struct Progress {
     done: AtomicU64,
     total: AtomicU64,
     /// When it was shown last.
@@ -24,7 +24,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Of a length that is not known yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             done: AtomicU64::new(0),
             total: AtomicU64::new(UNKNOWN),
@@ -34,12 +34,12 @@ impl Progress {
     }
 
     /// Says that there are so many octets in all.
-    pub(super) fn of(&self, total: u64) {
+    pub(crate) fn of(&self, total: u64) {
         self.total.store(total, Ordering::Relaxed);
     }
 
     /// Says that a part of it, of which `before` octets were through, is now at `now`.
-    pub(super) fn moved(&self, before: u64, now: u64) {
+    pub(crate) fn moved(&self, before: u64, now: u64) {
         if now >= before {
             self.done.fetch_add(now - before, Ordering::Relaxed);
         } else {
@@ -71,7 +71,7 @@ impl Progress {
     }
 
     /// Takes it from the terminal.
-    pub(super) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.take().is_some() {
             let _ = write!(std::io::stderr(), "\r\u{1b}[K");
