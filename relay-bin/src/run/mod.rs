@@ -188,11 +188,7 @@ async fn run_gateway(
         Box::pin(supervisor.beside(role, move || shown.line()))
     };
     let report = signals::until_stopped(async || orders.next().await, start).await?;
-    tokio::select! {
-        () = exporting.end() => {}
-        // Who wants it stopped at once waits for no collector.
-        _ = orders.next() => {}
-    }
+    orders.let_end(exporting).await;
     orders.end(report).await;
     Ok(())
 }
@@ -223,9 +219,7 @@ async fn run_connection_point(
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
     }
     let (config, tokens) = (loaded.config.clone(), loaded.tokens);
-    let reading = move || reload::Said::new(config, tokens);
-    let said = tokio::task::spawn_blocking(reading).await.map_err(anyhow::Error::from);
-    let said = said.and_then(|said| said).map_err(Failure::Runtime)?;
+    let said = in_background(move || reload::Said::new(config, tokens)).await?;
     let role = ConnectionPoint::new(with(loaded.config, said.update()))
         .map_err(|error| Failure::Runtime(anyhow!(error).context("endpoints do not fit")))?;
     say(&format!(
@@ -235,9 +229,8 @@ async fn run_connection_point(
     ));
     let tokens = TokensState::default();
     let administered = Role::ConnectionPoint(role.clone(), tokens.clone(), service.tally());
-    let material = loaded.material;
+    let (material, shown) = (loaded.material, administered.clone());
     let expiring = expiry::Watch::of_connection_point(material.clone(), places.clone());
-    let shown = administered.clone();
     let admin = admin(admin_socket, administered, level, expiring.endings());
     let mut orders = Orders::new(signals, admin, supervisor.clone());
     let link = material.link.clone();
@@ -245,7 +238,6 @@ async fn run_connection_point(
         .renewing(link, loaded.authority)
         .telling(supervisor.clone());
     let client_files = client_files::Watched::new(loaded.client_files);
-    let service_too = service.clone();
     let reloadable = reload::Reloadable {
         role,
         file,
@@ -255,7 +247,7 @@ async fn run_connection_point(
         tokens,
         client_files,
         places,
-        service: service_too,
+        service: service.clone(),
         supervisor: supervisor.clone(),
     };
     let start = |stop| {
@@ -270,13 +262,17 @@ async fn run_connection_point(
             "{signal} while requests for tokens were answered: stopped at once, they were cut"
         ))),
     }
-    tokio::select! {
-        () = exporting.end() => {}
-        // Who wants it stopped at once waits for no collector.
-        _ = orders.next() => {}
-    }
+    orders.let_end(exporting).await;
     orders.end(report).await;
     Ok(())
+}
+
+/// Does what blocks.
+async fn in_background<T: Send + 'static>(
+    what: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    let done = tokio::task::spawn_blocking(what).await.map_err(anyhow::Error::from);
+    done.flatten().map_err(Failure::Runtime)
 }
 
 /// The configuration with what is published in place of its own.
@@ -297,6 +293,14 @@ struct Orders {
 impl Orders {
     fn new(signals: signals::Signals, admin: Option<Admin>, supervisor: Supervisor) -> Self {
         Self { signals, admin, supervisor, is_asked: false }
+    }
+
+    /// Has the last spans go to the collector. Who wants the role stopped at once waits for none.
+    async fn let_end(&mut self, exporting: telemetry::Exporting) {
+        tokio::select! {
+            () = exporting.end() => {}
+            _ = self.next() => {}
+        }
     }
 }
 

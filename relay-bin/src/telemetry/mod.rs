@@ -22,11 +22,11 @@ mod otlp;
 mod sending;
 
 #[cfg(not(feature = "otel"))]
-pub(crate) use self::absent::{counts, judge, start};
+pub(crate) use self::absent::{Exporting, counts, judge, start};
 #[cfg(feature = "otel")]
 pub(crate) use self::layer::layer;
 #[cfg(feature = "otel")]
-pub(crate) use self::sending::{counts, judge, start};
+pub(crate) use self::sending::{Exporting, counts, judge, start};
 
 /// Which role tells of its requests.
 #[cfg_attr(not(feature = "otel"), expect(dead_code, reason = "nobody is told of it"))]

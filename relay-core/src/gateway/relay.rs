@@ -373,7 +373,7 @@ impl Relay {
     {
         let mut moved_at = since;
         loop {
-            let step = match self.patience(sent, judged, moved_at) {
+            let step = match Self::patience(sent, judged, moved_at) {
                 None => next_step(sent, access).await,
                 Some((until, failure)) => match timeout_at(until, next_step(sent, access)).await {
                     Ok(step) => step,
@@ -400,7 +400,6 @@ impl Relay {
     /// Until when nothing need happen, and what it is if nothing does. A client that is waited for
     /// has its time in an exchange that is held open too.
     fn patience<B>(
-        &self,
         sent: &Sent<B>,
         judged: &Judged<'_>,
         moved_at: Instant,
