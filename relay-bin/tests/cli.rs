@@ -181,7 +181,8 @@ fn init_prints_commands_that_name_the_files_it_wrote() {
     let named = |word: &&str| word.starts_with("site/");
     let files: Vec<&str> = out.split([' ', '\n']).filter(named).collect();
     let ca = "site/site-ca/site-ca.pem";
-    assert_eq!(files, [GATEWAY_FILE, CONNECTION_POINT_FILE, CONNECTION_POINT_FILE, ca, ca]);
+    let [gateway, point] = [GATEWAY_FILE, CONNECTION_POINT_FILE];
+    assert_eq!(files, [point, gateway, point, ca, ca]);
     assert!(files.iter().all(|file| home.path(file).is_file()), "{out}");
     let url =
         "'https://localhost:8443/CCM_Proxy_MutualAuth/72057594037927937/SMS_MP/.sms_aut?MPLIST'";
