@@ -1,4 +1,10 @@
 //! The command line. Arguments of a command stand beside the command.
+//!
+//! What is made of it for others to read is below it: [`completions`] for shells, [`man`] for
+//! people.
+
+pub(crate) mod completions;
+pub(crate) mod man;
 
 use clap::{Parser, Subcommand};
 
@@ -88,6 +94,19 @@ pub(crate) enum Command {
     /// Put content into an instance's store, and grant it to clients.
     #[command(subcommand, after_help = content::EXAMPLES)]
     Content(content::Command),
+    /// Print what has a shell complete the commands and options of this program.
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
+    /// Write the manual pages, one for each command.
+    #[command(after_help = man::EXAMPLES)]
+    Man(man::Args),
+}
+
+/// A command and all below it.
+#[cfg(test)]
+fn with_all_below(command: clap::Command) -> Vec<clap::Command> {
+    let below: Vec<_> = command.get_subcommands().cloned().flat_map(with_all_below).collect();
+    [command].into_iter().chain(below).collect()
 }
 
 #[cfg(test)]

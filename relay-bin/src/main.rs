@@ -61,6 +61,11 @@ fn main() -> ExitCode {
         cli::Command::Analyze(args) => analyze::run(&args),
         cli::Command::Client(command) => client::run(&command),
         cli::Command::Content(command) => content::run(&command),
+        cli::Command::Completions(args) => {
+            cli::completions::run(&args);
+            Ok(())
+        }
+        cli::Command::Man(args) => cli::man::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

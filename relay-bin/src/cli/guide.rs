@@ -4,7 +4,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 
-use super::Cli;
+use super::{Cli, with_all_below};
 use crate::exit::STATUSES;
 
 const GUIDE: &str = include_str!("../../GUIDE.md");
@@ -149,12 +149,6 @@ fn every_command_of_the_images_is_one_that_the_program_takes() {
     for command in commands {
         assert_eq!(refused(&command.join(" ")), None, "{command:?}");
     }
-}
-
-/// A command and all below it.
-fn with_all_below(command: clap::Command) -> Vec<clap::Command> {
-    let below: Vec<_> = command.get_subcommands().cloned().flat_map(with_all_below).collect();
-    [command].into_iter().chain(below).collect()
 }
 
 /// The statuses of a command's help, behind its heading.
