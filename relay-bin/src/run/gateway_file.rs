@@ -41,8 +41,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How often a file that could not be used is tried again.
 const TRY_EVERY: Duration = Duration::from_mins(1);
 
-/// How often the file is read at once, if it changes meanwhile.
-const READS_MAX: u32 = 4;
+/// How often the file is read anew because it has changed meanwhile: for some 2 s.
+const READS_MAX: u32 = 100;
+
+/// Time until it is, which is spent on a thread for what blocks.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What is made of a file besides its limits, and kept for as long as the file says the same.
 pub(super) struct Made {
@@ -160,6 +163,8 @@ fn read_whole(file: &Path) -> (Contents, anyhow::Result<Box<FileRead>>) {
             return (now, read);
         }
         now = after;
+        // Whoever writes it is not done yet.
+        std::thread::sleep(READ_AGAIN_AFTER);
     }
     (now, Err(anyhow!("it is being changed while it is read; it is tried again")))
 }
