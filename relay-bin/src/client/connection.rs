@@ -35,6 +35,8 @@ const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// A connection to whoever answers for a URL. Dropping it closes it.
 pub(crate) struct Connection {
     sender: Sender,
+    /// Whom it was made to: over TLS or not, and by what name.
+    to: (bool, String),
     address: SocketAddr,
     certificate: Option<CertificateDer<'static>>,
     patience: Duration,
@@ -106,12 +108,18 @@ impl Connection {
                 sender.map_err(broken)?
             }
         };
-        Ok(Self { sender, address, certificate, patience: reach.patience, _driver: driver })
+        let to = (target.is_tls, target.authority.clone());
+        Ok(Self { sender, to, address, certificate, patience: reach.patience, _driver: driver })
     }
 
     /// What whoever answers has shown in TLS, and was believed.
     pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
         self.certificate.as_ref()
+    }
+
+    /// Whether it was made to whoever answers for `target`: nobody else is shown what is for it.
+    pub(super) fn leads_to(&self, target: &Target) -> bool {
+        self.to.0 == target.is_tls && self.to.1 == target.authority
     }
 
     /// Whether no other request goes over it.

@@ -141,7 +141,7 @@ impl Fetch<'_> {
             }
         }
         // What an answer has left on a connection that broke off is nobody's.
-        let free = line.take().filter(|it| !it.is_closed());
+        let free = line.take().filter(|it| !it.is_closed() && it.leads_to(&target));
         let connection = match free {
             Some(connection) => Ok(connection),
             None => Connection::open(reach, &target).await,

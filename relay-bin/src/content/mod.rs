@@ -24,11 +24,28 @@ mod store;
 
 use std::sync::Arc;
 
-use relay_core::config::ContentPlace;
+use anyhow::Context as _;
+use relay_core::config::{ContentConfig, ContentPlace};
 use relay_core::gateway::ContentStore;
 
 pub(crate) use command::{Command, EXAMPLES, run};
 use store::FolderStore;
+
+use crate::exit::Failure;
+
+/// Judges that what is configured can be opened. Nobody is asked.
+///
+/// # Errors
+///
+/// [`Failure::Usage`].
+pub(crate) fn judge(content: Option<&ContentConfig>) -> Result<(), Failure> {
+    match content.filter(|it| it.is_enabled).map(|it| &it.store) {
+        Some(ContentPlace::Cloud(cloud)) => {
+            cloud::judge(cloud).context("[content] cannot be used").map_err(Failure::Usage)
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The store at `place` as an instance asks it, over the runtime that this is called on.
 ///

@@ -13,6 +13,10 @@ use super::put::{Listed, Put};
 const WITHOUT: &str = "this program was built without stores elsewhere (feature `cloud`); use one \
                        that has them, or `folder`";
 
+pub(super) fn judge(_: &CloudConfig) -> anyhow::Result<()> {
+    bail!(WITHOUT)
+}
+
 pub(super) fn reader(_: &CloudConfig) -> anyhow::Result<Arc<dyn ContentStore>> {
     bail!(WITHOUT)
 }

@@ -145,6 +145,7 @@ impl FileRead {
     fn of(file: &Path) -> anyhow::Result<Box<Self>> {
         let text = config_file::text(file);
         let loaded = load_gateway(file)?;
+        content::judge(loaded.content.as_ref()).map_err(|why| anyhow!("{why}"))?;
         telemetry::judge(loaded.telemetry.as_ref()).map_err(|why| anyhow!("{why}"))?;
         Ok(Box::new(Self { loaded, text }))
     }

@@ -33,6 +33,7 @@ use tokio::runtime::Runtime;
 
 use crate::admin::{Admin, Configured, Role};
 use crate::console::{complain, say};
+use crate::content;
 use crate::egress;
 use crate::exit::Failure;
 use crate::expiry::{self, Endings, Named, Places};
@@ -98,6 +99,7 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
     // Before it is read: what is written meanwhile is seen to have changed.
     let seen = config_file::ConfigFile::new(&args.config);
     let loaded = load_gateway(&args.config)?;
+    content::judge(loaded.content.as_ref())?;
     telemetry::judge(loaded.telemetry.as_ref())?;
     if args.check {
         report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
@@ -212,8 +214,7 @@ async fn run_connection_point(
     let fixed = Arc::new(reload::Fixed::of(&loaded));
     let places = Places::default();
     places.set(Named::of(&loaded));
-    let name = loaded.config.name.clone();
-    let gateways = loaded.config.gateways.len();
+    let (name, gateways) = (loaded.config.name.clone(), loaded.config.gateways.len());
     if let Some(authority) = loaded.authority.clone() {
         let issuer = pki::GatewayIssuer::new(authority, loaded.material.site.clone());
         loaded.config.certificate_issuer = Some(Arc::new(issuer));
@@ -233,9 +234,8 @@ async fn run_connection_point(
     let expiring = expiry::Watch::of_connection_point(material.clone(), places.clone());
     let admin = admin(admin_socket, administered, level, expiring.endings());
     let mut orders = Orders::new(signals, admin, supervisor.clone());
-    let link = material.link.clone();
-    let following = material::Follower::of_connection_point(material, role.clone())?
-        .renewing(link, loaded.authority)
+    let following = material::Follower::of_connection_point(material.clone(), role.clone())?
+        .renewing(material.link, loaded.authority)
         .telling(supervisor.clone());
     let client_files = client_files::Watched::new(loaded.client_files);
     let reloadable = reload::Reloadable {

@@ -340,8 +340,8 @@ impl Common<'_> {
             source.invalid(
                 self.endpoint.map_or(named.span(), Spanned::span),
                 "this is not where a store is asked",
-                "give an https URL without user, query and escapes; http is for this machine's own \
-                 addresses alone",
+                "give an https URL in lower case, without user, query, escapes and the usual port; \
+                 http is for this machine's own addresses alone",
             )
         })?;
         let trust = match self.trust {

@@ -48,7 +48,12 @@ impl StoreRoot {
         let read = read(url)?;
         let below = read.path().strip_prefix('/').and_then(|it| it.strip_suffix('/'));
         let is_path = read.path() == "/" || below.is_some_and(is_plain);
-        if read.query().is_some() || url.ends_with('?') || !is_path {
+        // What stores' clients write otherwise again: no location would lie below it.
+        let authority = read.authority().map_or("", |it| it.as_str());
+        let usual = if read.scheme_str() == Some("https") { ":443" } else { ":80" };
+        let is_rewritten =
+            authority.ends_with(usual) || authority.bytes().any(|it| it.is_ascii_uppercase());
+        if read.query().is_some() || url.ends_with('?') || !is_path || is_rewritten {
             return Err(LocationFault::NoUrl);
         }
         Ok(Self(url.to_owned()))

@@ -61,12 +61,19 @@ impl Slots {
     }
 }
 
+/// What the owner of a stream waits for before it queues more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Waits {
+    Not,
+    /// Room in the queue.
+    ForRoom,
+    /// As `ForRoom`, and only the peer can make some: the stream is counted among those that stand
+    /// still, see [`stall`](super::stall).
+    ForCredit,
+}
+
 /// A stream of which at least one half, or the owner's work, has not ended.
 #[derive(Debug)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "two list memberships, two wishes of the owner and a wait, each independent"
-)]
 pub(super) struct Stream {
     pub(super) id: StreamId,
     pub(super) send: SendHalf,
@@ -81,10 +88,7 @@ pub(super) struct Stream {
     pub(super) in_control: bool,
     /// Whether it stands in the engine's list of streams with a queue.
     pub(super) in_ready: bool,
-    /// Whether the owner waits for room in the queue.
-    pub(super) wants_room: bool,
-    /// Whether it is counted among those that stand still, see [`stall`](super::stall).
-    is_stalled: bool,
+    waits: Waits,
     /// Whether the owner has let go of it.
     pub(super) released: bool,
     /// Interim heads received.
@@ -122,8 +126,7 @@ impl Stream {
             slots: Slots::default(),
             in_control: false,
             in_ready: false,
-            wants_room: false,
-            is_stalled: false,
+            waits: Waits::Not,
             released: false,
             interim_heads: 0,
             interim_sent: 0,
@@ -198,23 +201,34 @@ impl Stream {
 
     /// Counts it among those that stand still, if its owner waits for nothing but credit.
     pub(super) fn note_stall(&mut self, stalls: &mut Stalls) {
-        if self.wants_room && self.credit.is_used_up() && !self.is_stalled {
-            self.is_stalled = true;
+        if self.waits == Waits::ForRoom && self.credit.is_used_up() {
+            self.waits = Waits::ForCredit;
             stalls.begin();
+        }
+    }
+
+    /// Whether the owner waits for room in the queue.
+    pub(super) fn wants_room(&self) -> bool {
+        self.waits != Waits::Not
+    }
+
+    /// The owner waits for room.
+    pub(super) fn want_room(&mut self) {
+        if self.waits == Waits::Not {
+            self.waits = Waits::ForRoom;
         }
     }
 
     /// The owner waits for room no longer.
     pub(super) fn want_no_room(&mut self, stalls: &mut Stalls) {
-        // Only one that waits stands still.
-        if std::mem::take(&mut self.wants_room) && std::mem::take(&mut self.is_stalled) {
+        if std::mem::replace(&mut self.waits, Waits::Not) == Waits::ForCredit {
             stalls.end();
         }
     }
 
     /// Whether it is counted among those that stand still.
     pub(super) fn is_stalled(&self) -> bool {
-        self.is_stalled
+        self.waits == Waits::ForCredit
     }
 
     /// Whether this side opened it.
@@ -247,8 +261,8 @@ impl Stream {
             .sum();
         debug_assert_eq!(queued as u64, self.credit.queued(), "stream {}", self.id);
         debug_assert_eq!(
-            self.is_stalled,
-            self.wants_room && self.credit.is_used_up(),
+            self.is_stalled(),
+            self.wants_room() && self.credit.is_used_up(),
             "stream {}",
             self.id
         );

@@ -21,6 +21,7 @@ use relay_core::config::CloudConfig;
 use relay_core::gateway::ContentStore;
 use tokio::runtime::Runtime;
 
+use objects::Objects;
 pub(super) use put::{list, put, remove};
 use store::CloudStore;
 
@@ -31,6 +32,15 @@ use store::CloudStore;
 /// What is configured cannot be one.
 pub(super) fn reader(cloud: &CloudConfig) -> anyhow::Result<Arc<dyn ContentStore>> {
     Ok(Arc::new(CloudStore::new(cloud)?))
+}
+
+/// Judges that it can be opened.
+///
+/// # Errors
+///
+/// As [`reader`].
+pub(super) fn judge(cloud: &CloudConfig) -> anyhow::Result<()> {
+    Objects::open(cloud, store::PATIENCE).map(drop)
 }
 
 /// A runtime for one command.

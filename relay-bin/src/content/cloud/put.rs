@@ -306,6 +306,15 @@ async fn clear(
 ) -> anyhow::Result<()> {
     let package = manifest.package();
     let left = there(objects, package).await?;
+    // Another's clearing away may have met what was published in that moment.
+    let is_gone = |it: &&ContentFile| left.get(&it.sha256_text()) != Some(&it.octets);
+    if let Some(gone) = manifest.files().iter().find(is_gone) {
+        // Of a newer manifest that is nobody's concern here.
+        if version(objects, package).await?.and_then(|it| it.e_tag) == published {
+            bail!("`{}` was removed meanwhile; put the package again", gone.name);
+        }
+        return Ok(());
+    }
     let kept: HashSet<_> = manifest.files().iter().map(ContentFile::sha256_text).collect();
     for name in left.into_keys().filter(|it| it != MANIFEST && !kept.contains(it)) {
         let now = version(objects, package).await?.and_then(|it| it.e_tag);
@@ -313,7 +322,10 @@ async fn clear(
             return Ok(());
         }
         let place = objects.shelf(package).join(name.as_str());
-        objects.store.delete(&place).await.map_err(failed)?;
+        match objects.store.delete(&place).await {
+            Ok(()) | Err(Error::NotFound { .. }) => {}
+            Err(why) => return Err(failed(why)),
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ use relay_core::content::{
 use relay_core::gateway::{ContentStore, Place, StoreFault, Visit};
 use time::{Date, Month, OffsetDateTime, Time};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::super::kept::Kept;
@@ -20,8 +21,15 @@ use super::objects::{Objects, Patience, told};
 const ASK_TIME: Duration = Duration::from_secs(9);
 
 /// One try of half that time, and another.
-const PATIENCE: Patience =
+pub(super) const PATIENCE: Patience =
     Patience { request: Duration::from_secs(4), retries: 1, all: Duration::from_secs(5) };
+
+/// Manifests that nobody has read yet and that are read at once: each may be of 8 MiB, and more
+/// once it is understood.
+const COLD_MAX: usize = 4;
+
+/// What stores call a container or bucket that is not there.
+const WHOLE_ABSENT: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 
 /// A store elsewhere: manifests are read from it, and locations in it are signed.
 #[derive(Debug)]
@@ -31,6 +39,8 @@ pub(super) struct CloudStore {
     root: StoreRoot,
     /// With the entity tag of each.
     kept: Kept<String>,
+    /// Places for those who read what is not known at all: who wants the same finds it then.
+    cold: Semaphore,
     runtime: Handle,
 }
 
@@ -50,6 +60,7 @@ impl CloudStore {
             is_azure: matches!(cloud.kind, CloudKind::Azure { .. }),
             root: cloud.root.clone(),
             kept: Kept::new(),
+            cold: Semaphore::new(COLD_MAX),
             runtime: Handle::current(),
         })
     }
@@ -58,12 +69,19 @@ impl CloudStore {
     async fn read(&self, package: &PackageId) -> Result<Arc<Manifest>, StoreFault> {
         let place = self.objects.manifest(package);
         let unusable = |why: &str| StoreFault::Unreadable(format!("{place}: {why}"));
+        let is_cold = self.kept.last(package).is_none();
+        let _cold = if is_cold { self.cold.acquire().await.ok() } else { None };
         let (tag, known) = self.kept.last(package).unzip();
         let options = GetOptions { if_none_match: tag, ..GetOptions::default() };
         let found = match (self.objects.store.get_opts(&place, options).await, known) {
             (Ok(found), _) => found,
             (Err(Error::NotModified { .. }), Some(known)) => return Ok(known),
-            (Err(Error::NotFound { .. }), _) => return Err(StoreFault::Absent),
+            (Err(why @ Error::NotFound { .. }), _) => {
+                // The whole container or bucket: no package's absence, and told as what it is.
+                let text = why.to_string();
+                let is_whole = WHOLE_ABSENT.iter().any(|it| text.contains(it));
+                return Err(if is_whole { unusable(&told(&why)) } else { StoreFault::Absent });
+            }
             (Err(why), _) => return Err(unusable(&told(&why))),
         };
         let (octets, tag) = (found.meta.size, found.meta.e_tag.clone());
@@ -107,7 +125,9 @@ impl ContentStore for CloudStore {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         // Signed a little later than now, and to the second.
         let left = visit.until.saturating_sub(now.as_secs() + 1);
-        let (method, lasts) = (visit.method.clone(), Duration::from_secs(left));
+        // Azure's right to read is for HEAD too, and what signs knows GET alone. S3 signs each.
+        let method = if self.is_azure { http::Method::GET } else { visit.method.clone() };
+        let lasts = Duration::from_secs(left);
         let signed = self.objects.signer.signed_url(method, &place, lasts);
         let url = self.runtime.block_on(signed).map_err(|why| unusable(told(&why)))?;
         let ends = url.query().and_then(|query| ends(query, self.is_azure));

@@ -144,7 +144,7 @@ impl Mux {
         if payload.is_empty() {
             stream.want_no_room(&mut self.stalls);
         } else {
-            stream.wants_room = true;
+            stream.want_room();
         }
         if part.is_empty() {
             stream.note_stall(&mut self.stalls);
@@ -167,7 +167,7 @@ impl Mux {
             return;
         }
         if stream.credit.room(queue_max) == 0 {
-            stream.wants_room = true;
+            stream.want_room();
             stream.note_stall(&mut self.stalls);
         } else {
             stream.want_no_room(&mut self.stalls);

@@ -350,7 +350,7 @@ impl Mux {
         if !stream.credit.raise(limit) {
             return Err(LinkError::CreditDecreased { kind: Kind::Window, stream: id });
         }
-        let is_awaited = stream.wants_room && stream.credit.room(queue_max) > 0;
+        let is_awaited = stream.wants_room() && stream.credit.room(queue_max) > 0;
         if is_awaited && let Some(stream) = self.streams.get_mut(id) {
             stream.want_no_room(&mut self.stalls);
             self.events.push_back(Event::Writable { id });

@@ -129,11 +129,11 @@ impl Mux {
     fn tell_of_room(&mut self, id: StreamId) {
         let queue_max = self.queue_max();
         let Some(stream) = self.streams.get_mut(id) else { return };
-        if !stream.wants_room {
+        if !stream.wants_room() {
             return;
         }
         if has_worthwhile_room(stream, queue_max) {
-            stream.wants_room = false;
+            stream.want_no_room(&mut self.stalls);
             self.events.push_back(Event::Writable { id });
         } else {
             stream.note_stall(&mut self.stalls);
