@@ -7,7 +7,7 @@
 //!
 //! Requests are HTTP/1.1 of our own over the TLS and the provider of all else here: the store's
 //! client brings its paths, signatures and errors, and neither sockets nor cryptography. It goes by
-//! no proxy and follows nobody elsewhere. Read [`CloudStore`] and [`put`] first.
+//! no proxy and follows nobody elsewhere. Read [`CloudStore`] and [`put()`] first.
 
 mod objects;
 mod put;
