@@ -15,9 +15,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
 use relay_core::auth::{
-    CertificateFault, Finding, Issuer, Jwt, KeySet, Method, Methods, Part, Presented, Principal,
-    Refusal, RsaKey, Shown, SiteTrust, Strictness, TokenFault, Tokens, Trail, TrustedTenant,
-    Unproven, Use, search,
+    CertificateFault, Finding, Guid, Issuer, Jwt, KeySet, Method, Methods, Part, Presented,
+    Principal, Refusal, RsaKey, Shown, SigningKey, SiteTrust, Strictness, TokenFault, Tokens,
+    Trail, TrustedTenant, Unproven, Use, search,
 };
 use relay_tests::tokens::{
     BLOCKED, CERTIFICATE, DISABLED, NOW, SOMEBODY, Signer, TENANT, base64url, bulk_claims,
@@ -1159,4 +1159,50 @@ fn remembering() -> &'static Tokens {
         }
         tokens
     })
+}
+
+#[test]
+fn each_tenants_tokens_count_by_its_own_keys_and_no_others() {
+    let both = [(TENANT, Signer::provider()), (DISABLED, Signer::stranger())];
+    let trusted = |enabled: [bool; 2]| {
+        let tenant = |((id, by), is_enabled): ((Guid, &Signer), bool)| {
+            let set = json!({"keys": [by.jwk("key")]}).to_string();
+            let (keys, _) = KeySet::read(set.as_bytes()).unwrap();
+            TrustedTenant { is_enabled, ..TrustedTenant::new(id, keys) }
+        };
+        let mut tokens = Tokens::default();
+        tokens.trust(both.into_iter().zip(enabled).map(tenant).collect(), None);
+        tokens
+    };
+    let token = |id: Guid, by: &Signer| {
+        let (mut header, mut claims) = (entra_header(), entra_claims());
+        header["kid"] = json!("key");
+        (claims["tid"], claims["iss"]) = (json!(id.to_string()), json!(Issuer::V1.text(id)));
+        by.token(header.to_string(), claims.to_string())
+    };
+    for (place, (id, by)) in both.into_iter().enumerate() {
+        let (other, its) = both[1 - place];
+        let tokens = trusted([true; 2]);
+        at(&tokens, Entra, &token(id, by), NOW).unwrap();
+        assert_eq!(at(&tokens, Entra, &token(id, its), NOW), Err(TokenFault::Signature));
+        let left = trusted([place == 0, place == 1]);
+        at(&left, Entra, &token(id, by), NOW).unwrap();
+        let refused = at(&left, Entra, &token(other, its), NOW);
+        assert_eq!(refused, Err(TokenFault::TenantDisabled));
+    }
+}
+
+/// Of two keys of one thumbprint the first is tried: whoever is let in afterwards is remembered.
+#[test]
+fn a_token_that_was_verified_is_not_verified_again() {
+    let (site, stranger) = (Signer::site().certificate(), Signer::stranger().certificate());
+    let first = SigningKey { sha1: site.sha1, ..stranger };
+    let of = |keys| Some(SiteTrust { tenant: TENANT, keys, blocked: [].into() });
+    let mut tokens = Tokens::default();
+    tokens.trust(vec![], of(vec![site.clone()]));
+    let (known, new) = (Ccm.good(), Ccm.claiming("nbf", json!(NOW - 11)));
+    at(&tokens, Ccm, &known, NOW).unwrap();
+    tokens.trust(vec![], of(vec![first, site]));
+    at(&tokens, Ccm, &known, NOW).unwrap();
+    assert_eq!(at(&tokens, Ccm, &new, NOW), Err(TokenFault::Signature));
 }

@@ -305,7 +305,7 @@ async fn a_block_holds_for_the_next_request_on_a_connection_that_is_open() {
 }
 
 #[tokio::test]
-async fn a_client_that_is_barred_is_refused_from_the_next_request_on_by_whatever_it_shows() {
+async fn a_client_that_is_barred_is_refused_from_the_next_request_on_by_each_name_that_is() {
     within(async {
         let site = ClientSite::new();
         let device = site.authority.connection_point("a device");
@@ -450,6 +450,33 @@ async fn settings_by_which_no_client_could_be_judged_are_refused_and_those_befor
         // The connection point itself publishes these endpoints no more; the instance still does.
         assert_eq!(ask(&mut client, 7, Some(&token)).await.status(), 404);
         assert_eq!(ask(&mut client, 7, None).await.status(), 401);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn methods_are_tried_in_the_order_that_the_site_publishes() {
+    within(async {
+        use Method::{Certificate, Entra, SiteToken};
+        let site = ClientSite::new();
+        let device = site.authority.connection_point("a device");
+        let trust = site.trust();
+        let place = Place::of(site, trust).await;
+        let mut client = place.client(Some(&device), Http::Two).await;
+        let entra = place.site.entra();
+        let proven = |method| -> u64 {
+            let all = place.gateway.status().proofs.into_iter();
+            all.filter(|it| it.method == method && it.outcome == "proven").map(|it| it.count).sum()
+        };
+        for (version, order) in
+            [(3, [Certificate, Entra, SiteToken]), (4, [Entra, Certificate, SiteToken])]
+        {
+            let methods = Methods::new(&order).unwrap();
+            place.publish(version, ClientTrust { methods, ..place.site.trust() }).await;
+            let before = [proven(order[0]), proven(order[1])];
+            assert_eq!(ask(&mut client, 7, Some(&entra)).await.status(), 200);
+            assert_eq!([proven(order[0]), proven(order[1])], [before[0] + 1, before[1]]);
+        }
     })
     .await;
 }

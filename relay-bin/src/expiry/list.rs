@@ -169,7 +169,13 @@ fn certificates(file: &Path) -> Vec<Certificate> {
 mod tests {
     use std::path::PathBuf;
 
-    use rcgen::{CertificateParams, DnType, KeyPair};
+    use bytes::Bytes;
+    use rcgen::{
+        CertificateParams, CertificateRevocationListParams, DnType, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose,
+    };
+    use relay_core::auth::{Guid, Methods, Strictness};
+    use relay_core::settings::{ClientTrust, PublishedCertificates, PublishedSigners};
 
     use super::*;
 
@@ -201,8 +207,81 @@ mod tests {
         assert!(of_client_file(&PathBuf::from("/nowhere")).is_empty());
     }
 
+    /// A list of nothing by the authority of this name, which is over in the year 2100.
+    fn list_pem(name: &str) -> String {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.key_usages = vec![KeyUsagePurpose::CrlSign];
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2000, 1, 1),
+            next_update: rcgen::date_time_ymd(2100, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&Issuer::new(params, key)).unwrap().pem().unwrap()
+    }
+
+    fn list(pem: &str) -> Bytes {
+        let list = CertificateRevocationListDer::from_pem_slice(pem.as_bytes()).unwrap();
+        Bytes::copy_from_slice(&list)
+    }
+
     #[test]
-    fn a_file_of_clients_holds_authorities_and_lists_as_text_or_as_they_are() {
+    fn a_file_of_clients_holds_lists_as_text_or_as_they_are() {
+        const WHAT: &str = "revocation list of clients";
+        let home = tempfile::tempdir().unwrap();
+        let file = home.path().join("clients.crl");
+        let last = list_pem("b");
+        fs::write(&file, list_pem("a") + &last).unwrap();
+        assert_eq!(told(&of_client_file(&file)), [(WHAT, false), (WHAT, true)]);
+        fs::write(&file, list(&last)).unwrap();
+        let all = of_client_file(&file);
+        assert_eq!(told(&all), [(WHAT, true)]);
+        assert_eq!(all[0].ends_at, UNIX_EPOCH + Duration::from_hours(1_139_568));
+    }
+
+    #[test]
+    fn of_what_a_site_publishes_authorities_lists_and_signers_are_listed() {
+        let der = |name| {
+            let der = CertificateDer::from_pem_slice(pem(name).as_bytes()).unwrap();
+            Bytes::copy_from_slice(&der)
+        };
+        let certificates = PublishedCertificates {
+            roots: vec![der("b")],
+            intermediates: Vec::new(),
+            revocation: Revocation::On(vec![ListSource::Der(list(&list_pem("b")))]),
+        };
+        let tokens = PublishedSigners {
+            tenant: Guid(1),
+            revision: 1,
+            certificates: vec![der("a")],
+            blocked: Vec::new(),
+        };
+        let clients = ClientTrust {
+            methods: Methods::default(),
+            strictness: Strictness::default(),
+            certificates: Some(certificates),
+            tenants: Vec::new(),
+            tokens: Some(tokens),
+            barred: Vec::new(),
+        };
+        let (endpoints, tenants, deadlines) = (Vec::new(), Vec::new(), Vec::new());
+        let (site, clients) = ("home".to_owned(), Some(clients));
+        let mut document =
+            SettingsDocument { site, version: 1, endpoints, tenants, deadlines, clients };
+        let all = of_document(&document);
+        let listed = ("revocation list of clients", true);
+        assert_eq!(told(&all), [("client root", true), listed, ("signing certificate", false)]);
+        assert!(all.iter().all(|it| it.place == "published by site `home`"));
+        document.clients = None;
+        assert!(of_document(&document).is_empty());
+    }
+
+    #[test]
+    fn a_file_of_clients_holds_authorities_as_text_or_as_they_are() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("clients.pem");
         let root = pem("b");

@@ -148,8 +148,8 @@ pub(crate) trait Store: Send {
     /// certificate, whichever connection point registers them. The end of the last token is never
     /// an earlier one than before: a block holds as long as any of them.
     ///
-    /// Whoever has had no token that counts for [`CLIENT_OVER_AFTER`] and is not blocked is
-    /// forgotten with that.
+    /// Where there is no room for another, whoever has had no token that counts for
+    /// [`CLIENT_OVER_AFTER`] and is not blocked is forgotten with that.
     ///
     /// # Errors
     ///

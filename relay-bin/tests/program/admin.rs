@@ -1,13 +1,15 @@
 //! What an administrator is shown of running roles, and has them do.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
 
 use crate::support::role::Role;
-use crate::support::site::Site;
+use crate::support::site::{HTTPS_ROLE, Site};
 
 fn relay(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_relay")).args(args).output().unwrap()
@@ -24,6 +26,15 @@ pub(crate) fn ask(args: &[&str], admin: SocketAddr) -> String {
 /// As [`ask`], and reads the JSON.
 pub(crate) fn json(args: &[&str], admin: SocketAddr) -> Value {
     serde_json::from_str(&ask(&[args, &["--json"]].concat(), admin)).unwrap()
+}
+
+/// What the admin listener answers, head and body.
+pub(crate) fn get(admin: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(admin).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
 }
 
 /// Sends a request as a browser of this machine might, and returns the first line of the answer.
@@ -51,6 +62,26 @@ fn start(site: &Site) -> (Role, SocketAddr, Role, SocketAddr) {
     (gateway, at_gateway, point, at_point)
 }
 
+/// Which links of a running instance a request would take is asked of it.
+fn explain_names_its_links(home: &Path, at_gateway: SocketAddr) {
+    let file = home.join("site/gateway-1/gateway.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    let free = "[admin]\nlisten = \"127.0.0.1:0\"";
+    assert_eq!(text.matches(free).count(), 1);
+    let asked = file.with_file_name("asked.toml");
+    fs::write(&asked, text.replace(free, &format!("[admin]\nlisten = \"{at_gateway}\""))).unwrap();
+    let point = home.join("site/connection-point/connection-point.toml");
+    let url = format!("https://relay.example/CCM_Proxy_ServerAuth/{HTTPS_ROLE}/SMS_MP/x");
+    let files = ["--config", point.to_str().unwrap(), "--config", asked.to_str().unwrap()];
+    let told = relay(&[&["explain", "GET", &url][..], &files].concat());
+    let told = String::from_utf8(told.stdout).unwrap();
+    let links = "1 to connection-point-1, 2 to connection-point-1";
+    assert!(
+        told.contains(&format!("of those of site default up at {at_gateway}: {links}")),
+        "{told}"
+    );
+}
+
 #[test]
 fn both_roles_show_their_links_and_drain_when_they_are_asked() {
     let home = tempfile::tempdir().unwrap();
@@ -76,6 +107,8 @@ fn both_roles_show_their_links_and_drain_when_they_are_asked() {
     let text = ask(&["status"], at_gateway);
     let first = "gateway instance 1 of relay.example: 2 links, 0 requests in flight\n";
     assert!(text.starts_with(first), "{text}");
+
+    explain_names_its_links(home.path(), at_gateway);
 
     // Each side has a link replaced.
     assert_eq!(ask(&["drain", "--link", "1"], at_gateway), "drained: 0 requests finished, 0 cut\n");
@@ -181,7 +214,7 @@ fn a_role_that_does_not_answer_is_an_error_that_says_what_to_do() {
 
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("gateway.toml");
-    std::fs::write(&file, "service = \"relay.example\"\n").unwrap();
+    fs::write(&file, "service = \"relay.example\"\n").unwrap();
     let failed = relay(&["status", "--config", file.to_str().unwrap()]);
     assert_eq!(failed.status.code(), Some(78));
     let text = String::from_utf8(failed.stderr).unwrap();

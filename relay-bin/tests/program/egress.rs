@@ -1,8 +1,7 @@
 //! What is sent to clients is summed over crashes, and held against a threshold.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -50,20 +49,11 @@ fn fortnight(gateway: &mut Role) -> Value {
 }
 
 /// Writes the sums of an instance that has sent so many octets in this hour.
-fn have_sent(home: &Path, octets: u64) {
+pub(crate) fn have_sent(home: &Path, octets: u64) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let hour = now.as_secs() / Duration::from_hours(1).as_secs();
     let text = format!("{{\"version\":1,\"hours\":[[{hour},{octets}]]}}\n");
     fs::write(home.join("site/gateway-1/egress.json"), text).unwrap();
-}
-
-fn get(admin: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(admin).unwrap();
-    let head = format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
 }
 
 #[test]
@@ -100,7 +90,7 @@ fn sums_outlive_a_crash_and_go_on_from_what_was_kept() {
     assert_eq!((&after["level"], &after["percent"]), (&"calm".into(), &0.into()), "{after:#}");
     let since = &admin::json(&["status"], gateway.admin())["egress"]["octets_sent"];
     assert_eq!(since, &Value::from(0), "since its start it has sent nothing");
-    let metrics = get(gateway.admin(), "/metrics");
+    let metrics = admin::get(gateway.admin(), "/metrics");
     for line in ["relay_egress_fortnight_bytes{} ", "relay_egress_threshold_bytes{} "] {
         assert!(metrics.contains(&format!("\n{line}")), "{metrics}");
     }
@@ -128,10 +118,10 @@ fn an_instance_that_has_sent_too_much_serves_nobody_if_that_is_wanted_and_says_s
     assert_eq!(status["halted_by"][0], "egress", "{status:#}");
     assert_eq!(status["egress"]["fortnight"]["level"], "critical");
     assert_eq!(status["links"].as_array().unwrap().len(), 2, "links stay");
-    let ready = get(gateway.admin(), "/readyz");
+    let ready = admin::get(gateway.admin(), "/readyz");
     assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
     assert!(ready.ends_with("\r\n\r\nit has sent as much as it may in 14 days: see [egress]\n"));
-    let metrics = get(gateway.admin(), "/metrics");
+    let metrics = admin::get(gateway.admin(), "/metrics");
     assert!(metrics.contains("\nrelay_halted{by=\"egress\"} 1"), "{metrics}");
     for role in [point, gateway] {
         assert_eq!(role.stop().0, Some(0));
@@ -151,7 +141,7 @@ fn an_instance_that_has_sent_too_much_serves_on_if_nobody_wants_it_to_stop() {
     gateway.wait_for_log("settings applied", 1);
     let told = ask(&site, clients);
     assert_eq!(origin.seen().len(), 1, "{told}");
-    assert!(get(gateway.admin(), "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(admin::get(gateway.admin(), "/readyz").starts_with("HTTP/1.1 200"));
     assert_eq!(point.stop().0, Some(0));
     assert_eq!(gateway.stop().0, Some(0));
     let text = fs::read_to_string(home.path().join("site/gateway-1/egress.json")).unwrap();

@@ -1,7 +1,5 @@
 //! What ends soon is told by the log, by the status and to Prometheus.
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use rcgen::ExtendedKeyUsagePurpose;
@@ -14,15 +12,6 @@ use crate::support::site::Site;
 const FILES: [&str; 2] = ["site/gateway-1/links.pem", "site/gateway-1/links-key.pem"];
 const NAME: &str = "gateway-1.relay.example";
 const TOLD: &str = "it ends within so many days";
-
-fn metrics(admin: SocketAddr) -> String {
-    let mut stream = TcpStream::connect(admin).unwrap();
-    let head = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 #[test]
 fn a_certificate_that_ends_within_the_hour_is_told_once_with_its_name_and_file() {
@@ -47,7 +36,7 @@ fn a_certificate_that_ends_within_the_hour_is_told_once_with_its_name_and_file()
         assert!(whats.contains(&what), "{whats:?}");
     }
     let labels = format!("what=\"link certificate\",name=\"CN={NAME}\",place=\"{place}\"");
-    let text = metrics(admin);
+    let text = admin::get(admin, "/metrics");
     assert!(text.contains(&format!("relay_expiry_timestamp_seconds{{{labels}}} ")), "{text}");
 
     let (status, lines) = gateway.stop();
@@ -66,7 +55,14 @@ fn a_connection_point_lists_what_its_site_signs_and_shows_and_trusts() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let folder = home.path().join("site/connection-point");
+    for (from, to) in [("site-ca.pem", "clients-ca.pem"), ("site-ca.crl", "clients-ca.crl")] {
+        std::fs::copy(folder.join(from), folder.join(to)).unwrap();
+    }
     site.edit("connection-point/connection-point.toml", |text| {
+        let clients = "\n[clients]\nroots = \"clients-ca.pem\"\n\
+                       revocation_lists = [\"clients-ca.crl\"]\n";
+        let text = text.replace("unsafe_allow_anonymous = true\n", "") + clients;
         let listens =
             "listen = \"127.0.0.1:0\"\ncertificate = \"link.pem\"\nkey = \"link-key.pem\"\n";
         let backend = "backend = \"https://mp.site\"\nbackend_ca = \"site-ca.pem\"\n\
@@ -100,5 +96,8 @@ fn a_connection_point_lists_what_its_site_signs_and_shows_and_trusts() {
     assert!(place("backend client certificate").ends_with("/link.pem"), "{listed:#?}");
     assert!(place("link authority").ends_with("/site-ca/site-ca.pem"), "{listed:#?}");
     assert!(place("link certificate").ends_with("connection-point/link.pem"), "{listed:#?}");
+    assert!(place("client root").ends_with("/clients-ca.pem"), "{listed:#?}");
+    assert!(place("revocation list of clients").ends_with("/clients-ca.crl"), "{listed:#?}");
+    assert!(place("revocation list of links").ends_with("/site-ca.crl"), "{listed:#?}");
     assert_eq!(point.stop().0, Some(0));
 }

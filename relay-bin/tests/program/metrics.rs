@@ -88,11 +88,7 @@ fn can_parse() -> bool {
 }
 
 fn scrape(admin: SocketAddr) -> Scrape {
-    let mut stream = TcpStream::connect(admin).unwrap();
-    let head = format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n");
-    stream.write_all(head.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
+    let answer = admin::get(admin, "/metrics");
     let (head, text) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
     let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -205,6 +201,11 @@ fn metrics_can_be_parsed_and_rise_by_what_was_done_and_traffic_is_reported() {
     bed.ask(&["GET"], "/SMS_MP/fail", 4);
     bed.ask(&["CCM_POST", "--data-file", "body"], "/ccm_system/request", 5);
     bed.ask(&["GET"], "/elsewhere/list", 6);
+    let held: Vec<_> = (0..100).map(|_| TcpStream::connect(bed.clients).unwrap()).collect();
+    let mut beyond = TcpStream::connect(bed.clients).unwrap();
+    // It is closed before anything was said, and by a reset at worst.
+    let _ = beyond.read_to_end(&mut Vec::new());
+    drop(held);
     let after = scrape(admin);
     let of = |sample: &str| after.value(sample, &[SITE, ENDPOINT]);
     assert_eq!(of("relay_requests_total"), "5");
@@ -223,6 +224,10 @@ fn metrics_can_be_parsed_and_rise_by_what_was_done_and_traffic_is_reported() {
     let refused = [("reason", "CMGService_Not_Published")];
     let answers = [&before, &after].map(|it| it.value("relay_answers_total", &refused));
     assert_eq!(answers, ["0", "1"]);
+
+    let limit = [("event", "connections_per_address_max")];
+    let met = [&before, &after].map(|it| it.value("relay_events_total", &limit));
+    assert_eq!(met, ["0", "1"]);
 
     let there = scrape(at_point);
     check_links(&after, &there);

@@ -5,8 +5,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use http::Response;
+use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::{Value, json};
 
+use crate::egress::have_sent;
+use crate::material::let_grow_old;
 use crate::support::browser::{Browser, DOWN, ENTER, REBOUND, SPACE, TAB};
 use crate::support::origin::{Origin, Said};
 use crate::support::role::Role;
@@ -254,6 +257,64 @@ fn everything_is_reached_and_used_by_keyboard_alone() {
     browser.press(ENTER);
     browser.wait_for(&row("windows", "UTC", &["default"]));
     assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_file_on_disk_is_worth_is_shown_and_spoken() {
+    const FILE: &str = "gateway-1/gateway.toml";
+    let Some(browser) = Browser::start() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let site = Site::init_with(home.path(), &["--backend", "http://127.0.0.1:9"]);
+    let bed = Bed::start(&site);
+    browser.open(&page(bed.at[0]));
+    browser.wait_for(&row("links", "connection-point-1", &["2 up"]));
+    let put = |from: &str, to: &str| {
+        site.edit(FILE, |text| {
+            assert!(text.contains(from), "{text}");
+            text.replacen(from, to, 1)
+        });
+        bed.gateways[0].signal("HUP");
+    };
+    let has = |id: &str, words: &str| {
+        let (id, words) = (json!(id), json!(words));
+        let list = format!("document.getElementById({id}).textContent");
+        browser.wait_for(&format!("return {list}.includes({words}) && {list}"))
+    };
+
+    put("instance = 1", "instance = 17");
+    let unusable = "the file on disk cannot be used, what was before holds: ";
+    println!("{}", has("wrong", &format!("✕ fault {unusable}")));
+    has("said", unusable);
+    put("instance = 17", "instance = 1");
+    has("changes-list", "the file on disk holds");
+    assert!(!text(&browser, "#wrong").contains(unusable), "what is mended is wrong no more");
+    put("# quic = true", "quic = true");
+    has("wrong", "▲ warning changed on disk, waits for the next start: links.quic");
+    assert_eq!(browser.console(), Vec::<String>::new());
+}
+
+#[test]
+fn egress_is_shown_against_its_threshold_and_what_ends_first_stands_first() {
+    const FILES: [&str; 2] = ["site/gateway-1/links.pem", "site/gateway-1/links-key.pem"];
+    const NAME: &str = "gateway-1.relay.example";
+    let Some(browser) = Browser::start() else { return };
+    let home = tempfile::tempdir().unwrap();
+    let site = Site::init_with(home.path(), &["--backend", "http://127.0.0.1:9"]);
+    site.edit("gateway-1/gateway.toml", |text| text + "\n[egress]\nthreshold_gibibytes = 1\n");
+    have_sent(home.path(), (1 << 30) / 10 * 6 + 10);
+    let_grow_old(home.path(), FILES, NAME, ExtendedKeyUsagePurpose::ServerAuth);
+    let bed = Bed::start(&site);
+    browser.open(&page(bed.at[0]));
+    browser.wait_for(&row("expiry", "link certificate", &["0 days left", NAME, "links.pem"]));
+    assert!(text(&browser, "#expiry-rows tr").contains(NAME), "the next end first");
+    let told = text(&browser, "#egress-text");
+    assert!(told.contains("warning") && told.contains(" in 14 days, 60 %"), "{told}");
+    let bar = browser.run(
+        "const it = document.getElementById('egress-bar');
+         return [it.hidden, it.low, it.high, it.value]",
+    );
+    assert_eq!(bar, json!([false, 50, 90, 60]));
+    assert!(text(&browser, "#wrong").contains("egress: warning, 60 % of the threshold"));
 }
 
 #[test]

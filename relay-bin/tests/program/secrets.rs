@@ -20,6 +20,9 @@ const CONFIG: &str = "site/connection-point/connection-point.toml";
 /// What stands in every secret that the test makes.
 const MARK: &str = "hush4hush4hush";
 
+/// What anybody at the admin listener may read.
+const SHOWN: [&str; 4] = ["/", "/metrics", "/readyz", "/status.json"];
+
 /// Octets of a secret that may stand somewhere by chance. Of base64, so many say little.
 const SHORT: usize = 24;
 
@@ -132,6 +135,9 @@ fn no_secret_is_in_what_the_program_says_at_level_trace_or_shows() {
     }
     secrets.extend(registered(&mut heard, home, &mut point));
     for admin in [&at_gateway, &at_point] {
+        for path in SHOWN {
+            heard.0.push(crate::admin::get(admin.parse().unwrap(), path));
+        }
         for asked in [&["status"][..], &["status", "--json"], &["log"], &["log", "--json"]] {
             heard.relay(home, &[asked, &["--admin", admin]].concat(), 0);
         }

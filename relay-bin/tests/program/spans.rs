@@ -2,9 +2,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
-use http::Response;
+use http::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::admin;
@@ -36,10 +36,17 @@ fn start(home: &Path, backend: &Origin, telemetry: &str) -> (Site, Role, Role) {
 
 /// Asks for a list, as part of a trace with these flags; waits for the line of it.
 fn ask((site, gateway): (&Site, &mut Role), home: &Path, flags: &str, count: usize) -> Value {
+    let asked = request((site, gateway), home, "list?secret=hidden-query", flags);
+    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    serde_json::from_str(&gateway.wait_for_log("\"target\":\"relay::access\"", count)).unwrap()
+}
+
+/// Asks for what is at this path of the management point, as part of a trace with these flags.
+fn request((site, gateway): (&Site, &mut Role), home: &Path, path: &str, flags: &str) -> Output {
     let [clients, _] = gateway.addresses();
-    let path = format!("/CCM_Proxy_ServerAuth/{HTTPS_ROLE}/SMS_MP/list?secret=hidden-query");
+    let path = format!("/CCM_Proxy_ServerAuth/{HTTPS_ROLE}/SMS_MP/{path}");
     let ca = site.ca();
-    let asked = Command::new(env!("CARGO_BIN_EXE_relay"))
+    Command::new(env!("CARGO_BIN_EXE_relay"))
         .args(["client", "request", "GET"])
         .arg(format!("https://{SERVICE}:{}{path}", clients.port()))
         .args(["--resolve", &format!("{SERVICE}:127.0.0.1"), "--ca", ca.to_str().unwrap()])
@@ -47,9 +54,7 @@ fn ask((site, gateway): (&Site, &mut Role), home: &Path, flags: &str, count: usi
         .args(["--header", "x-own: hidden-header"])
         .current_dir(home)
         .output()
-        .unwrap();
-    assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
-    serde_json::from_str(&gateway.wait_for_log("\"target\":\"relay::access\"", count)).unwrap()
+        .unwrap()
 }
 
 /// Every span in what a collector was asked to take, and whose it is.
@@ -110,6 +115,38 @@ fn spans_of_both_roles_join_the_clients_trace_with_the_ids_of_the_log() {
     assert!(has(point, "relay.endpoint", "mp"), "{point:#}");
     let id = line["message_id"].as_str().unwrap();
     assert!([gateway, point].iter().all(|it| has(it, "relay.message_id", id)), "{spans:#?}");
+}
+
+#[test]
+fn a_request_that_fails_is_told_as_failed_by_both_roles_and_a_long_path_is_cut() {
+    let home = tempfile::tempdir().unwrap();
+    let backend = Origin::start(|_| {
+        let mut response = Response::new(Said::whole("broken"));
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        response
+    });
+    let collector = Origin::start(|_| Response::new(Said::whole("{}")));
+    let telemetry = format!("endpoint = \"http://{}\"\n", collector.at);
+    let (site, mut gateway, point) = start(home.path(), &backend, &telemetry);
+    let long = "x".repeat(4096);
+    let asked = request((&site, &mut gateway), home.path(), &long, "01");
+    assert!(!asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
+    gateway.wait_for_log("\"target\":\"relay::access\"", 1);
+    for role in [point, gateway] {
+        assert_eq!(role.stop().0, Some(0));
+    }
+
+    let spans = spans(&collector.seen());
+    assert_eq!(spans.len(), 2, "{spans:#?}");
+    for (_, span) in &spans {
+        assert_eq!(span["status"]["code"], 2, "{span:#}");
+    }
+    let (_, gateway) = spans.iter().find(|(role, _)| role == "relay-gateway").unwrap();
+    let attributes = gateway["attributes"].as_array().unwrap();
+    let path = attributes.iter().find(|it| it["key"] == "url.path").unwrap();
+    let path = path["value"]["stringValue"].as_str().unwrap();
+    assert!(path.starts_with("/CCM_Proxy_ServerAuth/"), "{path}");
+    assert_eq!(path.chars().count(), 512);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::support::{missing, tools_are_required};
 
@@ -244,6 +246,24 @@ fn a_token_is_printed_once_and_kept_in_no_file() {
             assert!(!is_there, "{} holds a part of it", path.display());
         }
     }
+}
+
+#[test]
+fn a_new_token_says_when_it_is_valid_which_is_three_days_unless_asked_otherwise() {
+    let home = Home::new();
+    for (args, seconds) in [(&["new"][..], 259_200), (&["new", "--lifetime", "1"], 60)] {
+        let issued = home.json(args);
+        let claims = octets(text(&issued, "token").split('.').nth(1).unwrap());
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        let [from, until] = ["nbf", "exp"].map(|name| claims[name].as_i64().unwrap());
+        assert_eq!(until - from, seconds, "{args:?}");
+        let date = |at| OffsetDateTime::from_unix_timestamp(at).unwrap().format(&Rfc3339).unwrap();
+        let told = ["not_before", "expires"].map(|name| text(&issued, name));
+        assert_eq!(told, [&*date(from), &*date(until)]);
+    }
+    let printed = home.token(&["new"]);
+    let names: Vec<_> = printed.lines().map(|it| it.split_once("  ").unwrap().0).collect();
+    assert_eq!(names, ["GUID", "valid from", "valid until", "token"]);
 }
 
 #[test]

@@ -267,3 +267,29 @@ fn number(value: u64) -> f64 {
 fn size(value: usize) -> f64 {
     number(u64::try_from(value).unwrap_or(u64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_waits_and_stands_still_on_a_link_is_told_under_its_own_name() {
+        let mut stats = LinkStats::default();
+        (stats.mux.payload_queued, stats.mux.credit_stalls, stats.mux.streams_stalled) = (3, 7, 2);
+        stats.mux.credit_stalled_for = Duration::from_millis(1500);
+        let place = vec![("connection_point", "cp".to_owned()), ("place", "0".to_owned())];
+        let text = exposition::text(of_links(&[Shown::new("tcp-tls", false, place, &stats)]));
+        for (name, value) in [
+            ("queue_bytes", "3"),
+            ("credit_stalls_total", "7"),
+            ("streams_stalled", "2"),
+            ("credit_stalled_seconds_total", "1.5"),
+        ] {
+            let labels = "{connection_point=\"cp\",place=\"0\"}";
+            let line = format!("\nrelay_link_{name}{labels} {value}\n");
+            assert!(text.contains(&line), "{line}: {text}");
+        }
+    }
+}

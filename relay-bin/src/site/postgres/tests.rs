@@ -93,6 +93,59 @@ fn a_database_does_all_that_a_store_must() {
     several_writers_at_once_disagree_about_nothing(&Home::new(&postgres, "writers"));
 }
 
+#[test]
+fn a_server_that_dies_amid_blocks_has_all_that_were_acknowledged() {
+    let Some(mut postgres) = Postgres::start() else { return };
+    let server = Home::new(&postgres, "dying").server.clone();
+    drop(PostgresStore::create(&server).unwrap());
+    let mut last = 0;
+    for wanted in [1, 2, 3, 5, 8, 40, 90] {
+        let (told, heard) = std::sync::mpsc::channel();
+        let (of, first) = (server.clone(), last + 1);
+        let writer = std::thread::spawn(move || {
+            let mut store = PostgresStore::open(&of).unwrap();
+            for id in first.. {
+                let added = store.add_bulk_token(&token(id));
+                let is_there = matches!(added, Ok(()) | Err(ChangeError::Known(_)));
+                if !is_there || store.block(Guid(id), NOW).is_err() {
+                    return;
+                }
+                told.send(id).unwrap();
+            }
+        });
+        last = heard.iter().take(wanted).last().unwrap();
+        postgres.crash();
+        writer.join().unwrap();
+        last = heard.try_iter().last().unwrap_or(last);
+        postgres.start_again();
+        let blocked = PostgresStore::open(&server).unwrap().blocked(NOW).unwrap();
+        let made = u128::try_from(blocked.len()).unwrap();
+        assert_eq!(blocked, (1..=made).map(Guid).collect::<Vec<_>>());
+        assert!(last <= made, "{last} were acknowledged, {made} are there");
+        // One may have been made that nobody was told of.
+        last = made;
+    }
+}
+
+/// The server says that it has no room, at the very end of a block: at its commit.
+fn one_without_room_is_told(postgres: &Postgres) {
+    let home = Home::new(postgres, "full");
+    let mut store = home.store();
+    store.add_bulk_token(&token(1)).unwrap();
+    // Source: PostgreSQL 15, appendix A: 53100 is disk_full.
+    home.sql(
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+         'BEGIN RAISE EXCEPTION ''no room'' USING ERRCODE = ''53100''; END';
+         CREATE CONSTRAINT TRIGGER no_room AFTER INSERT ON relay_journal
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION no_room()",
+    );
+    let refused = store.block(Guid(1), NOW).unwrap_err();
+    assert!(matches!(refused, ChangeError::Store(StoreError::Full { .. })), "{refused}");
+    assert_eq!(store.blocked(NOW).unwrap(), []);
+    home.sql("DROP TRIGGER no_room ON relay_journal");
+    assert_eq!(store.block(Guid(1), NOW).unwrap(), Change::Made);
+}
+
 fn several_writers_at_once_disagree_about_nothing(home: &Home<'_>) {
     const EACH: u128 = 25;
     // All make the tables at once, too.
@@ -137,6 +190,7 @@ fn whatever_is_wrong_with_a_database_is_told_and_loses_no_block() {
     what_is_no_store_is_told(&postgres);
     one_that_is_locked_or_read_only_is_told(&postgres);
     versions_are_kept_apart(&postgres);
+    one_without_room_is_told(&postgres);
     let server = {
         let home = Home::new(&postgres, "crashes");
         home.server.clone()

@@ -5,8 +5,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction, params};
 
 use super::super::store::{
-    CLIENT_OVER_AFTER, Client, Content, Digest, EXCHANGED_COUNTS, OVER_AFTER, SIGNED_COUNTS,
-    no_certificate, registration,
+    CLIENT_OVER_AFTER, CLIENTS_MAX, Client, Content, Digest, EXCHANGED_COUNTS, OVER_AFTER,
+    SIGNED_COUNTS, no_certificate, registration,
 };
 
 /// What is blocked and not over. Whose tokens are over is no matter of their order.
@@ -121,18 +121,23 @@ pub(super) fn add_of_entra(
     )
 }
 
-/// Forgets clients whose tokens were over long before `now`. Returns how many others there are,
-/// without this one.
+/// How many clients there are without this one. Those whose tokens were over long before `now` are
+/// forgotten where there is no room, and only there: a clock that is ahead makes nobody unknown.
 pub(super) fn others_left(
     transaction: &Transaction<'_>,
     id: Guid,
     now: u64,
 ) -> rusqlite::Result<usize> {
+    let others = || count_of(transaction, "SELECT id FROM clients WHERE id <> ?1", [octets(id)]);
+    let before = others()?;
+    if before < CLIENTS_MAX {
+        return Ok(before);
+    }
     transaction.execute(
         "DELETE FROM clients WHERE blocked_since IS NULL AND token_expires < ?1",
         [since(now, CLIENT_OVER_AFTER)],
     )?;
-    count_of(transaction, "SELECT id FROM clients WHERE id <> ?1", [octets(id)])
+    others()
 }
 
 /// Another client that has the certificate of this one.

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::Response;
 use tempfile::TempDir;
 
-use super::{CONFIG, Heard, SHORT, lines_of_keys, secret};
+use super::{CONFIG, Heard, SHORT, SHOWN, lines_of_keys, secret};
 use crate::support::origin::{Asked, Origin, Said};
 use crate::support::role::Role;
 use crate::support::site::{HTTPS_ROLE, SERVICE, Site};
@@ -260,6 +260,9 @@ impl Place {
         }
         let admins = self.roles.as_mut().unwrap().each_mut().map(|it| it.admin().to_string());
         for admin in &admins {
+            for path in SHOWN {
+                self.heard.0.push(crate::admin::get(admin.parse().unwrap(), path));
+            }
             for asked in [&["status"][..], &["status", "--json"], &["log", "--json"]] {
                 self.relay(&[asked, &["--admin", admin]].concat(), 0);
             }

@@ -18,7 +18,7 @@ use crate::exchange::{AbortCode, AnswerHead, Origin};
 use crate::gateway::access::Slowness;
 use crate::gateway::registry::{Arrival, Registration, Start};
 use crate::gateway::replay::KEPT_MAX;
-use crate::gateway::{Balance, GatewayLimits, header};
+use crate::gateway::{Balance, GatewayLimits, GatewayUpdate, header};
 use crate::link;
 use crate::link::{End, Incoming as LinkIncoming, Link};
 use crate::mux::HeadKind;
@@ -403,6 +403,33 @@ async fn a_client_that_stops_sending_is_answered_408_and_its_stream_is_freed() {
     assert_eq!(before.elapsed(), GatewayLimits::default().body_stall);
     let mut incoming = peer.accept().await.unwrap();
     incoming.send.stopped().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_keeps_the_deadline_it_began_with_when_another_is_set() {
+    let limits = GatewayLimits::default();
+    let long = limits.body_stall;
+    let gateway = gateway(limits.clone());
+    let peer = add_link(&gateway, 1).await;
+    let post = || {
+        let gateway = gateway.clone();
+        tokio::spawn(async move {
+            let begun = Instant::now();
+            let request = Request::builder().method("CCM_POST").uri(TARGET);
+            let request = request.body(Stalled(Some(Bytes::from(vec![7; 16 << 10])))).unwrap();
+            let response = timeout(LONG, gateway.handle(request)).await.expect("an answer");
+            assert_eq!(reason(&response), "CMGService_Too_Slow");
+            begun.elapsed()
+        })
+    };
+    let before = post();
+    let _before = peer.accept().await.unwrap();
+    let short = long / 3;
+    let limits = GatewayLimits { body_stall: short, ..limits };
+    gateway.update(GatewayUpdate { content: None, limits });
+    let after = post();
+    let _after = peer.accept().await.unwrap();
+    assert_eq!((before.await.unwrap(), after.await.unwrap()), (long, short));
 }
 
 #[tokio::test(start_paused = true)]

@@ -242,6 +242,9 @@ fn what_the_clock_does_extends_no_token_and_locks_nobody_out_without_a_word() {
         } else {
             assert_eq!(ahead.unwrap().expires, due + step + 90 * DAY);
         }
+        // Somebody else registers by that clock, and nobody becomes unknown by it.
+        world.register(&Device::new(1)).unwrap();
+        assert_eq!(world.clients(), 2);
         // And right again: as if nothing had been.
         world.now = due;
         assert!(world.counts(&device, &token));
