@@ -13,7 +13,7 @@
 # connection point of a site that issues tokens cannot be set up; it costs a machine that does not
 # use it nothing but space. Spans (otel) are not in it: a feature that is off by default.
 #
-# The same sources make the same package: its times are that of the last commit, or
+# The same program makes the same package: its times are that of the last commit, or
 # SOURCE_DATE_EPOCH. DEBFULLNAME and DEBEMAIL, if they are set, say who makes it.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
