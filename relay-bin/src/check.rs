@@ -84,6 +84,24 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     if are_all_usable { ExitCode::SUCCESS } else { CONFIGURATION.into() }
 }
 
+/// What is found of a file, for whoever shows it elsewhere than on a terminal.
+pub(crate) struct Judged {
+    /// What it says in a few lines, or everything that is wrong.
+    pub(crate) outcome: Result<String, String>,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Judges a file as [`run`] does.
+pub(crate) fn judged(file: &Path) -> Judged {
+    match check(file, None).outcome {
+        Ok((summary, warnings)) => {
+            let warnings = warnings.iter().map(ToString::to_string).collect();
+            Judged { outcome: Ok(summary), warnings }
+        }
+        Err(error) => Judged { outcome: Err(error.to_string()), warnings: Vec::new() },
+    }
+}
+
 fn check(file: &Path, role: Option<RoleKind>) -> Checked<'_> {
     let role = role.map_or_else(|| recognise(file), Ok);
     let (role, outcome) = match role {

@@ -9,7 +9,8 @@ pub(crate) mod man;
 use clap::{Parser, Subcommand};
 
 use crate::{
-    admin, analyze, check, client, content, demo, exit, explain, init, pki, run, schema, site,
+    admin, analyze, check, client, content, demo, doctor, exit, explain, init, pki, run, schema,
+    site,
 };
 
 /// Relays HTTPS requests from clients on the internet to servers inside a site that opens no port.
@@ -88,6 +89,9 @@ pub(crate) enum Command {
     /// Find out which part of a service does not work, and why, from the name to the site role.
     #[command(after_help = analyze::EXAMPLES)]
     Analyze(Box<analyze::Args>),
+    /// Collect all about one role into a bundle without secrets, for whoever helps.
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Args),
     /// Speak to a gateway as a client does, and say which hop refuses and why.
     #[command(subcommand, after_help = client::EXAMPLES)]
     Client(client::Command),

@@ -12,6 +12,7 @@ mod client;
 mod console;
 mod content;
 mod demo;
+mod doctor;
 mod egress;
 mod exit;
 mod expiry;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
             Err(failure) => Err(failure),
         },
         cli::Command::Analyze(args) => analyze::run(&args),
+        cli::Command::Doctor(args) => doctor::run(&args),
         cli::Command::Client(command) => client::run(&command),
         cli::Command::Content(command) => content::run(&command),
         cli::Command::Completions(args) => {

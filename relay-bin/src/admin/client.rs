@@ -252,12 +252,45 @@ pub(crate) fn status_at(address: SocketAddr) -> anyhow::Result<serde_json::Value
     })
 }
 
+/// What the role that is administered at `address` answers to a GET, whatever it is.
+///
+/// # Errors
+///
+/// Nobody answers, or not in 5 s.
+///
+/// # Cancel safety
+///
+/// Cancel safe: a connection half made is closed.
+pub(crate) async fn told_at(
+    address: SocketAddr,
+    path: &str,
+) -> anyhow::Result<(StatusCode, Bytes)> {
+    let asked = fetch(address, &Method::GET, path, Bytes::new());
+    let told = tokio::time::timeout(STATUS_TIME, asked).await;
+    told.with_context(|| format!("the role at {address} has not answered in 5 s"))?
+}
+
 async fn exchange<T: DeserializeOwned>(
     address: SocketAddr,
     method: &Method,
     path: &str,
     body: Bytes,
 ) -> anyhow::Result<T> {
+    let (status, body) = fetch(address, method, path, body).await?;
+    if status != StatusCode::OK {
+        let refused: Option<Refused> = serde_json::from_slice(&body).ok();
+        bail!("{}", refused.map_or_else(|| format!("answered {status}"), |it| it.error));
+    }
+    serde_json::from_slice(&body).context("the answer is not one of a relay's admin listener")
+}
+
+/// Asks, and reads the whole answer.
+async fn fetch(
+    address: SocketAddr,
+    method: &Method,
+    path: &str,
+    body: Bytes,
+) -> anyhow::Result<(StatusCode, Bytes)> {
     let stream = TcpStream::connect(address).await.with_context(|| {
         format!("no role answers at {address}; does it run, with this address in [admin]?")
     })?;
@@ -279,10 +312,5 @@ async fn exchange<T: DeserializeOwned>(
         anyhow::Ok((status, body.to_bytes()))
     };
     let (answer, _) = tokio::join!(asked, connection);
-    let (status, body) = answer?;
-    if status != StatusCode::OK {
-        let refused: Option<Refused> = serde_json::from_slice(&body).ok();
-        bail!("{}", refused.map_or_else(|| format!("answered {status}"), |it| it.error));
-    }
-    serde_json::from_slice(&body).context("the answer is not one of a relay's admin listener")
+    answer
 }

@@ -22,7 +22,7 @@ mod traffic;
 
 pub(crate) use client::{
     DRAIN_EXAMPLES, DrainArgs, LOG_EXAMPLES, LogArgs, SERVICE_EXAMPLES, STATUS_EXAMPLES,
-    ServiceCommand, StatusArgs, drain, log, service, status as show_status, status_at,
+    ServiceCommand, StatusArgs, drain, log, service, status as show_status, status_at, told_at,
 };
 pub(crate) use configuration::Configured;
 pub(crate) use server::{Admin, Role};

@@ -116,8 +116,27 @@ pub(super) struct Instance {
     pub(super) dialled: Tried<()>,
     /// What it says about itself; absent if it took no connection.
     pub(super) told: Option<Tried<Metadata>>,
-    /// Days for which what it shows in TLS holds.
-    pub(super) certificate_days_left: Option<u64>,
+    /// What it shows in TLS, if that was believed.
+    pub(super) certificate: Option<Ends>,
+}
+
+/// A certificate or revocation list, and when it ends. Members may be added.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub(super) struct Ends {
+    /// What it is, such as `server certificate`.
+    pub(super) what: String,
+    /// A certificate's subject, or a list's issuer.
+    pub(super) name: String,
+    /// Who shows it, or its file.
+    pub(super) place: String,
+    /// RFC 3339, UTC.
+    #[serde(rename = "ends_at")]
+    pub(super) at: String,
+    /// Whole days until then; negative once it is over.
+    pub(super) days_left: i64,
+    /// Whether that is near for something that lives so long: as the log of a role tells it.
+    #[serde(default)]
+    pub(super) is_near: bool,
 }
 
 /// `ServiceMetadata`, of which members may be added.
@@ -169,6 +188,9 @@ pub(super) struct Gateway {
     /// Links that ended or were refused last; the last one last.
     #[serde(default)]
     pub(super) ended: Vec<Ended>,
+    /// What it uses that ends.
+    #[serde(default)]
+    pub(super) expiry: Vec<Ends>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -182,6 +204,9 @@ pub(super) struct ConnectionPoint {
     pub(super) places: Vec<Place>,
     #[serde(default)]
     pub(super) published: Vec<Published>,
+    /// What it uses that ends.
+    #[serde(default)]
+    pub(super) expiry: Vec<Ends>,
 }
 
 /// A place for a link to an instance.

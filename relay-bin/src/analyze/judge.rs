@@ -5,11 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::evidence::{Evidence, Instance, Kind, LinkPort, Metadata, Published, Trouble};
+use super::evidence::{Ends, Evidence, Instance, Kind, LinkPort, Metadata, Published, Trouble};
 use super::verdict::{Cause, Check, Item, Judging, Step, Verdict};
-
-/// Days from which on the end of a certificate is worth a word.
-const WARNED_DAYS: u64 = 60;
 
 /// The first five checks. The sixth depends on them: see [`super::channel`].
 pub(super) fn judge(seen: &Evidence) -> Vec<Check> {
@@ -151,16 +148,32 @@ fn name(seen: &Evidence) -> Check {
                 judging.blame(of_name(trouble));
             }
         }
-        if let Some(days) = instance.certificate_days_left {
+        if let Some(ends) = &instance.certificate {
+            let Ends { days_left, at, .. } = ends;
             let asked = format!("the certificate of {}", instance.address);
-            let renew = if days < WARNED_DAYS { ": have it renewed" } else { "" };
-            judging.saw(Item::new(asked, format!("holds for {days} more days{renew}")));
+            judging.saw(Item::new(asked, format!("holds for {days_left} more days, to {at}")));
+            warn_of(&mut judging, ends);
         }
     }
     if seen.instances.iter().all(|instance| instance.told.is_none()) {
         return judging.waits_for(Step::Service, "no instance takes a connection");
     }
     judging.judged()
+}
+
+/// Warns of what is near its end, or over and still used.
+fn warn_of(judging: &mut Judging, ends: &Ends) {
+    let Ends { what, name, place, at, days_left, is_near } = ends;
+    if *days_left < 0 {
+        let means = format!("the {what} {name} ({place}) is over since {at}");
+        let next = "put a new one in its place; whoever needs it is refused";
+        judging.warn(Cause::new("over", means, next));
+    } else if *is_near {
+        let means = format!("the {what} {name} ({place}) ends in {days_left} days, at {at}");
+        let next = "put a new one in its place, which is read by itself: `relay pki renew`, or \
+                    whoever has issued it. From its end on, whoever needs it is refused";
+        judging.warn(Cause::new("ends_soon", means, next));
+    }
 }
 
 /// The likely cause of trouble between the name and what the gateway says of itself.
@@ -370,10 +383,18 @@ fn unasked(seen: &Evidence) -> BTreeSet<u64> {
     numbers
 }
 
-/// What roles of this machine say about links.
+/// What roles of this machine say about links, and of what they use that ends.
 fn say_roles(seen: &Evidence, judging: &mut Judging) {
     use super::evidence::Role;
     for tried in &seen.roles {
+        let expiry = match &tried.came {
+            Ok(Role::ConnectionPoint(point)) => point.expiry.as_slice(),
+            Ok(Role::Gateway(gateway)) => gateway.expiry.as_slice(),
+            Err(_) => &[],
+        };
+        for ends in expiry {
+            warn_of(judging, ends);
+        }
         let item = match &tried.came {
             Ok(Role::ConnectionPoint(point)) => {
                 let up = point.places.iter().filter(|place| place.phase == "up").count();

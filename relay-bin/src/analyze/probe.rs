@@ -12,8 +12,10 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
-use relay_core::transport::Certificate;
+use relay_core::transport::{Certificate, Validity};
 use serde::de::DeserializeOwned;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -24,8 +26,9 @@ use crate::client::credentials;
 use crate::client::fault::Fault;
 use crate::client::report::{Asked, Report};
 use crate::client::target::Target;
+use crate::expiry::Ending;
 
-use super::evidence::{Channel, Counts, Instance, Kind, LinkPort, Role, Tried, Trouble};
+use super::evidence::{Channel, Counts, Ends, Instance, Kind, LinkPort, Role, Tried, Trouble};
 
 /// How long a port has to take a connection, and a name to be looked up, at most.
 const DIAL_MAX: Duration = Duration::from_secs(5);
@@ -179,18 +182,17 @@ async fn instance(reach: Arc<Reach>, target: Target, address: SocketAddr) -> Ins
         Ok(stream) => stream,
         Err(trouble) => {
             let dialled = Tried { took, came: Err(trouble) };
-            return Instance { address, dialled, told: None, certificate_days_left: None };
+            return Instance { address, dialled, told: None, certificate: None };
         }
     };
-    let mut certificate_days_left = None;
+    let mut certificate = None;
     let told = tried(Box::pin(async {
         let path = PathAndQuery::from_static("/CCM_Proxy_MutualAuth/ServiceMetadata");
         let target = Target { path, ..target };
         let opened = Connection::over(&reach, &target, address, stream).await;
         let mut connection = opened.map_err(Trouble::from)?;
-        certificate_days_left = connection.certificate().and_then(|der| {
-            let certificate = Certificate::from_der(der).ok()?;
-            Some(certificate.validity.days_left(SystemTime::now()))
+        certificate = connection.certificate().and_then(|der| {
+            Some(seen(&Certificate::from_der(der).ok()?, address, SystemTime::now()))
         });
         let answer = get(&mut connection, &target).await.map_err(Trouble::from)?;
         let what = format!("what answers at {address} is no gateway");
@@ -198,7 +200,25 @@ async fn instance(reach: Arc<Reach>, target: Target, address: SocketAddr) -> Ins
     }))
     .await;
     let dialled = Tried { took, came: Ok(()) };
-    Instance { address, dialled, told: Some(told), certificate_days_left }
+    Instance { address, dialled, told: Some(told), certificate }
+}
+
+/// When a certificate ends that was shown at `address`.
+fn seen(certificate: &Certificate, address: SocketAddr, now: SystemTime) -> Ends {
+    let Validity { not_before, not_after, .. } = certificate.validity;
+    let ending = Ending {
+        what: "server certificate",
+        name: certificate.subject.clone(),
+        place: address.to_string(),
+        begins_at: Some(not_before),
+        ends_at: not_after,
+    };
+    let is_near = ending.is_near(now);
+    let days_left = certificate.validity.days_left(now);
+    let days_left = if not_after < now { -1 } else { i64::try_from(days_left).unwrap_or(i64::MAX) };
+    let at = OffsetDateTime::from(not_after).format(&Rfc3339).unwrap_or_default();
+    let Ending { what, name, place, .. } = ending;
+    Ends { what: what.to_owned(), name, place, at, days_left, is_near }
 }
 
 async fn get(connection: &mut Connection, target: &Target) -> Result<Response<Incoming>, Fault> {
@@ -247,6 +267,27 @@ pub(super) fn found_since(before: &Counts, after: &Counts) -> Vec<(String, Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_near_from_sixty_days_on() {
+        let mut params = rcgen::CertificateParams::default();
+        params.not_after = rcgen::date_time_ymd(2040, 1, 1);
+        let der = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let certificate = Certificate::from_der(der.der()).unwrap();
+        let day = Duration::from_hours(24);
+        let end = certificate.validity.not_after;
+        let found = |now| {
+            let seen = seen(&certificate, SocketAddr::from(([127, 0, 0, 1], 443)), now);
+            assert_eq!(seen.at, "2040-01-01T00:00:00Z");
+            (seen.days_left, seen.is_near)
+        };
+        assert_eq!(found(end - day * 61), (61, false));
+        assert_eq!(found(end - day * 60 - Duration::from_secs(1)), (60, false));
+        assert_eq!(found(end - day * 60), (60, true));
+        assert_eq!(found(end - day), (1, true));
+        assert_eq!(found(end), (0, true));
+        assert_eq!(found(end + Duration::from_secs(1)), (-1, true));
+    }
 
     #[test]
     fn what_is_counted_while_a_request_is_judged_is_told_but_for_what_is_proven() {

@@ -36,7 +36,11 @@ pub(super) fn text(analysis: &Analysis, colour: Colour) -> String {
 pub(super) fn line(analysis: &Analysis) -> String {
     let [passed, failed, skipped] =
         [Verdict::Pass, Verdict::Fail, Verdict::Skipped].map(|verdict| analysis.count(verdict));
-    format!("{}: {passed} passed, {failed} failed, {skipped} skipped", analysis.url)
+    let warned = match analysis.warnings() {
+        0 => String::new(),
+        count => format!(", {count} to be warned of"),
+    };
+    format!("{}: {passed} passed, {failed} failed, {skipped} skipped{warned}", analysis.url)
 }
 
 fn push(text: &mut String, check: &Check, colour: Colour) {
@@ -59,9 +63,10 @@ fn push(text: &mut String, check: &Check, colour: Colour) {
         let line = visible(&format!("{}: {}{took}", item.asked, item.came));
         writeln!(text, "{INDENT}{line}").expect(PROOF);
     }
-    for cause in &check.causes {
+    let causes = check.causes.iter().map(|it| ("likely cause", it));
+    for (word, cause) in causes.chain(check.warnings.iter().map(|it| ("warning", it))) {
         let (means, next) = (visible(&cause.means), visible(&cause.next));
-        writeln!(text, "{INDENT}likely cause {means} [{}]", cause.id).expect(PROOF);
+        writeln!(text, "{INDENT}{word:<12} {means} [{}]", cause.id).expect(PROOF);
         writeln!(text, "{INDENT}next         {next}").expect(PROOF);
     }
 }
@@ -80,6 +85,7 @@ mod tests {
     fn analysis() -> Analysis {
         let mut good = Judging::of(Step::Service);
         good.saw(Item::new("TCP to 192.0.2.1:443", "taken").took(std::time::Duration::ZERO));
+        good.warn(Cause::new("certificate_ends_soon", "it ends", "renew it"));
         let mut bad = Judging::of(Step::Name);
         bad.blame(Cause::new("tls_untrusted", "it is nobody's", "ask somebody"));
         let waits = Judging::of(Step::Version).waits_for(Step::Name, "nobody has told");
@@ -92,13 +98,16 @@ mod tests {
         let expected = "\
 pass     1  the service runs and takes connections
             TCP to 192.0.2.1:443: taken (0 ms)
+            warning      it ends [certificate_ends_soon]
+            next         renew it
 FAIL     2  the name leads to a gateway with the right certificate
             likely cause it is nobody's [tls_untrusted]
             next         ask somebody
 skipped  3  every instance has the expected configuration
             because      nobody has told (check 2)
 
-https://relay.example: 1 passed, 1 failed, 1 skipped";
+https://relay.example: 1 passed, 1 failed, 1 skipped, \
+1 to be warned of";
         assert_eq!(text(&analysis(), Colour::Off), expected);
     }
 

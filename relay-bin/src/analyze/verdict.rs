@@ -24,6 +24,11 @@ impl Analysis {
     pub(super) fn count(&self, verdict: Verdict) -> usize {
         self.checks.iter().filter(|check| check.verdict == verdict).count()
     }
+
+    /// How many things will make a check fail that does not now.
+    pub(super) fn warnings(&self) -> usize {
+        self.checks.iter().map(|check| check.warnings.len()).sum()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -92,6 +97,8 @@ pub(super) struct Check {
     pub(super) evidence: Vec<Item>,
     /// Why it failed, the likeliest first; empty if it did not.
     pub(super) causes: Vec<Cause>,
+    /// What will make it fail if nothing is done. No check fails for it now.
+    pub(super) warnings: Vec<Cause>,
 }
 
 /// Why a check was not made.
@@ -141,11 +148,12 @@ pub(super) struct Judging {
     step: Step,
     evidence: Vec<Item>,
     causes: Vec<Cause>,
+    warnings: Vec<Cause>,
 }
 
 impl Judging {
     pub(super) fn of(step: Step) -> Self {
-        Self { step, evidence: Vec::new(), causes: Vec::new() }
+        Self { step, evidence: Vec::new(), causes: Vec::new(), warnings: Vec::new() }
     }
 
     pub(super) fn saw(&mut self, item: Item) {
@@ -156,6 +164,13 @@ impl Judging {
     pub(super) fn blame(&mut self, cause: Cause) {
         if !self.causes.contains(&cause) {
             self.causes.push(cause);
+        }
+    }
+
+    /// Tells what will make the check fail; it does not now. Each is told once.
+    pub(super) fn warn(&mut self, cause: Cause) {
+        if !self.warnings.contains(&cause) {
+            self.warnings.push(cause);
         }
     }
 
@@ -182,8 +197,8 @@ impl Judging {
     }
 
     fn ended(self, verdict: Verdict, skipped: Option<Skipped>) -> Check {
-        let Self { step, evidence, causes } = self;
+        let Self { step, evidence, causes, warnings } = self;
         let (number, id, title) = (step.number(), step.id(), step.title());
-        Check { number, id, title, verdict, skipped, evidence, causes }
+        Check { number, id, title, verdict, skipped, evidence, causes, warnings }
     }
 }

@@ -1,7 +1,7 @@
 //! Arguments that every command of `relay client` takes, and what they come to.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -88,6 +88,19 @@ impl Way {
         let tls = self.ca.as_ref().map(|file| self.tls(file, identity)).transpose()?;
         let patience = Duration::from_secs(self.timeout);
         Ok(Reach { tls, resolve: self.resolve.clone(), patience })
+    }
+
+    /// How hosts are reached that the authority in `ca` has signed for. They are shown nothing, and
+    /// nobody is waited for longer than `patience`.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be used.
+    pub(crate) fn trusting(ca: &Path, patience: Duration) -> anyhow::Result<Reach> {
+        let timeout = patience.as_secs();
+        let way = Self { ca: None, resolve: Vec::new(), timeout, http1: false, json: false };
+        let tls = Some(way.tls(&ca.to_owned(), None)?);
+        Ok(Reach { tls, resolve: way.resolve, patience })
     }
 
     /// How a store is reached to which a gateway sends its clients: trusted by `ca`, or else by

@@ -110,6 +110,11 @@ pub(super) fn of_sources(sources: &[SourceStatus]) -> Vec<Ending> {
     ends.collect()
 }
 
+/// The certificates of a file of which nobody has said what it is for.
+pub(super) fn of_file(file: &Path) -> Vec<Ending> {
+    of_chain(file, ["certificate"; 2])
+}
+
 fn of_site(site: &SitePaths) -> Vec<Ending> {
     let mut all = of_chain(&site.authority, ["site authority"; 2]);
     let lists = site.revoked.iter().flat_map(|file| of_lists(file, "revocation list of links"));

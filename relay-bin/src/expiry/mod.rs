@@ -9,7 +9,7 @@
 mod list;
 mod notice;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -58,15 +58,38 @@ impl Endings {
         lock(&self.0).clone()
     }
 
-    fn set(&self, mut all: Vec<Ending>) {
-        // By all that tells them apart, or equal ones need not be neighbours.
-        all.sort_by(|a, b| {
-            let before = (a.ends_at, a.what, &a.name, &a.place, a.begins_at);
-            before.cmp(&(b.ends_at, b.what, &b.name, &b.place, b.begins_at))
-        });
-        all.dedup();
-        *lock(&self.0) = all;
+    fn set(&self, all: Vec<Ending>) {
+        *lock(&self.0) = sorted(all);
     }
+}
+
+/// Each once, the next end first.
+fn sorted(mut all: Vec<Ending>) -> Vec<Ending> {
+    // By all that tells them apart, or equal ones need not be neighbours.
+    all.sort_by(|a, b| {
+        let before = (a.ends_at, a.what, &a.name, &a.place, a.begins_at);
+        before.cmp(&(b.ends_at, b.what, &b.name, &b.place, b.begins_at))
+    });
+    all.dedup();
+    all
+}
+
+/// What ends of a gateway instance's own files, the next end first. Blocks on the file system.
+pub(crate) fn of_gateway(material: &GatewayMaterial) -> Vec<Ending> {
+    sorted(list::of_gateway_files(material))
+}
+
+/// What ends of all that a connection point's file names, the next end first. Blocks on the file
+/// system.
+pub(crate) fn of_connection_point(loaded: &LoadedConnectionPoint) -> Vec<Ending> {
+    let mut all = list::of_connection_point_files(&loaded.material);
+    all.extend(Named::of(loaded).list());
+    sorted(all)
+}
+
+/// What ends of the certificates in these files, whatever they are for. Blocks on the file system.
+pub(crate) fn of_files<'a>(files: impl IntoIterator<Item = &'a Path>) -> Vec<Ending> {
+    sorted(files.into_iter().flat_map(list::of_file).collect())
 }
 
 /// What a connection point's configuration names beside what its links are made from.

@@ -2,6 +2,7 @@
 
 mod bed;
 mod broken;
+mod ends;
 mod shown;
 
 use std::process::Command;

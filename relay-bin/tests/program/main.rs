@@ -10,6 +10,7 @@ mod client;
 mod completions;
 mod demo;
 mod descriptors;
+mod doctor;
 mod egress;
 mod expiry;
 mod gateway_file;

@@ -111,9 +111,19 @@ fn a_certificate_that_is_replaced_is_used_by_new_links_and_drops_none() {
 /// Puts a certificate in place of one that has an hour left of many years.
 pub(crate) fn let_grow_old(
     home: &Path,
-    [certificate, key]: [&str; 2],
+    files: [&str; 2],
     name: &str,
     purpose: ExtendedKeyUsagePurpose,
+) {
+    let_end_in(home, files, name, (purpose, Duration::hours(1)));
+}
+
+/// Puts a certificate in place of one that has so much left of many years.
+pub(crate) fn let_end_in(
+    home: &Path,
+    [certificate, key]: [&str; 2],
+    name: &str,
+    (purpose, left): (ExtendedKeyUsagePurpose, Duration),
 ) {
     let read = |file: &str| fs::read_to_string(home.join("site/site-ca").join(file)).unwrap();
     let ca_key = KeyPair::from_pem(&read("site-ca-key.pem")).unwrap();
@@ -123,7 +133,7 @@ pub(crate) fn let_grow_old(
     params.distinguished_name.push(DnType::CommonName, name);
     params.extended_key_usages = vec![purpose];
     params.not_before = date_time_ymd(2020, 1, 1);
-    params.not_after = OffsetDateTime::now_utc() + Duration::hours(1);
+    params.not_after = OffsetDateTime::now_utc() + left;
     let new_key = KeyPair::generate().unwrap();
     let signed = params.signed_by(&new_key, &issuer).unwrap();
     fs::write(home.join(certificate), signed.pem()).unwrap();

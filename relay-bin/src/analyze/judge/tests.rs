@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::super::evidence::{Role, Tried};
+use super::super::evidence::{Ends, Role, Tried};
 use super::*;
 
 fn at(port: u16) -> SocketAddr {
@@ -36,7 +36,24 @@ fn metadata(instance: u64, version: u64) -> Metadata {
 
 fn instance(number: u16, told: Metadata) -> Instance {
     let (dialled, told) = (good(()), Some(good(told)));
-    Instance { address: at(number), dialled, told, certificate_days_left: Some(90) }
+    Instance { address: at(number), dialled, told, certificate: Some(ends(90, false)) }
+}
+
+fn ends(days_left: i64, is_near: bool) -> Ends {
+    Ends {
+        what: "server certificate".to_owned(),
+        name: "CN=relay.example".to_owned(),
+        place: "192.0.2.1:443".to_owned(),
+        at: "2028-01-01T00:00:00Z".to_owned(),
+        days_left,
+        is_near,
+    }
+}
+
+/// Names of what each check warns of.
+fn warned(seen: &Evidence) -> Vec<(u8, &'static str)> {
+    let checks = judge(seen).into_iter();
+    checks.flat_map(|it| it.warnings.into_iter().map(move |at| (it.number, at.id))).collect()
 }
 
 /// Two instances, and nothing that is wrong.
@@ -286,14 +303,30 @@ fn instances_that_do_not_say_it_have_checks_skipped_and_none_failed() {
 }
 
 #[test]
-fn a_certificate_is_warned_of_within_sixty_days() {
-    for (days, is_warned) in [(59, true), (60, false), (61, false)] {
+fn a_certificate_that_ends_soon_is_warned_of_and_no_check_fails_for_it() {
+    for (days, is_near, told) in
+        [(61, false, None), (60, true, Some("ends_soon")), (0, true, Some("ends_soon"))]
+    {
         let mut seen = evidence();
-        seen.instances[0].certificate_days_left = Some(days);
-        let said = format!(
-            "holds for {days} more days{}",
-            if is_warned { ": have it renewed" } else { "" }
-        );
+        seen.instances[0].certificate = Some(ends(days, is_near));
+        expect(&seen, "ppppp", &[]);
+        let expected: Vec<_> = told.map(|id| (2, id)).into_iter().collect();
+        assert_eq!(warned(&seen), expected, "{days}");
+        let said = format!("holds for {days} more days, to 2028-01-01T00:00:00Z");
         assert!(judge(&seen)[1].evidence.iter().any(|item| item.came == said), "{days}");
     }
+}
+
+#[test]
+fn what_roles_of_this_machine_use_is_warned_of_where_links_are_judged() {
+    let mut seen = Evidence { roles: vec![point(5, [true, true])], ..evidence() };
+    let Ok(Role::ConnectionPoint(point)) = &mut seen.roles[0].came else { unreachable!() };
+    point.expiry = vec![ends(61, false), ends(60, true), ends(60, true), ends(-1, true)];
+    expect(&seen, "ppppp", &[]);
+    assert_eq!(warned(&seen), [(4, "ends_soon"), (4, "over")], "each once");
+    // An instance of before that does not say what is near.
+    let told = json!({"what": "a", "name": "b", "place": "c", "ends_at": "d", "days_left": 3});
+    let gateway = json!({"role": "gateway", "instance": 1, "expiry": [told]});
+    seen.roles = vec![good(serde_json::from_value(gateway).unwrap())];
+    assert_eq!(warned(&seen), []);
 }

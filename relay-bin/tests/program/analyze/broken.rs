@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use crate::support::site::{HTTPS_ROLE, SERVICE};
+use crate::support::tenant::Tenant;
 
 use super::bed::{Bed, VERSION, Wrong, authority, reaching, tls_server};
 use super::*;
@@ -189,6 +190,40 @@ fn a_token_that_is_blocked_fails_the_sixth_check_by_that_name_where_an_instance_
     expect(&bed.analyze(&bare, &[]), "pppppf", &["credential_missing"]);
     bed.secret("bulk.token", bed::SECRET);
     expect(&bed.analyze(&asking, &[]), "pppppf", &["token_refused"]);
+}
+
+#[test]
+fn a_token_of_entra_for_another_service_or_of_a_tenant_that_is_off_fails_the_sixth_check() {
+    let tenant = Tenant::new();
+    let folder = tempfile::tempdir().unwrap();
+    let table = tenant.onboarded(&folder.path().join("keys.json"));
+    let mut bed = Bed::connected(|text| text + &table);
+    let admins = bed.gateways.iter_mut().map(|it| it.admin().to_string());
+    let admins: Vec<_> = admins.flat_map(|at| ["--admin".to_owned(), at]).collect();
+    let role = HTTPS_ROLE.to_string();
+    let mut asking = reaching(&bed.clients);
+    let shows = ["--token-file", "entra.token", "--endpoint", &role];
+    asking.extend(shows.map(str::to_owned));
+    let with_admins = [&asking[..], &admins].concat();
+    bed.secret("entra.token", &tenant.token());
+    expect(&bed.analyze(&asking, &[]), "pppppp", &[]);
+
+    bed.secret("entra.token", &tenant.token_for("https://another.example"));
+    expect(&bed.analyze(&asking, &[]), "pppppf", &["token_refused"]);
+    expect(&bed.analyze(&with_admins, &[]), "pppppf", &["token_audience"]);
+
+    bed.site.edit("connection-point/connection-point.toml", |text| {
+        let version = format!("version = {VERSION}\n");
+        let text = text.replace(&version, &format!("version = {}\n", VERSION + 1));
+        text.replace("\n[[tenant]]\n", "\n[[tenant]]\nenabled = false\n")
+    });
+    bed.points[0].signal("HUP");
+    for gateway in &mut bed.gateways {
+        gateway.wait_for_log("settings applied", 2);
+    }
+    bed.secret("entra.token", &tenant.token());
+    expect(&bed.analyze(&asking, &[]), "pppppf", &["token_refused"]);
+    expect(&bed.analyze(&with_admins, &[]), "pppppf", &["token_issuer"]);
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn masked(bed: &Bed, text: &[u8]) -> String {
         }
         if let Some((before, days)) = line.split_once("holds for ") {
             let digits = days.chars().take_while(char::is_ascii_digit).count();
-            line = format!("{before}holds for D{}", &days[digits..]);
+            let (rest, _) = days[digits..].split_once(", to 2").unwrap();
+            line = format!("{before}holds for D{rest}, to END");
         }
         masked = masked + &line + "\n";
     }
@@ -74,9 +75,9 @@ pass     1  the service runs and takes connections
 pass     2  the name leads to a gateway with the right certificate
             the addresses of relay.example: 127.0.0.1:C1, 127.0.0.1:C2 (N ms)
             ServiceMetadata of 127.0.0.1:C1: instance FIRST of relay.example, VERSION (N ms)
-            the certificate of 127.0.0.1:C1: holds for D more days
+            the certificate of 127.0.0.1:C1: holds for D more days, to END
             ServiceMetadata of 127.0.0.1:C2: instance SECOND of relay.example, VERSION (N ms)
-            the certificate of 127.0.0.1:C2: holds for D more days
+            the certificate of 127.0.0.1:C2: holds for D more days, to END
 pass     3  every instance has the expected configuration
             the settings of instance FIRST: 7 of site default
             the settings of instance SECOND: 7 of site default
@@ -103,7 +104,7 @@ pass     1  the service runs and takes connections
 pass     2  the name leads to a gateway with the right certificate
             the addresses of relay.example: 127.0.0.1:C1 (N ms)
             ServiceMetadata of 127.0.0.1:C1: instance FIRST of relay.example, VERSION (N ms)
-            the certificate of 127.0.0.1:C1: holds for D more days
+            the certificate of 127.0.0.1:C1: holds for D more days, to END
 pass     3  every instance has the expected configuration
             the settings of instance FIRST: 7 of site default
             the version of site default that is expected: 7 (the highest, of instance FIRST)

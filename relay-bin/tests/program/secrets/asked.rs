@@ -12,7 +12,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::Response;
 use tempfile::TempDir;
 
-use super::{CONFIG, Heard, SHORT, SHOWN, lines_of_keys, secret};
+use super::{CONFIG, Heard, MARK, SHORT, SHOWN, lines_of_keys, secret};
+use crate::doctor::members;
 use crate::support::origin::{Asked, Origin, Said};
 use crate::support::role::Role;
 use crate::support::site::{HTTPS_ROLE, SERVICE, Site};
@@ -275,8 +276,70 @@ impl Place {
         }
     }
 
+    /// A log of all that is secret, in the ways in which somebody may write it, beside these lines.
+    /// It is kept apart from the site's own files.
+    fn tell_everything(&self, lines: &[String], log: &Path) {
+        let mut told = lines.join("\n");
+        for path in files(self.home.path()).iter().filter(|it| is_for_secrets(it)) {
+            let held = fs::read_to_string(path).unwrap();
+            let (escaped, line) = (held.replace('\n', "\\n"), held.replace('\n', ""));
+            // A word that nothing tells from others.
+            if !path.ends_with("store-password") {
+                told = format!("{told}\n{held}\n{{\"level\":\"ERROR\",\"held\":\"{escaped}\"}}\n");
+            }
+            told = format!(
+                "{told}\n\
+                 Authorization: Bearer {line}\n{{\"authorization\":\"Bearer {line}\"}}\n\
+                 GET https://a:{line}@b/x?pid=P&sig={line} password={line}\n"
+            );
+        }
+        // Not what nobody has kept, nor octets that are no text.
+        let is_told = |it: &&Vec<u8>| str::from_utf8(it).is_ok_and(|part| told.contains(part));
+        assert!(self.secrets.0.iter().filter(is_told).count() * 2 > self.secrets.0.len());
+        fs::write(log, told).unwrap();
+    }
+
+    /// Has bundles made about both roles, and looks through every member.
+    fn collect_of_both(&mut self, when: &str, admins: &[String; 2], lines: &[String]) {
+        self.collect(when, ("site/gateway-1/gateway.toml", &admins[0]), lines);
+        self.collect(when, (CONFIG, &admins[1]), lines);
+    }
+
+    /// Has a bundle made about the role with this file, which is administered there.
+    fn collect(&mut self, when: &str, (file, admin): (&str, &str), lines: &[String]) {
+        let apart = tempfile::tempdir().unwrap();
+        let log = apart.path().join("log");
+        self.tell_everything(lines, &log);
+        let log = log.to_str().unwrap();
+        let bundle = apart.path().join("bundle.tar.gz");
+        let output = bundle.to_str().unwrap();
+        let args = ["doctor", "--config", file, "--log", log, "--output", output];
+        self.relay(&[&args[..], &["--admin", admin]].concat(), 0);
+        let members = members(&bundle);
+        assert!(members.len() >= 11, "{when}: {}", members.len());
+        for (name, text) in members {
+            assert_eq!(self.secrets.within(text.as_bytes()), None, "{when}, {file}: {name}");
+            assert!(!text.contains(MARK), "{when}, {file}: {name}");
+            let is_whole = text.contains("[veiled]") && text.contains("ERROR");
+            assert!(name != "log.txt" || is_whole, "{text:.2000}");
+        }
+    }
+
+    /// A file that is broken, with passwords where they should not be.
+    fn collect_of_a_broken_file(&mut self) {
+        self.site.edit("connection-point/connection-point.toml", |text| {
+            let url = format!("\n[web_proxy]\nurl = \"http://relay:{MARK}@proxy.invalid:3128\"\n");
+            text + &url + &format!("password = {MARK}\npassword_file = \"{MARK}\n# {MARK}\n")
+        });
+        let lines = [format!("cannot read {MARK}: no such file; the proxy takes no {MARK}")];
+        self.collect("while its file is broken", (CONFIG, "127.0.0.1:9"), &lines);
+    }
+
     /// Ends the roles, and looks through all that was said and everything that is kept.
     fn look_through(mut self) {
+        self.secrets.add_keys(self.home.path());
+        let admins = self.roles.as_mut().unwrap().each_mut().map(|it| it.admin().to_string());
+        self.collect_of_both("while both run", &admins, &[]);
         for role in self.roles.take().unwrap() {
             let command_line = role.command_line();
             assert!(command_line.contains("--config"), "{command_line}");
@@ -298,6 +361,9 @@ impl Place {
             held += usize::from(found.is_some());
         }
         assert!(held >= keys + 7, "and seven tokens: {held}");
+        let lines = self.heard.0.clone();
+        self.collect_of_both("while both are down", &admins, &lines);
+        self.collect_of_a_broken_file();
     }
 }
 
@@ -321,7 +387,6 @@ fn no_credential_is_in_what_is_said_at_level_trace_or_kept_where_it_is_not_for()
 #[cfg(feature = "postgres")]
 #[test]
 fn nor_is_the_password_of_the_database_or_what_it_is_refused_with() {
-    use super::MARK;
     use crate::support::postgres::Postgres;
 
     let Some(mut postgres) = Postgres::start() else { return };

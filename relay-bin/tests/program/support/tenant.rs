@@ -52,10 +52,15 @@ impl Tenant {
 
     /// A token for [`DEVICE`] that is good for an hour.
     pub(crate) fn token(&self) -> String {
+        self.token_for("https://ConfigMgrService")
+    }
+
+    /// The same for another service.
+    pub(crate) fn token_for(&self, audience: &str) -> String {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
         let claims = json!({
             "tid": ID, "iss": format!("https://sts.windows.net/{ID}/"),
-            "aud": "https://ConfigMgrService", "deviceid": DEVICE,
+            "aud": audience, "deviceid": DEVICE,
             "nbf": now, "iat": now, "exp": now + 3600,
         });
         let header = json!({"typ": "JWT", "alg": "RS256", "kid": "key"});
