@@ -27,16 +27,16 @@ pub(super) fn told(relay: &Relay, args: &[&str]) -> Value {
 
 /// A site whose first instance has content, and a client that has registered, by its id.
 pub(super) fn site_with_client() -> (Relay, String) {
-    site_with(TABLE, None)
+    site_with(TABLE, &[])
 }
 
-/// As [`site_with_client`], with this `table` of content and its key.
-pub(super) fn site_with(table: &str, key: Option<&str>) -> (Relay, String) {
+/// As [`site_with_client`], with this `table` of content, and files beside it.
+pub(super) fn site_with(table: &str, beside: &[(&str, &str)]) -> (Relay, String) {
     let mut relay = Relay::start(|_| answer(200, "from the site"));
     let bulk = relay.token(&["new"]);
     relay.secret("bulk", bulk["token"].as_str().unwrap());
-    if let Some(key) = key {
-        relay.secret("site/gateway-1/store.key", key);
+    for (name, text) in beside {
+        relay.secret(&format!("site/gateway-1/{name}"), text);
     }
     relay.site.edit("gateway-1/gateway.toml", |text| format!("{text}\n{table}"));
     relay.start_anew();
