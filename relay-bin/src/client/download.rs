@@ -10,7 +10,7 @@ use crate::progress::Progress;
 
 use super::args::{Reach, Way};
 use super::credentials::{Credentials, Shown};
-use super::fetch::Fetch;
+use super::fetch::{Fetch, Lines};
 use super::part::Part;
 use super::report::{Hop, Outcome, Report};
 use super::target::Target;
@@ -37,7 +37,8 @@ parts stand in FILE/.relay-parts. A file that is refused with 404 is to be had e
 are fetched all the same, until 32 have failed.
 
 Where content is in a store elsewhere, the gateway says so, and files are fetched from there
-directly, by https or from this machine: the store is shown no credential, and sends nobody on.";
+directly, by https or from this machine: the store is shown no credential, and sends nobody on. If
+it refuses a location, the gateway is asked for another, once, and the file is gone on with.";
 
 /// Arguments of `relay client download`.
 #[derive(clap::Args)]
@@ -119,13 +120,14 @@ async fn file(
         shown,
         store,
         moved: None,
+        asked_anew_at: None,
         progress,
         part,
         listed: None,
         resumed: 0,
         came: 0,
     };
-    let fetched = fetch.run(args.tries, &mut None).await?;
+    let fetched = fetch.run(args.tries, &mut Lines::default()).await?;
     let (part, resumed) = (fetch.part, fetch.resumed);
     let store = fetch.moved.map(|it| it.authority);
     let with_store = |report: Report| match store {

@@ -23,7 +23,7 @@ pub(crate) enum Fault {
     #[error("nobody takes a connection at {address}: {source}")]
     Unreachable { address: SocketAddr, source: io::Error },
     /// The certificate shown is of no authority that is trusted.
-    #[error("the certificate that {address} shows is of no authority in --ca")]
+    #[error("the certificate that {address} shows is of no authority that is trusted here")]
     Untrusted { address: SocketAddr },
     /// The certificate shown is another's.
     #[error("the certificate that {address} shows is not one of {host}")]
@@ -136,6 +136,48 @@ impl Fault {
             Self::Request(_) => "check the verb, the URL and the headers",
             Self::Interrupted => "the same command again",
             Self::Nonsense(_) => "the log of whoever answered, by message id",
+        }
+    }
+
+    /// Where it happened, if a store of content was asked.
+    pub(super) fn hop_at_store(&self) -> Hop {
+        match self.hop() {
+            Hop::Unknown => Hop::Store,
+            hop => hop,
+        }
+    }
+
+    /// What to do about it, if a store of content was asked.
+    pub(super) fn next_at_store(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => {
+                "have the store's name looked up here, or say where it is: --resolve HOST:ADDRESS"
+            }
+            Self::Unreachable { .. } => {
+                "check firewalls, as files are fetched from the store directly; then that it runs"
+            }
+            Self::Untrusted { .. } => {
+                "give --store-ca the authority that has signed the store's certificate; else \
+                 somebody else answers there: an inspecting proxy, or the wrong address"
+            }
+            Self::WrongName { .. } => {
+                "have `endpoint` of [content] name the store as its certificate does; else \
+                 somebody else answers there"
+            }
+            Self::NotNow { .. } => {
+                "check this machine's clock; then have the store's certificate renewed"
+            }
+            Self::Alert { .. } => "the store's log says why; it is shown no client certificate",
+            Self::Broken { .. } | Self::Nonsense(_) => {
+                "the same command again; if it stays so, the store's log and what stands in \
+                 between, such as a proxy"
+            }
+            Self::Silent { .. } => {
+                "check firewalls and the store; a slow network may need a longer --timeout"
+            }
+            Self::Handshake { .. } | Self::File { .. } | Self::Request(_) | Self::Interrupted => {
+                self.next()
+            }
         }
     }
 

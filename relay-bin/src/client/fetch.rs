@@ -25,6 +25,9 @@ use super::request::{SAID_BYTES, with_what_was_said};
 use super::target::Target;
 use super::tries::Tries;
 
+/// Longest code of a store's error that is shown, in octets.
+const CODE_OCTETS_MAX: usize = 64;
+
 /// A file that is fetched. What came of it is in `part`, however it ends.
 pub(super) struct Fetch<'a> {
     pub(super) target: &'a Target,
@@ -34,6 +37,9 @@ pub(super) struct Fetch<'a> {
     pub(super) store: &'a Reach,
     /// Where the file is in such a store, once that is known.
     pub(super) moved: Option<Target>,
+    /// What was there when a store last refused its location, and the gateway was asked for
+    /// another.
+    pub(super) asked_anew_at: Option<u64>,
     pub(super) progress: &'a Progress,
     pub(super) part: Part,
     /// What it is to be, where a list says so.
@@ -42,6 +48,14 @@ pub(super) struct Fetch<'a> {
     pub(super) resumed: u64,
     /// Octets that came, those that were dropped again among them.
     pub(super) came: u64,
+}
+
+/// Connections that are free: to the service, and to the store that it sends its clients to. What
+/// is for one never goes over the other.
+#[derive(Default)]
+pub(super) struct Lines {
+    service: Option<Connection>,
+    store: Option<Connection>,
 }
 
 /// How a try has ended that has not brought the whole file.
@@ -67,8 +81,8 @@ pub(super) fn of_file(source: io::Error) -> Fault {
 }
 
 impl Fetch<'_> {
-    /// Fetches what is missing. `line` is a connection to the same service that is free, if there
-    /// is one, and is left so again. Returns what was answered, or why it is not whole.
+    /// Fetches what is missing, over `lines` where one is free; they are left so again. Returns
+    /// what was answered, or why it is not whole.
     ///
     /// # Errors
     ///
@@ -80,15 +94,19 @@ impl Fetch<'_> {
     pub(super) async fn run(
         &mut self,
         tries: u32,
-        line: &mut Option<Connection>,
+        lines: &mut Lines,
     ) -> Result<Result<Report, Report>, Failure> {
         let mut tries = Tries::new(tries);
         let mut most = self.part.len();
         self.progress.moved(0, most);
         loop {
-            let (is_passing, report) = match self.once(line).await? {
+            let (is_passing, report) = match self.once(lines).await? {
                 Ok(report) => return Ok(Ok(report)),
-                Err(Broken::Fault(fault)) => (fault.is_passing(), Report::of_fault(&fault, None)),
+                Err(Broken::Fault(fault)) => (fault.is_passing(), self.failed(&fault)),
+                Err(Broken::Answer(report)) if self.is_to_be_located_anew(&report) => {
+                    (self.moved, self.asked_anew_at) = (None, Some(self.part.len()));
+                    continue;
+                }
                 Err(Broken::Answer(report)) => (report.is_passing(), *report),
                 Err(Broken::Moved(target)) => {
                     self.moved = Some(target);
@@ -96,7 +114,7 @@ impl Fetch<'_> {
                 }
                 Err(Broken::Again(why)) => {
                     self.clear().map_err(|error| Failure::Runtime(error.into()))?;
-                    (true, Report::of_fault(&Fault::Nonsense(why), None))
+                    (true, self.failed(&Fault::Nonsense(why)))
                 }
             };
             // By the most there ever was: what begins again and again does not get on.
@@ -106,6 +124,22 @@ impl Fetch<'_> {
                 Some(wait) if is_passing => tokio::time::sleep(wait).await,
                 _ => return Ok(Err(report)),
             }
+        }
+    }
+
+    /// Whether a store refuses a location in whose place the gateway may sign another: once, and
+    /// again only if that one has brought octets.
+    fn is_to_be_located_anew(&self, report: &Report) -> bool {
+        let is_refused = self.moved.is_some() && matches!(report.status, Some(401 | 403));
+        is_refused && self.asked_anew_at.is_none_or(|before| before < self.part.len())
+    }
+
+    /// What is said of a try that had no answer, or half of one, by whoever was asked.
+    fn failed(&self, fault: &Fault) -> Report {
+        if self.moved.is_some() {
+            Report::of_store_fault(fault)
+        } else {
+            Report::of_fault(fault, None)
         }
     }
 
@@ -120,16 +154,13 @@ impl Fetch<'_> {
     }
 
     /// Asks for what is missing, and takes what comes.
-    async fn once(
-        &mut self,
-        line: &mut Option<Connection>,
-    ) -> Result<Result<Report, Broken>, Failure> {
+    async fn once(&mut self, lines: &mut Lines) -> Result<Result<Report, Broken>, Failure> {
         let mut headers = HeaderMap::new();
-        let (target, reach) = if let Some(target) = &self.moved {
-            (target.clone(), self.store)
+        let (target, reach, line) = if let Some(target) = &self.moved {
+            (target.clone(), self.store, &mut lines.store)
         } else {
             self.shown.put_into(&mut headers).map_err(Failure::Runtime)?;
-            (self.target.clone(), self.reach)
+            (self.target.clone(), self.reach, &mut lines.service)
         };
         if let Some(known) = self.part.known() {
             // RFC 9110, section 13.1.5: all of it comes, if it has changed.
@@ -151,7 +182,7 @@ impl Fetch<'_> {
             Err(fault) => return Ok(Err(fault.into())),
         };
         let fetched = self.fetch(&target, headers, &mut connection).await;
-        if fetched.is_ok() {
+        if matches!(fetched, Ok(_) | Err(Broken::Moved(_))) {
             *line = Some(connection);
         }
         Ok(fetched)
@@ -201,7 +232,10 @@ impl Fetch<'_> {
             }
             // From there, nobody is followed any farther; nor anybody else at all.
             (StatusCode::TEMPORARY_REDIRECT, _) if is_content => {
-                return Err(self.follow(&head.headers)?);
+                let moved = self.follow(&head.headers)?;
+                // The connection is free once this was read.
+                connection.rest(&mut body, SAID_BYTES).await?;
+                return Err(moved);
             }
             _ => return Err(self.no_file(report, connection, &mut body).await),
         }
@@ -273,7 +307,11 @@ impl Fetch<'_> {
         connection: &Connection,
         body: &mut Incoming,
     ) -> Broken {
-        let report = with_what_was_said(report, self.shown, connection, body).await;
+        let report = if self.moved.is_some() {
+            with_code_of_store(report, connection, body).await
+        } else {
+            with_what_was_said(report, self.shown, connection, body).await
+        };
         let report = if report.is_answered() {
             let status = report.status.unwrap_or_default();
             let means = Some(format!("an answer of {status} is no file"));
@@ -284,6 +322,29 @@ impl Fetch<'_> {
         };
         Broken::Answer(Box::new(report))
     }
+}
+
+/// Adds the one word by which a store says why, and nothing else: it may repeat a location there,
+/// and what that was signed by.
+async fn with_code_of_store(
+    report: Report,
+    connection: &Connection,
+    body: &mut Incoming,
+) -> Report {
+    // A refusal whose text breaks off is one all the same.
+    let said = connection.rest(body, SAID_BYTES).await.unwrap_or_default();
+    let said = String::from_utf8_lossy(&said);
+    match code_of_store(&said) {
+        Some(code) => report.fact("said", code),
+        None => report,
+    }
+}
+
+/// The code in an error of Azure's or S3's.
+fn code_of_store(said: &str) -> Option<&str> {
+    let (code, _) = said.split_once("<Code>")?.1.split_once("</Code>")?;
+    let is_word = code.len() <= CODE_OCTETS_MAX && code.bytes().all(|it| it.is_ascii_alphabetic());
+    Some(code).filter(|_| is_word)
 }
 
 /// What is said of a file that is not the one that was listed.
@@ -366,6 +427,17 @@ mod tests {
         assert_eq!(validator(&[("etag", "W/\"1\"")]), None);
         assert_eq!(validator(&[date, ("etag", "W/\"1\""), ("last-modified", old)]), None);
         assert_eq!(validator(&[]), None);
+    }
+
+    #[test]
+    fn of_what_a_store_says_a_word_is_shown() {
+        let error = |code: &str| format!("<Error><Code>{code}</Code><Message>m</Message></Error>");
+        assert_eq!(code_of_store(&error("AccessDenied")), Some("AccessDenied"));
+        let longest = "a".repeat(CODE_OCTETS_MAX);
+        assert_eq!(code_of_store(&error(&longest)), Some(longest.as_str()));
+        for none in [&error(&"a".repeat(CODE_OCTETS_MAX + 1)), &error("a b"), "AccessDenied", ""] {
+            assert_eq!(code_of_store(none), None, "{none}");
+        }
     }
 
     #[test]

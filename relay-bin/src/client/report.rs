@@ -149,6 +149,12 @@ impl Report {
         }
     }
 
+    /// As [`Report::of_fault`], without an answer, where a store of content was asked.
+    pub(super) fn of_store_fault(fault: &Fault) -> Self {
+        let (hop, next) = (fault.hop_at_store(), Some(fault.next_at_store().to_owned()));
+        Self { hop, next, ..Self::of_fault(fault, None) }
+    }
+
     /// Whether the command has done what it was asked to.
     pub(crate) fn is_answered(&self) -> bool {
         self.outcome == Outcome::Answered
@@ -234,9 +240,10 @@ fn of_status(hop: Hop, status: StatusCode) -> Advice {
             "check the URL's host and port, and what stands in between: a balancer, a proxy",
         ),
         (Hop::Store, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => (
-            "the store refuses the location: it is over, or the store's key was changed",
-            "the same command again, which asks the gateway for another; then the clocks, and the \
-             key of `[content]`",
+            "the store refuses the location, also one that the gateway has signed anew: it is over \
+             by the store's clock, or signed by no key of the store's",
+            "the clocks of the gateway and the store; then the key of `[content]`; or ask the site \
+             for a grant that lasts longer",
         ),
         (Hop::Store, StatusCode::NOT_FOUND) => (
             "the store has no such file",

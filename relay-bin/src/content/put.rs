@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 
 use super::shelf::{Shelf, sync};
 use super::store::{FolderStore, MANIFEST};
+use crate::progress::Progress;
 
 /// Files that are copied at once.
 const AT_ONCE_MAX: usize = 8;
@@ -65,7 +66,10 @@ pub(super) fn put(store: &Path, package: &PackageId, source: &Path) -> anyhow::R
              by the next put"
         )
     };
-    let (files, copied) = copy_all(&shelf, &wanted).with_context(unfinished)?;
+    let progress = Progress::new();
+    progress.of(wanted.iter().map(|it| it.octets).sum());
+    let (files, copied) = copy_all(&shelf, &wanted, &progress).with_context(unfinished)?;
+    progress.clear();
     let manifest = Manifest::new(package.clone(), files).with_context(unfinished)?;
     publish(&shelf, &manifest).with_context(unfinished)?;
     let kept: HashSet<_> = manifest.files().iter().map(ContentFile::sha256_text).collect();
@@ -123,7 +127,11 @@ fn name(source: &Path, path: &Path) -> anyhow::Result<FileName> {
 }
 
 /// Has each file on the shelf, several at once. Returns them, and how many octets were copied.
-fn copy_all(shelf: &Shelf, wanted: &[Wanted]) -> anyhow::Result<(Vec<ContentFile>, u64)> {
+fn copy_all(
+    shelf: &Shelf,
+    wanted: &[Wanted],
+    progress: &Progress,
+) -> anyhow::Result<(Vec<ContentFile>, u64)> {
     let there = There::new(shelf.files()?);
     let next = AtomicUsize::new(0);
     let work = || -> anyhow::Result<Vec<(ContentFile, u64)>> {
@@ -131,7 +139,7 @@ fn copy_all(shelf: &Shelf, wanted: &[Wanted]) -> anyhow::Result<(Vec<ContentFile
         while let Some(file) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
             // Where one fails, the others begin no more.
             let end = |_: &anyhow::Error| next.store(wanted.len(), Ordering::Relaxed);
-            done.push(shelve(shelf, &there, file).inspect_err(end)?);
+            done.push(shelve(shelf, &there, file, progress).inspect_err(end)?);
         }
         Ok(done)
     };
@@ -162,7 +170,12 @@ impl There {
 }
 
 /// Has one file on the shelf. Returns it, and how many octets were copied for that.
-fn shelve(shelf: &Shelf, there: &There, wanted: &Wanted) -> anyhow::Result<(ContentFile, u64)> {
+fn shelve(
+    shelf: &Shelf,
+    there: &There,
+    wanted: &Wanted,
+    progress: &Progress,
+) -> anyhow::Result<(ContentFile, u64)> {
     let file = |(sha256, octets)| ContentFile { name: wanted.name.clone(), octets, sha256 };
     // Only what has its length may be the same: all else is read once.
     if there.lengths.contains(&wanted.octets) {
@@ -174,14 +187,33 @@ fn shelve(shelf: &Shelf, there: &There, wanted: &Wanted) -> anyhow::Result<(Cont
             kept.is_ok_and(|kept| kept == (file.sha256, file.octets))
         };
         if there.files.get(&name) == Some(&file.octets) && is_whole() {
+            progress.moved(0, file.octets);
             return Ok((file, 0));
         }
     }
     let mut part = part(&shelf.folder)?;
-    let file = file(pour(&wanted.path, part.as_file_mut())?);
+    let file = file(pour(&wanted.path, &mut Counted { file: part.as_file_mut(), progress })?);
     put_there(part, &shelf.folder.join(file.sha256_text()))?;
     let octets = file.octets;
     Ok((file, octets))
+}
+
+/// A file that is written to, of which it is shown how far it is.
+struct Counted<'a> {
+    file: &'a mut File,
+    progress: &'a Progress,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(octets)?;
+        self.progress.moved(0, count as u64);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// A file that is not whole yet. The instance that gives it to clients may run by another account.

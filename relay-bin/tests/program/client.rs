@@ -61,12 +61,17 @@ impl Relay {
 
     /// Ends both roles and starts others.
     fn start_anew(&mut self) {
+        self.start_anew_by(|site| site.start_gateway(1));
+    }
+
+    /// As [`Relay::start_anew`]; `start` says how the gateway is started.
+    fn start_anew_by(&mut self, start: impl FnOnce(&Site) -> Role) {
         if let Some(mut point) = self.point.take() {
             point.kill();
         }
         self.gateway.kill();
         let [_, before] = self.gateway.addresses();
-        self.gateway = self.site.start_gateway(1);
+        self.gateway = start(&self.site);
         let [clients, links] = self.gateway.addresses();
         self.clients = clients;
         self.site.edit("connection-point/connection-point.toml", |text| {

@@ -155,6 +155,18 @@ impl<B> AnswerBody<B> {
     }
 
     /// Whether nothing is left to be taken.
+    /// Whether it is what the gateway holds itself.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self.inner, Inner::Held(_))
+    }
+
+    /// Has content be read by small pieces until the client has taken some.
+    pub(super) fn read_little_first(&mut self) {
+        if let Inner::Held(held) = &mut self.inner {
+            held.read_little_first();
+        }
+    }
+
     fn is_through(&self) -> bool {
         match &self.inner {
             Inner::Text(text) => text.is_none(),

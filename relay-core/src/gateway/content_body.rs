@@ -19,10 +19,15 @@ use crate::content::{Manifest, SignedGrant};
 
 use super::answer::InFlightGuard;
 use super::content::{ContentStore, Stored, in_time, locate};
-use super::content_piece;
+use super::content_piece::{self, PIECE_OCTETS_MAX};
 
 /// Files that are listed at once: 64 KiB with usual names.
 const PIECE_FILES: usize = 64;
+
+/// Octets of the first piece for a client that says how much it takes. Our choice: a client that
+/// asks for many files and takes an octet of each has the instance hold so much of each, and must
+/// take as much as it has the instance hold beyond that.
+const FIRST_OCTETS_MAX: usize = 16 << 10;
 
 /// Pieces that a thread reads after one that was not in memory: to ask for what is there begins to
 /// read ahead, which waits for a disk that is busy.
@@ -55,6 +60,8 @@ struct File {
     reading: Option<Reading>,
     /// Pieces for which it is not asked what is in memory.
     cold_pieces: u8,
+    /// Octets of the next piece at most.
+    piece_octets_max: usize,
 }
 
 /// A store that files are fetched from elsewhere, and the places that there are to ask it.
@@ -91,8 +98,15 @@ impl Held {
         in_flight: InFlightGuard,
     ) -> Self {
         let declared = range.end - range.start;
-        let file =
-            File { source: file, left: range, declared, places, reading: None, cold_pieces: 0 };
+        let file = File {
+            source: file,
+            left: range,
+            declared,
+            places,
+            reading: None,
+            cold_pieces: 0,
+            piece_octets_max: PIECE_OCTETS_MAX,
+        };
         let source = Source::File(file);
         Self { source, octets: 0, _in_flight: in_flight }
     }
@@ -108,6 +122,14 @@ impl Held {
         let files = Arc::new(Files { manifest, grant, elsewhere });
         let source = Source::Listed(Box::new(Listed { files, places, reading: None, next: 0 }));
         Self { source, octets: 0, _in_flight: in_flight }
+    }
+
+    /// Has the first piece of a file be small, and each after it twice as long as the one before:
+    /// for whom asks for the next one only when all before are taken.
+    pub(super) fn read_little_first(&mut self) {
+        if let Source::File(file) = &mut self.source {
+            file.piece_octets_max = FIRST_OCTETS_MAX;
+        }
     }
 
     /// Octets that were given so far.
@@ -157,12 +179,12 @@ impl File {
         before: u64,
     ) -> Poll<Result<Bytes, ReceiveError>> {
         let (source, at) = (&self.source, self.left.start);
-        let left = self.left.end - at;
+        let left = (self.left.end - at).min(self.piece_octets_max as u64);
         if self.reading.is_none() {
             if self.cold_pieces > 0 {
                 self.cold_pieces -= 1;
             } else if let Some(piece) = content_piece::read_now(&**source, at, left) {
-                self.left.start += piece.len() as u64;
+                self.take(&piece);
                 return Poll::Ready(Ok(piece));
             } else {
                 self.cold_pieces = COLD_PIECES;
@@ -179,8 +201,13 @@ impl File {
             let (octets, declared) = (before, self.declared);
             return Poll::Ready(Err(ReceiveError::Length { octets, declared }));
         }
-        self.left.start += piece.len() as u64;
+        self.take(&piece);
         Poll::Ready(Ok(piece))
+    }
+
+    fn take(&mut self, piece: &Bytes) {
+        self.left.start += piece.len() as u64;
+        self.piece_octets_max = (self.piece_octets_max * 2).min(PIECE_OCTETS_MAX);
     }
 }
 

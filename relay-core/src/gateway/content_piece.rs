@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::content::Stored;
 
 /// Octets that are read at once. Nothing is read ahead: a client that takes nothing holds so much
-/// at most, and the file.
+/// at most, and the file; over HTTP/2, which says what a client takes, the file alone.
 pub(super) const PIECE_OCTETS_MAX: usize = 128 << 10;
 
 /// Octets up to which a piece has just the room that it needs.

@@ -267,7 +267,8 @@ fn without_connection<B: Body>(mut answer: Response<B>, is_dated: bool) -> Respo
 }
 
 /// Sends a body to its end. The client is waited for as one of HTTP/1.1 is, see [`Ledger`]: `stall`
-/// for 16 KiB, or for all there is.
+/// for 16 KiB, or for all there is. Of what the instance holds itself, nothing is read for a client
+/// that takes none of it, and a little for one that has taken little.
 async fn send_body(
     send: &mut SendStream<Bytes>,
     body: AnswerBody<Http2Body>,
@@ -275,7 +276,12 @@ async fn send_body(
 ) -> Result<(), Unsent> {
     let mut body = pin!(body);
     let mut ledger = Ledger::new(stall);
+    body.read_little_first();
     loop {
+        if body.is_held() {
+            send.reserve_capacity(1);
+            granted(send, &mut ledger).await?;
+        }
         let frame = poll_fn(|cx| {
             if send.poll_reset(cx).is_ready() {
                 return Poll::Ready(Err(Unsent::Gone));
@@ -315,6 +321,21 @@ async fn send_body(
     }
 }
 
+/// How many of the octets that were asked room for may be sent; waits until some may.
+async fn granted(send: &mut SendStream<Bytes>, ledger: &mut Ledger) -> Result<usize, Unsent> {
+    match send.capacity() {
+        0 => {
+            let since = Instant::now();
+            let granted = timeout(ledger.left(), poll_fn(|cx| send.poll_capacity(cx))).await;
+            ledger.waited(since.elapsed());
+            // The client takes next to nothing of this answer, though the connection may move.
+            let granted = granted.map_err(|_| Unsent::Reset(TOO_SLOW))?;
+            Ok(granted.ok_or(Unsent::Gone)??)
+        }
+        granted => Ok(granted),
+    }
+}
+
 async fn send_octets(
     send: &mut SendStream<Bytes>,
     mut octets: Bytes,
@@ -323,17 +344,7 @@ async fn send_octets(
 ) -> Result<(), Unsent> {
     while !octets.is_empty() {
         send.reserve_capacity(octets.len());
-        let granted = match send.capacity() {
-            0 => {
-                let since = Instant::now();
-                let granted = timeout(ledger.left(), poll_fn(|cx| send.poll_capacity(cx))).await;
-                ledger.waited(since.elapsed());
-                // The client takes next to nothing of this answer, though the connection may move.
-                let granted = granted.map_err(|_| Unsent::Reset(TOO_SLOW))?;
-                granted.ok_or(Unsent::Gone)??
-            }
-            granted => granted,
-        };
+        let granted = granted(send, ledger).await?;
         let piece = octets.split_to(granted.min(octets.len()));
         ledger.took(piece.len());
         send.send_data(piece, is_last && octets.is_empty())?;

@@ -2,8 +2,8 @@
 //!
 //! The list is asked for first, and judged before anything is written: its names, numbers and
 //! lengths are within the limits of a manifest, and its locations are paths on the service that was
-//! asked, so that no credential goes anywhere else. Then files are fetched, several at once, each
-//! to its own part; what has the SHA-256 that was listed is put in its place.
+//! asked, or all in one store, which is shown no credential. Then files are fetched, several at
+//! once, each to its own part; what has the SHA-256 that was listed is put in its place.
 //!
 //! A file that is not what was listed, or is not there, does not keep the others from being
 //! fetched; whatever concerns them all does. Read [`Job`] first.
@@ -31,7 +31,7 @@ use super::body::{self, Taken};
 use super::connection::Connection;
 use super::credentials::Shown;
 use super::fault::Fault;
-use super::fetch::{Fetch, of_file};
+use super::fetch::{Fetch, Lines, of_file};
 use super::part::Part;
 use super::report::{Asked, Outcome, Report};
 use super::request::with_what_was_said;
@@ -63,7 +63,7 @@ pub(super) struct Job {
     /// How a store elsewhere is reached.
     store: Reach,
     shown: Shown,
-    package: PackageId,
+    grant: SignedGrant,
     folder: Folder,
     how: How,
     progress: Progress,
@@ -90,11 +90,11 @@ impl Job {
         folder: &Path,
         how: How,
     ) -> anyhow::Result<Self> {
-        let package = granted(&target).context("the URL is no grant for a package")?;
+        let grant = granted(&target).context("the URL is no grant for a package")?;
         let cannot = || format!("cannot write to the folder {}", folder.display());
         let folder = Folder::take(folder).with_context(cannot)?;
         let progress = Progress::new();
-        Ok(Self { target, reach, store, shown, package, folder, how, progress })
+        Ok(Self { target, reach, store, shown, grant, folder, how, progress })
     }
 
     /// Fetches all of it.
@@ -137,12 +137,22 @@ impl Job {
             job.folder.tidy();
         }
         let report =
-            report.fact("package", job.package.as_str()).fact("folder", job.folder.shown());
+            report.fact("package", job.package().as_str()).fact("folder", job.folder.shown());
         let report = match store {
             Some(store) => report.fact("store", store),
             None => report,
         };
         Ok(summary.report(report, began.elapsed()))
+    }
+
+    fn package(&self) -> &PackageId {
+        &self.grant.grant().package
+    }
+
+    /// Where the service is asked for a file that is in a store: for another location of it.
+    fn on_service(&self, file: &ContentFile) -> Option<Target> {
+        let path = self.grant.for_file(&file.name)?.location().try_into().ok()?;
+        Some(Target { path, ..self.target.clone() })
     }
 
     /// Asks which files there are.
@@ -179,7 +189,7 @@ impl Job {
             return Ok(Err(Report { outcome: outcome_of(&report), ..report }));
         }
         let text = connection.rest(&mut body, LISTING_OCTETS_MAX + 1).await?;
-        Ok(match Listing::read(&text, &self.package, &self.target, &self.store) {
+        Ok(match Listing::read(&text, self.package(), &self.target, &self.store) {
             Ok(listing) => Ok((report, listing)),
             Err(why) => Err(Report {
                 outcome: Outcome::Failed,
@@ -198,15 +208,15 @@ fn outcome_of(report: &Report) -> Outcome {
     if report.is_answered() { Outcome::Failed } else { report.outcome }
 }
 
-/// The package that all files of are granted at `target`.
-fn granted(target: &Target) -> anyhow::Result<PackageId> {
+/// What is granted at `target`, which is all files of a package.
+fn granted(target: &Target) -> anyhow::Result<SignedGrant> {
     let query = target.path.query().ok_or_else(|| anyhow!("it has no query"))?;
     let grant = SignedGrant::read(query)?;
     ensure!(
         grant.file().is_none(),
         "it is for one file: leave --package out, or ask the site for a grant without --file"
     );
-    Ok(grant.grant().package.clone())
+    Ok(grant)
 }
 
 /// What has come of a file.
@@ -222,11 +232,11 @@ enum Came {
 impl Files {
     /// Fetches files as long as there are any that nobody has taken.
     async fn work(self: Arc<Self>) -> Result<Vec<(usize, Came)>, Failure> {
-        let (mut line, mut done) = (None, Vec::new());
+        let (mut lines, mut done) = (Lines::default(), Vec::new());
         loop {
             let place = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(listed) = self.listed.get(place) else { return Ok(done) };
-            let came = self.job.fetch(listed, &mut line).await?;
+            let came = self.job.fetch(listed, &mut lines).await?;
             if let Came::Failed(report) = &came {
                 self.note_failed(report);
             }
@@ -247,8 +257,8 @@ impl Files {
 
 impl Job {
     /// Fetches one file, if it is not there.
-    async fn fetch(&self, listed: &Listed, line: &mut Option<Connection>) -> Result<Came, Failure> {
-        let (file, target) = (&listed.file, &listed.target);
+    async fn fetch(&self, listed: &Listed, lines: &mut Lines) -> Result<Came, Failure> {
+        let file = &listed.file;
         let part = match self.look(file).await? {
             Ok(Some(part)) => part,
             Ok(None) => {
@@ -258,7 +268,9 @@ impl Job {
             Err(why) => return Ok(failed(Report::of_fault(&of_file(why), None))),
         };
         let Self { reach, shown, store, progress, .. } = self;
-        let moved = listed.is_elsewhere.then(|| target.clone());
+        let there = || (self.on_service(file), Some(listed.target.clone()));
+        let (on_service, moved) = if listed.is_elsewhere { there() } else { (None, None) };
+        let target = on_service.as_ref().unwrap_or(&listed.target);
         let listed = Some(file);
         let mut fetch = Fetch {
             target,
@@ -266,6 +278,7 @@ impl Job {
             shown,
             store,
             moved,
+            asked_anew_at: None,
             progress,
             part,
             listed,
@@ -274,7 +287,7 @@ impl Job {
         };
         let mut is_again = false;
         let report = loop {
-            let report = match fetch.run(self.how.tries, line).await? {
+            let report = match fetch.run(self.how.tries, lines).await? {
                 Ok(report) => report,
                 Err(report) => {
                     fetch.part.discard_if_empty();

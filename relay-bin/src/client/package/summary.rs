@@ -61,6 +61,9 @@ impl Summary {
         if let Some((_, name, first)) = self.failed.first() {
             let facts = report.facts;
             report = Report { facts, ..first.clone() }.fact("file", name.as_str());
+            if let Some(said) = first.facts.get("said") {
+                report = report.fact("said", said.clone());
+            }
         }
         let report = self.with_numbers(report, took);
         if self.failed.is_empty() {

@@ -9,8 +9,10 @@
 //! client brings its paths, signatures and errors, and neither sockets nor cryptography. It goes by
 //! no proxy and follows nobody elsewhere. Read [`CloudStore`] and [`put()`] first.
 
+mod fault;
 mod objects;
 mod put;
+mod sas;
 mod store;
 mod wire;
 

@@ -15,6 +15,8 @@ use relay_core::config::{CloudConfig, CloudKind};
 use relay_core::content::PackageId;
 
 use super::super::store::MANIFEST;
+use super::fault::{WireFault, visible};
+use super::sas;
 use super::wire::Wire;
 
 /// Characters of a store's own words that are told.
@@ -35,8 +37,19 @@ pub(super) struct Patience {
 #[derive(Clone, Debug)]
 pub(super) struct Objects {
     pub(super) store: Arc<dyn ObjectStore>,
-    pub(super) signer: Arc<dyn Signer>,
+    pub(super) signer: Signing,
     prefix: Path,
+}
+
+/// Who signs locations.
+#[derive(Clone, Debug)]
+pub(super) enum Signing {
+    Azure {
+        signer: sas::Signer,
+        container: String,
+    },
+    /// For one method each.
+    S3(Arc<dyn Signer>),
 }
 
 impl Objects {
@@ -69,7 +82,9 @@ impl Objects {
                 // Its error may repeat what it could not read.
                 let no_key = |_| anyhow!("the file of the store's key holds no base64");
                 let store = Arc::new(builder.build().map_err(no_key)?);
-                Ok(Self { store: store.clone(), signer: store, prefix })
+                let signer = sas::Signer::new(account, cloud.key.secret())?;
+                let signer = Signing::Azure { signer, container: container.clone() };
+                Ok(Self { store, signer, prefix })
             }
             CloudKind::S3 { bucket, region, access_key_id } => {
                 let builder = AmazonS3Builder::new()
@@ -84,7 +99,7 @@ impl Objects {
                     None => builder.with_virtual_hosted_style_request(!bucket.contains('.')),
                 };
                 let store = Arc::new(builder.build().context("the store cannot be used")?);
-                Ok(Self { store: store.clone(), signer: store, prefix })
+                Ok(Self { store: store.clone(), signer: Signing::S3(store), prefix })
             }
         }
     }
@@ -122,20 +137,38 @@ impl Objects {
 const REFUSED: &str = "the store refuses the key: check the account or the id of the access key in \
                        [content], the file of its key, and this machine's clock";
 
+/// What is said where it knows the key, and that one may not do what was asked.
+const FORBIDDEN: &str = "the store knows the key, and does not let it do that: whoever puts or \
+                         removes needs one that may write, list and delete; an instance, one that \
+                         may read";
+
+/// Words of stores for the latter.
+// Sources: Microsoft Learn, "Azure Blob Storage error codes" and "Common REST API error codes";
+// Amazon S3 API Reference, "Error responses".
+const FORBIDDEN_WORDS: [&str; 3] =
+    ["AccessDenied", "AuthorizationPermissionMismatch", "InsufficientAccountPermissions"];
+
 /// What a store's error means, without what may be long or somebody else's.
 pub(super) fn told(error: &Error) -> String {
+    if let Some(fault) = WireFault::behind(error) {
+        return fault.to_string();
+    }
     let text = error.to_string();
-    match error {
-        Error::Unauthenticated { .. } | Error::PermissionDenied { .. } => REFUSED.to_owned(),
+    let is_refused = match error {
+        Error::Unauthenticated { .. } | Error::PermissionDenied { .. } => true,
         // So it comes where a list was asked for.
-        Error::Generic { .. } if text.contains("status code: 403") => REFUSED.to_owned(),
+        Error::Generic { .. } => text.contains("status code: 403"),
+        _ => false,
+    };
+    match error {
+        _ if is_refused && FORBIDDEN_WORDS.iter().any(|it| text.contains(it)) => {
+            FORBIDDEN.to_owned()
+        }
+        _ if is_refused => REFUSED.to_owned(),
         Error::NotFound { .. } => {
             "the store has no such container or bucket, or not what was asked for there".to_owned()
         }
-        _ => {
-            let visible = |it: char| if it.is_control() { ' ' } else { it };
-            text.chars().take(WORDS_MAX).map(visible).collect()
-        }
+        _ => visible(&text, WORDS_MAX),
     }
 }
 

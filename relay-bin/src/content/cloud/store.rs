@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use object_store::{Error, GetOptions, ObjectStore as _};
-use relay_core::config::{CloudConfig, CloudKind};
+use relay_core::config::CloudConfig;
 use relay_core::content::{
     ContentFile, Location, MANIFEST_OCTETS_MAX, Manifest, PackageId, StoreRoot,
 };
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::super::kept::Kept;
-use super::objects::{Objects, Patience, told};
+use super::objects::{Objects, Patience, Signing, told};
 
 /// Time that the store has: less than an instance waits, so that its thread is free by then.
 const ASK_TIME: Duration = Duration::from_secs(9);
@@ -35,7 +35,6 @@ const WHOLE_ABSENT: [&str; 2] = ["NoSuchBucket", "ContainerNotFound"];
 #[derive(Debug)]
 pub(super) struct CloudStore {
     objects: Objects,
-    is_azure: bool,
     root: StoreRoot,
     /// With the entity tag of each.
     kept: Kept<String>,
@@ -57,7 +56,6 @@ impl CloudStore {
     pub(super) fn new(cloud: &CloudConfig) -> anyhow::Result<Self> {
         Ok(Self {
             objects: Objects::open(cloud, PATIENCE)?,
-            is_azure: matches!(cloud.kind, CloudKind::Azure { .. }),
             root: cloud.root.clone(),
             kept: Kept::new(),
             cold: Semaphore::new(COLD_MAX),
@@ -122,36 +120,46 @@ impl ContentStore for CloudStore {
     ) -> Result<Place, StoreFault> {
         let place = self.objects.shelf(package).join(file.sha256_text());
         let unusable = |why: String| StoreFault::Unreadable(why);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        // Signed a little later than now, and to the second.
-        let left = visit.until.saturating_sub(now.as_secs() + 1);
-        // Azure's right to read is for HEAD too, and what signs knows GET alone. S3 signs each.
-        let method = if self.is_azure { http::Method::GET } else { visit.method.clone() };
-        let lasts = Duration::from_secs(left);
-        let signed = self.objects.signer.signed_url(method, &place, lasts);
-        let url = self.runtime.block_on(signed).map_err(|why| unusable(told(&why)))?;
-        let ends = url.query().and_then(|query| ends(query, self.is_azure));
-        let ends = ends.ok_or_else(|| unusable("a signed location says no end".to_owned()))?;
-        let location = Location::new(url.to_string(), ends);
+        let signed = match &self.objects.signer {
+            Signing::Azure { signer, container } => {
+                let root = self.root.as_str();
+                let query = signer.query(
+                    &format!("{container}/{place}"),
+                    visit.until,
+                    root.starts_with("https:"),
+                );
+                // The root ends in the prefix that all places begin with.
+                let below = format!("{package}/{}", file.sha256_text());
+                query.map(|query| (format!("{root}{below}?{query}"), visit.until))
+            }
+            Signing::S3(signer) => {
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+                // Signed a little later than now, and to the second.
+                let left = visit.until.saturating_sub(now.unwrap_or_default().as_secs() + 1);
+                let lasts = Duration::from_secs(left);
+                let signed = signer.signed_url(visit.method.clone(), &place, lasts);
+                let url = self.runtime.block_on(signed).map_err(|why| unusable(told(&why)))?;
+                url.query().and_then(ends).map(|ends| (url.to_string(), ends))
+            }
+        };
+        let (url, ends) =
+            signed.ok_or_else(|| unusable("a signed location says no end".to_owned()))?;
+        let location = Location::new(url, ends);
         location.map(Place::Elsewhere).map_err(|why| unusable(why.to_string()))
     }
 }
 
-/// When what was signed is over, by what is signed: `se` of Azure, `X-Amz-Date` and
-/// `X-Amz-Expires` of S3.
-fn ends(query: &str, is_azure: bool) -> Option<u64> {
+/// When what was signed for S3 is over, by what is signed.
+fn ends(query: &str) -> Option<u64> {
     let value = |name: &str| {
         let mut pairs = query.split('&').filter_map(|it| it.split_once('='));
-        pairs.find(|(found, _)| *found == name).map(|(_, value)| value.replace("%3A", ":"))
+        pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
     };
-    if is_azure {
-        return seconds(&value("se")?);
-    }
     let lasts: u64 = value("X-Amz-Expires")?.parse().ok()?;
-    seconds(&value("X-Amz-Date")?)?.checked_add(lasts)
+    seconds(value("X-Amz-Date")?)?.checked_add(lasts)
 }
 
-/// A time of UTC to the second, with or without marks between its digits, since 1970.
+/// A time of UTC to the second, such as `20270115T080000Z`, since 1970.
 fn seconds(text: &str) -> Option<u64> {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
     if digits.len() != 14 || !text.ends_with('Z') {
@@ -170,17 +178,17 @@ mod tests {
 
     #[test]
     fn a_signed_location_ends_when_its_signature_says() {
-        let azure = "sv=2023-11-03&se=2027-01-15T08%3A00%3A00Z&sp=r&sig=x";
-        assert_eq!(ends(azure, true), Some(1_800_000_000));
         let s3 = "X-Amz-Date=20270115T080000Z&X-Amz-Expires=3600&X-Amz-Signature=x";
-        assert_eq!(ends(s3, false), Some(1_800_003_600));
-        for bad in ["", "se=", "se=2027-01-15", "se=2027-13-15T08%3A00%3A00Z", "s=1&xse=1"] {
-            assert_eq!(ends(bad, true), None, "{bad}");
-        }
-        for bad in
-            ["X-Amz-Date=20270115T080000Z", "X-Amz-Expires=1", "X-Amz-Date=x&X-Amz-Expires=1"]
-        {
-            assert_eq!(ends(bad, false), None, "{bad}");
+        assert_eq!(ends(s3), Some(1_800_003_600));
+        for bad in [
+            "",
+            "X-Amz-Date=20270115T080000Z",
+            "X-Amz-Expires=1",
+            "X-Amz-Date=x&X-Amz-Expires=1",
+            "X-Amz-Date=20271315T080000Z&X-Amz-Expires=1",
+            "X-Amz-Date=20270115T080000&X-Amz-Expires=1",
+        ] {
+            assert_eq!(ends(bad), None, "{bad}");
         }
     }
 }

@@ -1,10 +1,9 @@
 //! How a store is asked.
 
-use std::error::Error;
-use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
+use http::StatusCode;
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -12,14 +11,16 @@ use hyper_util::client::legacy::connect::HttpConnector as Sockets;
 use hyper_util::rt::TokioExecutor;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpRequestBody,
-    HttpResponse, HttpResponseBody, HttpService,
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpRequestBody, HttpResponse,
+    HttpResponseBody, HttpService,
 };
 use relay_core::content::MANIFEST_OCTETS_MAX;
 use relay_core::transport::{TrustAnchors, backend_client_config};
 use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
+
+use super::fault::WireFault;
 
 /// Longest answer, in octets. No octets of files are fetched here; lists come in pages.
 const ANSWER_OCTETS_MAX: usize = MANIFEST_OCTETS_MAX + (1 << 20);
@@ -56,33 +57,23 @@ impl Wire {
 
     async fn ask(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let asked = async {
-            let answer = self.client.request(request).await.map_err(|why| {
-                let is_early = why.is_connect();
-                let kind =
-                    if is_early { HttpErrorKind::Connect } else { HttpErrorKind::Interrupted };
-                fault(kind, &why)
-            })?;
+            let answer = self.client.request(request).await.map_err(|why| WireFault::of(&why))?;
             let (head, body) = answer.into_parts();
+            // To be asked again, which is what comes of every other 5xx, makes no room.
+            if matches!(
+                head.status,
+                StatusCode::INSUFFICIENT_STORAGE | StatusCode::PAYLOAD_TOO_LARGE
+            ) {
+                return Err(WireFault::NoRoom(head.status));
+            }
             let body = Limited::new(body, ANSWER_OCTETS_MAX).collect().await;
-            let body = body.map_err(|why| fault(HttpErrorKind::Interrupted, &*why))?;
+            let body = body.map_err(|why| WireFault::broken(&*why))?;
             let body = Full::new(body.to_bytes()).map_err(|never| match never {});
             Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
         };
-        timeout(self.patience, asked).await.unwrap_or_else(|_| {
-            let why = format!("no answer within {} s", self.patience.as_secs());
-            Err(HttpError::new(HttpErrorKind::Timeout, io::Error::other(why)))
-        })
+        let asked = timeout(self.patience, asked).await;
+        Ok(asked.unwrap_or(Err(WireFault::Silent(self.patience)))?)
     }
-}
-
-/// An error with all that it has come from, in one line.
-fn fault(kind: HttpErrorKind, error: &(dyn Error + 'static)) -> HttpError {
-    let (mut text, mut next) = (error.to_string(), error.source());
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    HttpError::new(kind, io::Error::other(text))
 }
 
 impl HttpConnector for Wire {

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::support::{octets, tools_are_required};
+use crate::support::{missing, octets, tools_are_required};
 
 const TABLE: &str = "\n[content]\nfolder = \"files\"\n";
 pub(super) const POINT: &str = "connection-point/connection-point.toml";
@@ -27,16 +27,16 @@ pub(super) fn told(relay: &Relay, args: &[&str]) -> Value {
 
 /// A site whose first instance has content, and a client that has registered, by its id.
 pub(super) fn site_with_client() -> (Relay, String) {
-    site_with(TABLE, None)
+    site_with(TABLE, &[])
 }
 
-/// As [`site_with_client`], with this `table` of content and its key.
-pub(super) fn site_with(table: &str, key: Option<&str>) -> (Relay, String) {
+/// As [`site_with_client`], with this `table` of content, and files beside it.
+pub(super) fn site_with(table: &str, beside: &[(&str, &str)]) -> (Relay, String) {
     let mut relay = Relay::start(|_| answer(200, "from the site"));
     let bulk = relay.token(&["new"]);
     relay.secret("bulk", bulk["token"].as_str().unwrap());
-    if let Some(key) = key {
-        relay.secret("site/gateway-1/store.key", key);
+    for (name, text) in beside {
+        relay.secret(&format!("site/gateway-1/{name}"), text);
     }
     relay.site.edit("gateway-1/gateway.toml", |text| format!("{text}\n{table}"));
     relay.start_anew();
@@ -155,6 +155,75 @@ fn what_cannot_be_put_listed_or_granted_is_told_by_the_command() {
     let other = ["list", "--config", "gateway-2/gateway.toml"];
     let said = String::from_utf8(content(&relay, &other, 78).stderr).unwrap();
     assert!(said.contains("the instance with this file has no content"), "{said}");
+}
+
+/// `relay content` beside a file that has the folder `store`.
+fn beside_store(home: &Path, args: &[&str]) -> Command {
+    fs::write(home.join("gateway.toml"), "[content]\nfolder = \"store\"\n").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_relay"));
+    command.arg("content").args(args).args(["--config", "gateway.toml", "--json"]);
+    command.current_dir(home).stdin(Stdio::null()).stdout(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_put_into_a_folder_that_is_killed_publishes_nothing_and_the_next_one_goes_on() {
+    let home = tempfile::tempdir().unwrap();
+    let (source, shelf) = (home.path().join("office"), home.path().join("store/PS100012"));
+    fs::create_dir(&source).unwrap();
+    let small: Vec<_> = (0..4u8).map(|number| vec![number; 10_000]).collect();
+    for (number, octets) in small.iter().enumerate() {
+        fs::write(source.join(format!("part-{number}")), octets).unwrap();
+    }
+    // Of nothing but holes, and longer than is copied by the time that the others are there.
+    let large = fs::File::create(source.join("large")).unwrap();
+    large.set_len(64 << 30).unwrap();
+    let put = ["put", "office", "--package", "PS100012"];
+    let mut putting = beside_store(home.path(), &put).spawn().unwrap();
+    let place = |octets: &Vec<u8>| shelf.join(format!("{:x}", Sha256::digest(octets)));
+    while !small.iter().all(|octets| place(octets).exists()) {
+        assert!(putting.try_wait().unwrap().is_none(), "it has ended before its time");
+        std::thread::yield_now();
+    }
+    putting.kill().unwrap();
+    putting.wait().unwrap();
+    let said = |args: &[&str]| -> Value {
+        let done = beside_store(home.path(), args).output().unwrap();
+        assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        serde_json::from_slice(&done.stdout).unwrap()
+    };
+    assert_eq!(said(&["list"])["packages"], serde_json::json!([]));
+    assert!(!shelf.join("manifest.json").exists());
+    large.set_len(1_000).unwrap();
+    let report = said(&put);
+    assert_eq!((&report["octets"], &report["octets_copied"]), (&41_000.into(), &1_000.into()));
+    assert_eq!(fs::read_dir(&shelf).unwrap().count(), 6, "five files, and the manifest");
+}
+
+#[test]
+fn a_put_into_a_folder_shows_on_a_terminal_how_far_it_is() {
+    if !missing(&[("script", "--version")]).is_empty() {
+        assert!(!tools_are_required(), "script is not installed");
+        println!("skipped: script is not installed");
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    fs::create_dir(home.path().join("office")).unwrap();
+    fs::write(home.path().join("office/large"), octets(700_000)).unwrap();
+    fs::write(home.path().join("gateway.toml"), "[content]\nfolder = \"store\"\n").unwrap();
+    let relay = env!("CARGO_BIN_EXE_relay");
+    let put = format!("'{relay}' content put office --package A --config gateway.toml");
+    for (copied, shown) in [("700000", "262144 of 700000 octets, 37 %"), ("0", "700000 of 700000")]
+    {
+        let mut script = Command::new("script");
+        script.args(["--quiet", "--return", "--command", &put, "/dev/null"]);
+        let done = script.current_dir(home.path()).stdin(Stdio::null()).output().unwrap();
+        let text = String::from_utf8(done.stdout).unwrap();
+        assert!(done.status.success() && text.contains(shown), "{text:?}");
+        // It is gone before the outcome is told.
+        let (_, outcome) = text.rsplit_once("\r\u{1b}[K").unwrap();
+        assert!(outcome.contains(&format!("of which {copied} were copied")), "{text:?}");
+    }
 }
 
 /// What a shell does with a store on a disk of 1 MiB.

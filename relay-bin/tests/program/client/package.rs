@@ -266,7 +266,7 @@ fn of_a_package_that_was_put_anew_no_part_of_the_former_is_gone_on_with() {
 }
 
 /// A list of files as an instance gives it.
-fn list(files: &[(&str, &str, &str)]) -> String {
+pub(super) fn list(files: &[(&str, &str, &str)]) -> String {
     let files = files.iter().map(|(name, octets, location)| {
         let sha256 = format!("{:x}", Sha256::digest(octets));
         json!({ "name": name, "octets": octets.len(), "sha256": sha256, "location": location })
@@ -275,7 +275,7 @@ fn list(files: &[(&str, &str, &str)]) -> String {
 }
 
 /// Where somebody on this machine is asked for a package; nobody has signed that.
-fn url_at(at: SocketAddr) -> String {
+pub(super) fn url_at(at: SocketAddr) -> String {
     let (guid, hash) = ("0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9", "A".repeat(43));
     format!(
         "http://{at}/downloadrestservice.svc/getcontentxmlsecure?pid=A&cid=*&tid={guid}\

@@ -173,7 +173,7 @@ fn what_keeps_a_request_from_being_answered_is_told() {
     fails(
         &[&[url.as_str(), "--ca", &pem], &resolve[..]].concat(),
         "unknown",
-        "of no authority in --ca",
+        "of no authority that is trusted",
     );
     let wrong_name = format!("https://127.0.0.1:{port}/");
     fails(&[&[wrong_name.as_str()], &ca[..]].concat(), "unknown", "is not one of 127.0.0.1");

@@ -1,5 +1,10 @@
 //! Content in stores elsewhere: put there, granted, and fetched from there directly.
 
+mod over;
+mod refused;
+mod shown;
+mod tls;
+
 use std::net::TcpListener;
 
 use sha2::{Digest as _, Sha256};
@@ -21,11 +26,12 @@ struct Scene {
 
 impl Scene {
     fn new(store: &Store) -> Self {
-        Self::with(&store.table, store.key)
+        Self::with(&store.table, &[("store.key", store.key)])
     }
 
-    fn with(table: &str, key: &str) -> Self {
-        let (relay, id) = site_with(table, Some(key));
+    /// With this `table` of content, and files beside it.
+    fn with(table: &str, beside: &[(&str, &str)]) -> Self {
+        let (relay, id) = site_with(table, beside);
         // More than goes in one part.
         let large = octets(9_000_000);
         let scene = Self { relay, id, large };
@@ -184,7 +190,7 @@ fn a_store_that_says_nothing_is_given_up_in_its_time() {
          secret_key_file = \"store.key\"\nendpoint = \"http://{}\"\n",
         mute.local_addr().unwrap()
     );
-    let mut scene = Scene::with(&table, SECRET);
+    let mut scene = Scene::with(&table, &[("store.key", SECRET)]);
     let (status, report) = scene.fetch(&scene.grant(&[]), "out", &["--package"]);
     let reason = &report["reason"];
     assert_eq!((status, reason), (1, &"CMGService_Content_Unavailable".into()), "{report:#}");

@@ -1,5 +1,7 @@
 //! Real programs around the relay, each in a temporary folder and ended by its own handle.
 
+#[cfg(feature = "cloud")]
+pub(crate) mod authority;
 pub(crate) mod browser;
 pub(crate) mod curl;
 pub(crate) mod load;
@@ -9,6 +11,8 @@ pub(crate) mod origin;
 #[cfg(feature = "postgres")]
 #[allow(dead_code, reason = "the program's own tests of its store use the rest")]
 pub(crate) mod postgres;
+#[cfg(feature = "cloud")]
+pub(crate) mod recorder;
 pub(crate) mod role;
 pub(crate) mod signal;
 pub(crate) mod site;

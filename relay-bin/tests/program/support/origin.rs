@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -14,16 +15,26 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+#[cfg(feature = "cloud")]
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep_until};
+use tokio_rustls::TlsAcceptor;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "tests of stores read it all"))]
 pub(crate) struct Asked {
     /// Verb and path with query.
     pub(crate) line: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// Which of the origin's connections it came over.
+    pub(crate) connection: usize,
+    /// Whether whoever asks has shown a certificate.
+    pub(crate) has_certificate: bool,
 }
 
 impl Asked {
@@ -38,6 +49,8 @@ impl Asked {
 pub(crate) struct Said {
     octets: Option<Bytes>,
     end: End,
+    /// When the next octet may come, of those that come slowly.
+    due: Option<Instant>,
 }
 
 /// How an answer ends.
@@ -48,20 +61,51 @@ enum End {
     Cut,
     CutNow,
     Never,
+    /// Once so many octets have come, one each second.
+    Drip(u32),
 }
 
 impl Said {
     pub(crate) fn whole(octets: impl Into<Bytes>) -> Self {
-        Self { octets: Some(octets.into()), end: End::Whole }
+        Self { octets: Some(octets.into()), end: End::Whole, due: None }
     }
 
     /// A head, and a body of which nothing ever comes.
     pub(crate) fn endless() -> Self {
-        Self { octets: None, end: End::Never }
+        Self { octets: None, end: End::Never, due: None }
+    }
+
+    /// So many octets, one each second.
+    #[cfg_attr(not(feature = "cloud"), allow(dead_code, reason = "tests of stores use it"))]
+    pub(crate) fn drip(octets: u32) -> Self {
+        Self { octets: None, end: End::Drip(octets), due: None }
     }
 
     pub(crate) fn cut(octets: impl Into<Bytes>) -> Self {
-        Self { octets: Some(octets.into()), end: End::Cut }
+        Self { octets: Some(octets.into()), end: End::Cut, due: None }
+    }
+}
+
+impl Said {
+    fn poll_drip(
+        &mut self,
+        left: u32,
+        context: &Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        let due = *self.due.get_or_insert_with(|| Instant::now() + Duration::from_secs(1));
+        if Instant::now() < due {
+            let waker = context.waker().clone();
+            tokio::spawn(async move {
+                sleep_until(due).await;
+                waker.wake();
+            });
+            return Poll::Pending;
+        }
+        (self.end, self.due) = (End::Drip(left - 1), None);
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b" ")))))
     }
 }
 
@@ -74,6 +118,9 @@ impl Body for Said {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
+        if let End::Drip(left) = this.end {
+            return this.poll_drip(left, context);
+        }
         Poll::Ready(match this.octets.take().filter(|octets| !octets.is_empty()) {
             Some(octets) => Some(Ok(Frame::data(octets))),
             None if this.end == End::Cut => {
@@ -103,6 +150,22 @@ impl Origin {
     pub(crate) fn start(
         answer: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static,
     ) -> Self {
+        Self::start_over(None, answer)
+    }
+
+    /// As [`Origin::start`], over TLS.
+    #[cfg(feature = "cloud")]
+    pub(crate) fn start_tls(
+        tls: Arc<ServerConfig>,
+        answer: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        Self::start_over(Some(tls.into()), answer)
+    }
+
+    fn start_over(
+        tls: Option<TlsAcceptor>,
+        answer: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static,
+    ) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let at = listener.local_addr().unwrap();
@@ -115,7 +178,7 @@ impl Origin {
             runtime.unwrap().block_on(async {
                 let listener = TcpListener::from_std(listener).unwrap();
                 tokio::select! {
-                    () = serve(listener, answer, all) => (),
+                    () = serve(listener, tls, answer, all) => (),
                     _ = stopped => (),
                 }
             });
@@ -131,26 +194,43 @@ impl Origin {
 
 async fn serve(
     listener: TcpListener,
+    tls: Option<TlsAcceptor>,
     answer: impl Fn(&Asked) -> Response<Said> + Clone + Send + Sync + 'static,
     seen: Arc<Mutex<Vec<Asked>>>,
 ) {
-    loop {
+    for connection in 0.. {
         let (stream, _) = listener.accept().await.unwrap();
-        let (answer, seen) = (answer.clone(), Arc::clone(&seen));
-        let service = service_fn(move |request: Request<Incoming>| {
-            let (answer, seen) = (answer.clone(), Arc::clone(&seen));
-            async move {
-                let (head, body) = request.into_parts();
-                // Of a body that is broken off the test sees what came of it: nothing.
-                let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
-                let line = format!("{} {}", head.method, head.uri);
-                let asked = Asked { line, headers: head.headers, body };
-                let said = answer(&asked);
-                seen.lock().unwrap().push(asked);
-                Ok::<_, Infallible>(said)
-            }
+        let (tls, answer, seen) = (tls.clone(), answer.clone(), Arc::clone(&seen));
+        tokio::spawn(async move {
+            let Some(tls) = tls else {
+                return serve_one(stream, (connection, false), answer, seen).await;
+            };
+            // Whoever does not trust it has asked for nothing.
+            let Ok(stream) = tls.accept(stream).await else { return };
+            let has_certificate = stream.get_ref().1.peer_certificates().is_some();
+            serve_one(stream, (connection, has_certificate), answer, seen).await;
         });
-        let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        tokio::spawn(async { _ = serving.await });
     }
+}
+
+async fn serve_one(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    (connection, has_certificate): (usize, bool),
+    answer: impl Fn(&Asked) -> Response<Said> + Clone,
+    seen: Arc<Mutex<Vec<Asked>>>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (answer, seen) = (answer.clone(), Arc::clone(&seen));
+        async move {
+            let (head, body) = request.into_parts();
+            // Of a body that is broken off the test sees what came of it: nothing.
+            let body = body.collect().await.map(Collected::to_bytes).unwrap_or_default();
+            let line = format!("{} {}", head.method, head.uri);
+            let asked = Asked { line, headers: head.headers, body, connection, has_certificate };
+            let said = answer(&asked);
+            seen.lock().unwrap().push(asked);
+            Ok::<_, Infallible>(said)
+        }
+    });
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
