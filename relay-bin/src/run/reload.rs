@@ -524,7 +524,9 @@ pub(super) fn tell_late(what: &str, since: SystemTime) {
 fn explained(error: &UpdateError) -> anyhow::Error {
     let help = match error {
         UpdateError::Version { .. } => {
-            "; the version is the time of the file's last change, unless [settings] says another"
+            "; the version is the time of the last change of the file, of one that it names in \
+             [clients] and [[tenant]], or of a link on the way there, unless [settings] says \
+             another: touch the file, or raise `version` there"
         }
         _ => "",
     };

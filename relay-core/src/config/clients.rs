@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::client_files::{ClientFiles, ClientList};
 use super::error::ConfigError;
 use super::pem::{certificate_error, revocation_lists};
-use super::source::{Source, changed};
+use super::source::{Source, changed_at};
 use super::spanned::Spanned;
 use super::tenant::RawTenant;
 use crate::auth::{KEY_SET_OCTETS_MAX, KeySet, Method, Methods, Strictness};
@@ -250,10 +250,6 @@ impl RawClients {
         let files = self.roots.iter().chain(&self.intermediates).map(|it| it.get_ref().clone());
         files.chain(lists)
     }
-}
-
-fn changed_at(file: &Path) -> Option<SystemTime> {
-    changed(&fs::metadata(file).ok()?).ok()
 }
 
 fn is_url(written: &Path) -> bool {
