@@ -363,7 +363,7 @@ fn warnings(
 ) -> Vec<Warning> {
     let mut warnings = endpoint::warnings(source, &raw.endpoint);
     warnings.extend(client_files.warnings(SystemTime::now()));
-    warnings.extend(raw.telemetry.as_ref().and_then(|it| it.warning(source)));
+    warnings.extend(raw.telemetry.iter().flat_map(|it| it.warnings(source)));
     let version = raw.settings.as_ref().and_then(|raw| raw.version.as_ref());
     warnings.extend(version_warning(source, version, client_files, tokens));
     warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(source)));

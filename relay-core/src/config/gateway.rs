@@ -254,7 +254,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
     warnings.extend(revocation_warning(&source, &tls.site, site_crl, SystemTime::now()));
-    warnings.extend(raw.telemetry.as_ref().and_then(|it| it.warning(&source)));
+    warnings.extend(raw.telemetry.iter().flat_map(|it| it.warnings(&source)));
     let material = GatewayMaterial {
         clients: client_files.paths(&source),
         links: link_files.paths(&source),
