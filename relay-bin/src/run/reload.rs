@@ -563,6 +563,8 @@ mod tests {
 
     use super::*;
 
+    mod keys;
+
     /// A connection point of a fresh site in `home`, whose clients count by certificate.
     fn connection_point(home: &Path) -> Reloadable {
         let site = home.join("site");
