@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use serde::Deserialize;
 
 use super::backend_url::parse_backend_url;
-use super::error::ConfigError;
+use super::error::{ConfigError, Place};
 use super::pem::{certificate_error, permission_bits, trust_anchors};
 use super::source::Source;
 use super::spanned::Spanned;
@@ -56,6 +56,7 @@ pub struct TelemetryConfig {
     /// What the role is called there; `None` for its customary name.
     pub service_name: Option<String>,
     written: Written,
+    place: Place,
 }
 
 /// What the file says, by which two are compared.
@@ -72,6 +73,11 @@ impl TelemetryConfig {
     /// Whether the file says the same of both; what is in the files that it names may differ.
     pub fn is_written_as(&self, other: &Self) -> bool {
         self.written == other.written
+    }
+
+    /// The message that this cannot be had here, at its address.
+    pub fn refused(&self, problem: impl Into<String>, help: impl Into<String>) -> ConfigError {
+        ConfigError::at(&self.place, problem, help)
     }
 }
 
@@ -108,7 +114,8 @@ impl RawTelemetry {
             sample_ratio,
             service_name: service_name.clone(),
         };
-        Ok(TelemetryConfig { endpoint, tls, headers, sample_ratio, service_name, written })
+        let place = source.place(self.endpoint.span());
+        Ok(TelemetryConfig { endpoint, tls, headers, sample_ratio, service_name, written, place })
     }
 
     /// What deserves attention about the file of headers.
