@@ -12,7 +12,7 @@ use super::backend::{self, BackendFiles, backend};
 use super::client_files::ClientFiles;
 use super::clients::{self, RawClients};
 use super::endpoint::{self, RawEndpoint};
-use super::error::ConfigError;
+use super::error::{ConfigError, Place};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
 use super::listen;
@@ -69,8 +69,20 @@ pub struct LoadedConnectionPoint {
     pub backend_files: Vec<BackendFiles>,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
+    pub(super) places: Places,
 }
 
+/// Where a connection point's file says what others have to fit.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) name: Place,
+    pub(super) gateways: Place,
+    pub(super) site_ca: Place,
+    /// Of the version of what is published, if that is written.
+    pub(super) version: Option<Place>,
+}
+
+/// A connection point's configuration. Relative paths start at the folder of the file.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "the configuration of a connection point")]
@@ -318,6 +330,7 @@ pub fn load_connection_point(
         client_files,
         backend_files: raw.endpoint.iter().map(|it| backend::files(&source, it)).collect(),
         warnings,
+        places: raw.places(&source),
     })
 }
 
@@ -330,6 +343,16 @@ struct Tls {
 }
 
 impl RawConnectionPoint {
+    fn places(&self, source: &Source) -> Places {
+        let version = self.settings.as_ref().and_then(|it| it.version.as_ref());
+        Places {
+            name: source.place(self.name.span()),
+            gateways: source.place(self.gateway.span()),
+            site_ca: source.place(self.link.site_ca.span()),
+            version: version.map(|written| source.place(written.span())),
+        }
+    }
+
     /// Judges every certificate and key of its links. What is wrong is noted.
     fn tls(&self, source: &Source) -> Option<Tls> {
         let (link, site_crl) = (&self.link, self.link.site_crl.as_ref());

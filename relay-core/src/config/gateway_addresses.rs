@@ -1,6 +1,7 @@
 //! `[gateway]` or `[[gateway]]` of a connection point: which instances to dial, and where.
 
 use std::fmt;
+use std::ops::Range;
 
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
@@ -180,6 +181,14 @@ impl<'de> Deserialize<'de> for RawGateways {
 }
 
 impl RawGateways {
+    /// Where it is said which instances there are.
+    pub(super) fn span(&self) -> Range<usize> {
+        match self {
+            Self::Pattern(pattern) => pattern.instances.span(),
+            Self::List(list) => list.first().map_or(0..0, |first| first.instance.span()),
+        }
+    }
+
     /// The address of each instance; at least one.
     pub(super) fn judge(&self, source: &Source) -> Result<Vec<GatewayAddress>, ConfigError> {
         match self {
