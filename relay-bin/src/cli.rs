@@ -34,8 +34,8 @@ Examples:
   Run it, each in its own terminal:
     relay gateway --config site/gateway-1/gateway.toml
     relay connection-point --config site/connection-point/connection-point.toml
-  See everything that is wrong with a configuration:
-    relay check site/connection-point/connection-point.toml
+  See everything that is wrong with its files:
+    relay check site
   See its links:
     relay status --config site/connection-point/connection-point.toml";
 

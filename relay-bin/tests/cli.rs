@@ -248,9 +248,9 @@ fn no_line_of_a_fresh_site_falls_into_a_table_whose_comment_sign_goes() {
             }
         }
     }
-    // Of a gateway what it fetches, its content, and what it may send; of a connection point what
-    // it may have besides.
-    assert_eq!(tables, 3 + 6);
+    // Of a gateway what it fetches, its content, what it may send, and its collector; of a
+    // connection point what it may have besides.
+    assert_eq!(tables, 4 + 7);
 }
 
 fn is_setting(line: &str) -> bool {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use relay_core::config::{GATEWAY_KEYS, TakesEffect};
+use relay_core::config::{CONNECTION_POINT_KEYS, GATEWAY_KEYS, TakesEffect};
 use relay_core::connection_point::ConnectionPointLimits;
 use relay_core::gateway::GatewayLimits;
 
@@ -145,22 +145,35 @@ fn the_units_give_more_descriptors_than_connections_need_of_which_they_get_45_pe
     assert_eq!(room(CONNECTION_POINT_UNIT) / place as u64, 7, "as many places as the unit says");
 }
 
-#[test]
-fn the_guide_says_of_every_key_of_an_instance_when_its_change_takes_effect() {
-    let (_, part) = GUIDE.split_once("\n## When a change takes effect\n").expect("that heading");
-    let part = part.split("\n## ").next().unwrap_or(part);
+/// What the guide says of each key of `file`.
+fn takes_effect(file: &str) -> BTreeMap<&'static str, TakesEffect> {
+    let heading = format!("\n| keys of `{file}` | take effect | |\n");
+    let (_, rows) = GUIDE.split_once(&heading).expect("that table");
     let mut said = BTreeMap::new();
-    for row in part.lines().filter(|line| line.starts_with("| `")) {
+    for row in rows.lines().take_while(|line| line.starts_with('|')) {
+        if !row.starts_with("| `") {
+            continue;
+        }
         // Every second piece is between two marks of code.
         let keys = row.split(" | ").next().unwrap_or_default().split('`').skip(1).step_by(2);
         let when = match cells(row)[1] {
             "at once" => TakesEffect::AtOnce,
             "next start" => TakesEffect::AtNextStart,
+            "refused until the next start" => TakesEffect::RefusedUntilStart,
             other => panic!("{other}: {row}"),
         };
         for key in keys {
             assert_eq!(said.insert(key, when), None, "{key} is there twice");
         }
     }
-    assert_eq!(said, GATEWAY_KEYS.iter().copied().collect());
+    said
+}
+
+#[test]
+fn the_guide_says_of_every_key_of_a_role_when_its_change_takes_effect() {
+    for (file, keys) in
+        [("gateway.toml", GATEWAY_KEYS), ("connection-point.toml", CONNECTION_POINT_KEYS)]
+    {
+        assert_eq!(takes_effect(file), keys.iter().copied().collect(), "{file}");
+    }
 }

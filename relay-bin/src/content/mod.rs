@@ -24,27 +24,27 @@ mod store;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
-use relay_core::config::{ContentConfig, ContentPlace};
+use relay_core::config::{ConfigError, ContentConfig, ContentPlace};
 use relay_core::gateway::ContentStore;
 
 pub(crate) use command::{Command, EXAMPLES, run};
 use store::FolderStore;
 
-use crate::exit::Failure;
-
 /// Judges that what is configured can be opened. Nobody is asked.
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`].
-pub(crate) fn judge(content: Option<&ContentConfig>) -> Result<(), Failure> {
-    match content.filter(|it| it.is_enabled).map(|it| &it.store) {
-        Some(ContentPlace::Cloud(cloud)) => {
-            cloud::judge(cloud).context("[content] cannot be used").map_err(Failure::Usage)
-        }
-        _ => Ok(()),
-    }
+/// [`ConfigError`] at `[content]`.
+pub(crate) fn judge(content: Option<&ContentConfig>) -> Result<(), ConfigError> {
+    let Some(content) = content.filter(|it| it.is_enabled) else { return Ok(()) };
+    let ContentPlace::Cloud(cloud) = &content.store else { return Ok(()) };
+    cloud::judge(cloud).map_err(|why| {
+        content.refused(
+            format!("[content] cannot be used: {why:#}"),
+            "see what is written of the store and in the file of its key; with `enabled = false` \
+             clients go elsewhere until that is mended",
+        )
+    })
 }
 
 /// The store at `place` as an instance asks it, over the runtime that this is called on.

@@ -3,7 +3,9 @@
 //! One folder for each machine, so that it can be copied as it is: `gateway-1` and on, and
 //! `connection-point`; and `site-ca`, which stays where it was made. The site appears whole or not
 //! at all: it is written beside its destination, loaded once as the roles would load it, and then
-//! renamed. Read [`Args`] and [`plan::Plan`] first.
+//! renamed. Beside each configuration is its schema, which the first line names for editors: what
+//! is in the folder is there on every machine that it is copied to, without a network or a package.
+//! Read [`Args`] and [`plan::Plan`] first.
 
 mod folder;
 mod next_steps;
@@ -24,6 +26,7 @@ use self::plan::Plan;
 use crate::console::say;
 use crate::exit::Failure;
 use crate::pki::{Issued, SiteCa};
+use crate::schema;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -138,6 +141,7 @@ fn write(folder: &Folder, plan: &Plan, backend_ca: Option<&str>) -> anyhow::Resu
         let clients = ca.issue_server(plan.client_names())?;
         let links = ca.issue_server(vec![plan.link_name(instance)])?;
         folder.add(&format!("{home}/gateway.toml"), &texts::gateway(plan, instance))?;
+        folder.add(&format!("{home}/gateway.schema.json"), schema::GATEWAY)?;
         folder.add(&format!("{home}/site-ca.pem"), &ca.certificate_pem())?;
         folder.add(&format!("{home}/site-ca.crl"), &nothing_revoked)?;
         add_identity(folder, &format!("{home}/clients"), &clients)?;
@@ -147,6 +151,7 @@ fn write(folder: &Folder, plan: &Plan, backend_ca: Option<&str>) -> anyhow::Resu
     let home = plan::CONNECTION_POINT_HOME;
     let link = ca.issue_client(plan::CONNECTION_POINT_NAME)?;
     folder.add(&format!("{home}/connection-point.toml"), &texts::connection_point(plan))?;
+    folder.add(&format!("{home}/connection-point.schema.json"), schema::CONNECTION_POINT)?;
     folder.add(&format!("{home}/site-ca.pem"), &ca.certificate_pem())?;
     folder.add(&format!("{home}/site-ca.crl"), &nothing_revoked)?;
     add_identity(folder, &format!("{home}/link"), &link)?;
@@ -245,6 +250,30 @@ mod tests {
         let keys = ["[web_proxy]", "from_environment = "];
         let proxy = connection_point_with(&site, &keys).config.web_proxy.unwrap();
         assert_eq!(proxy.host, "other.example");
+    }
+
+    #[test]
+    fn the_collector_that_is_shown_can_be_used_and_takes_nothing_from_the_table_behind_it() {
+        let site = site("localhost");
+        let keys = ["[telemetry]", "endpoint = ", "sample_ratio = ", "service_name = "];
+        let point = connection_point_with(&site, &keys);
+        assert_eq!(point.telemetry.unwrap().service_name.unwrap(), "relay");
+        let (before, now) = (site.connection_point.admin.unwrap(), point.admin.unwrap());
+        assert_eq!(before.listen, now.listen);
+    }
+
+    #[test]
+    fn each_file_names_the_schema_beside_it_in_its_first_line() {
+        let site = site("localhost");
+        let roles = [("gateway-1", "gateway"), ("connection-point", "connection-point")];
+        for (home, name) in roles {
+            let read = |name: String| std::fs::read_to_string(site.folder.path().join(name));
+            let text = read(format!("{home}/{name}.toml")).unwrap();
+            let named = text.lines().next().unwrap().strip_prefix("#:schema ./").unwrap();
+            let schema = read(format!("{home}/{named}")).unwrap();
+            let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+            assert_eq!(schema["title"], format!("{name}.toml"));
+        }
     }
 
     /// Shakes hands in memory.

@@ -25,7 +25,8 @@ pub(super) fn gateway(plan: &Plan, instance: Instance) -> String {
     let admin = admin(ADMIN_PORT_BASE + u16::from(instance.number()));
     let limits = gateway_limits(&GatewayLimits::default());
     format!(
-        r#"# Gateway instance {instance} of {service}.
+        r#"#:schema ./gateway.schema.json
+# Gateway instance {instance} of {service}.
 # This folder can be copied to another machine as it is.
 #
 #     relay gateway --config gateway.toml --check
@@ -74,6 +75,7 @@ site_crl = "site-ca.crl"
 {FETCH}
 {CONTENT}
 {EGRESS}
+{TELEMETRY}
 {admin}
 # What is published is not written here: connection points say so, over their links.
 
@@ -115,21 +117,38 @@ const EGRESS: &str = r#"# How much this instance is meant to send to clients in 
 # file = "egress.json"
 "#;
 
+/// The table of a role that sends spans, in full as a comment. A table without a `#` follows in
+/// both files, so that nothing of another is taken for a key of this one.
+const TELEMETRY: &str = r#"# Has this role send spans of requests to a collector of OpenTelemetry:
+# of those that are part of a trace, by their client's traceparent. A program that was built without
+# `otel` refuses it.
+# [telemetry]
+# Where it takes OTLP over HTTP.
+# endpoint = "http://127.0.0.1:4318"
+# The authority that signed the certificate of an https collector, a PEM file.
+# ca = "collector-ca.pem"
+# File of headers for the collector, `name: value` in each line. Only the account of this program
+# may read it.
+# headers_file = "collector-headers"
+# Which part of the traces is sent, and what this role is called there.
+# sample_ratio = 1.0
+# service_name = "relay"
+"#;
+
 /// `connection-point.toml`.
 pub(super) fn connection_point(plan: &Plan) -> String {
-    let service = plan.service();
-    let host = plan.link_host();
-    let instances = plan.instance_count();
-    let link_port_base = plan.link_port_base();
-    let https_port_base = plan.https_port_base();
+    let (service, host, instances) = (plan.service(), plan.link_host(), plan.instance_count());
+    let (link_port_base, https_port_base) = (plan.link_port_base(), plan.https_port_base());
     let server_name = plan.link_name_pattern();
     let endpoint = endpoint(plan);
     let backend = plan.backend();
     let backend_ca = backend_ca(plan);
-    let tables = [tokens(plan), token_service(plan), admin(ADMIN_PORT_BASE)].join("\n");
+    let (registers, collector) = (token_service(plan), TELEMETRY.to_owned());
+    let tables = [tokens(plan), registers, collector, admin(ADMIN_PORT_BASE)].join("\n");
     let limits = connection_point_limits(&ConnectionPointLimits::default());
     format!(
-        r#"# Connection point of {service}. This folder can be copied to another machine as it is.
+        r#"#:schema ./connection-point.schema.json
+# Connection point of {service}. This folder can be copied to another machine as it is.
 #
 #     relay connection-point --config connection-point.toml --check
 #     relay connection-point --config connection-point.toml

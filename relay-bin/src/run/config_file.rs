@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::Path;
+use std::time::Duration;
 
 use relay_core::config::{TEXT_BYTES_MAX, changed_keys};
 
@@ -14,6 +15,41 @@ use super::material::{Contents, contents};
 
 /// Most keys that are told of one change.
 const KEYS_TOLD_MAX: usize = 32;
+
+/// How often the file is read anew because it has changed meanwhile: for some 2 s.
+const READS_MAX: u32 = 100;
+
+/// Time until it is, which is spent on a thread for what blocks.
+const READ_AGAIN_AFTER: Duration = Duration::from_millis(20);
+
+/// What was read of the file, all of it of one text if that held.
+pub(super) struct Whole<T> {
+    /// What was in it before the rest was read.
+    pub(super) contents: Contents,
+    pub(super) text: String,
+    pub(super) read: T,
+    /// Whether the same was in it afterwards.
+    pub(super) has_held: bool,
+}
+
+/// Reads the file by `read`, and what is seen of it: again, for as long as it changes meanwhile.
+/// Blocks.
+pub(super) fn read_whole<T>(file: &Path, read: impl Fn() -> T) -> Whole<T> {
+    let files = [file.to_owned()];
+    let mut now = contents(&files);
+    let mut reads = 0;
+    loop {
+        let (contents, text, read) = (now, text(file), read());
+        now = self::contents(&files);
+        reads += 1;
+        let has_held = now == contents;
+        if has_held || reads == READS_MAX {
+            return Whole { contents, text, read, has_held };
+        }
+        // Whoever writes it is not done yet.
+        std::thread::sleep(READ_AGAIN_AFTER);
+    }
+}
 
 /// What was seen of the file.
 pub(super) struct ConfigFile {
@@ -26,9 +62,11 @@ pub(super) struct ConfigFile {
 }
 
 impl ConfigFile {
-    /// The file as it is about to be read. Blocks.
-    pub(super) fn new(file: &Path) -> Self {
-        Self { read: contents(&[file.to_owned()]), last: None, text: text(file) }
+    /// Reads the file by `read`, for a role that begins with it. What is written from then on is
+    /// seen to have changed. Blocks.
+    pub(super) fn first<T>(file: &Path, read: impl Fn() -> T) -> (Self, T) {
+        let Whole { contents, text, read, .. } = read_whole(file, read);
+        (Self { read: contents, last: None, text }, read)
     }
 
     /// Whether the file is to be read, now that this is in it: it has changed, and not since the
@@ -96,6 +134,42 @@ mod tests {
         file.was_read(THREE);
         assert!(!file.saw(THREE), "whatever came of it");
         assert!(!file.saw(ONE) && file.saw(ONE), "back to what is in force");
+    }
+
+    #[test]
+    fn a_file_that_changes_while_a_role_begins_with_it_is_read_again_and_all_of_it_is_of_one_text()
+    {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("f.toml");
+        fs::write(&path, "a = 0\n").unwrap();
+        let changes = std::cell::Cell::new(0);
+        let read = || {
+            let read = fs::read_to_string(&path).unwrap();
+            if changes.get() < 2 {
+                changes.set(changes.get() + 1);
+                fs::write(&path, format!("a = {}\n", changes.get())).unwrap();
+            }
+            read
+        };
+        let (mut file, read) = ConfigFile::first(&path, read);
+        assert_eq!((read.as_str(), file.in_force()), ("a = 2\n", "a = 2\n"));
+        let now = contents(&[path]);
+        assert!(!file.saw(now) && !file.saw(now), "what is there was read");
+    }
+
+    #[test]
+    fn a_file_that_never_holds_is_read_a_hundred_times_and_seen_to_have_changed() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("f.toml");
+        let reads = std::cell::Cell::new(0);
+        let read = || {
+            reads.set(reads.get() + 1);
+            fs::write(&path, reads.get().to_string()).unwrap();
+        };
+        let whole = read_whole(&path, read);
+        assert!(!whole.has_held);
+        assert_eq!(reads.get(), READS_MAX);
+        assert_ne!(whole.contents, contents(&[path]));
     }
 
     #[test]

@@ -13,16 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use relay_core::config::{
-    ContentPlace, KeyChange, LoadedGateway, TakesEffect, gateway_changes, load_gateway,
-};
+use relay_core::config::{ContentPlace, KeyChange, LoadedGateway, TakesEffect, gateway_changes};
 use relay_core::gateway::{
     ContentStore, Gateway, GatewayConfig, GatewayLimits, GatewayUpdate, MemoryLimit,
 };
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::config_file::{self, ConfigFile};
+use super::config_file::{ConfigFile, Whole, read_whole};
+use super::load;
 use super::material::{Contents, contents};
 use super::reload::{shown, tell_late};
 use super::signals::Reloads;
@@ -32,7 +31,6 @@ use super::{log_warnings, memory};
 use crate::admin::Configured;
 use crate::content;
 use crate::egress::Thresholds;
-use crate::telemetry;
 
 /// How often the file is looked at. What has changed is read at the second look that finds the
 /// same in it, so that half of what an editor writes is not.
@@ -40,12 +38,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often a file that could not be used is tried again.
 const TRY_EVERY: Duration = Duration::from_mins(1);
-
-/// How often the file is read anew because it has changed meanwhile: for some 2 s.
-const READS_MAX: u32 = 100;
-
-/// Time until it is, which is spent on a thread for what blocks.
-const READ_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 /// What is made of a file besides its limits, and kept for as long as the file says the same.
 pub(super) struct Made {
@@ -140,34 +132,22 @@ struct FileRead {
     text: String,
 }
 
-impl FileRead {
-    /// Reads the file, and judges all of it. Blocks.
-    fn of(file: &Path) -> anyhow::Result<Box<Self>> {
-        let text = config_file::text(file);
-        let loaded = load_gateway(file)?;
-        content::judge(loaded.content.as_ref()).map_err(|why| anyhow!("{why}"))?;
-        telemetry::judge(loaded.telemetry.as_ref()).map_err(|why| anyhow!("{why}"))?;
-        Ok(Box::new(Self { loaded, text }))
-    }
-}
-
 /// Reads the file and what is seen of it, both of one text: what is told, what is applied and what
 /// the next look is held against are the same. Blocks.
-fn read_whole(file: &Path) -> (Contents, anyhow::Result<Box<FileRead>>) {
-    let mut now = contents(&[file.to_owned()]);
-    for _ in 0..READS_MAX {
-        // A reader that fails is a file that cannot be used: it is tried again, and told once.
-        let read = catch_unwind(AssertUnwindSafe(|| FileRead::of(file)))
-            .unwrap_or_else(|_| Err(anyhow!("reading it has failed; the log says where")));
-        let after = contents(&[file.to_owned()]);
-        if after == now {
-            return (now, read);
-        }
-        now = after;
-        // Whoever writes it is not done yet.
-        std::thread::sleep(READ_AGAIN_AFTER);
+fn read_again(file: &Path) -> (Contents, anyhow::Result<Box<FileRead>>) {
+    // A reader that fails is a file that cannot be used: it is tried again, and told once.
+    let load = || catch_unwind(AssertUnwindSafe(|| load::gateway(file)));
+    let Whole { contents, text, read, has_held } = read_whole(file, load);
+    if !has_held {
+        let why = anyhow!("it is being changed while it is read; it is tried again");
+        return (contents, Err(why));
     }
-    (now, Err(anyhow!("it is being changed while it is read; it is tried again")))
+    let read = match read {
+        Ok(Ok(loaded)) => Ok(Box::new(FileRead { loaded, text })),
+        Ok(Err(why)) => Err(why.into()),
+        Err(_) => Err(anyhow!("reading it has failed; the log says where")),
+    };
+    (contents, read)
 }
 
 impl GatewayFile {
@@ -248,7 +228,7 @@ impl GatewayFile {
     fn begin_load(&self, jobs: &mut Jobs, cause: Cause) {
         let file = self.file.clone();
         let loading = move || {
-            let (now, read) = read_whole(&file);
+            let (now, read) = read_again(&file);
             (cause, now, read)
         };
         jobs.load.take_on(|| spawn_blocking(loading));

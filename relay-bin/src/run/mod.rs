@@ -9,6 +9,7 @@ mod descriptors;
 mod gateway_file;
 mod inherited;
 mod listeners;
+pub(crate) mod load;
 mod material;
 mod memory;
 mod reload;
@@ -22,9 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow};
-use relay_core::config::{
-    LoadedConnectionPoint, LoadedGateway, Warning, load_connection_point, load_gateway,
-};
+use relay_core::config::{LoadedConnectionPoint, LoadedGateway, Warning};
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update};
 use relay_core::gateway::{Gateway, Listeners};
 use relay_core::link::DrainReport;
@@ -33,7 +32,6 @@ use tokio::runtime::Runtime;
 
 use crate::admin::{Admin, Configured, Role};
 use crate::console::{complain, say};
-use crate::content;
 use crate::egress;
 use crate::exit::Failure;
 use crate::expiry::{self, Endings, Named, Places};
@@ -96,11 +94,9 @@ pub(crate) struct Args {
 
 /// `relay gateway`.
 pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
-    // Before it is read: what is written meanwhile is seen to have changed.
-    let seen = config_file::ConfigFile::new(&args.config);
-    let loaded = load_gateway(&args.config)?;
-    content::judge(loaded.content.as_ref())?;
-    telemetry::judge(loaded.telemetry.as_ref())?;
+    let read = || load::gateway(&args.config);
+    let (seen, loaded) = config_file::ConfigFile::first(&args.config, read);
+    let loaded = loaded?;
     if args.check {
         report_check(&summary::gateway(&args.config, &loaded), &loaded.warnings);
         return Ok(());
@@ -114,10 +110,9 @@ pub(crate) fn gateway(args: &Args) -> Result<(), Failure> {
 
 /// `relay connection-point`.
 pub(crate) fn connection_point(args: &Args) -> Result<(), Failure> {
-    // Before it is read: what is written meanwhile is seen to have changed.
-    let seen = config_file::ConfigFile::new(&args.config);
-    let loaded = load_connection_point(&args.config, &variable)?;
-    telemetry::judge(loaded.telemetry.as_ref())?;
+    let read = || load::connection_point(&args.config);
+    let (seen, loaded) = config_file::ConfigFile::first(&args.config, read);
+    let loaded = loaded?;
     if args.check {
         report_check(&summary::connection_point(&args.config, &loaded), &loaded.warnings);
         return Ok(());

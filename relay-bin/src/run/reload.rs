@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
     ClientFiles, IdentityPaths, LoadedConnectionPoint, SiteTokens, TelemetryConfig, Warning,
-    load_connection_point,
 };
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
@@ -19,12 +18,13 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use super::client_files::Watched;
 use super::config_file::{self, ConfigFile};
+use super::load;
+use super::log_warnings;
 use super::material::{Contents, contents};
 use super::signals::{Reloads, Stop};
 use super::slot::{Event, Slot};
 use super::supervisor::{Reloading, Supervisor};
 use super::token_service::Beside;
-use super::{log_warnings, variable};
 use crate::expiry::{Named, Places};
 use crate::site::{Looked, TokensState, Watch};
 
@@ -151,7 +151,7 @@ impl FileRead {
     /// Reads the file, and judges all of it. Blocks.
     fn of(file: &Path, fixed: &Fixed, known: Option<&SiteTokens>) -> anyhow::Result<Box<Self>> {
         let text = config_file::text(file);
-        let loaded = load_connection_point(file, &variable)?;
+        let loaded = load::connection_point(file)?;
         if let Some(why) = fixed.refusal(&Fixed::of(&loaded)) {
             return Err(anyhow!(why));
         }
@@ -524,7 +524,9 @@ pub(super) fn tell_late(what: &str, since: SystemTime) {
 fn explained(error: &UpdateError) -> anyhow::Error {
     let help = match error {
         UpdateError::Version { .. } => {
-            "; the version is the time of the file's last change, unless [settings] says another"
+            "; the version is the time of the last change of the file, of one that it names in \
+             [clients] and [[tenant]], or of a link on the way there, unless [settings] says \
+             another: touch the file, or raise `version` there"
         }
         _ => "",
     };
@@ -561,6 +563,8 @@ mod tests {
 
     use super::*;
 
+    mod keys;
+
     /// A connection point of a fresh site in `home`, whose clients count by certificate.
     fn connection_point(home: &Path) -> Reloadable {
         let site = home.join("site");
@@ -578,8 +582,7 @@ mod tests {
                        revocation_lists = [\"clients-ca.crl\"]\n";
         let text = text.replace("\nunsafe_allow_anonymous = true\n", "\n") + clients;
         fs::write(&file, text).unwrap();
-        let seen = ConfigFile::new(&file);
-        let loaded = load_connection_point(&file, &variable).unwrap();
+        let (seen, loaded) = ConfigFile::first(&file, || load::connection_point(&file).unwrap());
         let fixed = Arc::new(Fixed::of(&loaded));
         let said = Said::new(loaded.config.clone(), loaded.tokens).unwrap();
         let role = ConnectionPoint::new(super::super::with(loaded.config, said.update())).unwrap();

@@ -1,7 +1,6 @@
 //! What there is in place of all this in a program without the feature.
 
-use anyhow::anyhow;
-use relay_core::config::TelemetryConfig;
+use relay_core::config::{ConfigError, TelemetryConfig};
 
 use super::Teller;
 use crate::exit::Failure;
@@ -13,13 +12,13 @@ pub(crate) struct Exporting;
 ///
 /// # Errors
 ///
-/// [`Failure::Usage`]: there is a collector.
-pub(crate) fn judge(config: Option<&TelemetryConfig>) -> Result<(), Failure> {
-    let refused = |_| {
-        Err(Failure::Usage(anyhow!(
-            "this program was built without `otel`, and sends no spans: remove `[telemetry]`, or \
-             build it with `--features otel`"
-        )))
+/// [`ConfigError`]: there is a collector.
+pub(crate) fn judge(config: Option<&TelemetryConfig>) -> Result<(), ConfigError> {
+    let refused = |config: &TelemetryConfig| {
+        Err(config.refused(
+            "this program was built without `otel`, and sends no spans",
+            "remove `[telemetry]`, or build it with `--features otel`",
+        ))
     };
     config.map_or(Ok(()), refused)
 }
@@ -31,7 +30,8 @@ pub(crate) fn judge(config: Option<&TelemetryConfig>) -> Result<(), Failure> {
 /// As [`judge`].
 #[expect(clippy::needless_pass_by_value, reason = "with the feature it is kept")]
 pub(crate) fn start(config: Option<TelemetryConfig>, _: Teller) -> Result<Exporting, Failure> {
-    judge(config.as_ref()).map(|()| Exporting)
+    judge(config.as_ref())?;
+    Ok(Exporting)
 }
 
 impl Exporting {

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use relay_core::config::TelemetryConfig;
+use relay_core::config::{ConfigError, TelemetryConfig};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -59,7 +59,7 @@ pub(super) fn is_begun() -> bool {
 
 /// This program can send spans.
 #[expect(clippy::unnecessary_wraps, reason = "without the feature it refuses")]
-pub(crate) fn judge(_: Option<&TelemetryConfig>) -> Result<(), Failure> {
+pub(crate) fn judge(_: Option<&TelemetryConfig>) -> Result<(), ConfigError> {
     Ok(())
 }
 

@@ -1,11 +1,12 @@
 //! Configurations judged without anything that runs: `relay check`, what it has in common with the
-//! roles, `relay explain`, and schemas of the files.
+//! roles, of a whole site, `relay explain`, and schemas of the files.
 
 #![allow(clippy::unwrap_used, reason = "a failed step of a test's set-up is a failed test")]
 
 mod check;
 mod explain;
 mod schema;
+mod site;
 
 use std::fs;
 use std::path::Path;

@@ -71,6 +71,17 @@ impl<'de> Deserialize<'de> for OneOrMany {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for OneOrMany {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "OneOrMany".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": ["string", "array"], "items": { "type": "string" } })
+    }
+}
+
 /// Each text of `written` with its place.
 fn texts(written: &Spanned<OneOrMany>) -> Vec<Spanned<String>> {
     let each = written.get_ref().0.iter().map(|text| {
@@ -82,17 +93,37 @@ fn texts(written: &Spanned<OneOrMany>) -> Vec<Spanned<String>> {
 
 /// `[endpoint.limits]` as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[allow(clippy::struct_field_names, reason = "its keys are named as in `[limits]`")]
 #[serde(deny_unknown_fields, expecting = "an `[endpoint.limits]` table")]
 pub(super) struct RawBackendLimits {
+    /// Seconds to connect to a backend.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60)))]
     backend_connect_seconds: Number,
+    /// Seconds from a forwarded request to the head of the answer. It is published, and instances
+    /// wait 3 s longer.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600)))]
     backend_answer_seconds: Number,
+    /// Connections open at once to each backend.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_536)))]
     backend_connections_max: Number,
+    /// Idle connections kept to each backend.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 65_536)))]
     backend_idle_max: Number,
+    /// Seconds that an idle connection to a backend is kept.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600)))]
     backend_idle_seconds: Number,
+    /// Requests that may wait for one of them; what comes beyond is answered 503.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 65_536)))]
     backend_wait_max: Number,
+    /// Seconds that each may wait before it is answered 503.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300)))]
     backend_wait_seconds: Number,
+    /// Failures one after the other before a backend is left alone for a while.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000)))]
     backend_failures_max: Number,
+    /// Seconds that it is left alone at first; twice as long each time, 300 at most.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300)))]
     backend_rest_seconds: Number,
 }
 
@@ -152,11 +183,20 @@ impl RawBackendLimits {
 
 /// `[endpoint.check]` as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an `[endpoint.check]` table")]
 pub(super) struct RawCheck {
+    /// What is asked for, by GET, as in `/SMS_MP/.sms_aut?MPLIST`.
+    #[cfg_attr(feature = "schema", schemars(extend("pattern" = "^/")))]
     path: Spanned<String>,
+    /// The status that is expected.
+    #[cfg_attr(feature = "schema", schemars(range(min = 200, max = 599), extend("default" = 200)))]
     status: Number,
+    /// Seconds between two such requests.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 10)))]
     interval_seconds: Number,
+    /// Seconds for the answer.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60), extend("default" = 5)))]
     timeout_seconds: Number,
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::client_files::{ClientFiles, ClientList};
 use super::error::ConfigError;
 use super::pem::{certificate_error, revocation_lists};
-use super::source::{Source, changed};
+use super::source::{Source, changed_at};
 use super::spanned::Spanned;
 use super::tenant::RawTenant;
 use crate::auth::{KEY_SET_OCTETS_MAX, KeySet, Method, Methods, Strictness};
@@ -22,30 +22,52 @@ use crate::transport::{read_certificates, require_file};
 
 /// The `[clients]` table as written.
 #[derive(Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[clients]` table")]
 pub(super) struct RawClients {
+    /// The order in which methods are tried; without it, Entra ID, certificate, site token, as far
+    /// as they are set up.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("uniqueItems" = true)))]
     methods: Option<Spanned<Vec<Spanned<RawMethod>>>>,
+    /// Whether a request is refused for the first thing that proves nothing, whatever else it
+    /// shows.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     strict: Option<bool>,
+    /// The authorities whose certificates count: a PEM file.
     roots: Option<Spanned<PathBuf>>,
+    /// Authorities below them that clients need not show: a PEM file.
     intermediates: Option<Spanned<PathBuf>>,
+    /// Whether revocation lists are asked. A certificate whose list is missing is refused.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "on")))]
     revocation: Option<Spanned<RawRevocation>>,
+    /// A list of each authority: a file (PEM or DER), or a URL that instances with `[fetch]` ask.
     revocation_lists: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Who may not use the gateway: method and client, as `auth` and `who` of the access log have
+    /// them, such as `certificate:CN=a device`.
+    #[cfg_attr(feature = "schema", schemars(length(max = 16_384)))]
     barred: Option<Spanned<Vec<Spanned<String>>>>,
 }
 
 /// The name of a method.
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RawMethod {
+    /// A token of a tenant of Entra ID.
     Entra,
+    /// A certificate that an authority of `roots` has signed.
     Certificate,
+    /// A token of the site.
     SiteToken,
 }
 
 #[derive(Clone, Copy, Deserialize, Eq, PartialEq)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum RawRevocation {
+    /// Lists are asked.
     On,
+    /// Nobody asks: a certificate that was stolen counts until it is over.
     Off,
 }
 
@@ -250,10 +272,6 @@ impl RawClients {
         let files = self.roots.iter().chain(&self.intermediates).map(|it| it.get_ref().clone());
         files.chain(lists)
     }
-}
-
-fn changed_at(file: &Path) -> Option<SystemTime> {
-    changed(&fs::metadata(file).ok()?).ok()
 }
 
 fn is_url(written: &Path) -> bool {

@@ -12,7 +12,7 @@ use super::backend::{self, BackendFiles, backend};
 use super::client_files::ClientFiles;
 use super::clients::{self, RawClients};
 use super::endpoint::{self, RawEndpoint};
-use super::error::ConfigError;
+use super::error::{ConfigError, Place};
 use super::gateway_addresses::RawGateways;
 use super::limits::RawConnectionPointLimits;
 use super::listen;
@@ -69,34 +69,73 @@ pub struct LoadedConnectionPoint {
     pub backend_files: Vec<BackendFiles>,
     /// What deserves attention; to be logged at start.
     pub warnings: Vec<Warning>,
+    pub(super) places: Places,
 }
 
+/// Where a connection point's file says what others have to fit.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    pub(super) name: Place,
+    pub(super) gateways: Place,
+    pub(super) site_ca: Place,
+    /// Of the version of what is published, if that is written.
+    pub(super) version: Option<Place>,
+}
+
+/// A connection point's configuration. Relative paths start at the folder of the file.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "the configuration of a connection point")]
-struct RawConnectionPoint {
+pub(super) struct RawConnectionPoint {
+    /// This connection point's name, unique in the site; the certificate in `[link]` must carry it.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     name: Spanned<String>,
+    /// The site that it stands in; every connection point of one site has the same name here.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1, max = 64), extend("default" = "default"))
+    )]
     site: Option<Spanned<String>>,
+    /// The gateway instances to dial: all by one pattern, or a table for each.
     gateway: RawGateways,
+    /// What this side of each link shows and trusts.
     link: RawLink,
+    /// What is published: one for each site role. Anything else is answered 404.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 1024)))]
     endpoint: Vec<RawEndpoint>,
+    /// Tenants of Entra ID: gateways tell clients about each, and its tokens count.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", schemars(length(max = 64)))]
     tenant: Vec<RawTenant>,
+    /// Whose certificates count, and how methods are tried.
     clients: Option<Spanned<RawClients>>,
+    /// About what is published to the gateway instances.
     settings: Option<RawSettings>,
+    /// Limits; each has a default.
     limits: Option<RawConnectionPointLimits>,
+    /// What stands between this connection point and the instances; links over HTTPS go through it.
     web_proxy: Option<Spanned<RawWebProxy>>,
+    /// Where this connection point is administered; without it, nowhere.
     admin: Option<RawAdmin>,
+    /// Has it renew its link certificate by itself, and those of instances over its links.
     pki: Option<RawPki>,
+    /// The tokens that this site makes, for clients without a certificate.
     tokens: Option<RawTokens>,
+    /// Where clients register by such a token, and renew their own: a service in this program.
     token_service: Option<RawTokenService>,
+    /// Has this connection point send spans of requests to a collector of OpenTelemetry.
     telemetry: Option<RawTelemetry>,
 }
 
+/// The site's authority, where this machine may have its key.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[pki]` table")]
 struct RawPki {
+    /// The certificate of the site's authority: a PEM file.
     ca: Spanned<PathBuf>,
+    /// Private key of that certificate: a PEM file.
     ca_key: Spanned<PathBuf>,
 }
 
@@ -112,13 +151,20 @@ impl RawPki {
     }
 }
 
+/// What this side of each link shows and trusts.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[link]` table")]
 struct RawLink {
+    /// Certificate chain, leaf first: a PEM file.
     certificate: Spanned<PathBuf>,
+    /// Private key of that certificate: a PEM file.
     key: Spanned<PathBuf>,
+    /// The authority that signed the instances' link certificates: a PEM file.
     site_ca: Spanned<PathBuf>,
+    /// What that authority has taken back: a PEM file. Without it nobody asks.
     site_crl: Option<Spanned<PathBuf>>,
+    /// The authority of whoever ends HTTPS on the way, if not `site_ca`: a PEM file.
     https_ca: Option<Spanned<PathBuf>>,
 }
 
@@ -164,9 +210,14 @@ impl RawLink {
     }
 }
 
+/// About what is published to the gateway instances.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[settings]` table")]
 struct RawSettings {
+    /// The highest version holds; without it, the time in milliseconds since 1970 of the last
+    /// change of this file, or of one that it names in `[clients]` and `[[tenant]]`.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64)))]
     version: Option<Spanned<i64>>,
 }
 
@@ -279,6 +330,7 @@ pub fn load_connection_point(
         client_files,
         backend_files: raw.endpoint.iter().map(|it| backend::files(&source, it)).collect(),
         warnings,
+        places: raw.places(&source),
     })
 }
 
@@ -291,6 +343,16 @@ struct Tls {
 }
 
 impl RawConnectionPoint {
+    fn places(&self, source: &Source) -> Places {
+        let version = self.settings.as_ref().and_then(|it| it.version.as_ref());
+        Places {
+            name: source.place(self.name.span()),
+            gateways: source.place(self.gateway.span()),
+            site_ca: source.place(self.link.site_ca.span()),
+            version: version.map(|written| source.place(written.span())),
+        }
+    }
+
     /// Judges every certificate and key of its links. What is wrong is noted.
     fn tls(&self, source: &Source) -> Option<Tls> {
         let (link, site_crl) = (&self.link, self.link.site_crl.as_ref());
@@ -363,7 +425,7 @@ fn warnings(
 ) -> Vec<Warning> {
     let mut warnings = endpoint::warnings(source, &raw.endpoint);
     warnings.extend(client_files.warnings(SystemTime::now()));
-    warnings.extend(raw.telemetry.as_ref().and_then(|it| it.warning(source)));
+    warnings.extend(raw.telemetry.iter().flat_map(|it| it.warnings(source)));
     let version = raw.settings.as_ref().and_then(|raw| raw.version.as_ref());
     warnings.extend(version_warning(source, version, client_files, tokens));
     warnings.extend(raw.pki.as_ref().and_then(|pki| pki.files().warning(source)));

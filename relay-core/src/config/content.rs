@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Place};
 use super::pem::trust_anchors;
 use super::source::Source;
 use super::spanned::Spanned;
@@ -88,6 +88,14 @@ pub struct ContentConfig {
     pub store: ContentPlace,
     /// Whether clients are given what is in it; else they are answered 404, and go elsewhere.
     pub is_enabled: bool,
+    place: Place,
+}
+
+impl ContentConfig {
+    /// The message that this cannot be had here, at its table.
+    pub fn refused(&self, problem: impl Into<String>, help: impl Into<String>) -> ConfigError {
+        ConfigError::at(&self.place, problem, help)
+    }
 }
 
 /// What keeps content.
@@ -209,7 +217,8 @@ impl RawContent {
                 ));
             }
         };
-        Ok(ContentConfig { store, is_enabled: raw.enabled })
+        let place = source.place(written.span());
+        Ok(ContentConfig { store, is_enabled: raw.enabled, place })
     }
 }
 

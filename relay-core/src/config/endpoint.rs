@@ -24,31 +24,64 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// One `[[endpoint]]` as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "an `[[endpoint]]` table")]
 pub(super) struct RawEndpoint {
+    /// A name for logs, unique in the file.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 64)))]
     pub(super) name: Spanned<String>,
+    /// Decides verbs and paths that may pass.
     kind: RawKind,
+    /// The decimal number in the clients' URL, unique in the file. Above 9223372036854775807 it
+    /// stands in quotes.
     role_id: Spanned<RawRoleId>,
+    /// Lets anybody on the internet use this endpoint; for trials only.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     unsafe_allow_anonymous: Option<Spanned<bool>>,
+    /// By which methods a client may show who it is; without it, any that counts at the site.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1), extend("uniqueItems" = true)))]
     methods: Option<Spanned<Vec<Spanned<RawMethod>>>>,
+    /// Path prefixes below the role id that are published; without it, those of the kind.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1)))]
     paths: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Octets that the body of a request may have; without it, any number.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 9_223_372_036_854_775_807_i64)))]
     request_body_bytes_max: Option<Spanned<i64>>,
+    /// Whether only those headers of a request pass that clients of Configuration Manager send, and
+    /// those of `allow_headers`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     strict_headers: Option<Spanned<bool>>,
+    /// Headers that pass besides; with `strict_headers` alone.
     allow_headers: Option<Spanned<Vec<Spanned<String>>>>,
+    /// Where the site role is, as in `http://host:port`: one URL, or one for each of its places.
+    #[cfg_attr(feature = "schema", schemars(required, extend("minItems" = 1, "maxItems" = 16)))]
     pub(super) backend: Option<Spanned<OneOrMany>>,
+    /// The authority that signed the certificate of an `https://` backend: a PEM file.
     pub(super) backend_ca: Option<Spanned<PathBuf>>,
+    /// What the backend is called in Host and in TLS; without it, the host of its URL.
     pub(super) backend_name: Option<Spanned<String>>,
+    /// Shown to an `https://` backend that asks: a PEM file, a list of them, or a folder of
+    /// `NAME.pem` and `NAME-key.pem` alone.
+    #[cfg_attr(feature = "schema", schemars(extend("minItems" = 1, "maxItems" = 64)))]
     pub(super) client_certificate: Option<Spanned<OneOrMany>>,
+    /// Private key of that certificate: a PEM file, or as many as there are certificates.
+    #[cfg_attr(feature = "schema", schemars(extend("minItems" = 1, "maxItems" = 64)))]
     pub(super) client_key: Option<Spanned<OneOrMany>>,
+    /// Limits of this endpoint alone; without one, that of `[limits]` holds.
     pub(super) limits: Option<RawBackendLimits>,
+    /// Has each backend be asked for a path every now and then: one that fails is left alone.
     pub(super) check: Option<RawCheck>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum RawKind {
+    /// A management point.
     ManagementPoint,
+    /// A software update point.
     SoftwareUpdatePoint,
+    /// A server of content.
     Content,
 }
 
@@ -80,6 +113,21 @@ impl<'de> Deserialize<'de> for RawRoleId {
         }
 
         deserializer.deserialize_any(RoleIdVisitor)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for RawRoleId {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RoleId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": ["integer", "string"],
+            "minimum": 0,
+            "pattern": "^[0-9]+$",
+        })
     }
 }
 

@@ -73,6 +73,24 @@ impl ConfigError {
             _ => &[],
         }
     }
+
+    /// This and what else is wrong with the same text. Of a file that cannot be read this alone.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        let mut faults = match self {
+            Self::Invalid(only) => vec![*only],
+            Self::Several(faults) => faults,
+            of_the_file => return of_the_file,
+        };
+        faults.extend_from_slice(other.faults());
+        Self::Several(faults)
+    }
+
+    /// What is wrong at `place`, and what to do.
+    pub(super) fn at(place: &Place, problem: impl Into<String>, help: impl Into<String>) -> Self {
+        let (problem, help) = (problem.into(), help.into());
+        Self::Invalid(Box::new(Invalid { problem, place: place.clone(), help }))
+    }
 }
 
 /// The messages of all faults, as if each had been told alone.

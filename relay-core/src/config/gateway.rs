@@ -67,6 +67,8 @@ pub struct LoadedGateway {
     link_listen_place: Place,
     https_link_listen_place: Place,
     quic_link_listen_place: Place,
+    pub(super) instance_place: Place,
+    pub(super) site_ca_place: Place,
 }
 
 /// One of a gateway instance's listeners.
@@ -254,7 +256,7 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
     warnings.extend(client_files.warning(&source));
     warnings.extend(link_files.warning(&source));
     warnings.extend(revocation_warning(&source, &tls.site, site_crl, SystemTime::now()));
-    warnings.extend(raw.telemetry.as_ref().and_then(|it| it.warning(&source)));
+    warnings.extend(raw.telemetry.iter().flat_map(|it| it.warnings(&source)));
     let material = GatewayMaterial {
         clients: client_files.paths(&source),
         links: link_files.paths(&source),
@@ -291,6 +293,8 @@ pub fn load_gateway(path: &Path) -> Result<LoadedGateway, ConfigError> {
             .place(raw.links.https_listen.as_ref().unwrap_or(&raw.links.listen).span()),
         quic_link_listen_place: source
             .place(quic_listen.map(Spanned::span).or(quic.map(Spanned::span)).unwrap_or(0..0)),
+        instance_place: source.place(raw.instance.span()),
+        site_ca_place: source.place(raw.links.site_ca.span()),
     })
 }
 

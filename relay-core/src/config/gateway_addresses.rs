@@ -1,6 +1,7 @@
 //! `[gateway]` or `[[gateway]]` of a connection point: which instances to dial, and where.
 
 use std::fmt;
+use std::ops::Range;
 
 use rustls::pki_types::ServerName;
 use serde::Deserialize;
@@ -21,28 +22,49 @@ const PLACEHOLDER: &str = "{instance}";
 
 /// The gateway instances as written, in one of two forms.
 #[expect(clippy::large_enum_variant, reason = "there is one, while a file is read")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema), schemars(untagged))]
 pub(super) enum RawGateways {
     /// `[gateway]`: instances 1 to `instances`, by pattern.
     Pattern(RawPattern),
     /// `[[gateway]]`: each instance on its own.
-    List(Vec<RawAddress>),
+    List(#[cfg_attr(feature = "schema", schemars(length(min = 1, max = 16)))] Vec<RawAddress>),
 }
 
+/// Instances 1 to `instances`, by pattern.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[gateway]` table")]
 pub(super) struct RawPattern {
+    /// Host name or address, looked up anew at each dial; `{instance}` stands for each number.
     host: Spanned<String>,
+    /// How many instances there are.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16)))]
     instances: Spanned<i64>,
+    /// Which ways to an instance are tried: all, in turn, or one alone.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "auto")))]
     transport: Option<Spanned<RawTransport>>,
+    /// Whether QUIC is tried before all these, on the UDP port of the same number.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     quic: Option<Spanned<bool>>,
+    /// Link port of instance 1; each further instance has the next one.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 65_535), extend("default" = 10_140))
+    )]
     link_port_base: Number,
+    /// HTTPS port of instance 1; each further instance has the next one. Without it 10124, or 443
+    /// where there is one instance.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_535)))]
     https_port_base: Number,
+    /// The name that the link certificate of each instance must carry; without it, the host.
     server_name: Option<Spanned<String>>,
+    /// The name that the certificate of each HTTPS port must carry; without it, the host.
     https_name: Option<Spanned<String>>,
 }
 
 /// Which ports of the instances are dialled.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum RawTransport {
     /// TCP-TLS first, HTTPS where that fails.
@@ -104,16 +126,31 @@ fn ways(
     Ok((chosen, quic::is_wanted(source, with_quic)?))
 }
 
+/// One instance.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[[gateway]]` table")]
 pub(super) struct RawAddress {
+    /// The number in that instance's own file.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16)))]
     instance: Spanned<i64>,
+    /// Host name or address, looked up anew at each dial.
     host: Spanned<String>,
+    /// Which ways to an instance are tried: all, in turn, or one alone.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = "auto")))]
     transport: Option<Spanned<RawTransport>>,
+    /// Whether QUIC is tried before all these, on the UDP port of the same number.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     quic: Option<Spanned<bool>>,
+    /// Its link port; without it, 10139 plus its number.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_535)))]
     port: Number,
+    /// Its HTTPS port; without it, 10123 plus its number, or 443 where there is one instance.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65_535)))]
     https_port: Number,
+    /// The name that its link certificate must carry; without it, the host.
     server_name: Option<Spanned<String>>,
+    /// The name that the certificate of its HTTPS port must carry; without it, the host.
     https_name: Option<Spanned<String>>,
 }
 
@@ -144,6 +181,14 @@ impl<'de> Deserialize<'de> for RawGateways {
 }
 
 impl RawGateways {
+    /// Where it is said which instances there are.
+    pub(super) fn span(&self) -> Range<usize> {
+        match self {
+            Self::Pattern(pattern) => pattern.instances.span(),
+            Self::List(list) => list.first().map_or(0..0, |first| first.instance.span()),
+        }
+    }
+
     /// The address of each instance; at least one.
     pub(super) fn judge(&self, source: &Source) -> Result<Vec<GatewayAddress>, ConfigError> {
         match self {

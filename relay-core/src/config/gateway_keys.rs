@@ -7,14 +7,17 @@ use toml::{Table, Value};
 
 use TakesEffect::{AtNextStart, AtOnce};
 
-/// When the change of a key takes effect at an instance that runs.
+/// When the change of a key takes effect at a role that runs.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TakesEffect {
     /// As soon as the file was read again: for requests that come from then on, and for times of
     /// connections that do.
     AtOnce,
-    /// When the instance is started anew.
+    /// When the role is started anew.
     AtNextStart,
+    /// When the role is started anew; until then a file that has it otherwise is refused as a
+    /// whole.
+    RefusedUntilStart,
 }
 
 /// Every key of the file, and when it takes effect. None of them is a secret: keys of certificates

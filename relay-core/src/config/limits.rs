@@ -103,27 +103,82 @@ pub(super) struct RawGatewayLimits {
 
 /// `[limits]` of a connection point, as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[limits]` table")]
 pub(super) struct RawConnectionPointLimits {
+    /// Milliseconds that the first random delay after a failed dial has at most; it doubles with
+    /// each failure.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60_000), extend("default" = 250)))]
     redial_first_milliseconds: Number,
+    /// Seconds where that doubling ends.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 30)))]
     redial_max_seconds: Number,
+    /// Seconds for one attempt to reach an instance, TLS handshake included.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60), extend("default" = 10)))]
     dial_seconds: Number,
+    /// Seconds for one over QUIC: a path that swallows UDP shows in nothing else.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60), extend("default" = 3)))]
     dial_quic_seconds: Number,
+    /// Seconds that a way may be silent before the next is tried beside it.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60), extend("default" = 3)))]
     next_rung_seconds: Number,
+    /// Milliseconds between two dials, whatever their instance.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 60_000), extend("default" = 25)))]
     dial_pace_milliseconds: Number,
+    /// Seconds after which a link that is not up on its best way tries the better ones again.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 86_400), extend("default" = 300)))]
     better_rung_seconds: Number,
+    /// Links to each instance.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 16), extend("default" = 2)))]
     links_per_instance: Number,
+    /// Seconds to connect to a backend.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 60), extend("default" = 5)))]
     backend_connect_seconds: Number,
+    /// Seconds from a forwarded request to the head of the answer. It is published, and instances
+    /// wait 3 s longer.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 62)))]
     backend_answer_seconds: Number,
+    /// Idle connections kept to each backend.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 65_536), extend("default" = 64)))]
     backend_idle_max: Number,
+    /// Seconds that an idle connection to a backend is kept.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 3600), extend("default" = 60)))]
     backend_idle_seconds: Number,
+    /// Connections open at once to each backend.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 65_536), extend("default" = 16_384))
+    )]
     backend_connections_max: Number,
+    /// Requests that may wait for one of them; what comes beyond is answered 503.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 0, max = 65_536), extend("default" = 1024))
+    )]
     backend_wait_max: Number,
+    /// Seconds that each may wait before it is answered 503.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300), extend("default" = 5)))]
     backend_wait_seconds: Number,
+    /// Failures one after the other before a backend is left alone for a while.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 1000), extend("default" = 3)))]
     backend_failures_max: Number,
+    /// Seconds that it is left alone at first; twice as long each time, 300 at most.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 300), extend("default" = 5)))]
     backend_rest_seconds: Number,
+    /// MiB of receive memory of all links, 32 KiB for an exchange.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 64, max = 65_536), extend("default" = 640))
+    )]
     link_memory_mebibytes: Number,
+    /// Requests at once on one link; the lower number of its two ends holds.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(range(min = 1, max = 16_384), extend("default" = 8192))
+    )]
     streams_per_link_max: Number,
+    /// Seconds for requests in flight to end when the connection point stops.
+    #[cfg_attr(feature = "schema", schemars(range(min = 0, max = 3600), extend("default" = 30)))]
     drain_seconds: Number,
 }
 

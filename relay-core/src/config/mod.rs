@@ -2,7 +2,8 @@
 //!
 //! [`load_gateway`] and [`load_connection_point`] read one TOML file each and yield what the role
 //! is told at start, or one [`ConfigError`] that shows each line at fault and says what to do: a
-//! fault ends nothing, so that all are told at once. [`recognise`] says which role a file is for.
+//! fault ends nothing, so that all are told at once. [`recognise`] says which role a file is for,
+//! and [`site_misfits`] what does not fit between the files of a site.
 //! It is the only room that derives `Deserialize` for files; the roles know nothing of files or
 //! TOML.
 //!
@@ -22,6 +23,7 @@ mod changes;
 mod client_files;
 mod clients;
 mod connection_point;
+mod connection_point_keys;
 mod content;
 mod egress;
 mod endpoint;
@@ -40,6 +42,7 @@ mod recognise;
 mod repair;
 #[cfg(feature = "schema")]
 mod schema;
+mod site;
 mod source;
 mod spanned;
 mod store;
@@ -58,6 +61,7 @@ pub use backend_url::{BackendUrlError, parse_backend_url};
 pub use changes::changed_keys;
 pub use client_files::{ClientFiles, ClientList};
 pub use connection_point::{LoadedConnectionPoint, load_connection_point};
+pub use connection_point_keys::CONNECTION_POINT_KEYS;
 pub use content::{CloudConfig, CloudKind, ContentConfig, ContentPlace, StoreKey, content_config};
 pub use egress::EgressConfig;
 pub use error::{ConfigError, Invalid, Place};
@@ -69,7 +73,8 @@ pub use material::{
 };
 pub use recognise::{RoleKind, recognise};
 #[cfg(feature = "schema")]
-pub use schema::gateway_schema;
+pub use schema::{connection_point_schema, gateway_schema};
+pub use site::site_misfits;
 pub use source::TEXT_BYTES_MAX;
 pub use store::{PostgresHost, PostgresStore, SiteStore};
 pub use telemetry::TelemetryConfig;

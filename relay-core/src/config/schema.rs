@@ -2,17 +2,24 @@
 //!
 //! They tell an editor which keys there are, what each is and may be. A file that they pass may
 //! still be refused: whether files are there, fit each other, and whether keys may stand together,
-//! only [`load_gateway`](super::load_gateway) knows.
+//! only [`load_gateway`](super::load_gateway) and
+//! [`load_connection_point`](super::load_connection_point) know.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
+use super::connection_point::RawConnectionPoint;
 use super::gateway::RawGateway;
 
 /// The schema of `gateway.toml`, by draft 2020-12 of JSON Schema.
 pub fn gateway_schema() -> Value {
     schema::<RawGateway>("gateway.toml")
+}
+
+/// The schema of `connection-point.toml`, by draft 2020-12 of JSON Schema.
+pub fn connection_point_schema() -> Value {
+    schema::<RawConnectionPoint>("connection-point.toml")
 }
 
 fn schema<T: JsonSchema>(title: &str) -> Value {

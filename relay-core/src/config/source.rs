@@ -1,7 +1,7 @@
 //! One configuration file's text, and errors that point into it.
 
 use std::cell::RefCell;
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -35,10 +35,14 @@ impl Source {
         let fail = |source| ConfigError::Read { path: path.to_owned(), source };
         let mut bytes = Vec::new();
         require_file(path).map_err(fail)?;
+        // Before the file: of one that a link leads to only now, the time is too old rather than
+        // that of the next.
+        let links = links_changed(path);
         let file = File::open(path).map_err(fail)?;
         let modified = file.metadata().and_then(|about| changed(&about));
         // Where files have no such time, now is as good: it rises.
         let modified = modified.unwrap_or_else(|_| SystemTime::now());
+        let modified = links.map_or(modified, |links| links.max(modified));
         file.take(TEXT_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(fail)?;
         if TEXT_BYTES_MAX < bytes.len() as u64 {
             return Err(ConfigError::TooLong { path: path.to_owned(), bytes_max: TEXT_BYTES_MAX });
@@ -167,6 +171,41 @@ impl Source {
     }
 }
 
+/// When what is at `path` was changed last: the file, or a link that it is found by.
+pub(super) fn changed_at(path: &Path) -> Option<SystemTime> {
+    let links = links_changed(path);
+    let file = fs::metadata(path).and_then(|about| changed(&about)).ok()?;
+    Some(links.map_or(file, |links| links.max(file)))
+}
+
+/// Most links on the way to a file that are followed: as many as Linux follows.
+const LINKS_MAX: usize = 40;
+
+/// When a link on the way to `path` was made last, if there is one: who has it lead to an older
+/// file changes what is there, as when a folder is mounted in the place of another or a release is
+/// rolled back.
+fn links_changed(path: &Path) -> Option<SystemTime> {
+    let parts = |path: &Path| {
+        let parts = path.components().rev().map(|part| part.as_os_str().to_owned());
+        parts.collect::<Vec<_>>()
+    };
+    let (mut at, mut left) = (PathBuf::new(), parts(path));
+    let (mut last, mut links) = (None, 0);
+    while let Some(part) = left.pop() {
+        at.push(part);
+        let Ok(about) = fs::symlink_metadata(&at) else { return last };
+        if !about.is_symlink() {
+            continue;
+        }
+        links += 1;
+        let Some(to) = fs::read_link(&at).ok().filter(|_| links <= LINKS_MAX) else { return last };
+        last = last.max(changed(&about).ok());
+        at.pop();
+        left.extend(parts(&to));
+    }
+    last
+}
+
 /// When a file was changed last: what is in it, or on Unix anything that is known of it. What is
 /// delivered as `rsync -a` and `cp -p` do has the time of its origin, however new it is here.
 pub(super) fn changed(about: &Metadata) -> io::Result<SystemTime> {
@@ -198,7 +237,7 @@ mod tests {
         let path = folder.path().join("f.toml");
         let limit = usize::try_from(TEXT_BYTES_MAX).unwrap();
         for (len, readable) in [(limit - 1, true), (limit, true), (limit + 1, false)] {
-            std::fs::write(&path, vec![b'#'; len]).unwrap();
+            fs::write(&path, vec![b'#'; len]).unwrap();
             assert_eq!(Source::read(&path).is_ok(), readable, "{len} octets");
         }
         let refused = Source::read(&path).err().unwrap();
@@ -209,7 +248,7 @@ mod tests {
     fn text_that_is_not_utf_8_names_the_line() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("f.toml");
-        std::fs::write(&path, b"a = 1\nb = \"\xff\"\n").unwrap();
+        fs::write(&path, b"a = 1\nb = \"\xff\"\n").unwrap();
         let refused = Source::read(&path).err().unwrap();
         assert!(matches!(refused, ConfigError::NotText { line: 2, .. }), "{refused}");
     }
@@ -222,6 +261,37 @@ mod tests {
         let absolute = std::env::temp_dir().join("a.pem");
         assert_eq!(source.resolve(&absolute), absolute);
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_to_an_older_file_makes_what_is_there_new() {
+        use std::os::unix::fs::symlink;
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for release in ["1", "2"] {
+            fs::create_dir(at(release)).unwrap();
+            fs::write(at(release).join("f.toml"), release).unwrap();
+        }
+        // By a link of its own to one beside it, as where Kubernetes mounts it.
+        symlink("current/f.toml", at("f.toml")).unwrap();
+        let lead_to = |release: &str| {
+            symlink(at(release), at("new")).unwrap();
+            fs::rename(at("new"), at("current")).unwrap();
+            Source::read(&at("f.toml")).unwrap()
+        };
+        let mut last = lead_to("2").modified();
+        assert!(last >= changed(&fs::symlink_metadata(at("current")).unwrap()).unwrap());
+        // Until the clock of the file system has gone on.
+        last = (0..1_000_000).map(|_| lead_to("2").modified()).find(|it| *it > last).unwrap();
+        let back = (0..1_000_000).map(|_| lead_to("1")).find(|it| it.modified() > last).unwrap();
+        assert_eq!(back.text(), "1");
+        assert_eq!(changed_at(&at("f.toml")), Some(back.modified()));
+        assert_eq!(links_changed(&at("1/f.toml")), links_changed(folder.path()));
+        symlink("round", at("round")).unwrap();
+        assert!(links_changed(&at("round")).is_some());
+        assert_eq!(changed_at(&at("round")), None);
+    }
+
     #[test]
     fn faults_are_told_once_each_and_in_the_order_of_the_file() {
         let source = Source::new(Path::new("f"), "a = 1\nb = 2\n".to_owned(), SystemTime::now());

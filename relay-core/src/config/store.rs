@@ -166,7 +166,8 @@ fn parse(url: &str) -> Result<Url, &'static str> {
     }
 }
 
-fn is_loopback(name: &str) -> bool {
+/// Whether a host is this machine.
+pub(super) fn is_loopback(name: &str) -> bool {
     name == "localhost" || name.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 

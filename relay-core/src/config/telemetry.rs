@@ -9,10 +9,11 @@ use rustls::ClientConfig;
 use serde::Deserialize;
 
 use super::backend_url::parse_backend_url;
-use super::error::ConfigError;
+use super::error::{ConfigError, Place};
 use super::pem::{certificate_error, permission_bits, trust_anchors};
 use super::source::Source;
 use super::spanned::Spanned;
+use super::store::is_loopback;
 use super::warning::Warning;
 use crate::transport::backend_client_config;
 
@@ -55,6 +56,7 @@ pub struct TelemetryConfig {
     /// What the role is called there; `None` for its customary name.
     pub service_name: Option<String>,
     written: Written,
+    place: Place,
 }
 
 /// What the file says, by which two are compared.
@@ -71,6 +73,11 @@ impl TelemetryConfig {
     /// Whether the file says the same of both; what is in the files that it names may differ.
     pub fn is_written_as(&self, other: &Self) -> bool {
         self.written == other.written
+    }
+
+    /// The message that this cannot be had here, at its address.
+    pub fn refused(&self, problem: impl Into<String>, help: impl Into<String>) -> ConfigError {
+        ConfigError::at(&self.place, problem, help)
     }
 }
 
@@ -107,14 +114,31 @@ impl RawTelemetry {
             sample_ratio,
             service_name: service_name.clone(),
         };
-        Ok(TelemetryConfig { endpoint, tls, headers, sample_ratio, service_name, written })
+        let place = source.place(self.endpoint.span());
+        Ok(TelemetryConfig { endpoint, tls, headers, sample_ratio, service_name, written, place })
     }
 
     /// What deserves attention about the file of headers.
-    pub(super) fn warning(&self, source: &Source) -> Option<Warning> {
-        let file = source.resolve(self.headers_file.as_ref()?.get_ref());
-        let mode = permission_bits(&file)?;
-        (mode & 0o007 != 0).then_some(Warning::HeadersReadableByOthers { file, mode })
+    pub(super) fn warnings(&self, source: &Source) -> impl Iterator<Item = Warning> {
+        let readable = self.headers_file.as_ref().and_then(|written| {
+            let file = source.resolve(written.get_ref());
+            let mode = permission_bits(&file)?;
+            (mode & 0o007 != 0).then_some(Warning::HeadersReadableByOthers { file, mode })
+        });
+        readable.into_iter().chain(self.clear_headers(source))
+    }
+
+    /// The warning that headers go over a network in the clear, if they do.
+    fn clear_headers(&self, source: &Source) -> Option<Warning> {
+        let written = self.headers_file.as_ref()?;
+        let url = parse_backend_url(self.endpoint.get_ref()).ok()?;
+        let host = url.host()?.trim_matches(['[', ']']);
+        let is_clear = url.scheme_str() == Some("http") && !is_loopback(host);
+        is_clear.then(|| Warning::HeadersInTheClear {
+            host: host.to_owned(),
+            file: source.path().to_owned(),
+            line: source.place(written.span()).line(),
+        })
     }
 
     fn endpoint(&self, source: &Source) -> Result<Uri, ConfigError> {
@@ -284,6 +308,33 @@ mod tests {
         }
         std::fs::remove_file(site.path("headers")).unwrap();
         assert!(message(at(&site, &lines)).starts_with("cannot read the headers from `"));
+    }
+
+    #[test]
+    fn headers_that_go_to_another_machine_in_the_clear_are_warned_about() {
+        let site = Site::new();
+        site.write("headers", "a: b\n");
+        let warned = |endpoint: &str, rest: &str| {
+            let table = format!("\n[telemetry]\nendpoint = \"{endpoint}\"\n{rest}");
+            let of_gateway = site.gateway_with(|text| text.to_owned() + &table).unwrap().warnings;
+            let point = site.connection_point_with(|text| text.to_owned() + &table).unwrap();
+            let is_it = |it: &&Warning| matches!(it, Warning::HeadersInTheClear { .. });
+            let counts = [of_gateway, point.warnings].map(|all| all.iter().filter(is_it).count());
+            assert_eq!(counts[0], counts[1], "both roles");
+            counts[0]
+        };
+        let headers = "headers_file = \"headers\"\n";
+        for endpoint in
+            ["http://collector.example", "http://192.0.2.1:4318", "http://[2001:db8::1]"]
+        {
+            assert_eq!(warned(endpoint, headers), 1, "{endpoint}");
+            assert_eq!(warned(endpoint, ""), 0, "{endpoint}");
+        }
+        for endpoint in ["http://127.0.0.1:4318", "http://localhost", "http://[::1]:4318"] {
+            assert_eq!(warned(endpoint, headers), 0, "{endpoint}");
+        }
+        let secured = format!("{headers}ca = \"site-ca.pem\"\n");
+        assert_eq!(warned("https://collector.example", &secured), 0);
     }
 
     #[test]

@@ -15,24 +15,53 @@ const RESOURCE_OCTETS_MAX: usize = 1024;
 
 /// One `[[tenant]]` as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[[tenant]]` table")]
 pub(super) struct RawTenant {
+    /// Its GUID, 8-4-4-4-12 hexadecimal digits without braces.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("pattern" = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))
+    )]
     id: Spanned<String>,
+    /// The GUID of the application that its clients ask a token for.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("pattern" = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))
+    )]
     application_id: Spanned<String>,
+    /// The resource that its clients ask a token for, as in `https://ConfigMgrService`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 1024)))]
     resource: Spanned<String>,
+    /// Whether its tokens count.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = true)))]
     pub(super) enabled: Option<bool>,
+    /// Whose tokens count.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1), extend("uniqueItems" = true, "default" = ["v1"]))
+    )]
     issuers: Option<Spanned<Vec<RawIssuer>>>,
+    /// For what its tokens are issued; without it, the resource.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 16)))]
     pub(super) audiences: Option<Vec<Spanned<String>>>,
+    /// Where instances with `[fetch]` find its keys; without it, the usual host of Entra ID.
     pub(super) authority: Option<Spanned<String>>,
+    /// The keys that its tokens are signed with, which nobody fetches then: the JSON that its
+    /// `jwks_uri` answers, as a file.
     pub(super) keys: Option<Spanned<PathBuf>>,
 }
 
 /// The name of an issuer.
 #[derive(Clone, Copy, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum RawIssuer {
+    /// Entra ID, tokens of version 1.
     V1,
+    /// Entra ID, tokens of version 2.
     V2,
+    /// Entra ID for the government of the United States.
     Government,
 }
 

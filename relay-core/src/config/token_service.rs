@@ -30,14 +30,32 @@ const REQUEST_BYTES_MAX: u64 = 64 * 1024;
 
 /// `[token_service]` as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[token_service]` table")]
 pub(super) struct RawTokenService {
+    /// The number in its URL, `/CCM_Proxy_ServerAuth/NUMBER/CCM_STS`. No endpoint has the same.
+    /// Above 9223372036854775807 it stands in quotes.
     role_id: Spanned<RawRoleId>,
+    /// A name for logs, which no endpoint has.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1, max = 64), extend("default" = "token-service"))
+    )]
     name: Option<Spanned<String>>,
+    /// By which methods a client may show who it is, of those that count at the site.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(length(min = 1), extend("uniqueItems" = true, "default" = ["entra", "site-token"]))
+    )]
     methods: Option<Spanned<Vec<Spanned<RawMethod>>>>,
+    /// Where clients of the site's own network reach it: IP address and port. Whoever does can
+    /// register.
     listen: Option<Spanned<String>>,
+    /// What it shows to them: a PEM file. Without it, on loopback alone.
     certificate: Option<Spanned<PathBuf>>,
+    /// Private key of that certificate: a PEM file.
     key: Option<Spanned<PathBuf>>,
+    /// By whom servers with keys of tenants are trusted, so that they are fetched: a PEM file.
     provider_ca: Option<Spanned<PathBuf>>,
 }
 

@@ -15,13 +15,26 @@ use crate::settings::{DOCUMENT_OCTETS_MAX, DocumentError, TOKENS_OCTETS_MAX};
 
 /// `[tokens]` as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[tokens]` table")]
 pub(super) struct RawTokens {
+    /// Folder of signing keys, and of what was issued and blocked; `relay token new` makes it.
+    #[cfg_attr(feature = "schema", schemars(extend("minLength" = 1)))]
     folder: Spanned<PathBuf>,
+    /// What the site is called in its tokens: any GUID, the same at every connection point of it.
+    #[cfg_attr(
+        feature = "schema",
+        schemars(extend("pattern" = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"))
+    )]
     tenant: Spanned<String>,
+    /// A database of PostgreSQL, as in `postgres://user@db.example/site`, that keeps what was
+    /// issued and blocked for all connection points of the site; without it, a file in the folder.
     store: Option<Spanned<String>>,
+    /// File with the password for it. Secret.
     store_password_file: Option<Spanned<PathBuf>>,
+    /// The authority that signed the certificate of its server: a PEM file.
     store_ca: Option<Spanned<PathBuf>>,
+    /// Whether it may be asked over the network without TLS.
     #[serde(default)]
     unsafe_plain_store: bool,
 }

@@ -75,6 +75,15 @@ pub enum Warning {
         /// Its permission bits.
         mode: u32,
     },
+    /// The headers that a collector is shown, secrets, go over the network for all to read.
+    HeadersInTheClear {
+        /// The collector's host.
+        host: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// The 1-based line of `headers_file`.
+        line: usize,
+    },
     /// The certificate that clients see does not carry the service's name, so clients refuse it.
     ServiceNotInCertificate {
         /// The service's name as configured.
@@ -151,6 +160,7 @@ impl fmt::Display for Warning {
             Self::HeadersReadableByOthers { file, mode } => {
                 readable_by_others(f, "what the collector is shown", (file, *mode))
             }
+            Self::HeadersInTheClear { host, file, line } => in_the_clear(f, host, (file, *line)),
             Self::ServiceNotInCertificate { service, certificate } => write!(
                 f,
                 "certificate {} does not carry the service name `{service}`, so clients that check \
@@ -172,5 +182,20 @@ fn readable_by_others(
         f,
         "{what} in {file} has mode {mode:04o}, so every account of this machine can read it; run \
          `chmod 600 {file}`"
+    )
+}
+
+/// Headers, secrets, that a file has at a line go to `host` in the clear.
+fn in_the_clear(
+    f: &mut fmt::Formatter<'_>,
+    host: &str,
+    (file, line): (&Path, usize),
+) -> fmt::Result {
+    let file = file.display();
+    write!(
+        f,
+        "what the collector is shown goes to {host} in the clear (headers_file, {file}:{line}), so \
+         whoever is on the way can read it; make `endpoint` begin with https://, with `ca`, or run \
+         a collector on this machine"
     )
 }

@@ -24,12 +24,19 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// The table as written.
 #[derive(Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, expecting = "a `[web_proxy]` table")]
 pub(super) struct RawWebProxy {
+    /// Scheme, host and port, as in `http://proxy.example:3128`. No user or password here.
     url: Option<Spanned<String>>,
+    /// Who this connection point is to the proxy.
     user: Option<Spanned<String>>,
+    /// File with the password alone. Secret.
     password_file: Option<Spanned<PathBuf>>,
+    /// Hosts that are reached without the proxy: names with all below them, addresses, networks.
     bypass: Option<Spanned<RawBypass>>,
+    /// In place of all these: take them from `HTTPS_PROXY`, `ALL_PROXY` and `NO_PROXY`.
+    #[cfg_attr(feature = "schema", schemars(extend("default" = false)))]
     from_environment: Option<Spanned<bool>>,
 }
 
@@ -58,6 +65,17 @@ impl<'de> Deserialize<'de> for RawBypass {
         }
 
         deserializer.deserialize_any(BypassVisitor)
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for RawBypass {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Bypass".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        super::backend::OneOrMany::json_schema(generator)
     }
 }
 
