@@ -113,8 +113,10 @@ impl Mux {
     }
 
     /// Octets that may wait in a stream's queue now. May fall below what waits already.
+    ///
+    /// A stream whose opening waits stands in no line yet and may be written to, so it counts too.
     pub(super) fn queue_max(&self) -> u64 {
-        let busy = self.ready.len().max(1) as u64;
+        let busy = (self.ready.len() + self.openings.len()).max(1) as u64;
         let share = u64::from(self.config.send_queue_shared) / busy;
         share.max(self.config.send_queue_max.into())
     }
