@@ -37,6 +37,8 @@ mod ready;
 mod record;
 mod stream;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use admission::Admission;

@@ -59,6 +59,8 @@ impl Mux {
         self.openings.push_back(id);
         self.lease_floors();
         if StreamId::nth(self.side, self.opened).is_none() {
+            // The link is to be replaced, and the one who dials may be the peer: it must hear.
+            self.drain = Drain::Wanted;
             self.events.push_back(Event::GoingAway { code: LinkError::CODE_DONE });
         }
         self.check_invariants();
@@ -326,7 +328,8 @@ impl Mux {
         self.drain = Drain::Announced { barrier };
     }
 
-    /// Whether [`Mux::drain`] was called.
+    /// Whether this side drains the link: [`Mux::drain`] was called, or it has used up its stream
+    /// numbers.
     pub fn is_draining(&self) -> bool {
         self.drain != Drain::No
     }

@@ -93,7 +93,8 @@ enum Phase {
 enum Drain {
     /// Not draining.
     No,
-    /// Asked for before the peer's hello arrived: it begins with it.
+    /// Asked for before the peer's hello arrived: it begins with it. Or the stream numbers are used
+    /// up: it begins with what is sent next.
     Wanted,
     /// GOAWAY(all) is sent; the PONG to this PING proves that the peer has seen it.
     Announced {

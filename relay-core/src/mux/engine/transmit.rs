@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use super::{Mux, Phase};
+use super::{Drain, Mux, Phase};
 use crate::mux::batch::Batch;
 use crate::mux::event::Event;
 use crate::mux::frame::{Flags, Header, Kind, StreamId};
@@ -23,6 +23,9 @@ impl Mux {
         }
         self.link_slots(batch);
         if matches!(self.phase, Phase::Open) {
+            if self.drain == Drain::Wanted {
+                self.announce_drain(now);
+            }
             self.send_openings(batch);
             self.send_control(now, batch);
             self.send_queues(batch);
