@@ -603,6 +603,13 @@ async fn a_consumer_that_takes_nothing_for_too_long_has_its_stream_reset() {
         send.write_chunk(HEAD).await.unwrap();
         assert_eq!(recv.head().await, Err(RecvError::Reset(StreamCode::STALLED)));
         until(|| pair.site.stats().mux.consumers_stalled == 1).await;
+        // The first is still held and has been looked at as often when the second is reset.
+        let (mut send, mut recv) = pair.gateway.open(HEAD, End::More).await.unwrap();
+        let _unread_too = pair.site.accept().await.unwrap();
+        send.write_chunk(HEAD).await.unwrap();
+        assert_eq!(recv.head().await, Err(RecvError::Reset(StreamCode::STALLED)));
+        until(|| pair.site.stats().mux.consumers_stalled >= 2).await;
+        assert_eq!(pair.site.stats().mux.consumers_stalled, 2, "each once");
         pair.end().await;
     })
     .await;
