@@ -467,7 +467,8 @@ impl Stream {
 
     /// The send half is about to end for QUIC: see [`Admission`].
     fn keep_place(&mut self, desk: &mut Desk<'_>) {
-        if !self.is_ours && self.cell.is_some() && !self.is_unheld && !self.is_withheld {
+        let is_kept = !self.is_unheld || desk.admission.is_shrinking();
+        if !self.is_ours && self.cell.is_some() && is_kept && !self.is_withheld {
             self.is_withheld = true;
             desk.admission.withhold();
         }

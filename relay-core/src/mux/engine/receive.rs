@@ -122,6 +122,7 @@ impl Mux {
             Kind::Ping => {
                 self.spend(Work::Ping)?;
                 self.slots.pong = payload.first_chunk::<8>().copied();
+                self.lease_floors();
                 Ok(())
             }
             Kind::Pong => {
