@@ -564,6 +564,74 @@ async fn a_link_leases_the_windows_of_its_streams_and_returns_them() {
     .await;
 }
 
+/// Opens as many streams at once, and lets all of them end as they should.
+async fn burst(pair: &Pair, streams: usize) {
+    let mut open = Vec::new();
+    for _ in 0..streams {
+        let (send, recv) = pair.gateway.open(HEAD, End::NoPayload).await.unwrap();
+        open.push((send, recv, pair.site.accept().await.unwrap()));
+    }
+    for (_send, mut recv, mut incoming) in open {
+        incoming.send.send_head(HEAD, HeadKind::FinalAndEnd).unwrap();
+        drop(incoming);
+        assert!(recv.head().await.unwrap().end);
+        assert_eq!(recv.read_chunk().await, Ok(None));
+    }
+}
+
+// [QUIC-21] +
+#[tokio::test]
+async fn what_a_burst_has_leased_comes_back_as_streams_end_and_another_burst_leases_it_again() {
+    within(async {
+        let budget = MemoryBudget::new(1 << 40);
+        let shared = |accept| Config { memory: Some(budget.clone()), ..config(accept) };
+        let pair = Pair::with(shared(0), shared(1024)).await;
+        let windows = |streams: u64| streams * u64::from(QUIC_STREAM_WINDOW);
+        // The gateway's first ones, the site's, and the sixteen that the site may open itself.
+        let first = windows(128 + 128 + 16);
+        assert_eq!(budget.leased(), first);
+        for _ in 0..2 {
+            burst(&pair, 200).await;
+            assert!(budget.leased() > first, "{} octets", budget.leased());
+            for _ in 0..1000 {
+                burst(&pair, 1).await;
+            }
+            until(|| budget.leased() == first).await;
+        }
+        burst(&pair, 200).await;
+        pair.end().await;
+        assert_eq!(budget.leased(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_link_that_came_up_without_memory_asks_again_and_carries_streams_once_there_is_some() {
+    within(async {
+        for is_gateway_short in [false, true] {
+            let budget = MemoryBudget::new(128 * u64::from(QUIC_STREAM_WINDOW));
+            let short = |accept, is_short: bool| Config {
+                memory: is_short.then(|| budget.clone()),
+                consumer_timeout: Duration::from_millis(20),
+                ..config(accept)
+            };
+            let others = Pair::with(config(0), short(1024, true)).await;
+            assert_eq!(budget.leased(), budget.limit());
+            let gateway = short(0, is_gateway_short);
+            let pair = Pair::with(gateway, short(1024, !is_gateway_short)).await;
+            let opener = pair.gateway.clone();
+            let opening = tokio::spawn(async move { opener.open(HEAD, End::NoPayload).await });
+            burst(&others, 1).await;
+            assert!(!opening.is_finished(), "nothing is left");
+            others.end().await;
+            opening.await.unwrap().unwrap();
+            assert_eq!(pair.site.accept().await.unwrap().head, HEAD);
+            pair.end().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_stream_that_waits_for_its_consumer_is_counted_until_it_goes_on() {
     within(async {
@@ -603,6 +671,13 @@ async fn a_consumer_that_takes_nothing_for_too_long_has_its_stream_reset() {
         send.write_chunk(HEAD).await.unwrap();
         assert_eq!(recv.head().await, Err(RecvError::Reset(StreamCode::STALLED)));
         until(|| pair.site.stats().mux.consumers_stalled == 1).await;
+        // The first is still held and has been looked at as often when the second is reset.
+        let (mut send, mut recv) = pair.gateway.open(HEAD, End::More).await.unwrap();
+        let _unread_too = pair.site.accept().await.unwrap();
+        send.write_chunk(HEAD).await.unwrap();
+        assert_eq!(recv.head().await, Err(RecvError::Reset(StreamCode::STALLED)));
+        until(|| pair.site.stats().mux.consumers_stalled >= 2).await;
+        assert_eq!(pair.site.stats().mux.consumers_stalled, 2, "each once");
         pair.end().await;
     })
     .await;

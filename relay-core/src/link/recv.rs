@@ -27,7 +27,8 @@ pub struct Head {
 #[non_exhaustive]
 pub enum RecvError {
     /// The stream was reset. With [`StreamCode::REFUSED`] the peer never looked at it, so what it
-    /// carried may be sent again on another link.
+    /// carried may be sent again on another link: a peer that says so behind any head of its answer
+    /// is not believed, and the code is [`StreamCode::DROPPED`].
     #[error("the stream was reset ({0})")]
     Reset(StreamCode),
     /// The link was lost. The peer may have acted on what it got.

@@ -36,6 +36,21 @@ pub struct Batch {
     len: usize,
 }
 
+/// How far a batch may be filled.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    octets: usize,
+    slices: usize,
+}
+
+impl Level {
+    /// As far as batches go.
+    pub(super) const FULL: Self = Self { octets: BATCH_OCTETS, slices: BATCH_SLICES };
+}
+
+/// Slices that a frame may take: what is copied, and a payload in its own memory.
+const FRAME_SLICES: usize = 2;
+
 #[derive(Debug)]
 enum Segment {
     /// A range of `scratch`.
@@ -62,7 +77,22 @@ impl Batch {
 
     /// Whether another frame would make the write longer than it should be.
     pub(super) fn is_full(&self) -> bool {
-        self.len >= BATCH_OCTETS || self.segments.len() + 2 > BATCH_SLICES
+        self.is_at(Level::FULL)
+    }
+
+    /// Whether another frame would go beyond `level`.
+    pub(super) fn is_at(&self, level: Level) -> bool {
+        self.len >= level.octets || self.segments.len() + FRAME_SLICES > level.slices
+    }
+
+    /// Half-way from here to full, and a frame at least if the batch is not full.
+    pub(super) fn half_way(&self) -> Level {
+        let (octets, slices) = (self.len, self.segments.len());
+        let half = |from: usize, full: usize| from + full.saturating_sub(from).div_ceil(2);
+        Level {
+            octets: half(octets, BATCH_OCTETS),
+            slices: half(slices, BATCH_SLICES).max(slices + FRAME_SLICES).min(BATCH_SLICES),
+        }
     }
 
     /// Slices that can still be added before the batch is full, at least one.
@@ -246,6 +276,27 @@ mod tests {
         }
         assert!(batch.scratch.capacity() <= 4 * RECLAIM_OCTETS);
         assert_eq!(written_by(&mut batch, usize::MAX), Vec::from(expected));
+    }
+
+    #[test]
+    fn half_way_leaves_room_for_a_frame_unless_the_batch_is_full() {
+        let mut batch = Batch::new();
+        let mut frames = 0;
+        while !batch.is_full() {
+            let level = batch.half_way();
+            assert!(!batch.is_at(level), "after {frames} frames");
+            assert!(level.slices <= batch.segments.len() + BATCH_SLICES / 2);
+            batch.copy(b"header");
+            batch.payload(Bytes::from(vec![9; COPY_IN_MAX + 1]));
+            frames += 1;
+        }
+        assert_eq!(frames, BATCH_SLICES / FRAME_SLICES);
+        assert!(batch.is_at(batch.half_way()));
+        let mut long = Batch::new();
+        long.payload(Bytes::from(vec![9; BATCH_OCTETS - 1]));
+        assert!(!long.is_at(long.half_way()), "an octet is left");
+        long.copy(b"9");
+        assert!(long.is_full() && long.is_at(long.half_way()));
     }
 
     #[test]

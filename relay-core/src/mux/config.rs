@@ -7,9 +7,10 @@ use super::memory::MemoryBudget;
 
 /// Settings of one side of a link. The defaults suit a gateway link.
 ///
-/// Worst-case receive memory of a link is [`Config::receive_memory_max`] for payload, plus one
-/// head of `head_max` per stream, plus the 8 MiB of read buffers that unread payload may pin beyond
-/// its own size.
+/// Worst-case receive memory of a link is [`Config::receive_memory_max`] for payload, plus ten
+/// blocks of `head_max` for each stream that this side opens (eight interim heads, the head and
+/// trailers, all of which may wait to be read) and two for each that the peer opens (the head and
+/// trailers), plus the 8 MiB of read buffers that unread payload may pin beyond its own size.
 ///
 /// Times range from 1 ms to 24 h.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -300,8 +300,8 @@ pub enum OpenError {
     /// The link has not been established, or has ended.
     #[error("the link is not up")]
     NotUp,
-    /// The peer takes no new streams on this link; another link may.
-    #[error("the peer takes no new streams")]
+    /// Either side drains this link, or its stream numbers are used up; another link may take it.
+    #[error("the link takes no new streams")]
     GoingAway,
     /// All streams that the peer and the local limits allow are in use.
     #[error("no stream is free")]

@@ -88,13 +88,15 @@ pub enum Event {
     /// More streams can be opened than before, see
     /// [`Mux::openable_total`](super::Mux::openable_total).
     Openable,
-    /// The peer takes no new streams, or this side has used up its stream numbers.
+    /// The peer takes no new streams, or this side has used up its stream numbers and drains the
+    /// link.
     GoingAway {
         /// See [`LinkError::code`](super::LinkError::code).
         code: u32,
     },
     /// A round trip was measured.
     RoundTrip(Duration),
-    /// After [`Mux::drain`](super::Mux::drain): every stream has ended.
+    /// After [`Mux::drain`](super::Mux::drain), or once the stream numbers were used up: every
+    /// stream has ended.
     Drained,
 }

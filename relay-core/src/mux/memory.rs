@@ -143,10 +143,6 @@ impl Lease {
             budget.give_back(octets);
         }
     }
-
-    fn is_tight(&self) -> bool {
-        self.budget.as_ref().is_some_and(MemoryBudget::is_tight)
-    }
 }
 
 impl Drop for Lease {
@@ -204,13 +200,26 @@ impl Floors {
         }
     }
 
-    /// Gives one floor back if others need it. Called as a stream ends, so that no promise is
-    /// taken back: the end of one stream then simply allows no other.
-    pub(crate) fn shrink(&mut self) {
-        if self.streams > STREAMS_LEASED_FIRST && self.lease.is_tight() {
+    /// Whether a floor is to be given back as a stream ends, when `open` are open: the first are
+    /// kept, and of the others those that are wanted here, while there is enough for all. A link
+    /// leases more when half of its floors are in use, so one that keeps a quarter does not lease
+    /// again what it has just given back.
+    pub(crate) fn is_shrinking(&self, open: u64) -> bool {
+        let Some(budget) = &self.lease.budget else { return false };
+        let is_idle = open * 4 < u64::from(self.streams);
+        self.streams > STREAMS_LEASED_FIRST && (is_idle || budget.is_tight())
+    }
+
+    /// Gives one floor back if others need it, or it is needed no more. Called as a stream ends,
+    /// so that no promise is taken back: the end of one stream then simply allows no other.
+    /// Returns whether it did.
+    pub(crate) fn shrink(&mut self, open: u64) -> bool {
+        let is_shrinking = self.is_shrinking(open);
+        if is_shrinking {
             self.streams -= 1;
             self.lease.give_back(self.octets_each);
         }
+        is_shrinking
     }
 
     /// Leases the floors of `wanted` streams, or of as many as `take` yields. Returns whether there
@@ -304,7 +313,7 @@ mod tests {
             for floors in &mut full {
                 floors.grow(floors.streams().into());
                 // Others end, and others are opened, at the load that uses everything.
-                floors.shrink();
+                floors.shrink(floors.streams().into());
                 floors.grow(floors.streams().into());
             }
         }
@@ -322,8 +331,9 @@ mod tests {
         let _others = [(); 2].map(|()| Floors::new(1024, 128, Some(budget.clone())));
         let mut before = 256;
         loop {
-            floors.shrink();
-            if floors.streams() == before {
+            let shrunk = floors.shrink(256);
+            assert_eq!(shrunk, floors.streams() < before);
+            if !shrunk {
                 break;
             }
             before -= 1;
@@ -331,7 +341,25 @@ mod tests {
         }
         assert_eq!(floors.streams(), 192, "an eighth is left");
         let mut few = Floors::new(1024, 100, Some(MemoryBudget::new(100 * 1024)));
-        few.shrink();
+        few.shrink(100);
         assert_eq!(few.streams(), 100, "the first are kept");
+    }
+
+    #[test]
+    fn a_link_that_uses_fewer_than_a_quarter_of_its_floors_gives_them_back_one_by_one() {
+        let budget = MemoryBudget::new(1 << 30);
+        let mut floors = Floors::new(1024, 1000, Some(budget.clone()));
+        while floors.grow(u64::from(floors.streams())) {}
+        assert!(!floors.shrink(250), "a quarter of 1,000");
+        assert!(floors.shrink(249));
+        assert_eq!((floors.streams(), budget.leased()), (999, 999 * 1024));
+        assert!(!floors.grow(249), "it does not lease again what it has just given back");
+        while floors.shrink(0) {}
+        assert_eq!(floors.streams(), STREAMS_LEASED_FIRST, "the first are kept");
+        assert_eq!(budget.leased(), 128 * 1024);
+
+        let mut without_budget = Floors::new(1024, 1000, None);
+        assert!(!without_budget.shrink(0));
+        assert_eq!(without_budget.streams(), 1000);
     }
 }

@@ -72,6 +72,30 @@ enum Waits {
     ForCredit,
 }
 
+/// Whether heads came, whoever still wanted them, and how many count towards their limit. In one
+/// octet: thousands of streams may be idle on a link.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Heads(u8);
+
+impl Heads {
+    const ANY: u8 = 0x80;
+
+    /// A head came.
+    pub(super) fn note(&mut self) {
+        self.0 |= Self::ANY;
+    }
+
+    /// It counts towards the limit. Returns how many do, which the caller keeps below 128.
+    pub(super) fn count(&mut self) -> u8 {
+        self.0 += 1;
+        self.0 & !Self::ANY
+    }
+
+    fn is_any(self) -> bool {
+        self.0 != 0
+    }
+}
+
 /// A stream of which at least one half, or the owner's work, has not ended.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -91,8 +115,8 @@ pub(super) struct Stream {
     waits: Waits,
     /// Whether the owner has let go of it.
     pub(super) released: bool,
-    /// Interim heads received.
-    pub(super) interim_heads: u8,
+    /// Heads received behind the opening.
+    pub(super) heads: Heads,
     /// Interim heads queued.
     pub(super) interim_sent: u8,
     /// Looks in a row, see [`engine::liveness`](super::engine), at which payload waited that its
@@ -128,7 +152,7 @@ impl Stream {
             in_ready: false,
             waits: Waits::Not,
             released: false,
-            interim_heads: 0,
+            heads: Heads::default(),
             interim_sent: 0,
             stalled_looks: 0,
             deficit: 0,
@@ -246,9 +270,10 @@ impl Stream {
         !self.is_ours(side) && (self.interim_sent > 0 || self.send != SendHalf::AwaitHead)
     }
 
-    /// Whether anything of the peer's half was seen, so that the peer has certainly looked at it.
+    /// Whether anything of the answer to a stream that this side opened has arrived, so that the
+    /// peer has certainly looked at it.
     pub(super) fn is_answered(&self) -> bool {
-        self.interim_heads > 0 || matches!(self.recv, RecvHalf::Receiving | RecvHalf::Ended)
+        self.heads.is_any() || self.recv == RecvHalf::Ended
     }
 
     pub(super) fn check(&self) {

@@ -37,6 +37,8 @@ mod ready;
 mod record;
 mod stream;
 mod sweep;
+#[cfg(test)]
+mod tests;
 mod turns;
 
 use admission::Admission;
@@ -238,7 +240,7 @@ impl QuicDriver {
         swept || turned
     }
 
-    /// The hello's deadline first, then looks at consumers, and at what is kept.
+    /// The hello's deadline first, then looks at consumers, for memory, and at what is kept.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Progress {
         if self.timer.as_mut().poll(cx).is_pending() {
             return false;
@@ -252,12 +254,21 @@ impl QuicDriver {
             self.awaited.drop_overdue(now.into_std());
             if now >= self.look_due {
                 self.look_at_consumers();
+                self.look_for_memory();
                 self.look_due = now + self.look_every();
             }
             self.timer.as_mut().reset(self.look_due);
             self.await_overdue();
         }
         true
+    }
+
+    /// A link that found no memory, or not enough, asks again: nothing else may ever happen on it.
+    fn look_for_memory(&mut self) {
+        self.admission.ask_again();
+        if self.admission.note_open(self.ours_open) {
+            self.wakers_of.open.wake_by_ref();
+        }
     }
 
     fn look_every(&self) -> Duration {

@@ -408,8 +408,8 @@ impl Stream {
         }
     }
 
-    /// Aborts both halves, as a handle asks. Does nothing if both have ended.
-    fn reset(&mut self, code: StreamCode, desk: &mut Desk<'_>) {
+    /// Aborts both halves, as a handle asks. Returns whether either had not ended.
+    fn reset(&mut self, code: StreamCode, desk: &mut Desk<'_>) -> bool {
         let has_answered = !self.is_ours && self.sending != (Sending::AwaitHead { interim: 0 });
         let code = match code {
             StreamCode::REFUSED if has_answered => StreamCode::DROPPED,
@@ -419,11 +419,12 @@ impl Stream {
             cell.lock().end_reset(code, desk.wakers);
         }
         let is_sent = matches!(self.sending, Sending::Ended | Sending::Over);
-        if is_sent && self.is_received {
-            return;
+        let was_open = !is_sent || !self.is_received;
+        if was_open {
+            self.stop_sending(code, desk);
+            self.stop_receiving(of_reset(code));
         }
-        self.stop_sending(code, desk);
-        self.stop_receiving(of_reset(code));
+        was_open
     }
 
     /// Nothing more is sent, and what QUIC still has is given up.
@@ -466,7 +467,8 @@ impl Stream {
 
     /// The send half is about to end for QUIC: see [`Admission`].
     fn keep_place(&mut self, desk: &mut Desk<'_>) {
-        if !self.is_ours && self.cell.is_some() && !self.is_unheld && !self.is_withheld {
+        let is_kept = !self.is_unheld || desk.admission.is_shrinking();
+        if !self.is_ours && self.cell.is_some() && is_kept && !self.is_withheld {
             self.is_withheld = true;
             desk.admission.withhold();
         }
@@ -652,8 +654,8 @@ impl Stream {
         }
     }
 
-    /// Looks whether the consumer has taken anything since the last look. Returns whether it has
-    /// taken nothing for too long: then the stream has been reset.
+    /// Looks whether the consumer has taken anything since the last look. If it has taken nothing
+    /// for too long the stream is reset.
     pub(super) fn look_at_consumer(&mut self, desk: &mut Desk<'_>) {
         let Some(cell) = &self.cell else { return };
         let taken = std::mem::take(&mut cell.lock().taken);
@@ -662,10 +664,10 @@ impl Stream {
             self.stalled_looks = 0;
             return;
         }
-        self.stalled_looks += 1;
-        if self.stalled_looks > LOOKS_PER_TIMEOUT {
+        self.stalled_looks = self.stalled_looks.saturating_add(1);
+        // It stays until its handles are dropped, and is looked at for as long.
+        if self.stalled_looks > LOOKS_PER_TIMEOUT && self.reset(StreamCode::STALLED, desk) {
             desk.counts.consumers_stalled += 1;
-            self.reset(StreamCode::STALLED, desk);
             self.waker.wake_by_ref();
         }
     }

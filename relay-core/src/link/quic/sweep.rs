@@ -63,8 +63,9 @@ impl QuicDriver {
         let is_closed = self.peer_drains || self.drain != Drain::No || self.ending.is_some();
         let index = u32::try_from(self.opened).ok();
         let id = index.and_then(|index| StreamId::nth(self.side, index));
-        let halves = if is_closed { None } else { self.spare.pop_front() };
-        let (Some(id), Some(halves)) = (id, halves) else {
+        let id = id.filter(|_| !is_closed);
+        // Dropped, one that is spare would be seen by the peer as a stream without a head.
+        let Some((id, halves)) = id.and_then(|id| Some((id, self.spare.pop_front()?))) else {
             // The link has begun to end. Nothing was sent, so it may be sent again.
             return cell.lock().end_reset(StreamCode::REFUSED, &mut self.wakers);
         };
@@ -79,6 +80,17 @@ impl QuicDriver {
         stream.queue_opening(&mut self.desk(), head, end);
         self.streams.insert(id, (stream, waker));
         self.turn(id);
+        self.note_numbers_left();
+    }
+
+    /// Numbers are never reused: a link that has used them up is to be replaced, and the one who
+    /// dials may be the peer.
+    fn note_numbers_left(&mut self) {
+        let next = u32::try_from(self.opened).ok().and_then(|next| StreamId::nth(self.side, next));
+        if next.is_none() && self.drain == Drain::No {
+            self.drain = Drain::Wanted;
+            self.begin_drain();
+        }
     }
 
     /// Has the peer told that this side takes no new streams, once the hellos are through.

@@ -68,6 +68,10 @@ impl QuicDriver {
                 } else if stream.is_ours() {
                     self.ours_open -= 1;
                     self.await_release(&stream);
+                    // Streams that are opened ahead keep the memory they were opened on.
+                    if self.places_taken() < self.openable() {
+                        self.admission.note_ended(self.ours_open);
+                    }
                     self.wakers_of.open.wake_by_ref();
                 } else {
                     self.admission.end();

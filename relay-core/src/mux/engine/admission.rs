@@ -20,14 +20,14 @@ impl Mux {
         let is_open = matches!(self.phase, Phase::Open);
         if is_ours {
             let before = self.openable_total();
-            self.own_floors.shrink();
             self.opened_over += 1;
+            self.own_floors.shrink(u64::from(self.opened) - self.opened_over);
             if is_open && self.openable_total() > before {
                 self.events.push_back(Event::Openable);
             }
         } else {
-            self.peer_floors.shrink();
             self.accepted_over += 1;
+            self.peer_floors.shrink(u64::from(self.accepted) - self.accepted_over);
             if is_open {
                 self.announce_streams();
             }
@@ -46,8 +46,8 @@ impl Mux {
 
     /// Leases more floors if either side comes to need them.
     ///
-    /// Tried as streams are opened, and again at each keep-alive: what other links give back is not
-    /// announced.
+    /// Tried as streams are opened, and again with each PING and PONG: what other links give back
+    /// is not announced, and a link on which something always arrives has no keep-alive.
     pub(super) fn lease_floors(&mut self) {
         if self.peer_floors.grow(u64::from(self.accepted) - self.accepted_over) {
             self.announce_streams();

@@ -59,6 +59,8 @@ impl Mux {
         self.openings.push_back(id);
         self.lease_floors();
         if StreamId::nth(self.side, self.opened).is_none() {
+            // The link is to be replaced, and the one who dials may be the peer: it must hear.
+            self.drain = Drain::Wanted;
             self.events.push_back(Event::GoingAway { code: LinkError::CODE_DONE });
         }
         self.check_invariants();
@@ -113,8 +115,10 @@ impl Mux {
     }
 
     /// Octets that may wait in a stream's queue now. May fall below what waits already.
+    ///
+    /// A stream whose opening waits stands in no line yet and may be written to, so it counts too.
     pub(super) fn queue_max(&self) -> u64 {
-        let busy = self.ready.len().max(1) as u64;
+        let busy = (self.ready.len() + self.openings.len()).max(1) as u64;
         let share = u64::from(self.config.send_queue_shared) / busy;
         share.max(self.config.send_queue_max.into())
     }
@@ -324,7 +328,8 @@ impl Mux {
         self.drain = Drain::Announced { barrier };
     }
 
-    /// Whether [`Mux::drain`] was called.
+    /// Whether this side drains the link: [`Mux::drain`] was called, or it has used up its stream
+    /// numbers.
     pub fn is_draining(&self) -> bool {
         self.drain != Drain::No
     }

@@ -260,6 +260,7 @@ impl Mux {
     pub(super) fn on_pong(&mut self, number: u64, now: Instant) {
         let Some(round_trip) = self.liveness.pong(number, now) else { return };
         self.events.push_back(Event::RoundTrip(round_trip));
+        self.lease_floors();
         if self.drain == (Drain::Announced { barrier: number }) {
             let last = self.last_accepted();
             let text = "draining".to_owned();

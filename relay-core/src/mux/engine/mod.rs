@@ -93,7 +93,8 @@ enum Phase {
 enum Drain {
     /// Not draining.
     No,
-    /// Asked for before the peer's hello arrived: it begins with it.
+    /// Asked for before the peer's hello arrived: it begins with it. Or the stream numbers are used
+    /// up: it begins with what is sent next.
     Wanted,
     /// GOAWAY(all) is sent; the PONG to this PING proves that the peer has seen it.
     Announced {
@@ -144,6 +145,9 @@ pub struct Mux {
     events: VecDeque<Event>,
     /// Streams this side opened whose opening is not yet sent, in the order of their ids.
     openings: VecDeque<StreamId>,
+    /// Whether openings have filled the last batch, so that in the next whatever else is ready goes
+    /// before them.
+    is_turn_of_others: bool,
     /// Streams with a control slot to write.
     control: VecDeque<StreamId>,
     /// Streams with a queue to write, in turn.
@@ -203,6 +207,7 @@ impl Mux {
             peer_floors,
             events: VecDeque::new(),
             openings: VecDeque::new(),
+            is_turn_of_others: false,
             control: VecDeque::new(),
             ready: Schedule::default(),
             budgets: Budgets::new(now),

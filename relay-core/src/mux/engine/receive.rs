@@ -122,6 +122,7 @@ impl Mux {
             Kind::Ping => {
                 self.spend(Work::Ping)?;
                 self.slots.pong = payload.first_chunk::<8>().copied();
+                self.lease_floors();
                 Ok(())
             }
             Kind::Pong => {
@@ -201,22 +202,19 @@ impl Mux {
     fn on_head(&mut self, id: StreamId, block: Bytes, flags: Flags) -> Result<(), LinkError> {
         let refused = LinkError::StreamState { kind: Kind::Head, stream: id };
         let Some(stream) = self.stream(Kind::Head, id)? else { return Ok(()) };
+        stream.heads.note();
         let interim = flags.contains(Flags::INFORMATIONAL);
         let end = flags.contains(Flags::END);
         if stream.recv.is_reset() {
             // Nobody looks at them, in whatever order they come.
-            stream.interim_heads += 1;
-            if stream.interim_heads > INTERIM_HEADS_MAX + 1 {
+            if stream.heads.count() > INTERIM_HEADS_MAX + 1 {
                 return Err(LinkError::Abuse { what: "heads" });
             }
             self.on_last_word(id, end);
             return Ok(());
         }
-        if interim {
-            stream.interim_heads += 1;
-            if stream.interim_heads > INTERIM_HEADS_MAX {
-                return Err(LinkError::Abuse { what: "interim heads" });
-            }
+        if interim && stream.heads.count() > INTERIM_HEADS_MAX {
+            return Err(LinkError::Abuse { what: "interim heads" });
         }
         let unwanted = stream.recv == RecvHalf::Stopping;
         let event = if interim { RecvEvent::Interim } else { RecvEvent::Head };
@@ -297,6 +295,11 @@ impl Mux {
             return Ok(());
         }
         let is_heard = stream.is_heard();
+        let code = match code {
+            // A peer that has begun to answer has looked at it, whatever it says.
+            StreamCode::REFUSED if is_ours && stream.is_answered() => StreamCode::DROPPED,
+            code => code,
+        };
         // A RESET or END of ours that has not left yet would tell the peer what it has told us.
         let is_answer_due = stream.take_back_end() && !is_ours;
         let is_news = self.abort(id, code, RecvEvent::Reset);

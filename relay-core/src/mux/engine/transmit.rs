@@ -1,4 +1,5 @@
-//! What is sent next: link slots, openings, stream slots, then queues in turn.
+//! What is sent next: link slots, openings, stream slots, then queues in turn; openings again, if
+//! they have not all left with the first half of the batch.
 //!
 //! Everything ready is put into batches until nothing is left or the batch is full; the driver
 //! sleeps only after an empty one. So a frame made ready is on its way before the driver sleeps,
@@ -6,8 +7,8 @@
 
 use std::time::Instant;
 
-use super::{Mux, Phase};
-use crate::mux::batch::Batch;
+use super::{Drain, Mux, Phase};
+use crate::mux::batch::{Batch, Level};
 use crate::mux::event::Event;
 use crate::mux::frame::{Flags, Header, Kind, StreamId};
 use crate::mux::half::{RecvHalf, SendEvent};
@@ -23,9 +24,15 @@ impl Mux {
         }
         self.link_slots(batch);
         if matches!(self.phase, Phase::Open) {
-            self.send_openings(batch);
+            if self.drain == Drain::Wanted {
+                self.announce_drain(now);
+            }
+            if !self.openings.is_empty() {
+                self.send_first_openings(batch);
+            }
             self.send_control(now, batch);
             self.send_queues(batch);
+            self.send_openings(batch, Level::FULL);
             // Control that became ready by what was just sent, e.g. the RESET behind an opening.
             self.send_control(now, batch);
             // Link slots that became due by it, e.g. STREAMS behind a stream's last frame: the
@@ -67,8 +74,19 @@ impl Mux {
         }
     }
 
-    fn send_openings(&mut self, batch: &mut Batch) {
-        while !batch.is_full() {
+    /// Sends the openings that go before whatever else is ready. They may come as fast as the pipe
+    /// takes them, and credit, resets and payload are to leave all the same: so they get half of
+    /// what the batch has room for. Where one alone fills it, they come last in the next.
+    fn send_first_openings(&mut self, batch: &mut Batch) {
+        if batch.is_full() || std::mem::take(&mut self.is_turn_of_others) {
+            return;
+        }
+        self.send_openings(batch, batch.half_way());
+        self.is_turn_of_others = batch.is_full();
+    }
+
+    fn send_openings(&mut self, batch: &mut Batch, level: Level) {
+        while !self.openings.is_empty() && !batch.is_at(level) {
             let Some(id) = self.openings.pop_front() else { return };
             let Some(stream) = self.streams.get_mut(id) else { continue };
             let Some(head) = stream.opening.take() else { continue };

@@ -266,7 +266,7 @@ impl End {
     /// that waits for room has none.
     fn check_room_at_rest(&self, peer: &Self, view: &View, other: &View) {
         let room = self.mux.room(view.id) as u64;
-        assert_eq!(room, self.room(peer, view), "room of {} at rest", view.id);
+        assert_eq!(room, *self.room(peer, view).end(), "room of {} at rest", view.id);
         assert!(!view.wants_room || room == 0, "{} waits for room and has it", view.id);
         let window = u64::from(peer.config.stream_window);
         let due = (window - window / 4).saturating_sub(other.held());

@@ -18,6 +18,8 @@ use crate::mux::{Config, PREFACE_LEN, Side};
 pub struct Half {
     /// Whether the final head has passed; the opening counts.
     pub headed: bool,
+    /// Heads that have passed, interim ones and the opening among them.
+    pub heads: usize,
     /// Octets of payload.
     pub payload: u64,
     /// Whether its end has passed.
@@ -212,6 +214,7 @@ impl Referee {
         match kind {
             HEAD => {
                 assert!(!half.headed, "{context}: one final head only");
+                half.heads += 1;
                 half.headed = flags & INTERIM == 0;
             }
             DATA | TRAILERS => {

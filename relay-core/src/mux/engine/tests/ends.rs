@@ -156,3 +156,50 @@ fn a_peer_without_hello_is_given_up_on_the_tick_whatever_it_sends() {
     assert_eq!(site.handle_timeout(almost), Ok(()));
     assert_eq!(site.handle_timeout(due), Err(LinkError::HelloTimeout));
 }
+
+/// A link on which the gateway has numbers for `left` streams more, as after all the others.
+fn with_few_numbers_left(left: u32) -> Pair {
+    let mut pair = Pair::new(8);
+    let used = (1 << 31) - left;
+    let all = u64::from(used);
+    (pair.gateway.opened, pair.gateway.opened_over) = (used, all);
+    pair.gateway.openable_by_peer += all;
+    (pair.site.accepted, pair.site.accepted_over) = (used, all);
+    pair.site.granted += all;
+    pair
+}
+
+// [MUX-22] +-
+#[test]
+fn a_side_that_has_used_up_its_numbers_drains_the_link_so_that_its_peer_replaces_it() {
+    let mut pair = with_few_numbers_left(2);
+    // As long as a link may be quiet before anybody is asked for a sign of life.
+    pair.now = tick_before(pair.now + Config::default().keep_alive_idle);
+    let first = pair.gateway.open(head(), true).unwrap();
+    pair.settle();
+    assert!(!pair.gateway.is_draining() && !events(&mut pair.site).iter().any(is_farewell));
+
+    let last = pair.gateway.open(head(), true).unwrap();
+    assert_eq!(last, StreamId::nth(Side::Listener, (1 << 31) - 1).unwrap());
+    assert_eq!(pair.gateway.open(head(), true), Err(OpenError::GoingAway));
+    assert!(pair.gateway.is_draining() && events(&mut pair.gateway).iter().any(is_farewell));
+    pair.settle();
+    pair.gateway.handle_timeout(pair.now).unwrap();
+    let told = events(&mut pair.site);
+    assert!(told.iter().any(is_farewell), "who dials must hear of it: {told:?}");
+    assert!(told.iter().any(|event| matches!(event, Event::Opened { id, .. } if *id == last)));
+
+    for id in [first, last] {
+        pair.site.send_head(id, head(), HeadKind::FinalAndEnd).unwrap();
+        pair.site.release(id);
+    }
+    pair.settle();
+    for id in [first, last] {
+        pair.gateway.release(id);
+    }
+    assert!(events(&mut pair.gateway).contains(&Event::Drained));
+}
+
+fn is_farewell(event: &Event) -> bool {
+    *event == Event::GoingAway { code: LinkError::CODE_DONE }
+}

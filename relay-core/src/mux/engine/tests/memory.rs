@@ -81,9 +81,77 @@ fn streams_that_this_side_opens_are_leased_too() {
     }
     pair.settle();
     assert_eq!(pair.gateway.stats().streams_open, 0);
-    assert_eq!(budget.leased(), 175 * 1024, "more than the first is returned down to an eighth");
+    assert_eq!(budget.leased(), (128 + 25) * 1024, "more than the first is returned");
     drop((pair, other));
     assert_eq!(budget.leased(), 0);
+}
+
+/// The site lets go of every stream that the gateway has opened and reset.
+fn close_all(pair: &mut Pair, ids: Vec<StreamId>) {
+    for id in ids {
+        pair.gateway.release(id);
+    }
+    pair.settle();
+    while let Some(event) = pair.site.poll_event() {
+        if let Event::Opened { id, .. } = event {
+            pair.site.release(id);
+        }
+    }
+    pair.settle();
+    assert_eq!((pair.gateway.stats().streams_open, pair.site.stats().streams_open), (0, 0));
+}
+
+#[test]
+fn what_a_burst_has_leased_comes_back_as_streams_end_and_another_burst_leases_it_again() {
+    let budget = MemoryBudget::new(1 << 30);
+    let mut pair = Pair::with(opener(), shared(&budget, 1000));
+    for _ in 0..3 {
+        let ids: Vec<_> = std::iter::from_fn(|| {
+            let opened = pair.gateway.open(head(), false).ok();
+            pair.settle();
+            opened
+        })
+        .collect();
+        assert_eq!((ids.len(), budget.leased()), (1000, 1000 * 1024));
+        close_all(&mut pair, ids);
+        // Of 250 open streams on, each that ends takes a floor along.
+        assert_eq!(budget.leased(), pair.site.stats().memory_reserved);
+        assert!(budget.leased() <= 800 * 1024, "{} octets", budget.leased());
+    }
+    for _ in 0..1000 {
+        let id = pair.gateway.open(head(), false).unwrap();
+        pair.settle();
+        close_all(&mut pair, vec![id]);
+    }
+    assert_eq!(budget.leased(), 128 * 1024, "a link that idles along has its first ones");
+}
+
+#[test]
+fn a_link_without_memory_asks_again_with_each_ping_and_pong() {
+    type Ask = fn(&mut Pair);
+    let asks: [Ask; 2] = [
+        // The peer asks for a sign of life; or answers to one, while something always arrives.
+        |pair| {
+            pair.now = pair.gateway.poll_timeout().unwrap();
+            pair.gateway.handle_timeout(pair.now).unwrap();
+        },
+        |pair| {
+            let ping = pair.site.liveness.new_ping(pair.now);
+            pair.site.slots.ping = Some(ping);
+        },
+    ];
+    for ask in asks {
+        let budget = MemoryBudget::new(64 * 1024);
+        let others = Floors::new(1024, 64, Some(budget.clone()));
+        let mut pair = Pair::with(opener(), shared(&budget, 1000));
+        ask(&mut pair);
+        pair.settle();
+        assert_eq!(open_all(&mut pair), 0, "nothing is left");
+        drop(others);
+        ask(&mut pair);
+        pair.settle();
+        assert_eq!(open_all(&mut pair), 64);
+    }
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod budgets;
 mod ends;
 mod memory;
 mod order;
+mod queues;
 mod stalls;
 mod streams;
 

@@ -95,3 +95,102 @@ fn bulk_streams_get_equal_octets_whatever_their_frames() {
     }
     assert!(large != small);
 }
+
+/// Openings that never end, and what wants to leave beside them.
+struct Crowd {
+    pair: Pair,
+    uploads: Vec<StreamId>,
+    batch: Batch,
+    /// What the pipe has taken.
+    wire: Vec<u8>,
+}
+
+/// Longer than what is copied: each costs two slices of a batch.
+const LONG_HEAD: usize = 2000;
+
+impl Crowd {
+    fn new() -> Self {
+        let site = Config {
+            stream_window: 256 << 10,
+            receive_memory_max: 1 << 30,
+            accept_streams_max: 2048,
+            ..Config::default()
+        };
+        let mut pair = Pair::with(Config::for_streams(16, 2048), site);
+        let open = |pair: &mut Pair| pair.gateway.open(head(), false).unwrap();
+        let uploads = (0..8).map(|_| open(&mut pair)).collect();
+        pair.settle();
+        let mut crowd = Self { pair, uploads, batch: Batch::new(), wire: Vec::new() };
+        crowd.refill();
+        crowd
+    }
+
+    /// Openings come as fast as the pipe takes them, and so does what the uploads carry.
+    fn refill(&mut self) {
+        let Self { pair, uploads, .. } = self;
+        while pair.gateway.openings.len() < 64 {
+            pair.gateway.open(Bytes::from(vec![7; LONG_HEAD]), false).unwrap();
+        }
+        for id in uploads {
+            pair.gateway.write(*id, &mut Bytes::from(vec![7; 2 * LONG_HEAD])).unwrap();
+        }
+    }
+
+    /// The pipe takes at most so many octets.
+    fn pass(&mut self, octets_max: usize) {
+        self.pair.gateway.poll_transmit(self.pair.now, &mut self.batch);
+        let mut slices = [IoSlice::new(&[]); BATCH_SLICES];
+        let used = self.batch.io_slices(&mut slices);
+        let ready = slices[..used].iter().flat_map(|slice| slice.iter().copied());
+        let before = self.wire.len();
+        self.wire.extend(ready.take(octets_max));
+        self.batch.advance(self.wire.len() - before);
+    }
+
+    /// How many openings the pipe has taken, RESETs, and frames of the uploads.
+    fn taken(&self) -> [usize; 3] {
+        let kinds = kinds(&self.wire);
+        [Kind::Head, Kind::Reset, Kind::Data]
+            .map(|kind| kinds.iter().filter(|k| **k == kind).count())
+    }
+}
+
+// [MUX-45] +-
+#[test]
+fn openings_that_never_end_leave_half_of_a_batch_to_what_else_is_ready() {
+    let mut crowd = Crowd::new();
+    let reset = crowd.uploads.pop().unwrap();
+    crowd.pair.gateway.reset(reset, CODE);
+    crowd.pass(usize::MAX);
+    let [heads, resets, data] = crowd.taken();
+    assert_eq!(resets, 1, "{heads} openings first");
+    assert!(heads >= BATCH_SLICES / 4 - 1, "{heads} openings");
+    assert!(data >= 7, "{data} frames of seven uploads");
+}
+
+// [MUX-45] +-
+#[test]
+fn a_pipe_that_takes_a_little_at_a_time_gets_openings_and_what_else_is_ready_in_turn() {
+    let mut crowd = Crowd::new();
+    for _ in 0..600 {
+        crowd.pass(LONG_HEAD);
+        crowd.refill();
+    }
+    let before = crowd.taken();
+    for _ in 0..300 {
+        crowd.pass(LONG_HEAD);
+        crowd.refill();
+    }
+    let after = crowd.taken();
+    let [heads, _, data] = [0, 1, 2].map(|kind| after[kind] - before[kind]);
+    assert!(heads > 10 && data > 10, "{heads} openings and {data} frames of uploads");
+}
+
+#[test]
+fn no_opening_stays_behind_when_a_batch_is_left_empty() {
+    let mut crowd = Crowd::new();
+    let waiting = crowd.pair.gateway.openings.len();
+    let octets = sent(&mut crowd.pair.gateway, crowd.pair.now);
+    let heads = kinds(&octets).into_iter().filter(|kind| *kind == Kind::Head).count();
+    assert_eq!(heads, waiting);
+}

@@ -212,7 +212,8 @@ fn a_link_whose_stream_numbers_are_used_up_says_so() {
     assert_eq!(events(&mut pair.gateway), [Event::GoingAway { code: LinkError::CODE_DONE }]);
     assert_eq!(pair.gateway.open(head(), true), Err(OpenError::GoingAway));
     pair.settle();
-    assert!(matches!(events(&mut pair.site)[..], [Event::Opened { .. }]));
+    let told = events(&mut pair.site);
+    assert!(matches!(told[..], [Event::Opened { .. }, Event::GoingAway { .. }]), "{told:?}");
     let again = forged(Kind::Head, Flags::OPEN, last, b"again");
     let verdict = receive(&mut pair.site, pair.now, &again);
     assert_eq!(verdict, Err(LinkError::NotOpen { kind: Kind::Head, stream: last }));
@@ -254,4 +255,55 @@ fn a_stream_with_any_of_an_answer_queued_is_never_called_refused() {
         let heard = events(&mut pair.gateway);
         assert!(heard.contains(&Event::Reset { id, code: told }), "{kind:?}: {heard:?}");
     }
+}
+
+// [MUX-61] +-
+#[test]
+fn refused_behind_any_part_of_an_answer_is_heard_as_dropped() {
+    type Answer = fn(&mut Pair, StreamId);
+    let cases: [(Answer, StreamCode); 5] = [
+        (|_, _| {}, StreamCode::REFUSED),
+        (|pair, id| forge_head(pair, Flags::NONE, id), StreamCode::DROPPED),
+        (|pair, id| forge_head(pair, Flags::INFORMATIONAL, id), StreamCode::DROPPED),
+        // The answer comes first, and then its reader goes; or the other way round.
+        (
+            |pair, id| {
+                forge_head(pair, Flags::NONE, id);
+                pair.gateway.stop(id, CODE);
+            },
+            StreamCode::DROPPED,
+        ),
+        (
+            |pair, id| {
+                pair.gateway.stop(id, CODE);
+                forge_head(pair, Flags::NONE, id);
+            },
+            StreamCode::DROPPED,
+        ),
+    ];
+    for (answer, heard) in cases {
+        let (mut pair, id) = with_one_stream();
+        answer(&mut pair, id);
+        events(&mut pair.gateway);
+        let refused = StreamCode::REFUSED.0.to_be_bytes();
+        pair.forge_to_gateway(&forged(Kind::Reset, Flags::NONE, id, &refused)).unwrap();
+        assert_eq!(events(&mut pair.gateway), [Event::Reset { id, code: heard }]);
+        let write = pair.gateway.write(id, &mut head());
+        assert_eq!(write, Err(SendError::Reset(heard)), "the writer hears the same");
+    }
+}
+
+// [MUX-49] -
+#[test]
+fn goaway_cannot_disown_a_stream_whose_answer_came_when_its_reader_had_gone() {
+    let (mut pair, id) = with_one_stream();
+    pair.gateway.stop(id, CODE);
+    forge_head(&mut pair, Flags::NONE, id);
+    let verdict = pair.forge_to_gateway(&goaway(0, LinkError::CODE_DONE));
+    assert_eq!(verdict, Err(LinkError::StreamState { kind: Kind::GoAway, stream: id }));
+}
+
+/// The peer sends a head by hand.
+fn forge_head(pair: &mut Pair, flags: Flags, id: StreamId) {
+    pair.forge_to_gateway(&forged(Kind::Head, flags, id, b"answer")).unwrap();
 }
