@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use relay_tests::http2::{
     ACK, END_HEADERS, END_STREAM, Http2Client, WHOLE, asks, block, code, field, frame, kind,
 };
-use relay_tests::roles::{House, target, until, within};
+use relay_tests::roles::{House, counted, target, until, within};
 use relay_tests::running::{Instance, connection_point};
 use relay_tests::site::{Backend, Body, full};
 
@@ -103,6 +103,8 @@ async fn a_stream_beyond_the_hundredth_is_refused_and_may_be_asked_again() {
             drop(client);
             until(|| gateway.in_flight() == 0).await;
             site.backend.until_in_flight(0).await;
+            let told = counted(gateway.status().counts).remove("http2_resets_told");
+            assert_eq!(told, refused.then_some(1), "{open} open");
         }
     })
     .await;
@@ -145,6 +147,47 @@ async fn a_field_list_above_32_kib_is_431_and_from_64_kib_on_before_anybody_look
             assert_eq!(client.status(3).await, Some(200), "{size}");
         }
         assert_eq!(site.backend.seen().len(), 6);
+        let told = counted(gateway.status().counts);
+        assert_eq!(told, [("CMGService_Head_Too_Large", 4), ("http2_head", 2)].into());
+    })
+    .await;
+}
+
+/// PRIORITY by which `stream` depends on itself: RFC 9113, section 5.3.1 has it reset.
+fn depends_on_itself(stream: u32) -> Vec<u8> {
+    frame(kind::PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[0]].concat())
+}
+
+#[tokio::test]
+async fn the_51st_request_that_a_client_has_the_gateway_reset_ends_the_connection() {
+    within(async {
+        let site = Holding::start().await;
+        let house = House::before(site.backend.address);
+        let (gateway, _link) = house.joined().await;
+        let mut client = Http2Client::join(&gateway, &house.ca).await;
+        client.until(|frame| frame.kind == kind::SETTINGS).await.unwrap();
+        for stream in streams(0, EARLY_RESETS_MAX) {
+            client.send(&held(stream)).await;
+            site.backend.until_in_flight(1).await;
+            client.send(&depends_on_itself(stream)).await;
+            let end = client.until(|frame| frame.stream == stream).await.unwrap();
+            assert_eq!((end.kind, end.number(0)), (kind::RST_STREAM, code::PROTOCOL_ERROR));
+            // Its work at the site has ended with it.
+            site.backend.until_in_flight(0).await;
+        }
+        let [served, held_last, last] = [50, 51, 52].map(|number| 2 * number + 1);
+        client.get(served, &target("/SMS_MP/x")).await;
+        assert_eq!(client.status(served).await, Some(200));
+        client.send(&held(held_last)).await;
+        client.send(&held(last)).await;
+        site.backend.until_in_flight(2).await;
+        client.send(&depends_on_itself(last)).await;
+        let goodbye = client.until(|frame| frame.kind == kind::GOAWAY).await.unwrap();
+        assert_eq!(goodbye.number(4), code::ENHANCE_YOUR_CALM);
+        until(|| gateway.in_flight() == 0).await;
+        site.backend.until_in_flight(0).await;
+        let told = counted(gateway.status().counts);
+        assert_eq!(told, [("http2_early_resets", 1), ("http2_resets_told", 51)].into());
     })
     .await;
 }

@@ -312,6 +312,55 @@ impl LoadBalancer for Recorder {
     }
 }
 
+/// A balancer that offers links from the so-manieth call on, and before that none, or what is not
+/// there.
+#[derive(Debug)]
+struct Reluctant {
+    calls: AtomicUsize,
+    offers_from: usize,
+    makes_up: bool,
+}
+
+impl LoadBalancer for Reluctant {
+    fn order(&self, links: &mut [LinkView], _now: Instant, _draw: u64) -> usize {
+        let call = self.calls.fetch_add(1, Ordering::Relaxed);
+        if call >= self.offers_from {
+            return links.len();
+        }
+        links.fill(LinkView::new(u64::MAX, u64::MAX, 0));
+        if self.makes_up { links.len() } else { 0 }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_balancer_that_offers_none_of_the_links_has_requests_wait_and_is_asked_again() {
+    const EACH: Duration = Duration::from_millis(50);
+    let credit = House::before(([127, 0, 0, 1], 1).into()).gateway_limits.link_credit;
+    let no_link = StatusCode::SERVICE_UNAVAILABLE;
+    for makes_up in [false, true] {
+        for (offers_from, expected) in [
+            (1, (StatusCode::OK, EACH)),
+            (20, (StatusCode::OK, 20 * EACH)),
+            (usize::MAX, (no_link, credit)),
+        ] {
+            within(async {
+                let calls = AtomicUsize::new(0);
+                let balancer = Arc::new(Reluctant { calls, offers_from, makes_up });
+                let house = house(Balance::Custom(Arc::clone(&balancer) as _));
+                let gateway = house.gateway(1);
+                let _member = Member::join(&house, &gateway, "a", Manner::Answers).await;
+                let before = tokio::time::Instant::now();
+                let status = ask(&gateway).await.status();
+                let waited = before.elapsed().as_millis() / EACH.as_millis() * EACH.as_millis();
+                assert_eq!((status, waited), (expected.0, expected.1.as_millis()));
+                let calls = balancer.calls.load(Ordering::Relaxed);
+                assert!(calls <= 102, "asked {calls} times");
+            })
+            .await;
+        }
+    }
+}
+
 /// What a balancer is told of a request to a connection point of such a manner.
 async fn told(manner: Manner) -> Vec<Outcome> {
     let recorder = Arc::new(Recorder::default());

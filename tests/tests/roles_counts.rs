@@ -22,6 +22,7 @@ const LONG: Duration = Duration::from_secs(90);
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const SETTINGS: &[u8] = b"\0\0\0\x04\0\0\0\0\0";
 const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+const IDLE_DATA: &[u8] = b"\0\0\0\0\0\0\0\0\x01";
 const SHORT_PING: &[u8] = b"\0\0\x07\x06\0\0\0\0\0pingpon";
 
 type Driven = Pin<Box<dyn Future<Output = ()>>>;
@@ -75,6 +76,8 @@ async fn a_connection_that_ends_at_a_limit_is_counted_once_by_that_limit_alone()
         ("idle_seconds", silent(Http::Two)),
         ("http2_pong", http2(hello.clone())),
         ("http2_first_frame", http2([PREFACE, PING].concat())),
+        ("http2_broken", http2([&*hello, IDLE_DATA].concat())),
+        ("http2_broken", http2(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec())),
         ("http2_frame_size", http2([&*hello, SHORT_PING].concat())),
         ("http2_pings", http2([&*hello, &PING.repeat(31)].concat())),
         ("http2_settings", http2([&*hello, &SETTINGS.repeat(20)].concat())),

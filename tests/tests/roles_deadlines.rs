@@ -4,14 +4,19 @@
 
 use std::time::Duration;
 
+use http::{Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
 use relay_core::connection_point::{Update, UpdateError};
 use relay_core::gateway::GatewayUpdate;
 use relay_core::mux::Config;
 use relay_core::settings::{Deadline, SettingsDocument};
 use relay_core::transport::memory::MemoryNetwork;
 use relay_tests::bed::{Bed, Role};
-use relay_tests::client::{Client, Http, bare};
+use relay_tests::client::{Client, Http, bare, with_body};
 use relay_tests::roles::{House, ROLE, publish, target, until, within};
+use relay_tests::running::{Instance, connection_point};
+use relay_tests::site::{Backend, full};
 use tokio::time::{Instant, timeout};
 
 const MS: Duration = Duration::from_millis(1);
@@ -151,6 +156,74 @@ async fn another_time_to_an_answer_is_for_requests_that_come_then_and_not_for_th
             waits(later).await
         };
         assert_eq!(tokio::join!(waits(in_flight), later), (65 * S, 7 * S));
+    })
+    .await;
+}
+
+/// Has no time of either role ever end.
+fn never(house: &mut House) {
+    let limits = &mut house.gateway_limits;
+    let gateway = [
+        &mut limits.client_hello,
+        &mut limits.tls_handshake,
+        &mut limits.request_head,
+        &mut limits.idle,
+        &mut limits.answer_head,
+        &mut limits.backend_answer_max,
+        &mut limits.body_stall,
+        &mut limits.body_grace,
+        &mut limits.answer_stall,
+        &mut limits.link_credit,
+        &mut limits.overload_wait,
+        &mut limits.drain,
+        &mut limits.linger,
+    ];
+    let limits = &mut house.connection_point_limits;
+    // The next link would never be dialled.
+    limits.links_per_instance = 1;
+    let point = [
+        &mut limits.redial_first,
+        &mut limits.redial_max,
+        &mut limits.dial,
+        &mut limits.dial_quic,
+        &mut limits.next_rung,
+        &mut limits.dial_pace,
+        &mut limits.better_rung,
+        &mut limits.backend_connect,
+        &mut limits.backend_answer,
+        &mut limits.backend_idle,
+        &mut limits.backend_wait,
+        &mut limits.backend_rest,
+        &mut limits.drain,
+    ];
+    for time in gateway.into_iter().chain(point) {
+        *time = Duration::MAX;
+    }
+}
+
+#[tokio::test]
+async fn where_no_time_ever_ends_requests_are_served_and_both_roles_stop() {
+    within(async {
+        let backend = Backend::start(|request: Request<Incoming>| async {
+            let octets = request.into_body().collect().await.unwrap().to_bytes();
+            Response::new(full(octets))
+        })
+        .await;
+        let mut house = House::before(backend.address);
+        never(&mut house);
+        let instance = Instance::start(&house, 1).await;
+        let point = connection_point(&house, &[instance.links]);
+        instance.until_links(1).await;
+        for http in Http::BOTH {
+            let mut client = instance.client(&house, http).await;
+            for body in ["", "a body"] {
+                let ask = with_body("CCM_POST", &target("/SMS_MP/x"), full(body));
+                let answer = client.ask(ask).await;
+                assert_eq!((answer.status(), &*answer.body), (200, body.as_bytes()), "{http:?}");
+            }
+        }
+        point.stop().await;
+        instance.running.stop().await;
     })
     .await;
 }

@@ -10,7 +10,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use relay_core::exchange::{AnswerHead, HeadLimits, Origin};
 use relay_core::gateway::{AnswerBody, Gateway, GatewayLimits, header};
-use relay_core::link::Incoming;
+use relay_core::link::{Incoming, Link};
 use relay_core::mux::{Config, HeadKind};
 use relay_tests::roles::{House, Rogue, target, within};
 use tokio::task::JoinHandle;
@@ -193,4 +193,83 @@ async fn exchanges_that_hold_all_streams_into_one_site_take_no_time_from_request
         }
     })
     .await;
+}
+
+/// Answers whatever comes, so long after it came.
+async fn answer_each_after(time: Duration, link: Link) {
+    while let Ok(incoming) = link.accept().await {
+        tokio::spawn(async move {
+            sleep(time).await;
+            answer(incoming);
+        });
+    }
+}
+
+/// What became of one request of many.
+struct Told {
+    /// After the first of them.
+    came: Duration,
+    took: Duration,
+    status: u16,
+}
+
+/// Has a request come every so often for `time`, however the others fare. Returns what became of
+/// each, once it is known.
+async fn open_loop(gateway: &Gateway, every: Duration, time: Duration) -> Vec<Told> {
+    let begun = Instant::now();
+    let mut asked = Vec::new();
+    while begun.elapsed() < time {
+        let gateway = gateway.clone();
+        asked.push(tokio::spawn(async move {
+            let came = Instant::now();
+            let answer = ask(&gateway).await.unwrap();
+            let status = answer.status().as_u16();
+            Told { came: came - begun, took: came.elapsed(), status }
+        }));
+        sleep(every).await;
+    }
+    let mut told = Vec::new();
+    for asked in asked {
+        told.push(asked.await.unwrap());
+    }
+    told
+}
+
+/// The longest but one in a hundred.
+fn p99(mut took: Vec<Duration>) -> Duration {
+    took.sort_unstable();
+    took[(took.len() * 99).div_ceil(100) - 1]
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_3_and_10_times_what_a_site_bears_those_served_are_served_soon_and_the_rest_told_soon() {
+    /// Of each request at the site: so it bears one every 30 ms.
+    const SERVICE: Duration = Duration::from_millis(120);
+    const LOAD: Duration = Duration::from_secs(10);
+    let limits = GatewayLimits::default();
+    for (times, every) in [(3, 10 * MILLISECOND), (10, 3 * MILLISECOND)] {
+        within(async {
+            let full = Full::new().await;
+            let site = tokio::spawn(answer_each_after(SERVICE, full.rogue.link.clone()));
+            let told = open_loop(&full.gateway, every, LOAD).await;
+            let (served, refused): (Vec<_>, Vec<_>) = told.iter().partition(|it| it.status == 200);
+            assert!(refused.iter().all(|it| it.status == 503), "{times} times");
+            // The site is never idle: one in 30 ms, in 10 s and while the last are served.
+            let bears = usize::try_from(LOAD.as_millis() / 30).unwrap();
+            assert!((bears * 9 / 10..=bears + 8).contains(&served.len()), "{}", served.len());
+            let slowest = p99(served.iter().map(|it| it.took).collect());
+            assert!(slowest <= 3 * SERVICE, "{times} times: 99 of 100 served in {slowest:?}");
+            // Until then it may be a burst that everybody can wait for.
+            let late = refused.iter().filter(|it| it.came >= limits.link_credit);
+            let late = late.map(|it| it.took).max().unwrap();
+            assert!(late <= limits.overload_wait + MILLISECOND, "{times} times: told in {late:?}");
+
+            // Calm again, at half of what the site bears.
+            sleep(limits.link_credit).await;
+            let calm = open_loop(&full.gateway, 60 * MILLISECOND, LOAD).await;
+            assert!(calm.iter().all(|it| (it.status, it.took) == (200, SERVICE)), "{times} times");
+            site.abort();
+        })
+        .await;
+    }
 }

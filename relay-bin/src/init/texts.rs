@@ -61,6 +61,7 @@ key = "clients-key.pem"
 # Address and port; 10139 plus the instance's number is customary.
 listen = "{links}"
 {https_links}# Takes links over QUIC too, on the UDP port of the same number, or at quic_listen.
+# A connection point that comes by it has 1,024 exchanges at once, not 16,384.
 # quic = true
 # Certificate chain, leaf first, and private key that connection points verify. A connection point
 # with [pki] has both renewed in the last third of their life: this program then replaces the files.
@@ -178,7 +179,7 @@ https_port_base = {https_port_base}
 # "auto": the link port first, then HTTPS. "tcp-tls", "https" or "quic": that alone.
 # "https-upgrade" or "https-h2": one way of HTTPS alone, for a test of it.
 # transport = "auto"
-# Tries QUIC before all these, on the UDP port of the same number. The gateways must take it.
+# Tries QUIC first, on UDP of the same number; gateways must take it. 1,024 exchanges, not 16,384.
 # quic = true
 # The name that the link certificate of each instance must carry; without this line, the host. It
 # need not exist in any name service.

@@ -102,8 +102,12 @@ pub trait LoadBalancer: Debug + Send + Sync {
     ///
     /// All of `links` take requests, and those of one connection point stand together, in an order
     /// that is the same at every call. The first one may turn out to be full, so the caller tries
-    /// the next; when all are full it waits at the first. Of a count beyond `links`, or of views
-    /// that were not among them, the caller takes no notice.
+    /// the next; when all are full it waits at all of them, or at the first 16. Of a count beyond
+    /// `links`, or of views that were not among them, the caller takes no notice.
+    ///
+    /// 0 is allowed: no link is to have the request now. It waits, as where there is no link; the
+    /// balancer is asked again every 50 ms and when a link comes, until the request has waited for
+    /// as long as any may wait for a stream, 5 s by default. Then it is refused.
     ///
     /// `now` never goes back by more than threads differ; `draw` is a new random number, uniform
     /// over all of `u64`.

@@ -26,6 +26,10 @@ const PENALTY_SECONDS: f64 = 5.0;
 /// A link that has answered nothing yet is the lightest of all until it has a request, and is then
 /// heavy until the first answer: one request finds out, not a crowd.
 ///
+/// Silence is no speed: while a link has requests that it does not answer, its average falls no
+/// lower than that of the other one that was drawn. So a link that hangs is weighed by what it has
+/// in flight, which grows, and gets no growing share; one that has nothing to do is forgiven.
+///
 /// Holds 24 octets and a key for each link that is up.
 // Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE
 // Transactions on Parallel and Distributed Systems 12 (10), 2001; the measure as in Finagle.
@@ -54,13 +58,15 @@ impl Average {
     }
 }
 
-/// How heavy a pick of `link` weighs.
-fn load(seen: &HashMap<u64, Average>, link: &LinkView, now: Instant) -> f64 {
+/// How heavy a pick of `link` weighs, beside that of `other`.
+fn load(seen: &HashMap<u64, Average>, link: &LinkView, other: &LinkView, now: Instant) -> f64 {
     let in_flight = f64::from(link.in_flight);
-    match seen.get(&link.id) {
-        Some(average) => average.seconds * average.weight(now) * (in_flight + 1.0),
-        None => PENALTY_SECONDS * in_flight,
-    }
+    let Some(average) = seen.get(&link.id) else { return PENALTY_SECONDS * in_flight };
+    let decayed = average.seconds * average.weight(now);
+    let floor = seen.get(&other.id).filter(|_| link.in_flight > 0);
+    // Never above what it was seen to take: that it does not answer yet does not make it slower.
+    let floor = floor.map_or(0.0, |it| (it.seconds * it.weight(now)).min(average.seconds));
+    decayed.max(floor) * (in_flight + 1.0)
 }
 
 /// Two different places below `count`, which is 2 or more.
@@ -78,7 +84,8 @@ impl LoadBalancer for PeakEwma {
         }
         let (one, other) = two_of(links.len(), draw);
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let loads = [one, other].map(|at| load(&seen, &links[at], now));
+        let loads = [(one, other), (other, one)]
+            .map(|(at, beside)| load(&seen, &links[at], &links[beside], now));
         drop(seen);
         // Averages that have decayed to nothing differ by what is in flight.
         let by_count = || links[one].in_flight.cmp(&links[other].in_flight);
@@ -121,7 +128,8 @@ mod tests {
 
     /// The load of an idle link.
     fn load_of(balancer: &PeakEwma, id: u64, now: Instant) -> f64 {
-        load(&balancer.seen.lock().unwrap(), &LinkView::new(id, 0, 0), now)
+        let [link, nobody] = [id, u64::MAX].map(|id| LinkView::new(id, 0, 0));
+        load(&balancer.seen.lock().unwrap(), &link, &nobody, now)
     }
 
     #[test]
@@ -151,6 +159,27 @@ mod tests {
         let later = start + 10 * DECAY;
         balancer.observe(&fast, answered(100), later);
         assert_eq!(picked(later), 1);
+    }
+
+    #[test]
+    fn a_link_that_has_stopped_answering_gets_no_growing_share() {
+        let (balancer, start) = (PeakEwma::default(), Instant::now());
+        let [mut hung, sound] = [LinkView::new(1, 1, 0), LinkView::new(2, 2, 0)];
+        balancer.observe(&hung, answered(100), start);
+        let mut picked = [0_u32; 6];
+        // One request every 100 ms for a minute: the sound link answers each at once, in 100 ms.
+        for step in 0..600 {
+            let now = start + step * Duration::from_millis(100);
+            balancer.observe(&sound, answered(100), now);
+            let mut links = [hung, sound];
+            balancer.order(&mut links, now, 0);
+            if links[0].id == hung.id {
+                hung.in_flight += 1;
+                picked[usize::try_from(step / 100).unwrap()] += 1;
+            }
+        }
+        assert!(picked[0] <= 2, "{picked:?}");
+        assert_eq!(picked[1..], [0; 5], "of 100 in each 10 s");
     }
 
     #[test]
@@ -233,7 +262,11 @@ mod tests {
                 front.sort_unstable();
                 prop_assert_eq!(front, drawn);
                 let seen = balancer.seen.lock().unwrap();
-                prop_assert!(load(&seen, &best, now) <= load(&seen, &second, now));
+                let weighs = |link, beside| load(&seen, link, beside, now);
+                prop_assert!(weighs(&best, &second) <= weighs(&second, &best));
+                // What is in flight makes nothing lighter, however long nothing was heard.
+                let idle = LinkView { in_flight: 0, ..best };
+                prop_assert!(weighs(&idle, &second) <= weighs(&best, &second));
             }
             offered.sort_by_key(|link| link.id);
             prop_assert_eq!(offered, links, "every link is offered once");

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use crate::transport::{ClientCertificates, TrustAnchors};
 
-use super::config::ConnectionPointLimits;
+use super::config::{ConnectionPointLimits, TIME_MAX};
 use super::local_service::LocalService;
 
 /// Backends that one endpoint can have.
@@ -177,16 +177,17 @@ impl Settled {
     pub(super) fn new(own: &BackendLimits, all: &ConnectionPointLimits) -> Self {
         let connections_max = own.connections_max.unwrap_or(all.backend_connections_max);
         let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
+        let time = |own: Option<Duration>, all| own.unwrap_or(all).min(TIME_MAX);
         Self {
-            connect: own.connect.unwrap_or(all.backend_connect),
-            answer: own.answer.unwrap_or(all.backend_answer),
+            connect: time(own.connect, all.backend_connect),
+            answer: time(own.answer, all.backend_answer),
             connections_max,
             idle_max: own.idle_max.unwrap_or(all.backend_idle_max),
-            idle: own.idle.unwrap_or(all.backend_idle),
+            idle: time(own.idle, all.backend_idle),
             wait_max: own.wait_max.unwrap_or(all.backend_wait_max),
-            wait: own.wait.unwrap_or(all.backend_wait),
+            wait: time(own.wait, all.backend_wait),
             failures_max: own.failures_max.unwrap_or(all.backend_failures_max).max(1),
-            rest: own.rest.unwrap_or(all.backend_rest),
+            rest: time(own.rest, all.backend_rest),
         }
     }
 }

@@ -172,6 +172,33 @@ pub struct ConnectionPointLimits {
     pub drain: Duration,
 }
 
+/// What is longer is as good as never, and might be too long to be added to the time of a clock.
+pub(super) const TIME_MAX: Duration = Duration::from_hours(365 * 24);
+
+impl ConnectionPointLimits {
+    /// With no time beyond what can be counted to.
+    pub(super) fn countable(mut self) -> Self {
+        for time in [
+            &mut self.redial_first,
+            &mut self.redial_max,
+            &mut self.dial,
+            &mut self.dial_quic,
+            &mut self.next_rung,
+            &mut self.dial_pace,
+            &mut self.better_rung,
+            &mut self.backend_connect,
+            &mut self.backend_answer,
+            &mut self.backend_idle,
+            &mut self.backend_wait,
+            &mut self.backend_rest,
+            &mut self.drain,
+        ] {
+            *time = (*time).min(TIME_MAX);
+        }
+        self
+    }
+}
+
 impl Default for ConnectionPointLimits {
     fn default() -> Self {
         Self {
@@ -196,5 +223,43 @@ impl Default for ConnectionPointLimits {
             streams_per_link_max: 8192,
             drain: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_that_never_end_are_what_can_be_counted_to() {
+        // Each field is named, so that a new one is thought of.
+        let never = ConnectionPointLimits {
+            redial_first: Duration::MAX,
+            redial_max: Duration::MAX,
+            dial: Duration::MAX,
+            dial_quic: Duration::MAX,
+            next_rung: Duration::MAX,
+            dial_pace: Duration::MAX,
+            better_rung: Duration::MAX,
+            links_per_instance: 2,
+            backend_connect: Duration::MAX,
+            backend_answer: Duration::MAX,
+            backend_idle_max: 64,
+            backend_idle: Duration::MAX,
+            backend_connections_max: 16,
+            backend_wait_max: 16,
+            backend_wait: Duration::MAX,
+            backend_failures_max: 3,
+            backend_rest: Duration::MAX,
+            link_memory: 1 << 20,
+            streams_per_link_max: 16,
+            drain: Duration::MAX,
+        };
+        let told = format!("{:?}", never.countable());
+        assert!(!told.contains(&format!("{:?}", Duration::MAX)), "{told}");
+        // What can be counted to stays as it is.
+        let usual = ConnectionPointLimits::default();
+        let longest = ConnectionPointLimits { drain: TIME_MAX, ..usual };
+        assert_eq!(format!("{:?}", longest.clone().countable()), format!("{longest:?}"));
     }
 }

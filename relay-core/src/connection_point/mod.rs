@@ -174,6 +174,7 @@ impl ConnectionPoint {
     }
 
     fn started(mut config: ConnectionPointConfig, epoch: u64) -> Result<Self, DocumentError> {
+        config.limits = config.limits.countable();
         let endpoints = std::mem::take(&mut config.endpoints);
         let tenants = std::mem::take(&mut config.tenants);
         let (version, clients) = (config.settings_version, config.clients.take());

@@ -162,7 +162,10 @@ pub struct GatewayLimits {
 const STREAMS_PER_LINK_MAX: u32 = 16_384;
 
 /// Twice as long is as long as a link waits for whoever consumes what it carries.
-const TIME_MAX: Duration = Duration::from_hours(12);
+const CONSUMER_TIME_MAX: Duration = Duration::from_hours(12);
+
+/// What is longer is as good as never, and might be too long to be added to the time of a clock.
+const TIME_MAX: Duration = Duration::from_hours(365 * 24);
 
 impl GatewayLimits {
     /// With no number and no time beyond what can be counted to.
@@ -177,6 +180,21 @@ impl GatewayLimits {
         }
         self.streams_per_link_max = self.streams_per_link_max.clamp(1, STREAMS_PER_LINK_MAX);
         for time in [&mut self.link_credit, &mut self.answer_stall] {
+            *time = (*time).min(CONSUMER_TIME_MAX);
+        }
+        for time in [
+            &mut self.client_hello,
+            &mut self.tls_handshake,
+            &mut self.request_head,
+            &mut self.idle,
+            &mut self.answer_head,
+            &mut self.backend_answer_max,
+            &mut self.body_stall,
+            &mut self.body_grace,
+            &mut self.overload_wait,
+            &mut self.drain,
+            &mut self.linger,
+        ] {
             *time = (*time).min(TIME_MAX);
         }
         self
@@ -249,6 +267,44 @@ mod tests {
         };
         let links = [16, streams, 16, streams].map(floors);
         assert_eq!(links.map(|floors| floors.streams()), [16, 8192, 16, 8192]);
+    }
+
+    #[test]
+    fn times_that_never_end_and_numbers_without_end_are_what_can_be_counted_to() {
+        // Each field is named, so that a new one is thought of.
+        let never = GatewayLimits {
+            client_connections_max: usize::MAX,
+            connections_per_address_max: usize::MAX,
+            client_handshakes_max: usize::MAX,
+            links_max: usize::MAX,
+            link_memory: u64::MAX,
+            streams_per_link_max: u32::MAX,
+            memory: None,
+            link_handshakes_max: usize::MAX,
+            client_hello: Duration::MAX,
+            tls_handshake: Duration::MAX,
+            request_head: Duration::MAX,
+            idle: Duration::MAX,
+            answer_head: Duration::MAX,
+            backend_answer_max: Duration::MAX,
+            body_stall: Duration::MAX,
+            body_rate_min: u32::MAX,
+            body_grace: Duration::MAX,
+            answer_stall: Duration::MAX,
+            link_credit: Duration::MAX,
+            overload_wait: Duration::MAX,
+            drain: Duration::MAX,
+            linger: Duration::MAX,
+        };
+        let told = format!("{:?}", never.clone().countable());
+        assert!(!told.contains(&format!("{:?}", Duration::MAX)), "{told}");
+        let limits = never.countable();
+        assert_eq!(limits.answer_within(Some(Duration::MAX)), TIME_MAX + ANSWER_MARGIN);
+        // What can be counted to stays as it is.
+        let usual = GatewayLimits::default();
+        assert_eq!(format!("{:?}", usual.clone().countable()), format!("{usual:?}"));
+        let longest = GatewayLimits { idle: TIME_MAX, link_credit: CONSUMER_TIME_MAX, ..usual };
+        assert_eq!(format!("{:?}", longest.clone().countable()), format!("{longest:?}"));
     }
 
     #[test]

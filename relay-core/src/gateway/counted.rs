@@ -9,7 +9,7 @@ use crate::exchange::Tally;
 use crate::transport::ConnectError;
 
 use super::access::Ended;
-use super::http2_rates::{Excess, Offence};
+use super::http2_rates::{Excess, Offence, Refusal};
 use super::serve::{Gateway, LinkRefused};
 
 /// Reasons of answers, as in `ANSWERS.md`.
@@ -116,6 +116,10 @@ pub(super) enum Limit {
     Pong,
     /// What a client of HTTP/2 may not do.
     Http2(Offence),
+    /// What `h2` refuses a client by itself: one request, not the connection.
+    Http2Refused(Refusal),
+    /// `h2` has ended a connection, for what its client did.
+    Http2Broken,
     /// A link more than there may be was refused.
     Links,
     /// A handshake of a link was refused, for there were too many.
@@ -130,7 +134,7 @@ pub(super) enum Limit {
 
 impl Limit {
     /// One of each.
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 24] = [
         Self::Connections,
         Self::OfAddress,
         Self::Handshakes,
@@ -152,6 +156,9 @@ impl Limit {
         Self::HandshakesOfAddress,
         Self::FirstRequest,
         Self::LinkHandshakesOfAddress,
+        Self::Http2Refused(Refusal::Head),
+        Self::Http2Refused(Refusal::Reset),
+        Self::Http2Broken,
     ];
 
     /// The name of its count: that of the setting, where it is one.
@@ -173,6 +180,9 @@ impl Limit {
             Self::Http2(Offence::Excess(Excess::Settings)) => "http2_settings",
             Self::Http2(Offence::NoSettings) => "http2_first_frame",
             Self::Http2(Offence::FrameSize { .. }) => "http2_frame_size",
+            Self::Http2Refused(Refusal::Head) => "http2_head",
+            Self::Http2Refused(Refusal::Reset) => "http2_resets_told",
+            Self::Http2Broken => "http2_broken",
             Self::Links => "links_max",
             Self::LinkHandshakes => "link_handshakes_max",
             Self::LinkHandshakesOfAddress => "link_handshakes_per_address",
@@ -273,8 +283,11 @@ pub(super) mod tests {
             Limit::HandshakesOfAddress => 18,
             Limit::FirstRequest => 19,
             Limit::LinkHandshakesOfAddress => 20,
+            Limit::Http2Refused(Refusal::Head) => 21,
+            Limit::Http2Refused(Refusal::Reset) => 22,
+            Limit::Http2Broken => 23,
         };
-        assert!(Limit::ALL.iter().map(place).eq(0..21));
+        assert!(Limit::ALL.iter().map(place).eq(0..24));
         let tally = tally();
         for limit in Limit::ALL {
             note(&tally, limit);

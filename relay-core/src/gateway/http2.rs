@@ -53,6 +53,12 @@ const HEAD_OCTETS_READ: u32 = 2 * HEAD_OCTETS_MAX;
 /// Streams that a client may reset before anybody has looked at them.
 const UNSEEN_RESETS_MAX: usize = 50;
 
+/// Streams that a client may have `h2` reset by itself, in a connection's life: `h2` lets it be
+/// 1,024, which is as many requests begun at the site for nothing. Above what [`Exceeded`] allows a
+/// client, so that it acts on a balancer's connection alone, which brings the faults of many.
+// CVE-2025-8671, "MadeYouReset".
+const RESETS_CAUSED_MAX: usize = 150;
+
 /// Octets of an answer that may wait for a client that grants a window for them.
 const UNSENT_MAX: usize = 64 << 10;
 
@@ -119,17 +125,19 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
         port: Port,
     ) -> Result<Self, Http2Failed> {
         let exceeded = Exceeded::default();
-        let pipe = Rated::new(pipe, exceeded.clone());
+        let pipe = Rated::new(pipe, gateway.clone(), exceeded.clone());
         let mut connection = h2::server::Builder::new()
             .max_concurrent_streams(STREAMS_MAX)
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEAD_OCTETS_READ)
             .max_pending_accept_reset_streams(UNSEEN_RESETS_MAX)
+            .max_local_error_reset_streams(Some(RESETS_CAUSED_MAX))
             .max_send_buffer_size(UNSENT_MAX)
             .enable_connect_protocol()
             .handshake(pipe)
-            .await?;
+            .await
+            .inspect_err(|why| note_broken(&gateway, why))?;
         let pings = connection.ping_pong().expect("nobody has taken it before");
         Ok(Self {
             gateway,
@@ -192,9 +200,9 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
                     note_reset(&self.client, &request);
                     respond.send_reset(Reason::PROTOCOL_ERROR);
                 }
-                Arrival::Request(request, mut respond) if connects_link(&request) => {
-                    // It fails if the stream has been reset.
-                    if let Ok(send) = respond.send_response(Response::new(()), false) {
+                Arrival::Request(request, respond) if connects_link(&request) => {
+                    let mut heads = Heads::of(respond, self.exceeded.clone());
+                    if let Ok(send) = heads.answer(Response::new(()), false) {
                         return Ok(Some(Http2Pipe::new(send, request.into_body())));
                     }
                 }
@@ -284,7 +292,10 @@ impl<P: AsyncRead + AsyncWrite + Unpin + Send + 'static> Http2<P> {
             () = self.places.freed() => Ok(Some(Arrival::Room)),
             accepted = accepted => match accepted {
                 Some(Ok((request, respond))) => Ok(Some(Arrival::Request(request, respond))),
-                Some(Err(why)) => Err(why.into()),
+                Some(Err(why)) => {
+                    note_broken(&self.gateway, &why);
+                    Err(why.into())
+                }
                 None => Ok(None),
             },
             () = idle, if self.idle_until.is_some() => Ok(Some(Arrival::Idle)),
@@ -310,6 +321,13 @@ impl Gateway {
         };
         let newcomer = self.inner.addresses.share(from.ip()).map(Newcomer::from);
         self.serve_link_begun(Rung::HttpsHttp2, pipe, newcomer, begin).await
+    }
+}
+
+/// Counts a connection that `h2` has ended, for what its client did.
+fn note_broken(gateway: &Gateway, why: &h2::Error) {
+    if why.is_go_away() && why.is_library() {
+        gateway.note(Limit::Http2Broken);
     }
 }
 

@@ -4,9 +4,11 @@
 //! another code for it than RFC 9113.
 //!
 //! Frames that cost their sender next to nothing and the receiver something: resets before there is
-//! an answer ("rapid reset", CVE-2023-44487), PING and SETTINGS, each of which has to be answered.
-//! The counter looks at frame heads alone, of what the client sends and, to know which requests are
-//! answered, of what it is sent; what else is wrong with a frame is for `h2` to say.
+//! an answer ("rapid reset", CVE-2023-44487), also those that the client has `h2` send ("made you
+//! reset", CVE-2025-8671), PING and SETTINGS, each of which has to be answered. The counter looks
+//! at frame heads alone, of what the client sends and, to know which requests are answered, and
+//! which `h2` refuses by itself, of what it is sent; what else is wrong with a frame is for `h2` to
+//! say.
 
 use std::collections::HashSet;
 use std::io::{self, IoSlice};
@@ -21,13 +23,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::counted::Limit;
+use super::serve::Gateway;
+
 /// Octets that a client sends before its first frame: RFC 9113, section 3.4.
 const PREFACE_OCTETS: usize = 24;
 
 /// Octets of a frame's head: RFC 9113, section 4.1.
 const HEAD_OCTETS: usize = 9;
 
-/// Resets of requests that are not answered yet, in a connection's life.
+/// Resets of requests that are not answered yet, in a connection's life: those that the client
+/// sends, and those that it has `h2` send.
 const EARLY_RESETS_MAX: u32 = 50;
 
 /// Resets of any requests, in one second.
@@ -102,6 +108,16 @@ impl Offence {
             Self::FrameSize { .. } => Reason::FRAME_SIZE_ERROR,
         }
     }
+}
+
+/// What `h2` says to a request by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    /// 431: its head is far too long.
+    Head,
+    /// `RST_STREAM`, before there is an answer: it is malformed, or beyond what may be open, or its
+    /// body is beyond the window.
+    Reset,
 }
 
 /// The head of a frame.
@@ -225,9 +241,8 @@ impl Rates {
                 return Ok(());
             }
             RST_STREAM => {
-                self.early_resets += u32::from(self.unanswered.remove(&frame.stream));
-                if self.early_resets > EARLY_RESETS_MAX && !self.is_shared {
-                    return Err(Excess::EarlyResets);
+                if self.unanswered.remove(&frame.stream) {
+                    self.count_early_reset()?;
                 }
                 (self.resets.count(RESETS_MAX, now), Excess::Resets)
             }
@@ -238,15 +253,30 @@ impl Rates {
         if is_within { Ok(()) } else { Err(excess) }
     }
 
-    /// Takes note of a frame to the client.
-    fn received(&mut self, frame: FrameHead, exceeded: &Exceeded) {
-        let is_answer = match frame.kind {
-            HEADERS => !exceeded.was_interim(frame.stream),
-            kind => kind == RST_STREAM,
+    fn count_early_reset(&mut self) -> Result<(), Excess> {
+        self.early_resets += 1;
+        let is_within = self.early_resets <= EARLY_RESETS_MAX || self.is_shared;
+        if is_within { Ok(()) } else { Err(Excess::EarlyResets) }
+    }
+
+    /// Takes note of a frame to the client. Returns what `h2` refuses with it.
+    fn received(&mut self, frame: FrameHead, exceeded: &Exceeded) -> Option<Refusal> {
+        let refusal = match frame.kind {
+            HEADERS => match exceeded.take_head(frame.stream) {
+                Some(HeadKind::Interim) => return None,
+                Some(HeadKind::Final) => None,
+                // Nobody was handed the request, so nobody has answered it.
+                None => Some(Refusal::Head),
+            },
+            RST_STREAM => {
+                exceeded.forget(frame.stream);
+                Some(Refusal::Reset)
+            }
+            _ => return None,
         };
-        if is_answer {
-            self.unanswered.remove(&frame.stream);
-        }
+        // Else they are trailers, or the end of an answer that is cut.
+        let was_unanswered = self.unanswered.remove(&frame.stream);
+        refusal.filter(|_| was_unanswered)
     }
 }
 
@@ -259,8 +289,17 @@ struct Told {
     what: Mutex<Option<Offence>>,
     news: Notify,
     is_shared: AtomicBool,
-    /// The stream of each interim head that is to be written.
-    interim: Mutex<Vec<u32>>,
+    /// The stream of each head that is to be written.
+    heads: Mutex<Vec<(u32, HeadKind)>>,
+}
+
+/// Which head of an answer it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum HeadKind {
+    /// It answers nothing.
+    Interim,
+    /// It answers the request.
+    Final,
 }
 
 impl Exceeded {
@@ -270,26 +309,26 @@ impl Exceeded {
         self.0.is_shared.store(true, Ordering::Relaxed);
     }
 
-    /// The next head on `stream` is an interim one, and answers nothing. To be called before it is
-    /// handed over.
-    pub(super) fn expect_interim(&self, stream: u32) {
-        self.interim().push(stream);
+    /// The next head on `stream` is one of ours. To be called before it is handed over.
+    pub(super) fn expect(&self, stream: u32, kind: HeadKind) {
+        self.heads().push((stream, kind));
     }
 
-    /// The head that is written on `stream` is an interim one.
-    fn was_interim(&self, stream: u32) -> bool {
-        let mut interim = self.interim();
-        let place = interim.iter().position(|expected| *expected == stream);
-        place.map(|place| interim.swap_remove(place)).is_some()
+    /// Which of the heads that are expected on `stream` is written; `None`: it is `h2`'s own.
+    fn take_head(&self, stream: u32) -> Option<HeadKind> {
+        let mut heads = self.heads();
+        let place = heads.iter().position(|(expected, _)| *expected == stream)?;
+        // The others of the stream keep their order.
+        Some(heads.remove(place).1)
     }
 
     /// What was to be written on `stream` never will be.
-    fn forget_interim(&self, stream: u32) {
-        self.interim().retain(|expected| *expected != stream);
+    pub(super) fn forget(&self, stream: u32) {
+        self.heads().retain(|(expected, _)| *expected != stream);
     }
 
-    fn interim(&self) -> MutexGuard<'_, Vec<u32>> {
-        self.0.interim.lock().unwrap_or_else(PoisonError::into_inner)
+    fn heads(&self) -> MutexGuard<'_, Vec<(u32, HeadKind)>> {
+        self.0.heads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, offence: Offence) {
@@ -316,6 +355,8 @@ impl Exceeded {
 #[derive(Debug)]
 pub(super) struct Rated<P> {
     pipe: P,
+    /// Counts what `h2` refuses.
+    gateway: Gateway,
     from_client: Scanner,
     to_client: Scanner,
     rates: Rates,
@@ -324,9 +365,10 @@ pub(super) struct Rated<P> {
 }
 
 impl<P> Rated<P> {
-    pub(super) fn new(pipe: P, exceeded: Exceeded) -> Self {
+    pub(super) fn new(pipe: P, gateway: Gateway, exceeded: Exceeded) -> Self {
         Self {
             pipe,
+            gateway,
             from_client: Scanner::behind(PREFACE_OCTETS),
             to_client: Scanner::behind(0),
             rates: Rates::default(),
@@ -342,22 +384,37 @@ impl<P> Rated<P> {
         let exceeded = &self.exceeded;
         self.from_client.scan(octets, |frame| {
             if frame.kind == RST_STREAM {
-                exceeded.forget_interim(frame.stream);
+                exceeded.forget(frame.stream);
             }
             if let Err(why) = rates.judge(frame, now) {
                 offence.get_or_insert(why);
             }
         });
-        if let Some(offence) = offence {
-            self.is_over = true;
-            self.exceeded.tell(offence);
-        }
+        self.end_for(offence);
     }
 
     fn note_received(&mut self, octets: &[u8]) {
-        let rates = &mut self.rates;
-        let exceeded = &self.exceeded;
-        self.to_client.scan(octets, |frame| rates.received(frame, exceeded));
+        let (rates, exceeded, gateway) = (&mut self.rates, &self.exceeded, &self.gateway);
+        let mut offence = None;
+        self.to_client.scan(octets, |frame| {
+            let Some(refusal) = rates.received(frame, exceeded) else { return };
+            gateway.note(Limit::Http2Refused(refusal));
+            if refusal == Refusal::Reset
+                && let Err(why) = rates.count_early_reset()
+            {
+                offence = Some(why.into());
+            }
+        });
+        self.end_for(offence);
+    }
+
+    /// Takes no more of a client with an `offence`, and tells of it.
+    fn end_for(&mut self, offence: Option<Offence>) {
+        // It is told of once: what is still written then says nothing new.
+        if let Some(offence) = offence.filter(|_| !self.is_over) {
+            self.is_over = true;
+            self.exceeded.tell(offence);
+        }
     }
 }
 
@@ -431,6 +488,12 @@ mod tests {
 
     fn frame(kind: u8, flags: u8, stream: u32) -> FrameHead {
         FrameHead { octets: 0, kind, flags, stream }
+    }
+
+    fn answer(rates: &mut Rates, stream: u32) {
+        let exceeded = Exceeded::default();
+        exceeded.expect(stream, HeadKind::Final);
+        assert_eq!(rates.received(frame(HEADERS, 0, stream), &exceeded), None);
     }
 
     fn octets(length: usize, kind: u8, stream: u32) -> Vec<u8> {
@@ -531,7 +594,7 @@ mod tests {
             let now = Instant::now();
             rates.sent(frame(HEADERS, 0, stream), now).unwrap();
             if is_answered {
-                rates.received(frame(HEADERS, 0, stream), &Exceeded::default());
+                answer(&mut rates, stream);
             }
             let outcome = rates.sent(frame(RST_STREAM, 0, stream), now);
             tokio::time::advance(SECOND).await;
@@ -547,6 +610,28 @@ mod tests {
     }
 
     #[test]
+    fn what_h2_says_by_itself_is_told_from_answers_and_once() {
+        let (mut rates, exceeded) = (Rates::default(), Exceeded::default());
+        let mut said = |kind, stream| rates.received(frame(kind, 0, stream), &exceeded);
+        assert_eq!((said(HEADERS, 1), said(RST_STREAM, 1)), (None, None), "it was not asked");
+        let mut rates = Rates::default();
+        for stream in [1, 3, 5, 7] {
+            rates.sent(frame(HEADERS, 0, stream), Instant::now()).unwrap();
+        }
+        exceeded.expect(1, HeadKind::Interim);
+        exceeded.expect(1, HeadKind::Final);
+        exceeded.expect(7, HeadKind::Final);
+        let mut said = |kind, stream| rates.received(frame(kind, 0, stream), &exceeded);
+        // An interim head, the final one, trailers, and an end that was cut.
+        assert_eq!([HEADERS, HEADERS, HEADERS, RST_STREAM].map(|kind| said(kind, 1)), [None; 4]);
+        assert_eq!([HEADERS, RST_STREAM].map(|it| said(it, 3)), [Some(Refusal::Head), None]);
+        assert_eq!([RST_STREAM; 2].map(|it| said(it, 5)), [Some(Refusal::Reset), None]);
+        // Before its head was written.
+        assert_eq!(said(RST_STREAM, 7), Some(Refusal::Reset));
+        assert!(exceeded.heads().is_empty());
+    }
+
+    #[test]
     fn an_interim_head_answers_nothing() {
         let (mut rates, exceeded, mut now) =
             (Rates::default(), Exceeded::default(), Instant::now());
@@ -555,17 +640,17 @@ mod tests {
             now += SECOND;
             rates.sent(frame(HEADERS, 0, stream), now).unwrap();
             for _ in 0..2 {
-                exceeded.expect_interim(stream);
+                exceeded.expect(stream, HeadKind::Interim);
             }
             rates.received(frame(HEADERS, 0, stream), &exceeded);
             assert_eq!(rates.unanswered.len(), 1);
             // The other was never written.
-            exceeded.forget_interim(stream);
+            exceeded.forget(stream);
             let outcome = rates.sent(frame(RST_STREAM, 0, stream), now);
             let is_within = number < EARLY_RESETS_MAX;
             assert_eq!(outcome, if is_within { Ok(()) } else { Err(Excess::EarlyResets) });
         }
-        assert!(exceeded.interim().is_empty());
+        assert!(exceeded.heads().is_empty());
     }
 
     #[test]
@@ -589,7 +674,7 @@ mod tests {
     fn trailers_open_no_request_anew() {
         let (mut rates, now) = (Rates::default(), Instant::now());
         rates.sent(frame(HEADERS, 0, 1), now).unwrap();
-        rates.received(frame(HEADERS, 0, 1), &Exceeded::default());
+        answer(&mut rates, 1);
         rates.sent(frame(HEADERS, 0, 1), now).unwrap();
         assert!(rates.unanswered.is_empty());
     }

@@ -26,7 +26,7 @@ use super::access::{Access, Client};
 use super::answer::AnswerBody;
 use super::counted::Limit;
 use super::failure::Failure;
-use super::http2_rates::Exceeded;
+use super::http2_rates::{Exceeded, HeadKind};
 use super::interim::Interims;
 use super::patient::Ledger;
 use super::relay::{new_message_id, refuse_request};
@@ -116,8 +116,23 @@ impl Heads {
     /// Sends an interim head. It fails if the stream has been reset; what HTTP/2 has no place for
     /// was removed.
     fn inform(&mut self, head: Response<()>) {
-        self.exceeded.expect_interim(self.respond.stream_id().into());
-        let _ = self.respond.send_informational(head);
+        let stream = self.respond.stream_id().into();
+        self.exceeded.expect(stream, HeadKind::Interim);
+        if self.respond.send_informational(head).is_err() {
+            self.exceeded.forget(stream);
+        }
+    }
+
+    /// Sends the final head. It fails if the stream has been reset.
+    pub(super) fn answer(
+        &mut self,
+        head: Response<()>,
+        is_whole: bool,
+    ) -> Result<SendStream<Bytes>, h2::Error> {
+        let stream = self.respond.stream_id().into();
+        self.exceeded.expect(stream, HeadKind::Final);
+        let sent = self.respond.send_response(head, is_whole);
+        sent.inspect_err(|_| self.exceeded.forget(stream))
     }
 }
 
@@ -230,10 +245,7 @@ pub(super) async fn serve_stream(
     let Some(answer) = answer.await else { return };
     let (head, body) = without_connection(answer, gateway.is_dated()).into_parts();
     let is_whole = body.is_end_stream();
-    // It fails if the stream has been reset.
-    let Ok(mut send) = heads.respond.send_response(Response::from_parts(head, ()), is_whole) else {
-        return;
-    };
+    let Ok(mut send) = heads.answer(Response::from_parts(head, ()), is_whole) else { return };
     if is_whole {
         return;
     }

@@ -18,8 +18,8 @@ use super::relay::{Judged, Relay, Tries};
 /// the loss to be noticed already.
 const RESEND_WAIT: Duration = Duration::from_secs(1);
 
-/// How long the one whose turn it is waits at the same links. There may be more than it can wait
-/// at.
+/// How long the one whose turn it is waits at the same links: there may be more than it can wait
+/// at. And how long a request waits before a balancer is asked again that has let it try none.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 impl Relay {
@@ -117,10 +117,13 @@ impl Relay {
     async fn await_link(&self, site: &str, until: Instant) -> Result<(), Failure> {
         let mut arrival = pin!(self.registry.arrival());
         arrival.as_mut().enable();
-        // One may have come before that.
-        if self.registry.has_open(site) {
-            return Ok(());
+        // One may have come before that; or the balancer has none of those that are there tried,
+        // and says nothing when it comes to another view.
+        let look = self.registry.has_open(site).then(|| Instant::now() + LOOK_AGAIN);
+        let arrived = timeout_at(look.map_or(until, |look| look.min(until)), arrival).await;
+        if arrived.is_err() && Instant::now() >= until {
+            return Err(Failure::NoConnector);
         }
-        timeout_at(until, arrival).await.map_err(|_| Failure::NoConnector)
+        Ok(())
     }
 }

@@ -12,10 +12,10 @@ use relay_core::link::{Incoming, Link, SendStream};
 use relay_core::mux::{Config, HeadKind};
 use relay_tests::client::{Client, Http, bare, pipe_to, tls};
 use relay_tests::http2::{
-    ACK, END_STREAM, Frame, Http2Client, PREFACE, code, frame, kind, setting,
+    ACK, END_STREAM, Frame, Http2Client, PREFACE, asks, block, code, frame, kind, setting,
 };
 use relay_tests::raw::RawClient;
-use relay_tests::roles::{House, Rogue, target};
+use relay_tests::roles::{House, Rogue, counted, target};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -362,6 +362,38 @@ async fn a_connection_may_reset_100_requests_in_a_second_and_not_101() {
             let goes_on = resets(count).await;
             assert_eq!(if goes_on { "open" } else { "ENHANCE_YOUR_CALM" }, expected, "{count}");
         }
+    })
+    .await;
+}
+
+/// Has a client stop in the head of its request, and answer what it is asked or not. Returns after
+/// how long the connection has ended, with which code, and what was counted of it.
+async fn stops_in_its_head(answers_pings: bool) -> (u64, Option<u32>, Vec<&'static str>) {
+    let site = Site::new().await;
+    let mut client = Http2Client::join(&site.gateway, &site.house.ca).await;
+    let begun = Instant::now();
+    let block = block(&asks("GET", &target("/SMS_MP/x")));
+    client.send(&frame(kind::HEADERS, END_STREAM, 1, &block)).await;
+    let mut code = None;
+    while let Some(frame) = client.next().await {
+        let is_ping = frame.kind == kind::PING && frame.flags & ACK == 0;
+        if is_ping && answers_pings {
+            client.send(&relay_tests::http2::frame(kind::PING, ACK, 0, &frame.payload)).await;
+        }
+        code = code.or((frame.kind == kind::GOAWAY).then(|| frame.number(4)));
+    }
+    assert_eq!(site.rogue.link.stats().mux.streams_accepted, 0);
+    let counts = counted(site.gateway.status().counts).into_keys().collect();
+    (begun.elapsed().as_secs(), code, counts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_head_over_http2_is_borne_until_the_ping_that_it_has_no_room_for() {
+    within(async {
+        assert_eq!(stops_in_its_head(false).await, (45, None, vec!["http2_pong"]));
+        // RFC 9113, section 6.10: nothing but CONTINUATION may come before the head's end.
+        let broken = (30, Some(code::PROTOCOL_ERROR), vec!["http2_broken"]);
+        assert_eq!(stops_in_its_head(true).await, broken);
     })
     .await;
 }

@@ -223,6 +223,10 @@ async fn clients_are_served_beside_a_link_and_behind_one_that_is_refused() {
         works(&mut sender, &site).await;
     }
     assert_eq!(gateway.links(), 1);
+    // Neither link was up: what it was told is no refusal of HTTP/2.
+    let counts = gateway.status().counts.into_iter().filter(|it| it.count > 0);
+    let counted: Vec<_> = counts.map(|it| it.name).filter(|it| it.starts_with("http2")).collect();
+    assert_eq!(counted, [""; 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,6 +335,40 @@ async fn the_51st_request_that_is_reset_before_its_answer_ends_the_connection() 
     assert_eq!(ended.unwrap_err().reason(), Some(Reason::ENHANCE_YOUR_CALM));
     assert_eq!(gateway.in_flight(), 0);
     assert_counted(&gateway, &["http2_early_resets"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_a_balancer_brings_h2_resets_150_requests_and_not_one_more() {
+    // HEADERS that are a whole request: GET, and `te: b`, which may only say `trailers`.
+    const MALFORMED: &[u8] = b"\0\0\x07\x01\x05\0\0\0\x01\x82\0\x02te\x01b";
+    for (count, is_ended) in [(RESETS_CAUSED_MAX, false), (RESETS_CAUSED_MAX + 1, true)] {
+        let gateway = gateway(GatewayLimits::default());
+        let (mut pipe, server) = tokio::io::duplex(64 << 10);
+        let serving = gateway.clone();
+        tokio::spawn(async move {
+            let client = Client::new(FROM, Slowness::default());
+            let http2 = Http2::begin(serving, server, client, Port::Shared).await.unwrap();
+            // As where a link stands: no client's own limit acts.
+            http2.exceeded.share();
+            drop(http2.serve().await);
+        });
+        pipe.write_all(HELLO).await.unwrap();
+        for number in 0..u8::try_from(count).unwrap() {
+            let mut frame = MALFORMED.to_vec();
+            let stream = 2 * u16::from(number) + 1;
+            frame[7..9].copy_from_slice(&stream.to_be_bytes());
+            pipe.write_all(&frame).await.unwrap();
+        }
+        let code = goodbye(&mut pipe).await;
+        assert_eq!(code == Some(ENHANCE_YOUR_CALM), is_ended, "{count}: {code:?}");
+        let counts = gateway.status().counts;
+        let of = |name: &str| counts.iter().find(|it| it.name == name).unwrap().count;
+        // Of those in the last moment not all are written before the GOAWAY.
+        let told = of("http2_resets_told");
+        assert!(if is_ended { told > 0 } else { told == RESETS_CAUSED_MAX as u64 }, "{told}");
+        assert_eq!(of("http2_broken"), u64::from(is_ended));
+        assert_eq!(of("http2_early_resets"), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
