@@ -209,8 +209,8 @@ async fn an_origin_sees_each_request_of_http2_that_is_forwarded_once_and_as_it_w
     }
     let mut faults = Vec::new();
     for (case, status) in cases.iter().zip(told) {
-        let line = format!("{} /SMS_MP/{} HTTP/1.1", case.verb, case.name);
-        let seen = seen.remove(line.as_bytes()).unwrap_or_default();
+        let asked = format!("{} /SMS_MP/{} HTTP/1.1", case.verb, case.name);
+        let seen = seen.remove(asked.as_bytes()).unwrap_or_default();
         let is_right = match (status, &seen[..]) {
             (Some(200), [one]) => case.is_served() && one.body == case.body.unwrap_or_default(),
             (Some(200), _) => false,

@@ -97,7 +97,7 @@ impl Scene {
             client.send(&frame(kind::HEADERS, WHOLE, stream * 2 + 1, &block(&asked))).await;
         }
         let mut asking = Asking { client, streams };
-        let heads = asking.from_each(kind::HEADERS).await;
+        let heads = asking.until_each(kind::HEADERS).await;
         assert!(heads.iter().all(|it| asking.client.status_of(it.stream) == Some(200)));
         asking
     }
@@ -110,7 +110,7 @@ struct Asking {
 
 impl Asking {
     /// Reads until a frame of this kind has come on each stream.
-    async fn from_each(&mut self, wanted: u8) -> Vec<Frame> {
+    async fn until_each(&mut self, wanted: u8) -> Vec<Frame> {
         let mut found: Vec<Frame> = Vec::new();
         while found.len() < self.streams as usize {
             let next = self.client.until(|it| it.kind == wanted && it.stream != 0).await.unwrap();
@@ -141,11 +141,11 @@ async fn for_1_000_streams_that_open_no_window_nothing_is_read_and_for_an_octet_
         let mut last = scene.asking(1).await;
         assert_eq!(scene.store.read(), 0, "of {count} streams");
         last.open(1).await;
-        last.from_each(kind::DATA).await;
+        last.until_each(kind::DATA).await;
         assert_eq!(scene.store.read(), FIRST, "of the one that has taken an octet");
         for asking in &mut all {
             asking.open(1).await;
-            let pieces = asking.from_each(kind::DATA).await;
+            let pieces = asking.until_each(kind::DATA).await;
             assert!(pieces.iter().all(|it| it.payload.len() == 1));
         }
         assert_eq!(scene.store.read(), (count + 1) * FIRST);

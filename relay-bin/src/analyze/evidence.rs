@@ -51,6 +51,8 @@ pub(super) enum Kind {
     Broken,
     /// The answer is none of a gateway.
     NotAGateway,
+    /// A gateway that serves nobody for now, and says so.
+    NotServing,
 }
 
 impl From<Fault> for Trouble {
@@ -118,6 +120,14 @@ pub(super) struct Instance {
     pub(super) told: Option<Tried<Metadata>>,
     /// What it shows in TLS, if that was believed.
     pub(super) certificate: Option<Ends>,
+}
+
+impl Instance {
+    /// Why it serves nobody for now, if it says so.
+    pub(super) fn not_serving(&self) -> Option<&Trouble> {
+        let trouble = self.told.as_ref()?.came.as_ref().err()?;
+        (trouble.kind == Kind::NotServing).then_some(trouble)
+    }
 }
 
 /// A certificate or revocation list, and when it ends. Members may be added.

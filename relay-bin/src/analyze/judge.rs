@@ -40,6 +40,9 @@ fn nobody_answers(seen: &Evidence) -> Option<(Step, &'static str)> {
     if seen.answering().next().is_some() {
         return None;
     }
+    if seen.instances.iter().any(|it| it.not_serving().is_some()) {
+        return Some((Step::Service, "no instance serves"));
+    }
     let is_dialled = seen.instances.iter().any(|it| it.dialled.came.is_ok());
     Some(if seen.name.came.is_err() || is_dialled {
         (Step::Name, "no instance has told anything about itself")
@@ -60,6 +63,11 @@ fn service(seen: &Evidence) -> Check {
         judging.saw(item_of(format!("TCP to {address}"), dialled.took, &dialled.came));
         if let Err(trouble) = &dialled.came {
             judging.blame(no_port(trouble));
+        }
+        if let Some(why) = instance.not_serving() {
+            judging.saw(Item::new(format!("whether {address} serves"), why.told.clone()));
+            let means = format!("{address}: {}", why.told);
+            judging.blame(Cause::new("service_stopped", means, why.next.clone()));
         }
     }
     let mut by_instance: BTreeMap<u64, Vec<&LinkPort>> = BTreeMap::new();
@@ -145,7 +153,10 @@ fn name(seen: &Evidence) -> Check {
             }
             Err(trouble) => {
                 judging.saw(Item::new(asked, trouble.told.clone()).took(tried.took));
-                judging.blame(of_name(trouble));
+                // Name and TLS are right where a gateway says that it does not serve.
+                if trouble.kind != Kind::NotServing {
+                    judging.blame(of_name(trouble));
+                }
             }
         }
         if let Some(ends) = &instance.certificate {
@@ -186,6 +197,7 @@ fn of_name(trouble: &Trouble) -> Cause {
         Kind::Alert => "tls_refused",
         Kind::NoTls => "no_tls",
         Kind::NotAGateway => "not_a_gateway",
+        Kind::NotServing => "service_stopped",
         Kind::Closed | Kind::Silent => "gateway_silent",
         Kind::Broken => "connection_broke",
     };

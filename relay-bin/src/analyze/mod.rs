@@ -51,7 +51,8 @@ Examples:
         --admin 127.0.0.1:10181
 
 Checks, in the order of a request's way; one that fails has those skipped that need it:
-  1  the service runs: each address of the name, and each link port of --config, takes TCP
+  1  the service runs: each address of the name, and each link port of --config, takes TCP; no
+     instance says that it serves nobody for now (stopped, egress, memory)
   2  the name resolves, certificate and chain are right, ServiceMetadata answers
   3  every instance has the expected version of the settings: --expect-version, or what the running
      connection point publishes, or else the same as the others

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use relay_core::gateway::header;
 use relay_core::transport::{Certificate, Validity};
 use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
@@ -234,9 +235,13 @@ async fn read<T: DeserializeOwned>(
     what: &str,
 ) -> Result<T, Trouble> {
     let status = answer.status();
+    let reason = answer.headers().get(header::REASON).cloned();
     let mut body = answer.into_body();
     let octets: Bytes =
         connection.rest(&mut body, ANSWER_BYTES_MAX).await.map_err(Trouble::from)?;
+    if let Some(trouble) = reason.and_then(|reason| not_serving(reason.as_bytes())) {
+        return Err(trouble);
+    }
     if !status.is_success() {
         return Err(no_gateway(format!("{what}: its answer is {status}")));
     }
@@ -250,15 +255,41 @@ fn no_gateway(told: String) -> Trouble {
     Trouble { kind: Kind::NotAGateway, told, next: next.to_owned() }
 }
 
-/// What was found more often, by method, and proves nothing.
+/// What a gateway means that answers nobody for now; `None` of any other reason.
+fn not_serving(reason: &[u8]) -> Option<Trouble> {
+    let (told, next) = match reason {
+        b"CMGService_Stopped" => (
+            "an administrator has stopped the service at this instance",
+            "`relay service start` on its machine",
+        ),
+        b"CMGService_Egress_Stopped" => (
+            "it has sent as much as [egress] lets it",
+            "`relay status` on its machine; raise threshold_gibibytes, or wait",
+        ),
+        b"CMGService_Out_Of_Memory" => (
+            "its memory is short",
+            "`relay status` on its machine: who uses it; more memory or instances",
+        ),
+        _ => return None,
+    };
+    Some(Trouble { kind: Kind::NotServing, told: told.to_owned(), next: next.to_owned() })
+}
+
+/// What was found more often, by method, and proves nothing. Nothing of a method by which somebody
+/// else was judged meanwhile: a request counts once by each, and nobody can tell whose is whose.
 pub(super) fn found_since(before: &Counts, after: &Counts) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (method, faults) in after {
-        for (fault, count) in faults {
-            let earlier = before.get(method).and_then(|faults| faults.get(fault)).copied();
-            if *count > earlier.unwrap_or_default() && fault != "proven" {
-                found.push((method.clone(), fault.clone()));
-            }
+        let earlier = before.get(method);
+        let rises = faults.iter().map(|(fault, count)| {
+            let earlier = earlier.and_then(|faults| faults.get(fault)).copied();
+            (fault, count.saturating_sub(earlier.unwrap_or_default()))
+        });
+        let mut rises = rises.filter(|(_, rise)| *rise > 0);
+        if let (Some((fault, 1)), None) = (rises.next(), rises.next())
+            && fault != "proven"
+        {
+            found.push((method.clone(), fault.clone()));
         }
     }
     found
@@ -292,14 +323,17 @@ mod tests {
     #[test]
     fn what_is_counted_while_a_request_is_judged_is_told_but_for_what_is_proven() {
         let counts = |blocked: u64, proven: u64| {
-            let of = [("blocked", blocked), ("proven", proven), ("expired", 3)];
+            let of = [("blocked", blocked), ("proven", proven), ("expired", 1)];
             let of = of.map(|(name, count)| (name.to_owned(), count)).into();
             Counts::from([("site-token".to_owned(), of)])
         };
         let found = |before, after| found_since(&before, &after);
         let blocked = vec![("site-token".to_owned(), "blocked".to_owned())];
-        assert_eq!(found(counts(0, 0), counts(1, 1)), blocked);
+        assert_eq!(found(counts(0, 0), counts(1, 0)), blocked);
         assert_eq!(found(counts(1, 1), counts(1, 2)), []);
+        // Somebody else was judged as well.
+        assert_eq!(found(counts(0, 0), counts(1, 1)), []);
+        assert_eq!(found(counts(0, 0), counts(2, 0)), []);
         let new = found(Counts::new(), counts(0, 0));
         assert_eq!(new, [("site-token".to_owned(), "expired".to_owned())]);
     }

@@ -45,7 +45,7 @@ pub(super) struct Objects {
 #[derive(Clone, Debug)]
 pub(super) enum Signing {
     Azure {
-        signer: sas::Signer,
+        signer: Arc<sas::Signer>,
         container: String,
     },
     /// For one method each.
@@ -82,7 +82,7 @@ impl Objects {
                 // Its error may repeat what it could not read.
                 let no_key = |_| anyhow!("the file of the store's key holds no base64");
                 let store = Arc::new(builder.build().map_err(no_key)?);
-                let signer = sas::Signer::new(account, cloud.key.secret())?;
+                let signer = Arc::new(sas::Signer::new(account, cloud.key.secret())?);
                 let signer = Signing::Azure { signer, container: container.clone() };
                 Ok(Self { store, signer, prefix })
             }

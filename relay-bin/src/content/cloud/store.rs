@@ -137,8 +137,8 @@ impl ContentStore for CloudStore {
                 // Signed a little later than now, and to the second.
                 let left = visit.until.saturating_sub(now.unwrap_or_default().as_secs() + 1);
                 let lasts = Duration::from_secs(left);
-                let signed = signer.signed_url(visit.method.clone(), &place, lasts);
-                let url = self.runtime.block_on(signed).map_err(|why| unusable(told(&why)))?;
+                let signing = signer.signed_url(visit.method.clone(), &place, lasts);
+                let url = self.runtime.block_on(signing).map_err(|why| unusable(told(&why)))?;
                 url.query().and_then(ends).map(|ends| (url.to_string(), ends))
             }
         };

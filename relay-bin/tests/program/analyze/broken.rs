@@ -64,6 +64,17 @@ fn a_port_that_is_shut_fails_the_first_check_whether_it_refuses_or_says_nothing(
     expect(&found, "pfssss", &["gateway_silent"]);
 }
 
+#[test]
+fn an_instance_that_was_stopped_fails_the_first_check_by_that_name() {
+    let mut bed = Bed::connected(|text| text);
+    crate::admin::ask(&["service", "stop"], bed.gateways[0].admin());
+    let found = bed.analyze(&reaching(&bed.clients[..1]), &[]);
+    expect(&found, "fpssss", &["service_stopped"]);
+    assert_eq!(waits(&found.1), [(3, 1), (4, 1), (5, 1), (6, 1)]);
+    // Of two instances, one: the other is judged all the same.
+    expect(&bed.analyze(&bed.usual(), &[]), "fppppp", &["service_stopped"]);
+}
+
 /// As [`reaching`] one address, of somebody who waits for a second at most.
 fn impatient(address: SocketAddr) -> Vec<String> {
     let mut args = reaching(&[address]);
@@ -185,6 +196,10 @@ fn a_token_that_is_blocked_fails_the_sixth_check_by_that_name_where_an_instance_
     let admin: Vec<_> = bed.gateways.iter_mut().map(|it| it.admin().to_string()).collect();
     let found = bed.analyze(&asking, &["--admin", &admin[0], "--admin", &admin[1]]);
     expect(&found, "pppppf", &["token_blocked"]);
+    let metrics = crate::admin::get(bed.gateways[0].admin(), "/metrics");
+    let counted = "relay_authentications_total{method=\"site-token\",outcome=\"blocked\"} ";
+    let (_, rest) = metrics.split_once(counted).expect("it is counted by method and reason");
+    assert!(!rest.starts_with('0'), "{metrics}");
     // Nothing shown at all, and a secret that is no token.
     let bare = [&reaching(&bed.clients)[..], &["--endpoint".into(), role.clone()]].concat();
     expect(&bed.analyze(&bare, &[]), "pppppf", &["credential_missing"]);

@@ -81,8 +81,8 @@ fn a_store_is_never_shown_a_token_or_certificate_also_over_connections_that_are_
         let (asked, stored) = (gateway.seen(), store.seen());
         assert_eq!(asked.len(), if is_listed_there { 1 } else { 7 });
         let bearer = format!("Bearer {SECRET}");
-        let shows = |it: &Asked| it.header("authorization") == bearer && it.has_certificate;
-        assert!(asked.iter().all(shows), "the gateway is shown both, each time");
+        let has_both = |it: &Asked| it.header("authorization") == bearer && it.has_certificate;
+        assert!(asked.iter().all(has_both), "the gateway is shown both, each time");
         assert_eq!(stored.len(), 6);
         for it in &stored {
             assert!(!it.has_certificate, "{it:?}");
