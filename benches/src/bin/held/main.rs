@@ -1,5 +1,6 @@
 //! What clients cost that wait for a notification, all the way: each has a TLS connection to a
-//! gateway instance and one request on it, which the backend answers when it is told to.
+//! gateway instance and one request on it, which the backend answers when it is told to: some one
+//! by one while the others wait, then all that are left. Fails where that costs too much.
 //!
 //! `cargo run --release -p relay-benches --bin held -- --clients 10000`
 //!
@@ -22,7 +23,7 @@ use rustls::ClientConfig;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use parts::Part;
+use parts::{Part, Wake};
 
 /// Octets of the pages that Linux counts a process's memory in.
 const PAGE: u64 = 4096;
@@ -36,7 +37,17 @@ const DIALS: usize = 64;
 /// Time for what is done once to be over, before memory is read.
 const SETTLE: Duration = Duration::from_secs(2);
 
-/// Holds exchanges of clients open, wakes them all, and says what it cost.
+/// Clients that are woken one by one, while all others wait.
+const SINGLES: usize = 100;
+
+/// What it may cost: octets of the gateway's for each client, the time until half of those that are
+/// woken one by one know, and until the last of all does.
+const EACH_OCTETS_MAX: u64 = 64 << 10;
+const ONE_WITHIN: Duration = Duration::from_millis(50);
+const ALL_WITHIN: Duration = Duration::from_secs(5);
+
+/// Holds exchanges of clients open, wakes some and then all, and says what it cost. Fails if that
+/// is too much.
 #[derive(Parser)]
 struct Args {
     /// Clients, each with a connection and an exchange, 1 to 16,000.
@@ -111,7 +122,7 @@ async fn connect(port: u16, tls: &Arc<ClientConfig>, count: usize) -> Vec<Client
 /// Has all of `clients` wait and be woken.
 async fn hold(clients: Vec<Client>, backend: &mut Process) -> anyhow::Result<Vec<Client>> {
     let (waiting, _) = wait(clients, backend).await?;
-    backend.tell(&()).await?;
+    backend.tell(&Wake::All).await?;
     let _: Duration = backend.hear().await?;
     Ok(waiting.join_all().await.into_iter().map(|(client, _)| client).collect())
 }
@@ -123,16 +134,41 @@ async fn hold_reporting(
     gateway: &Process,
     (empty, begun): (u64, Duration),
 ) -> anyhow::Result<Vec<Client>> {
-    let (waiting, count) = wait(clients, backend).await?;
+    let (mut waiting, count) = wait(clients, backend).await?;
     println!("{count} exchanges held at the backend after {:?}", now().saturating_sub(begun));
     tokio::time::sleep(SETTLE).await;
-    report(gateway, "held", empty, count)?;
-    backend.tell(&()).await?;
+    let each = report(gateway, "held", empty, count)?;
+    ensure!(each < EACH_OCTETS_MAX, "a client that waits costs {each} octets");
+    let mut clients = wake_singly(&mut waiting, backend).await?;
+    backend.tell(&Wake::All).await?;
     let released: Duration = backend.hear().await?;
-    let (clients, mut woken): (Vec<_>, Vec<_>) = waiting.join_all().await.into_iter().unzip();
+    let (others, mut woken): (Vec<_>, Vec<_>) = waiting.join_all().await.into_iter().unzip();
+    clients.extend(others);
+    if woken.is_empty() {
+        return Ok(clients);
+    }
     woken.sort_unstable();
     let after = |share: usize| woken[(woken.len() - 1) * share / 100].saturating_sub(released);
     println!("woken: first {:?}, half {:?}, last {:?}", after(0), after(50), after(100));
+    ensure!(after(100) < ALL_WITHIN, "the last of all is woken after {:?}", after(100));
+    Ok(clients)
+}
+
+/// Wakes some of those that are `waiting`, each when the one before knows. Returns them.
+async fn wake_singly(waiting: &mut Waiting, backend: &mut Process) -> anyhow::Result<Vec<Client>> {
+    let (mut clients, mut took) = (Vec::new(), Vec::new());
+    for _ in 0..SINGLES.min(waiting.len()) {
+        backend.tell(&Wake::One).await?;
+        let released: Duration = backend.hear().await?;
+        let (client, woken) = waiting.join_next().await.context("nobody waits")??;
+        took.push(woken.saturating_sub(released));
+        clients.push(client);
+    }
+    took.sort_unstable();
+    let (half, slowest) = (took[took.len() / 2], took[took.len() - 1]);
+    println!("woken one by one: {}, half {half:?}, slowest {slowest:?}", took.len());
+    ensure!(half < ONE_WITHIN, "one of those that wait is woken after {half:?}");
+    ensure!(slowest < ALL_WITHIN, "the slowest is woken after {slowest:?}");
     Ok(clients)
 }
 
@@ -165,10 +201,10 @@ fn resident(part: &Process) -> anyhow::Result<u64> {
     Ok(pages.parse::<u64>()? * PAGE)
 }
 
-/// Says what a part has in memory beyond `empty`.
-fn report(part: &Process, what: &str, empty: u64, clients: usize) -> anyhow::Result<()> {
+/// Says what a part has in memory beyond `empty`. Returns what that is for each client.
+fn report(part: &Process, what: &str, empty: u64, clients: usize) -> anyhow::Result<u64> {
     let more = resident(part)?.saturating_sub(empty);
     let each = more / clients as u64;
     println!("{clients} {what}: {} KiB more, {each} octets each", more / 1024);
-    Ok(())
+    Ok(each)
 }

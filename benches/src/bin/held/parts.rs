@@ -12,8 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use relay_benches::processes::{self, Told, at, say};
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Which part a process is.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -48,15 +49,24 @@ struct Round {
     arrived: Arc<watch::Sender<usize>>,
     /// How often all were woken.
     woken: watch::Receiver<u64>,
+    /// Wakes one.
+    one: Arc<Notify>,
+}
+
+/// Which of those that wait are to be answered.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum Wake {
+    One,
+    All,
 }
 
 /// Holds what it is asked. It says its port; then for each round it is told a number, says when it
-/// holds so many, is told to answer, and says when it did.
+/// holds so many, is told whom to answer until that is all, and says each time when it did.
 async fn backend(mut told: Told) -> anyhow::Result<()> {
     let listener = TcpListener::bind(at(0)).await?;
     let (wake, woken) = watch::channel(0);
     let (arrived, mut arrivals) = watch::channel(0);
-    let round = Round { arrived: Arc::new(arrived), woken };
+    let round = Round { arrived: Arc::new(arrived), woken, one: Arc::default() };
     say(&listener.local_addr()?.port())?;
     let accepting = tokio::spawn({
         let round = round.clone();
@@ -72,7 +82,11 @@ async fn backend(mut told: Told) -> anyhow::Result<()> {
     while let Some(count) = told.next::<usize>().await? {
         arrivals.wait_for(|now| *now >= count).await?;
         say(&count)?;
-        let _: Option<()> = told.next().await?;
+        while let Some(Wake::One) = told.next().await? {
+            let released = processes::now();
+            round.one.notify_one();
+            say(&released)?;
+        }
         round.arrived.send_replace(0);
         let released = processes::now();
         wake.send_modify(|rounds| *rounds += 1);
@@ -88,7 +102,10 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let before = *round.woken.borrow_and_update();
     round.arrived.send_modify(|count| *count += 1);
-    // It ends with the process.
-    let _ = round.woken.wait_for(|now| *now > before).await;
+    tokio::select! {
+        // It ends with the process.
+        _ = round.woken.wait_for(|now| *now > before) => {}
+        () = round.one.notified() => {}
+    }
     Ok(Response::new(Full::from("woken")))
 }
