@@ -1,10 +1,11 @@
-//! The files that say whose clients count, looked at while a connection point runs.
+//! The files that say whose clients count, and those that backends are trusted by and shown, looked
+//! at while a connection point runs.
 //!
 //! What has changed is applied by `reload.rs`, as on SIGHUP. Here is what was seen of them.
 
 use std::path::PathBuf;
 
-use relay_core::config::ClientFiles;
+use relay_core::config::{BackendFiles, ClientFiles};
 
 use super::material::Contents;
 
@@ -46,6 +47,40 @@ impl Watched {
     /// be used the last time.
     pub(super) fn saw(&mut self, now: Contents) -> bool {
         self.seen.replace(now) != Some(now) || self.failure.is_some()
+    }
+}
+
+/// The files of certificates that backends are trusted by, and are shown. They are read with the
+/// file that names them.
+pub(super) struct BackendCertificates {
+    files: Vec<PathBuf>,
+    /// `None` until they have been looked at.
+    seen: Option<Contents>,
+}
+
+impl BackendCertificates {
+    /// Files that were just read.
+    pub(super) fn new(named: &[BackendFiles]) -> Self {
+        let files = named.iter().flat_map(|it| it.authority.iter().chain(&it.certificates));
+        Self { files: files.cloned().collect(), seen: None }
+    }
+
+    /// The same, of files that were read again meanwhile.
+    pub(super) fn read_again(&mut self, named: &[BackendFiles]) {
+        let next = Self::new(named);
+        if next.files != self.files {
+            *self = next;
+        }
+    }
+
+    /// Which they are.
+    pub(super) fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Whether one has changed since the last look, now that this is in them.
+    pub(super) fn saw(&mut self, now: Contents) -> bool {
+        self.seen.replace(now).is_some_and(|before| before != now)
     }
 }
 

@@ -36,7 +36,7 @@ use crate::egress::Thresholds;
 /// same in it, so that half of what an editor writes is not.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// How often a file that could not be used is tried again.
+/// How often a file that could not be used is tried again, and files are looked at that it names.
 const TRY_EVERY: Duration = Duration::from_mins(1);
 
 /// What is made of a file besides its limits, and kept for as long as the file says the same.
@@ -64,7 +64,10 @@ impl Made {
             let kept = store.take().filter(|(place, _)| place.is_as(&asked.store));
             let made = match kept {
                 Some((_, made)) => made,
-                None => content::reader(&asked.store).context("[content] cannot be used")?,
+                None => {
+                    tracing::info!("a store of content is opened, by what its files hold now");
+                    content::reader(&asked.store).context("[content] cannot be used")?
+                }
             };
             content = Some(Arc::clone(&made));
             store = Some((asked.store.clone(), made));
@@ -73,6 +76,11 @@ impl Made {
         let is_same = memory_max == self.memory_max;
         let memory = if is_same { self.memory.clone() } else { memory::limit(memory_max) };
         Ok(Self { store, content, memory_max, memory })
+    }
+
+    /// Whether there is anything in files that the file names, and that is not looked at elsewhere.
+    fn names_files(&self) -> bool {
+        matches!(self.store, Some((ContentPlace::Cloud(_), _)))
     }
 
     /// Has a role begin with it.
@@ -191,7 +199,8 @@ impl GatewayFile {
             }
             event = jobs.look.next() => self.looked(jobs, event),
             _ = jobs.try_at.tick() => {
-                if jobs.failed.is_some() {
+                // The key of a store, and whom it is trusted by, are in files of their own.
+                if jobs.failed.is_some() || self.made.names_files() {
                     self.begin_load(jobs, Cause::Again);
                 }
             }
@@ -244,6 +253,9 @@ impl GatewayFile {
         match event {
             Event::Late(since) => tell_late("the file, or what it names", since),
             Event::Done(Err(why)) => self.tell(&Err(why.into())),
+            // A look at what the file names: it has changed itself, and is read once it settles.
+            Event::Done(Ok((Cause::Again, _, Ok(read))))
+                if jobs.failed.is_none() && read.text != self.seen.in_force() => {}
             Event::Done(Ok((cause, now, read))) => {
                 self.seen.was_read(now);
                 let applied = read.and_then(|read| self.apply(*read));
@@ -273,7 +285,10 @@ impl GatewayFile {
         if let (Some(thresholds), Some(egress)) = (&self.thresholds, loaded.egress) {
             thresholds.set(egress);
         }
-        log_warnings(&loaded.warnings);
+        // Not each time that it is looked at what the file names.
+        if !changes.is_empty() {
+            log_warnings(&loaded.warnings);
+        }
         self.seen.replaced_by(text);
         Ok(changes)
     }
@@ -308,4 +323,42 @@ fn waiting(started: &str, now: &str) -> Vec<String> {
     let changes = gateway_changes(started, now).into_iter();
     let waiting = changes.filter(|it| it.takes_effect == TakesEffect::AtNextStart);
     waiting.map(|it| it.key).collect()
+}
+
+#[cfg(all(test, feature = "cloud"))]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_store_is_another_one_once_its_key_is_and_not_before() {
+        let home = tempfile::tempdir().unwrap();
+        let site = home.path().join("site");
+        let command = crate::cli::Cli::command();
+        let init = command.find_subcommand("init").unwrap().clone();
+        let line = ["init", site.to_str().unwrap(), "--backend", "http://127.0.0.1:8080"];
+        let args = crate::init::Args::from_arg_matches(&init.get_matches_from(line)).unwrap();
+        assert!(crate::init::run(&args).is_ok());
+        let file = site.join("gateway-1/gateway.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        let table = "[content.azure]\naccount = \"relay\"\ncontainer = \"files\"\n\
+                     key_file = \"store.key\"\n";
+        fs::write(&file, format!("{text}\n{table}")).unwrap();
+        let key = file.with_file_name("store.key");
+        fs::write(&key, "YmFk\n").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+
+        let loaded = || load::gateway(&file).unwrap();
+        let made = Made::first(&loaded()).unwrap();
+        assert!(made.names_files());
+        let is_same =
+            |it: &Made| Arc::ptr_eq(&it.store.as_ref().unwrap().1, &made.store.as_ref().unwrap().1);
+        assert!(is_same(&made.next(&loaded()).unwrap()));
+        fs::write(&key, "Z29vZA==\n").unwrap();
+        assert!(!is_same(&made.next(&loaded()).unwrap()));
+    }
 }

@@ -233,6 +233,7 @@ async fn run_connection_point(
         .renewing(material.link, loaded.authority)
         .telling(supervisor.clone());
     let client_files = client_files::Watched::new(loaded.client_files);
+    let backend_certificates = client_files::BackendCertificates::new(&loaded.backend_files);
     let reloadable = reload::Reloadable {
         role,
         file,
@@ -241,6 +242,7 @@ async fn run_connection_point(
         said,
         tokens,
         client_files,
+        backend_certificates,
         places,
         service: service.clone(),
         supervisor: supervisor.clone(),

@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use relay_core::config::{
-    ClientFiles, IdentityPaths, LoadedConnectionPoint, SiteTokens, TelemetryConfig, Warning,
+    BackendFiles, ClientFiles, IdentityPaths, LoadedConnectionPoint, SiteTokens, TelemetryConfig,
+    Warning,
 };
 use relay_core::connection_point::{ConnectionPoint, ConnectionPointConfig, Update, UpdateError};
 use relay_core::link::DrainReport;
@@ -16,7 +17,7 @@ use relay_core::settings::TenantTrust;
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::client_files::Watched;
+use super::client_files::{BackendCertificates, Watched};
 use super::config_file::{self, ConfigFile};
 use super::load;
 use super::log_warnings;
@@ -53,6 +54,8 @@ pub(super) struct Reloadable {
     pub(super) tokens: TokensState,
     /// What the file names of whose clients count.
     pub(super) client_files: Watched,
+    /// What the file names of certificates of backends.
+    pub(super) backend_certificates: BackendCertificates,
     /// Where that is looked for which ends.
     pub(super) places: Places,
     /// The service that issues those tokens, if there is one.
@@ -122,8 +125,8 @@ impl Jobs {
 
 /// What was read.
 enum Read {
-    /// What is in the files that say whose clients count.
-    ClientFiles(Contents),
+    /// What is in the files that say whose clients count, and in those of backends.
+    Named(Contents, Contents),
     /// The file, with this in it, and all that it names.
     File(Cause, Contents, anyhow::Result<Box<FileRead>>),
 }
@@ -361,17 +364,19 @@ impl Reloadable {
     /// Tries the file again if it could not be used, for what it names may have come since.
     fn begin_look_at_what_is_named(&self, jobs: &mut Jobs) {
         if jobs.failed.is_none() {
-            self.begin_look_at_client_files(jobs);
+            self.begin_look_at_files(jobs);
         } else if jobs.load.is_free() {
             self.begin_load(jobs, Cause::Again);
         }
     }
 
-    /// Looks at the files that say whose clients count; what has changed is read then.
-    fn begin_look_at_client_files(&self, jobs: &mut Jobs) {
-        let files = self.client_files.files().to_vec();
-        if !files.is_empty() {
-            let looking = move || Read::ClientFiles(contents(&files));
+    /// Looks at the files that say whose clients count, and at those of backends; what has changed
+    /// is read then.
+    fn begin_look_at_files(&self, jobs: &mut Jobs) {
+        let clients = self.client_files.files().to_vec();
+        let backends = self.backend_certificates.files().to_vec();
+        if !(clients.is_empty() && backends.is_empty()) {
+            let looking = move || Read::Named(contents(&clients), contents(&backends));
             jobs.load.take_on(|| spawn_blocking(looking));
         }
     }
@@ -417,8 +422,11 @@ impl Reloadable {
         match event {
             Event::Late(since) => tell_late("the file, or what it names", since),
             Event::Done(Err(why)) => self.report(Err(why.into())),
-            Event::Done(Ok(Read::ClientFiles(now))) => {
-                if self.client_files.saw(now) {
+            Event::Done(Ok(Read::Named(clients, backends))) => {
+                let are_new = self.client_files.saw(clients);
+                if self.backend_certificates.saw(backends) {
+                    self.begin_load(jobs, Cause::Again);
+                } else if are_new {
                     self.begin_load(jobs, Cause::Changed);
                 }
             }
@@ -465,10 +473,17 @@ impl Reloadable {
         let FileRead { mut loaded, text, tokens } = read;
         self.service.publish(&mut loaded);
         let ends = Named::of(&loaded);
-        let LoadedConnectionPoint { config, tokens: named, client_files, warnings, .. } = loaded;
+        let LoadedConnectionPoint {
+            config,
+            tokens: named,
+            client_files,
+            backend_files,
+            warnings,
+            ..
+        } = loaded;
         let tokens = named.and_then(|_| tokens.or_else(|| self.said.tokens.clone()));
         (
-            Loaded { client_files, named: ends, warnings, text },
+            Loaded { client_files, backend_files, named: ends, warnings, text },
             Said { file: Update::from(config), tokens },
         )
     }
@@ -489,6 +504,7 @@ impl Reloadable {
         self.said = said;
         self.places.set(loaded.named);
         self.client_files.read_again(loaded.client_files);
+        self.backend_certificates.read_again(&loaded.backend_files);
         jobs.tenants = Some(tenants);
         jobs.serve(&self.service);
         Ok(applied)
@@ -536,6 +552,7 @@ fn explained(error: &UpdateError) -> anyhow::Error {
 /// What a file says besides what is published.
 struct Loaded {
     client_files: ClientFiles,
+    backend_files: Vec<BackendFiles>,
     /// What of it ends.
     named: Named,
     warnings: Vec<Warning>,
@@ -587,6 +604,7 @@ mod tests {
         let said = Said::new(loaded.config.clone(), loaded.tokens).unwrap();
         let role = ConnectionPoint::new(super::super::with(loaded.config, said.update())).unwrap();
         let client_files = Watched::new(loaded.client_files);
+        let backend_certificates = BackendCertificates::new(&loaded.backend_files);
         let service = Beside::default();
         let tokens = TokensState::default();
         let places = Places::default();
@@ -598,6 +616,7 @@ mod tests {
             said,
             tokens,
             client_files,
+            backend_certificates,
             places,
             service,
             supervisor: Supervisor::default(),
@@ -606,12 +625,44 @@ mod tests {
 
     /// What happens each minute, to its end.
     async fn look_at_client_files(point: &mut Reloadable) {
-        let mut jobs = Jobs::new();
-        point.begin_look_at_client_files(&mut jobs);
+        look_at_files(point, &mut Jobs::new()).await;
+    }
+
+    async fn look_at_files(point: &mut Reloadable, jobs: &mut Jobs) {
+        point.begin_look_at_what_is_named(jobs);
         while !jobs.load.is_free() {
             let event = jobs.load.next().await;
-            point.loaded(&mut jobs, event);
+            point.loaded(jobs, event);
         }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_a_backend_that_changes_is_read_and_tried_until_it_can_be_used() {
+        let home = tempfile::tempdir().unwrap();
+        let mut point = connection_point(home.path());
+        let authority = point.file.with_file_name("backend-ca.pem");
+        fs::copy(point.file.with_file_name("site-ca.pem"), &authority).unwrap();
+        let text = fs::read_to_string(&point.file).unwrap();
+        let backend = "backend = \"http://127.0.0.1:8080\"";
+        assert!(text.contains(backend), "{text}");
+        let named = "backend = \"https://mp.site\"\nbackend_ca = \"backend-ca.pem\"";
+        fs::write(&point.file, text.replacen(backend, named, 1)).unwrap();
+        let mut jobs = Jobs::new();
+        point.begin_load(&mut jobs, Cause::Asked);
+        look_at_files(&mut point, &mut jobs).await;
+        look_at_files(&mut point, &mut jobs).await;
+        assert_eq!(jobs.failed, None);
+
+        let good = fs::read(&authority).unwrap();
+        fs::write(&authority, "broken").unwrap();
+        look_at_files(&mut point, &mut jobs).await;
+        let failed = jobs.failed.clone().expect("it cannot be used");
+        assert!(failed.contains("backend-ca.pem"), "{failed}");
+        look_at_files(&mut point, &mut jobs).await;
+        assert_eq!(jobs.failed.as_ref(), Some(&failed), "it is tried again");
+        fs::write(&authority, good).unwrap();
+        look_at_files(&mut point, &mut jobs).await;
+        assert_eq!(jobs.failed, None);
     }
 
     #[tokio::test]
