@@ -282,9 +282,9 @@ mod tests {
         let place = vec![("connection_point", "cp".to_owned()), ("place", "0".to_owned())];
         let text = exposition::text(of_links(&[Shown::new("tcp-tls", false, place, &stats)]));
         for (name, value) in [
-            ("queue_bytes", "3"),
+            ("queue_bytes", "3.0"),
             ("credit_stalls_total", "7"),
-            ("streams_stalled", "2"),
+            ("streams_stalled", "2.0"),
             ("credit_stalled_seconds_total", "1.5"),
         ] {
             let labels = "{connection_point=\"cp\",place=\"0\"}";
