@@ -1192,11 +1192,12 @@ fn each_tenants_tokens_count_by_its_own_keys_and_no_others() {
     }
 }
 
-/// Of two keys of one thumbprint the first is tried: whoever is let in afterwards is remembered.
+/// Of two keys with the same thumbprints the first is tried: whoever is let in afterwards is
+/// remembered.
 #[test]
 fn a_token_that_was_verified_is_not_verified_again() {
     let (site, stranger) = (Signer::site().certificate(), Signer::stranger().certificate());
-    let first = SigningKey { sha1: site.sha1, ..stranger };
+    let first = SigningKey { key: stranger.key, ..site.clone() };
     let of = |keys| Some(SiteTrust { tenant: TENANT, keys, blocked: [].into() });
     let mut tokens = Tokens::default();
     tokens.trust(vec![], of(vec![site.clone()]));

@@ -29,7 +29,10 @@ fn metrics() -> BTreeMap<String, String> {
 fn named(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words.filter(|word| {
-        let is_ours = word.starts_with("relay_") && *word != "relay_core";
+        // A package's file has its version there.
+        let is_letter = |c: char| c.is_ascii_lowercase();
+        let of_ours = word.strip_prefix("relay_");
+        let is_ours = of_ours.is_some_and(|it| it.starts_with(is_letter) && it != "core");
         is_ours || word.starts_with("process_start_")
     })
 }

@@ -147,6 +147,14 @@ impl Bed {
         Self { site, gateway, point, clients, home, _origin: origin }
     }
 
+    /// Has one more connection from this address than may be.
+    fn meet_the_limit_of_an_address(&self) {
+        let _held: Vec<_> = (0..100).map(|_| TcpStream::connect(self.clients).unwrap()).collect();
+        let mut beyond = TcpStream::connect(self.clients).unwrap();
+        // It is closed before anything was said, and by a reset at worst.
+        let _ = beyond.read_to_end(&mut Vec::new());
+    }
+
     /// Has the site role asked, and waits until that has ended at the gateway: the `count`-th.
     fn ask(&mut self, args: &[&str], path: &str, count: usize) {
         let port = self.clients.port();
@@ -201,11 +209,7 @@ fn metrics_can_be_parsed_and_rise_by_what_was_done_and_traffic_is_reported() {
     bed.ask(&["GET"], "/SMS_MP/fail", 4);
     bed.ask(&["CCM_POST", "--data-file", "body"], "/ccm_system/request", 5);
     bed.ask(&["GET"], "/elsewhere/list", 6);
-    let held: Vec<_> = (0..100).map(|_| TcpStream::connect(bed.clients).unwrap()).collect();
-    let mut beyond = TcpStream::connect(bed.clients).unwrap();
-    // It is closed before anything was said, and by a reset at worst.
-    let _ = beyond.read_to_end(&mut Vec::new());
-    drop(held);
+    bed.meet_the_limit_of_an_address();
     let after = scrape(admin);
     let of = |sample: &str| after.value(sample, &[SITE, ENDPOINT]);
     assert_eq!(of("relay_requests_total"), "5");

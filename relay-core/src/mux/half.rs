@@ -12,6 +12,8 @@ use super::error::StreamCode;
 ///            |                |                      |
 ///            |  Reset/Stop    |  Reset/Stop          |  Reset/Stop
 ///            +----------------+------> Aborted <-----+
+///                                      |     ^
+///                                      +-----+  EndSent (stopped -> ended)
 /// ```
 ///
 /// The opener's half starts in `Sending`: its head travels with the opening. `Finish` in
@@ -38,6 +40,8 @@ pub(super) enum Abort {
     Reset(StreamCode),
     /// The peer asked for no more.
     Stopped(StreamCode),
+    /// It did, and the end that it waits for was handed to the pipe.
+    Ended(StreamCode),
 }
 
 /// What can happen to a sending half.
@@ -75,8 +79,16 @@ impl SendHalf {
             (Self::AwaitHead | Self::Sending | Self::Finishing, SendEvent::Stop(code)) => {
                 Self::Aborted(Abort::Stopped(code))
             }
+            (Self::Aborted(Abort::Stopped(code)), SendEvent::EndSent) => {
+                Self::Aborted(Abort::Ended(code))
+            }
             _ => return Err(NotNow),
         })
+    }
+
+    /// Whether the end was handed to the pipe.
+    pub(super) fn has_said_end(self) -> bool {
+        matches!(self, Self::Finished | Self::Aborted(Abort::Ended(_)))
     }
 
     /// Whether nothing more will be sent.
@@ -195,15 +207,18 @@ mod tests {
             S::Finished,
             S::Aborted(Abort::Reset(CODE)),
             S::Aborted(Abort::Stopped(CODE)),
+            S::Aborted(Abort::Ended(CODE)),
         ];
         let events = [E::Interim, E::Head, E::Finish, E::EndSent, E::Reset(CODE), E::Stop(CODE)];
         let (reset, stopped) = (S::Aborted(Abort::Reset(CODE)), S::Aborted(Abort::Stopped(CODE)));
-        let table: [[Option<S>; 6]; 6] = [
+        let ended = S::Aborted(Abort::Ended(CODE));
+        let table: [[Option<S>; 6]; 7] = [
             [Some(S::AwaitHead), Some(S::Sending), None, None, Some(reset), Some(stopped)],
             [None, None, Some(S::Finishing), None, Some(reset), Some(stopped)],
             [None, None, None, Some(S::Finished), Some(reset), Some(stopped)],
             [None; 6],
             [None; 6],
+            [None, None, None, Some(ended), None, None],
             [None; 6],
         ];
         for (state, row) in states.into_iter().zip(table) {

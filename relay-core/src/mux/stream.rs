@@ -198,7 +198,7 @@ impl Stream {
             || std::mem::take(&mut self.slots.end)
             || self.slots.owed.take().is_some();
         // A RESET may have waited behind an END that was said.
-        (waits && self.send != SendHalf::Finished) || !self.send.is_ended()
+        (waits && !self.send.has_said_end()) || !self.send.is_ended()
     }
 
     /// Queues payload. A short one joins a short one before it, so that a writer of single octets

@@ -380,6 +380,6 @@ fn refusal(half: SendHalf) -> SendError {
         SendHalf::AwaitHead | SendHalf::Sending => SendError::OutOfOrder,
         SendHalf::Finishing | SendHalf::Finished => SendError::Finished,
         SendHalf::Aborted(Abort::Reset(code)) => SendError::Reset(code),
-        SendHalf::Aborted(Abort::Stopped(code)) => SendError::Stopped(code),
+        SendHalf::Aborted(Abort::Stopped(code) | Abort::Ended(code)) => SendError::Stopped(code),
     }
 }

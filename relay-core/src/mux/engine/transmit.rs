@@ -114,6 +114,7 @@ impl Mux {
                 control(batch, Kind::Stop, id, &code.0.to_be_bytes());
             }
             if std::mem::take(&mut stream.slots.end) {
+                stream.send = stream.send.on(SendEvent::EndSent).unwrap_or(stream.send);
                 batch.copy(&Header::encode(Kind::Data, Flags::END, id, 0));
             }
             if std::mem::take(&mut stream.slots.window)
