@@ -346,7 +346,7 @@ mod tests {
         let file = site.join("gateway-1/gateway.toml");
         let text = fs::read_to_string(&file).unwrap();
         let table = "[content.azure]\naccount = \"relay\"\ncontainer = \"files\"\n\
-                     key_file = \"store.key\"\n";
+                     key_file = \"store.key\"\ntrust = \"site-ca.pem\"\n";
         fs::write(&file, format!("{text}\n{table}")).unwrap();
         let key = file.with_file_name("store.key");
         fs::write(&key, "YmFk\n").unwrap();

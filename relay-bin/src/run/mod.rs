@@ -232,8 +232,6 @@ async fn run_connection_point(
     let following = material::Follower::of_connection_point(material.clone(), role.clone())?
         .renewing(material.link, loaded.authority)
         .telling(supervisor.clone());
-    let client_files = client_files::Watched::new(loaded.client_files);
-    let backend_certificates = client_files::BackendCertificates::new(&loaded.backend_files);
     let reloadable = reload::Reloadable {
         role,
         file,
@@ -241,8 +239,8 @@ async fn run_connection_point(
         fixed,
         said,
         tokens,
-        client_files,
-        backend_certificates,
+        client_files: client_files::Watched::new(loaded.client_files),
+        backend_certificates: client_files::BackendCertificates::new(&loaded.backend_files),
         places,
         service: service.clone(),
         supervisor: supervisor.clone(),
