@@ -62,12 +62,11 @@ impl Made {
         let mut content = None;
         if let Some(asked) = loaded.content.as_ref().filter(|it| it.is_enabled) {
             let kept = store.take().filter(|(place, _)| place.is_as(&asked.store));
-            let made = match kept {
-                Some((_, made)) => made,
-                None => {
-                    tracing::info!("a store of content is opened, by what its files hold now");
-                    content::reader(&asked.store).context("[content] cannot be used")?
-                }
+            let made = if let Some((_, made)) = kept {
+                made
+            } else {
+                tracing::info!("a store of content is opened, by what its files hold now");
+                content::reader(&asked.store).context("[content] cannot be used")?
             };
             content = Some(Arc::clone(&made));
             store = Some((asked.store.clone(), made));
